@@ -1,0 +1,2 @@
+//! The hqq command.
+fn main() {}
