@@ -1,0 +1,83 @@
+//! Which processors a thread may run on, and the processor time that was used.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
+
+/// The numbers of the processors that the calling thread may run on, ascending.
+///
+/// # Errors
+/// The kernel's, on machines with more than 1,024 processors.
+pub fn allowed() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&n| set.is_set(n)).collect())
+}
+
+/// Ties the calling thread, and threads it starts later, to one processor.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidInput`] if there is no such processor or this process may not use it.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "processor {cpu} cannot be named: the highest number is {}",
+                CpuSet::MAX_CPU - 1
+            ),
+        ));
+    }
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// Processor time that all threads of this process have used so far, in user and kernel mode.
+pub fn cpu_time() -> Duration {
+    let t = clock_gettime(ClockId::ProcessCPUTime);
+    // This clock starts at zero and only grows, so neither part is negative.
+    Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec.unsigned_abs() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn pin_narrows_the_calling_thread_only() {
+        let before = allowed().unwrap();
+        assert!(!before.is_empty());
+        let last = *before.last().unwrap();
+        let inside = std::thread::spawn(move || {
+            pin(last).unwrap();
+            allowed().unwrap()
+        })
+        .join()
+        .unwrap();
+        assert_eq!(inside, [last]);
+        assert_eq!(allowed().unwrap(), before);
+    }
+
+    #[test]
+    fn pin_refuses_processors_that_do_not_exist() {
+        for cpu in [CpuSet::MAX_CPU - 1, CpuSet::MAX_CPU, usize::MAX] {
+            let e = pin(cpu).unwrap_err();
+            assert_eq!(e.kind(), io::ErrorKind::InvalidInput, "{cpu}: {e}");
+        }
+    }
+
+    #[test]
+    fn cpu_time_grows_with_work() {
+        let before = cpu_time();
+        let limit = Instant::now() + Duration::from_secs(10);
+        while cpu_time() < before + Duration::from_millis(2) {
+            assert!(
+                Instant::now() < limit,
+                "busy for 10 s, and no time was used"
+            );
+        }
+    }
+}

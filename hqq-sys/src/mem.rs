@@ -1,0 +1,314 @@
+//! Anonymous shared memory that no peer can shrink: sealed memfds and their mappings.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::fs::{
+    FallocateFlags, FileType, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals,
+    fstat, ftruncate, memfd_create,
+};
+use rustix::io::{Errno, retry_on_intr};
+
+const SEALS: SealFlags = SealFlags::SHRINK
+    .union(SealFlags::GROW)
+    .union(SealFlags::SEAL);
+
+/// Makes `len` bytes of zeroed anonymous memory behind a descriptor, not sealed yet.
+///
+/// `name` is for people only: it shows as `/memfd:NAME` in `/proc/PID/fd`, need not be unique and
+/// may have at most 249 bytes. The memory is reserved at once, so that a full machine says so here
+/// and not by a signal at the first touch. It is freed when the last descriptor and the last
+/// mapping are gone. Where the kernel can, it is also made impossible to execute.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidInput`] if `len` is 0, or `name` is too long or holds a zero byte; the
+/// kernel's (`ENOSPC`, `ENOMEM`, `EFBIG`) if that much memory is not to be had.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::os::fd::AsFd;
+/// let fd = hqq_sys::mem::create("example", 4096)?;
+/// hqq_sys::mem::seal(fd.as_fd())?;
+/// let facts = hqq_sys::mem::facts(fd.as_fd())?;
+/// assert!(facts.len == 4096 && facts.is_memfd && facts.sealed);
+/// # Ok(()) }
+/// ```
+pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
+    if len == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "shared memory of 0 bytes cannot be made",
+        ));
+    }
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        // Kernels before 6.3 do not know that flag.
+        Err(Errno::INVAL) => memfd_create(name, flags)?,
+        other => other?,
+    };
+    retry_on_intr(|| ftruncate(&fd, len))?;
+    retry_on_intr(|| fallocate(&fd, FallocateFlags::empty(), 0, len))?;
+    Ok(fd)
+}
+
+/// Fixes the length of a memfd for good, and the set of its seals.
+///
+/// Its contents stay writable, and a peer can still punch holes into it (which read as zeroes).
+///
+/// # Errors
+/// [`io::ErrorKind::PermissionDenied`] if it is sealed already; `EINVAL` if it is no memfd.
+pub fn seal(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(fcntl_add_seals(fd, SEALS)?)
+}
+
+/// What the kernel says about a descriptor that a peer sent. See [`facts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Length in bytes.
+    pub len: u64,
+    /// It is a memfd, or a file in memory without a name, which is the same thing.
+    pub is_memfd: bool,
+    /// Nobody can change its length any more, nor its seals. Never true without `is_memfd`.
+    pub sealed: bool,
+}
+
+/// Looks at a descriptor without trusting whoever sent it.
+///
+/// Map it only if `sealed` is true: touching the mapping of a file that was cut short kills the
+/// process (`SIGBUS`).
+///
+/// # Errors
+/// The kernel's; descriptors that are not memory are no error, but `is_memfd` is false.
+pub fn facts(fd: BorrowedFd<'_>) -> io::Result<Facts> {
+    let stat = fstat(fd)?;
+    let seals = match fcntl_get_seals(fd) {
+        Ok(seals) => Some(seals),
+        Err(Errno::INVAL) => None,
+        Err(e) => return Err(e.into()),
+    };
+    // Files of a mounted tmpfs answer too, with SEAL alone: the missing name tells them apart.
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    let is_memfd = is_file && stat.st_nlink == 0 && seals.is_some();
+    Ok(Facts {
+        len: u64::try_from(stat.st_size).unwrap_or(0),
+        is_memfd,
+        sealed: is_memfd && seals.is_some_and(|s| s.contains(SEALS)),
+    })
+}
+
+/// Shared memory mapped into this process, unmapped on drop.
+///
+/// A child made by `fork` does not get it (`MADV_DONTFORK`). The descriptor may be closed while
+/// the mapping lives. Other processes change the bytes at any time, so no safe reference to them
+/// is given out here, only the address.
+#[derive(Debug)]
+pub struct Mapping {
+    map: MmapRaw,
+    base: NonNull<u8>,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread, and its address and length never
+// change. Reading or writing through the address is `unsafe` for the caller.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; the methods that take `&self` only read the private address and length.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps the first `len` bytes for reading and writing, shared with every other mapping.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] if `len` is 0 or more than the file has;
+    /// [`io::ErrorKind::PermissionDenied`] if the descriptor or its seals forbid writing; the
+    /// kernel's if address space has run out.
+    pub fn map(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        check_length(fd, len)?;
+        Self::new(MmapOptions::new().len(len).map_raw(fd.as_raw_fd())?)
+    }
+
+    /// Maps the first `len` bytes for reading only. A write through [`Mapping::base`] kills the
+    /// process (`SIGSEGV`).
+    ///
+    /// # Errors
+    /// As [`Mapping::map`], without the seals.
+    pub fn map_read_only(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        check_length(fd, len)?;
+        Self::new(
+            MmapOptions::new()
+                .len(len)
+                .map_raw_read_only(fd.as_raw_fd())?,
+        )
+    }
+
+    fn new(map: MmapRaw) -> io::Result<Self> {
+        map.advise(Advice::DontFork)?;
+        let base = NonNull::new(map.as_mut_ptr())
+            .ok_or_else(|| io::Error::other("the kernel mapped memory at address 0"))?;
+        Ok(Self { map, base })
+    }
+
+    /// Address of the first byte, on a page boundary. Valid for [`Mapping::len`] bytes and as long
+    /// as this value lives, provided that the file keeps its length (see [`facts`]).
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Length in bytes; never 0.
+    #[expect(clippy::len_without_is_empty, reason = "a mapping is never empty")]
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+}
+
+/// A mapping beyond the file's end would be made without complaint and kill at the first touch.
+fn check_length(fd: BorrowedFd<'_>, len: usize) -> io::Result<()> {
+    let has = u64::try_from(fstat(fd)?.st_size).unwrap_or(0);
+    if len == 0 || len as u64 > has {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("cannot map {len} bytes of a file of {has} bytes"),
+        ));
+    }
+    Ok(())
+}
+
+/// Size in bytes of a page of memory on this machine: a power of two.
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    fn sealed(len: u64) -> OwnedFd {
+        let fd = create("hqq-sys test", len).unwrap();
+        seal(fd.as_fd()).unwrap();
+        fd
+    }
+
+    #[test]
+    fn created_memory_is_named_reserved_and_not_sealed() {
+        let len = 4 * page_size() as u64;
+        let fd = create("hqq:some name", len).unwrap();
+        let facts = facts(fd.as_fd()).unwrap();
+        assert_eq!(
+            facts,
+            Facts {
+                len,
+                is_memfd: true,
+                sealed: false
+            }
+        );
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+        assert!(link.to_str().unwrap().starts_with("/memfd:hqq:some name"));
+        assert!(fstat(&fd).unwrap().st_blocks as u64 * 512 >= len);
+        let flags = rustix::io::fcntl_getfd(&fd).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn nothing_changes_the_length_of_sealed_memory() {
+        let len = 2 * page_size() as u64;
+        let fd = sealed(len);
+        assert!(facts(fd.as_fd()).unwrap().sealed);
+        for wrong in [0, len - 1, len + 1] {
+            assert_eq!(ftruncate(&fd, wrong), Err(Errno::PERM), "{wrong}");
+        }
+        let grow = fallocate(&fd, FallocateFlags::empty(), 0, 2 * len);
+        assert_eq!(grow, Err(Errno::PERM));
+        assert_eq!(
+            seal(fd.as_fd()).unwrap_err().kind(),
+            io::ErrorKind::PermissionDenied
+        );
+        assert_eq!(facts(fd.as_fd()).unwrap().len, len);
+    }
+
+    #[test]
+    fn every_seal_counts() {
+        for missing in [SealFlags::SHRINK, SealFlags::GROW, SealFlags::SEAL] {
+            let fd = create("partly", 4096).unwrap();
+            fcntl_add_seals(&fd, SEALS - missing).unwrap();
+            let facts = facts(fd.as_fd()).unwrap();
+            assert!(facts.is_memfd && !facts.sealed, "{missing:?}");
+        }
+    }
+
+    #[test]
+    fn other_files_are_told_apart() {
+        let disk = File::open("/proc/self/exe").unwrap();
+        let (socket, _) = crate::sock::pair().unwrap();
+        for fd in [disk.as_fd(), socket.as_fd()] {
+            let facts = facts(fd).unwrap();
+            assert!(!facts.is_memfd && !facts.sealed);
+            assert!(seal(fd).is_err());
+        }
+    }
+
+    #[test]
+    fn bad_requests_are_refused() {
+        for (name, len) in [("x", 0), ("a\0b", 4096), (&*"n".repeat(250), 4096)] {
+            let e = create(name, len).unwrap_err();
+            assert_eq!(e.kind(), io::ErrorKind::InvalidInput, "{e}");
+        }
+        assert!(create("x", u64::MAX).is_err());
+    }
+
+    #[test]
+    fn mappings_share_their_bytes_and_outlive_the_descriptor() {
+        let len = page_size();
+        let fd = sealed(len as u64);
+        let a = Mapping::map(fd.as_fd(), len).unwrap();
+        let b = Mapping::map(fd.as_fd(), len).unwrap();
+        let c = Mapping::map_read_only(fd.as_fd(), len).unwrap();
+        drop(fd);
+        assert_eq!((a.len(), c.len()), (len, len));
+        assert_eq!(a.base().as_ptr() as usize % page_size(), 0);
+        // SAFETY: all three mappings are live and `len` bytes long, and only this thread uses
+        // them.
+        unsafe {
+            a.base().add(len - 1).write_volatile(7);
+            assert_eq!(b.base().add(len - 1).read_volatile(), 7);
+            assert_eq!(c.base().add(len - 1).read_volatile(), 7);
+            assert_eq!(c.base().read_volatile(), 0);
+        }
+    }
+
+    #[test]
+    fn a_mapping_never_reaches_beyond_its_file() {
+        let len = page_size();
+        let fd = sealed(len as u64);
+        for wrong in [0, len + 1, usize::MAX] {
+            for r in [
+                Mapping::map(fd.as_fd(), wrong),
+                Mapping::map_read_only(fd.as_fd(), wrong),
+            ] {
+                assert_eq!(r.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_seal_leaves_reading() {
+        let len = page_size();
+        let fd = create("read only", len as u64).unwrap();
+        fcntl_add_seals(&fd, SealFlags::FUTURE_WRITE).unwrap();
+        let e = Mapping::map(fd.as_fd(), len).unwrap_err();
+        assert_eq!(e.kind(), io::ErrorKind::PermissionDenied);
+        Mapping::map_read_only(fd.as_fd(), len).unwrap();
+    }
+
+    #[test]
+    fn a_forked_child_does_not_get_the_mapping() {
+        let len = page_size();
+        let map = Mapping::map(sealed(len as u64).as_fd(), len).unwrap();
+        let start = format!("{:x}-", map.base().as_ptr() as usize);
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let entry = smaps.lines().skip_while(|l| !l.starts_with(&start));
+        let flags = entry.skip(1).find(|l| l.starts_with("VmFlags:")).unwrap();
+        assert!(flags.split_whitespace().any(|f| f == "dc"), "{flags}");
+    }
+}

@@ -1,0 +1,108 @@
+//! Who a process is, and proof that it is dead.
+//!
+//! A pidfd names one process for good: its number cannot be given to another one meanwhile, as a
+//! process id can. It becomes readable once the process has ended, also while that is a zombie.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags};
+
+/// What a pidfd reports once its process has ended; the second, once it was reaped as well.
+pub(crate) const DEAD: PollFlags = PollFlags::IN.union(PollFlags::HUP);
+
+/// Whether the process behind `pidfd` has ended. Does not wait.
+///
+/// `true` is proof of death. If the kernel does not answer, which is not expected, the process
+/// counts as alive.
+pub fn is_dead(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    retry_on_intr(|| poll(&mut fds, Some(&now))).is_ok() && fds[0].revents().intersects(DEAD)
+}
+
+/// Opens a pidfd for a process by its number.
+///
+/// The number may have been reused since the caller learned it: prefer the pidfd that
+/// [`crate::sock::recv`] gives.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidInput`] if `pid` is not positive; `ESRCH` if there is no such process.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // `Pid::from_raw` checks for zero; negative numbers must not reach it.
+    let pid = if pid > 0 { Pid::from_raw(pid) } else { None };
+    let pid = pid.ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a process number must be positive",
+        )
+    })?;
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// A pidfd for the calling process.
+///
+/// # Errors
+/// The kernel's, when descriptors have run out or a system call filter forbids it.
+pub fn own_pidfd() -> io::Result<OwnedFd> {
+    pidfd_open(pid())
+}
+
+/// The effective user id of this process, which is the one that a peer's kernel reports.
+pub fn uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The process id of this process, in its own pid namespace.
+pub fn pid() -> i32 {
+    rustix::process::getpid().as_raw_pid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn own_identity() {
+        assert_eq!(pid(), std::process::id() as i32);
+        assert!(!is_dead(own_pidfd().unwrap().as_fd()));
+    }
+
+    #[test]
+    fn a_zombie_is_dead() {
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pidfd = pidfd_open(child.id() as i32).unwrap();
+        assert!(!is_dead(pidfd.as_fd()));
+        child.kill().unwrap();
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        let limit = Timespec {
+            tv_sec: 10,
+            tv_nsec: 0,
+        };
+        retry_on_intr(|| poll(&mut fds, Some(&limit))).unwrap();
+        assert!(is_dead(pidfd.as_fd()), "not reaped yet, but dead");
+        child.wait().unwrap();
+        assert!(is_dead(pidfd.as_fd()), "reaped");
+        let e = pidfd_open(child.id() as i32).unwrap_err();
+        assert_eq!(e.raw_os_error(), Some(libc::ESRCH));
+    }
+
+    #[test]
+    fn numbers_that_name_no_process() {
+        for pid in [0, -1, i32::MIN] {
+            let e = pidfd_open(pid).unwrap_err();
+            assert_eq!(e.kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Messages with descriptors and sender, and the doorbell.
+
+use std::io;
+use std::mem::{MaybeUninit, size_of, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+use super::Creds;
+
+// Missing from `libc`; the same number everywhere.
+const SCM_PIDFD: libc::c_int = 4;
+
+/// The most descriptors that one message carries.
+pub const MAX_FDS: usize = 4;
+
+/// The most doorbell tokens that one [`drain`] takes.
+const MAX_TOKENS: usize = 64;
+
+/// Sends one message, whole or not at all, with up to [`MAX_FDS`] descriptors. Never blocks.
+///
+/// The receiver gets descriptors of its own for the same open files.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] if the receiver has not read enough of the earlier ones yet;
+/// [`io::ErrorKind::BrokenPipe`] or [`io::ErrorKind::ConnectionReset`] if it has hung up;
+/// [`io::ErrorKind::InvalidInput`] if `bytes` is empty, which would read as a hang-up, or there
+/// are too many descriptors; `EMSGSIZE` if the message is larger than a socket's buffer.
+pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    if bytes.is_empty() || fds.len() > MAX_FDS {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "a message of {} bytes with {} descriptors: at least 1 byte is needed, and at \
+                 most {MAX_FDS} descriptors can go along",
+                bytes.len(),
+                fds.len()
+            ),
+        ));
+    }
+    let mut space = [MaybeUninit::<u8>::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("no room for the descriptors of a message"));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let data = [io::IoSlice::new(bytes)];
+    let sent = retry_on_intr(|| rustix::net::sendmsg(fd, &data, &mut control, flags))?;
+    if sent != bytes.len() {
+        return Err(io::Error::from(io::ErrorKind::WriteZero));
+    }
+    Ok(())
+}
+
+/// One message, or the end of all messages. See [`recv`].
+#[derive(Debug)]
+pub struct Received {
+    /// How many bytes were stored; 0 means that the peer has hung up.
+    pub len: usize,
+    /// Bytes, descriptors or the sender's identity did not fit and are lost.
+    pub truncated: bool,
+    /// The descriptors that came along, at most [`MAX_FDS`], close-on-exec.
+    pub fds: Vec<OwnedFd>,
+    /// The process that sent this message, if it still lived when it was read. Only a privileged
+    /// process can have another one named in its place.
+    pub pidfd: Option<OwnedFd>,
+    /// The sender as it was when it sent.
+    pub creds: Option<Creds>,
+}
+
+/// Control data, aligned for its headers: credentials, the descriptors and a pidfd fit.
+type Control = [u64; 11];
+
+const _: () = {
+    // SAFETY: only computes sizes.
+    let need = unsafe {
+        libc::CMSG_SPACE(size_of::<libc::ucred>() as u32)
+            + libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32)
+            + libc::CMSG_SPACE(size_of::<RawFd>() as u32)
+    };
+    assert!(size_of::<Control>() == need as usize);
+    assert!(align_of::<Control>() >= align_of::<libc::cmsghdr>());
+};
+
+/// Takes the next message, or `None` if there is none now.
+///
+/// What the peer sent before it hung up, or was killed, is still received, ahead of the hang-up.
+/// Descriptors beyond [`MAX_FDS`] are closed and reported by `truncated`.
+///
+/// # Errors
+/// The kernel's for broken sockets; [`io::ErrorKind::InvalidInput`] if `buf` is empty.
+pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<Received>> {
+    if buf.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a message cannot be received into 0 bytes",
+        ));
+    }
+    let mut control: Control = [0; 11];
+    let mut data = libc::iovec {
+        iov_base: buf.as_mut_ptr().cast(),
+        iov_len: buf.len(),
+    };
+    let mut resets = 0;
+    let (len, message) = loop {
+        // SAFETY: all zeroes is a valid `msghdr` (and its padding differs between C libraries).
+        let mut message: libc::msghdr = unsafe { zeroed() };
+        message.msg_iov = &raw mut data;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of::<Control>() as _;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+        // SAFETY: the header points at `buf` and `control`, both live, writable and of the lengths
+        // that it says.
+        let n = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
+        if let Ok(n) = usize::try_from(n) {
+            break (n, message);
+        }
+        let e = io::Error::last_os_error();
+        match e.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EAGAIN) => return Ok(None),
+            // The peer went without reading all that we had sent it. The kernel says so once,
+            // ahead of the messages that are still here for us.
+            Some(libc::ECONNRESET) if resets == 0 => resets += 1,
+            _ => return Err(e),
+        }
+    };
+    let mut received = Received {
+        len,
+        truncated: message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
+        fds: Vec::new(),
+        pidfd: None,
+        creds: None,
+    };
+    // SAFETY: the kernel has filled `message`, and the control data it points at lives on, intact.
+    unsafe { parse(&message, &mut received) };
+    if received.fds.len() > MAX_FDS {
+        received.fds.truncate(MAX_FDS);
+        received.truncated = true;
+    }
+    Ok(Some(received))
+}
+
+/// Takes what came along with a message, and owns every descriptor in it.
+///
+/// # Safety
+/// `message` must be as `recvmsg` left it, be parsed only once, and its control data be live.
+unsafe fn parse(message: &libc::msghdr, into: &mut Received) {
+    // SAFETY: per the contract of this function.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !next.is_null() {
+        // SAFETY: the macro returned a header within the control data.
+        let header = unsafe { &*next };
+        // SAFETY: as above; the data follow the header.
+        let data = unsafe { libc::CMSG_DATA(next) };
+        // SAFETY: only computes a size.
+        let head = unsafe { libc::CMSG_LEN(0) } as usize;
+        let len = (header.cmsg_len as usize).saturating_sub(head);
+        match (header.cmsg_level, header.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                for i in 0..len / size_of::<RawFd>() {
+                    // SAFETY: within the data; they may lie unaligned.
+                    let raw = unsafe { data.cast::<RawFd>().add(i).read_unaligned() };
+                    // SAFETY: the kernel has just installed this descriptor for us alone.
+                    into.fds.push(unsafe { OwnedFd::from_raw_fd(raw) });
+                }
+            }
+            (libc::SOL_SOCKET, SCM_PIDFD) if len >= size_of::<RawFd>() => {
+                // SAFETY: within the data; they may lie unaligned.
+                let raw = unsafe { data.cast::<RawFd>().read_unaligned() };
+                // A negative number says that the sender is gone and reaped.
+                if raw >= 0 {
+                    // SAFETY: the kernel has just installed this descriptor for us alone.
+                    into.pidfd = Some(unsafe { OwnedFd::from_raw_fd(raw) });
+                }
+            }
+            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if len >= size_of::<libc::ucred>() => {
+                // SAFETY: within the data; they may lie unaligned.
+                let creds = unsafe { data.cast::<libc::ucred>().read_unaligned() };
+                into.creds = Some(creds.into());
+            }
+            _ => {}
+        }
+        // SAFETY: per the contract; `next` is a header of this message.
+        next = unsafe { libc::CMSG_NXTHDR(message, next) };
+    }
+}
+
+/// Rings the doorbell: sends one byte without blocking, so that the peer's socket is readable.
+///
+/// If the socket is full the peer has not read the earlier ones yet, and wakes anyway: that is no
+/// error.
+///
+/// # Errors
+/// [`io::ErrorKind::BrokenPipe`] or [`io::ErrorKind::ConnectionReset`] if the peer has hung up.
+pub fn ring(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    match retry_on_intr(|| rustix::net::send(fd, &[0], flags)) {
+        Ok(_) | Err(Errno::AGAIN) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// What [`drain`] found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// How many messages were read, at most 64.
+    pub tokens: usize,
+    /// The peer has hung up, and nothing is left to read.
+    pub hang_up: bool,
+}
+
+/// Reads doorbell tokens until there are none, but at most 64, so that a peer that rings without
+/// end does not keep the caller here.
+///
+/// Messages of any kind are thrown away, and descriptors sent with them never arrive.
+///
+/// # Errors
+/// The kernel's for broken sockets. A hang-up is none.
+pub fn drain(fd: BorrowedFd<'_>) -> io::Result<Drained> {
+    let mut drained = Drained::default();
+    let mut byte = [0u8; 1];
+    let mut resets = 0;
+    while drained.tokens < MAX_TOKENS {
+        // No control data: the kernel then makes no pidfd, which would cost more than the rest.
+        match rustix::net::recv(fd, &mut byte[..], RecvFlags::DONTWAIT) {
+            Ok((0, _)) => {
+                drained.hang_up = true;
+                break;
+            }
+            Ok(_) => drained.tokens += 1,
+            Err(Errno::AGAIN) => break,
+            Err(Errno::INTR) => {}
+            // Said once, ahead of what is still to be read: see `recv`.
+            Err(Errno::CONNRESET) if resets == 0 => resets += 1,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(drained)
+}
