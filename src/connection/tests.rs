@@ -1,0 +1,1089 @@
+//! Every state against every event, the rules one by one, and random schedules against an oracle.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::*;
+
+const OP_CLOSE: u8 = 0x03;
+const OP_COPY: u8 = 0x04;
+
+const LIMITS: Limits = Limits {
+    max_connections: 4,
+    backlog: 2,
+    inbox: 2,
+    max_message: 100,
+};
+
+fn primary() -> Table<u64> {
+    Table::new(Role::Primary, LIMITS)
+}
+
+fn header(conn: u64, copy_id: u64, size: u64, len: u64, offset: u64) -> CopyHeader {
+    CopyHeader {
+        conn,
+        copy_id,
+        copy_size: size,
+        transfer_size: len,
+        transfer_offset: offset,
+    }
+}
+
+/// A table with connection 2, which the peer opened and we accepted.
+fn opened() -> Table<u64> {
+    let mut table = primary();
+    assert_eq!(table.on_create(2), Outcome::Wake(2));
+    assert_eq!(table.accept(), Some(2));
+    table
+}
+
+// Every state against every event.
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Never heard of, with an id of the peer's parity.
+    Unknown,
+    /// The same with an id of ours.
+    UnknownOwn,
+    Opening,
+    Offered,
+    Open,
+    /// Open, with one chunk in the inbox.
+    Fed,
+    /// Open, with a full inbox.
+    Full,
+    FedHeardWrite,
+    HeardWrite,
+    HeardRead,
+    HeardBoth,
+    SaidWrite,
+    SaidRead,
+    SaidBoth,
+    /// Both sides have said both.
+    Over,
+    /// Closed by the peer before it accepted.
+    Declined,
+    Refused,
+    Broken,
+    /// Broken because the peer does not know the id.
+    Lost,
+    LingerOpening,
+    Lingering,
+    /// Lingering, and the peer writes no more.
+    LingerHalf,
+    LinkEnded,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Create,
+    Accept,
+    Close0,
+    Close1,
+    Close2,
+    Close3,
+    Copy,
+    ErrCreate,
+    ErrCopy,
+    ErrLost,
+    Room,
+    Ready,
+    CanSend,
+    Pop,
+    SayBoth,
+    SayWrite,
+    SayRead,
+    Forget,
+    TakeOffer,
+    Refuse,
+    LinkEnd,
+}
+
+const EVENTS: [Event; 21] = {
+    use Event::*;
+    [
+        Create, Accept, Close0, Close1, Close2, Close3, Copy, ErrCreate, ErrCopy, ErrLost, Room,
+        Ready, CanSend, Pop, SayBoth, SayWrite, SayRead, Forget, TakeOffer, Refuse, LinkEnd,
+    ]
+};
+
+/// One row per state, one column per event, in their order. `out` alone: nothing else changes. `out>State`: the
+/// connection then answers every event as in that state. `out>*`: it changes to a state without a row.
+///
+/// E4..E6, E40 the code of a refusal; C, N, R, B, L the `ConnEnd`; 0, 1, 2 the Close to send; `0+1` with one chunk.
+#[rustfmt::skip]
+const TABLE: [(State, &str); 23] = {
+    use State::*;
+    [
+        //               Create      Accept   Close0        Close1             Close2        Close3 Copy   ErrCreate    ErrCopy      ErrLost       Room Ready CanSend Pop             SayBoth     SayWrite    SayRead     Forget          TakeOffer Refuse      LinkEnd
+        (Unknown,       "wake>Offered E5     E5            E5                 E5            E5     E5     -            -            -             yes  C     C       C               -           -           -           -               -         no          ->*"),
+        (UnknownOwn,    "E4          E5      E5            E5                 E5            E5     E5     -            -            -             yes  C     C       C               -           -           -           -               -         no          -"),
+        (Opening,       "E4          wake>Open wake>Declined wake>*           wake>*        E6     E6     wake>Refused wake>Refused wake>Refused  yes  no    N       empty           0>*         1>*         2>*         0>LingerOpening -         no          ->*"),
+        (Offered,       "E4          E6      answer>Unknown ->*               ->*           E6     E6     -            -            -             yes  no    N       empty           -           -           -           -               id>Open   yes>Unknown ->*"),
+        (Open,          "E4          E6      wake>HeardBoth wake>HeardWrite   wake>HeardRead E6    wake>Fed wake>Broken wake>Broken wake>Lost     yes  yes   yes     empty           0>SaidBoth  1>SaidWrite 2>SaidRead  0>Lingering     -         no          ->LinkEnded"),
+        (Fed,           "E4          E6      wake>*        wake>FedHeardWrite wake>*        E6     wake>Full wake>*    wake>*       wake>*        yes  yes   yes     chunk>Open      0>*         1>*         2>*         0+1>Lingering   -         no          ->*"),
+        (Full,          "E4          E6      wake>*        wake>*             wake>*        E6     full   wake>*       wake>*       wake>*        no   yes   yes     chunk>Fed       0>*         1>*         2>*         0+2>Lingering   -         no          ->*"),
+        (FedHeardWrite, "E4          E6      wake>*        -                  wake>*        E6     E6     wake>*       wake>*       wake>*        yes  yes   yes     chunk>HeardWrite 0>*        1>*         2>*         0+1>LingerHalf  -         no          ->*"),
+        (HeardWrite,    "E4          E6      wake>HeardBoth -                 wake>HeardBoth E6    E6     wake>*       wake>*       wake>*        yes  yes   yes     C               0>*         1>*         2>*         0>LingerHalf    -         no          ->*"),
+        (HeardRead,     "E4          E6      wake>HeardBoth wake>HeardBoth    -             E6     wake>* wake>*       wake>*       wake>*        yes  yes   C       empty           0>*         1>*         2>*         0>Lingering     -         no          ->*"),
+        (HeardBoth,     "E4          E6      -             -                  -             E6     E6     wake         wake         wake>Over     yes  yes   C       C               0>Over      1>*         2>*         0>Unknown       -         no          ->*"),
+        (SaidWrite,     "E4          E6      wake>*        wake>*             wake>*        E6     wake>* wake>*       wake>*       wake>*        yes  yes   C       empty           2>SaidBoth  -           2>SaidBoth  2>Lingering     -         no          ->*"),
+        (SaidRead,      "E4          E6      wake>*        wake>*             wake>*        E6     home   wake>*       wake>*       wake>*        yes  yes   yes     C               1>SaidBoth  1>SaidBoth  -           1>Lingering     -         no          ->*"),
+        (SaidBoth,      "E4          E6      wake>Over     wake>*             wake>*        E6     home   wake         wake         wake>Over     yes  yes   C       C               -           -           -           ->Lingering     -         no          -"),
+        (Over,          "E4          E6      -             -                  -             E6     E6     wake         wake         wake          yes  yes   C       C               -           -           -           ->Unknown       -         no          -"),
+        (Declined,      "E4          E6      -             -                  -             E6     E6     wake>*       wake>*       wake>*        yes  C     C       C               0>*         1>*         2>*         0>UnknownOwn    -         no          ->*"),
+        (Refused,       "E4          E6      -             -                  -             E6     E6     wake         wake         wake          yes  R     R       R               -           -           -           ->UnknownOwn    -         no          -"),
+        (Broken,        "E4          E6      wake>*        wake>*             wake>*        E6     home   wake         wake         wake>Lost     yes  yes   B       B               0>*         1>*         2>*         0>*             -         no          ->*"),
+        (Lost,          "E4          E6      -             -                  -             E6     E6     wake         wake         wake          yes  yes   B       B               -           -           -           ->Unknown       -         no          -"),
+        (LingerOpening, "E4          ->Lingering ->UnknownOwn ->*             ->*           E6     E6     ->UnknownOwn -            ->UnknownOwn  yes  C     C       C               -           -           -           -               -         no          -"),
+        (Lingering,     "E4          E6      ->Unknown     ->LingerHalf       ->*           E6     home   ->Unknown    -            ->Unknown     yes  yes   C       C               -           -           -           -               -         no          -"),
+        (LingerHalf,    "E4          E6      ->Unknown     -                  ->Unknown     E6     E6     ->Unknown    -            ->Unknown     yes  yes   C       C               -           -           -           -               -         no          -"),
+        (LinkEnded,     "E4          E6      wake>*        wake>*             wake>*        E6     wake>* wake>*       wake>*       wake>*        yes  yes   L       L               ->*         ->*         ->*         ->Lingering     -         no          -"),
+    ]
+};
+
+/// A table in this state, and the id concerned.
+fn build(state: State) -> (Table<u64>, u64) {
+    use Event::*;
+    let (from, events): (_, &[Event]) = match state {
+        State::Unknown => return (primary(), 2),
+        State::UnknownOwn => return (primary(), 1),
+        State::Opening => {
+            let mut table = primary();
+            assert_eq!(table.open(), Ok(1));
+            return (table, 1);
+        }
+        State::Offered => (State::Unknown, &[Create]),
+        State::Open => (State::Offered, &[TakeOffer]),
+        State::Fed => (State::Open, &[Copy]),
+        State::Full => (State::Open, &[Copy, Copy]),
+        State::FedHeardWrite => (State::Open, &[Copy, Close1]),
+        State::HeardWrite => (State::Open, &[Close1]),
+        State::HeardRead => (State::Open, &[Close2]),
+        State::HeardBoth => (State::Open, &[Close0]),
+        State::SaidWrite => (State::Open, &[SayWrite]),
+        State::SaidRead => (State::Open, &[SayRead]),
+        State::SaidBoth => (State::Open, &[SayBoth]),
+        State::Over => (State::Open, &[SayWrite, Close1, Close2, SayRead]),
+        State::Declined => (State::Opening, &[Close0]),
+        State::Refused => (State::Opening, &[ErrCreate]),
+        State::Broken => (State::Open, &[ErrCopy]),
+        State::Lost => (State::Open, &[ErrLost]),
+        State::LingerOpening => (State::Opening, &[Forget]),
+        State::Lingering => (State::Open, &[Forget]),
+        State::LingerHalf => (State::Open, &[Close1, Forget]),
+        State::LinkEnded => (State::Open, &[LinkEnd]),
+    };
+    let (mut table, id) = build(from);
+    for &event in events {
+        apply(&mut table, id, event);
+    }
+    (table, id)
+}
+
+fn end_name(end: ConnEnd) -> String {
+    match end {
+        ConnEnd::Closed => "C",
+        ConnEnd::NotOpen => "N",
+        ConnEnd::Refused(_) => "R",
+        ConnEnd::Broken { .. } => "B",
+        ConnEnd::Cut { .. } => "X",
+        ConnEnd::Link(_) => "L",
+    }
+    .into()
+}
+
+fn outcome_name(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Done => "-".into(),
+        Outcome::Wake(_) => "wake".into(),
+        Outcome::Refuse(code) => format!("E{:x}", code as u64),
+        Outcome::AnswerClose(_) => "answer".into(),
+    }
+}
+
+fn how_name(how: Option<How>) -> String {
+    how.map_or("-".into(), |how| how.number().to_string())
+}
+
+fn yes_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.into()
+}
+
+fn apply(table: &mut Table<u64>, id: u64, event: Event) -> String {
+    match event {
+        Event::Create => outcome_name(table.on_create(id)),
+        Event::Accept => outcome_name(table.on_accept(id)),
+        Event::Close0 => outcome_name(table.on_close(id, 0)),
+        Event::Close1 => outcome_name(table.on_close(id, 1)),
+        Event::Close2 => outcome_name(table.on_close(id, 2)),
+        Event::Close3 => outcome_name(table.on_close(id, 3)),
+        Event::Copy => match table.on_copy(header(id, 7, 10, 10, 0), 70) {
+            CopyOutcome::Wake(woken) => {
+                assert_eq!(woken, id);
+                "wake".into()
+            }
+            CopyOutcome::Swallow(data) => {
+                assert_eq!(data, 70);
+                "home".into()
+            }
+            CopyOutcome::Refuse(code, data) => {
+                assert_eq!(data, 70);
+                format!("E{:x}", code as u64)
+            }
+            CopyOutcome::Full(data) => {
+                assert_eq!(data, 70);
+                "full".into()
+            }
+        },
+        Event::ErrCreate => outcome_name(table.on_error(id, ErrorCode::ConnRefused, OP_CREATE)),
+        Event::ErrCopy => outcome_name(table.on_error(id, ErrorCode::InvalidSize, OP_COPY)),
+        Event::ErrLost => outcome_name(table.on_error(id, ErrorCode::ConnNotFound, OP_COPY)),
+        Event::Room => yes_no(table.has_room(id)),
+        Event::Ready => table.ready(id).map_or_else(end_name, yes_no),
+        Event::CanSend => table.can_send(id).map_or_else(end_name, |()| "yes".into()),
+        Event::Pop => match table.pop(id) {
+            Pop::Chunk(_) => "chunk".into(),
+            Pop::Empty => "empty".into(),
+            Pop::End(end) => end_name(end),
+        },
+        Event::SayBoth => how_name(table.close(id, How::Both)),
+        Event::SayWrite => how_name(table.close(id, How::Write)),
+        Event::SayRead => how_name(table.close(id, How::Read)),
+        Event::Forget => {
+            let Forgotten { close, chunks } = table.forget(id);
+            match chunks.len() {
+                0 => how_name(close),
+                n => format!("{}+{n}", how_name(close)),
+            }
+        }
+        Event::TakeOffer => table.accept().map_or("-".into(), |taken| {
+            assert_eq!(taken, id);
+            "id".into()
+        }),
+        Event::Refuse => yes_no(table.refuse(id)),
+        Event::LinkEnd => {
+            table.link_ended(LinkEnd::PeerDead, 0);
+            "-".into()
+        }
+    }
+}
+
+/// What a state answers to each event, after `first` if there is one.
+fn answers(state: State, first: Option<Event>) -> Vec<String> {
+    EVENTS
+        .iter()
+        .map(|&event| {
+            let (mut table, id) = build(state);
+            if let Some(first) = first {
+                apply(&mut table, id, first);
+            }
+            apply(&mut table, id, event)
+        })
+        .collect()
+}
+
+#[test]
+fn every_state_meets_every_event() {
+    for (state, row) in TABLE {
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(cells.len(), EVENTS.len(), "{state:?}: columns");
+        let before = answers(state, None);
+        for (index, (&event, cell)) in EVENTS.iter().zip(cells).enumerate() {
+            // `->` is the outcome `-` and the arrow.
+            let (out, next) = match cell.split_once('>') {
+                Some((out, next)) => (out, Some(next)),
+                None => (cell, None),
+            };
+            assert_eq!(before[index], out, "{state:?} {event:?}: outcome");
+            let after = answers(state, Some(event));
+            match next {
+                Some("*") => {}
+                None => assert_eq!(after, before, "{state:?} {event:?}: must not change"),
+                Some(name) => {
+                    let next = TABLE
+                        .iter()
+                        .find(|(other, _)| format!("{other:?}") == name)
+                        .unwrap_or_else(|| panic!("{state:?} {event:?}: no state {name}"));
+                    assert_eq!(
+                        after,
+                        answers(next.0, None),
+                        "{state:?} {event:?} -> {name}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+// The rules one by one.
+
+#[test]
+fn ids_follow_the_role_and_are_never_given_out_twice() {
+    let mut table = primary();
+    for id in [1, 3, 5] {
+        assert_eq!(table.open(), Ok(id));
+        assert_eq!(
+            table.on_error(id, ErrorCode::ConnRefused, OP_CREATE),
+            Outcome::Wake(id)
+        );
+        assert_eq!(table.forget(id).close, None);
+    }
+    assert_eq!(table.on_create(0), Outcome::Refuse(ErrorCode::FailedInit));
+    assert_eq!(table.on_create(7), Outcome::Refuse(ErrorCode::FailedInit));
+
+    let mut table = Table::<u64>::new(Role::Secondary, LIMITS);
+    assert_eq!((table.open(), table.open()), (Ok(2), Ok(4)));
+    assert_eq!(table.on_create(0), Outcome::Refuse(ErrorCode::FailedInit));
+    assert_eq!(table.on_create(6), Outcome::Refuse(ErrorCode::FailedInit));
+    assert_eq!(table.on_create(5), Outcome::Wake(5));
+
+    table.next_id = Some(u64::MAX - 1);
+    assert_eq!(table.open(), Ok(u64::MAX - 1));
+    assert_eq!(table.open(), Err(TableError::TooMany { open: 4, limit: 4 }));
+    assert!(table.refuse(5));
+    assert_eq!(table.open(), Err(TableError::NoIds));
+}
+
+#[test]
+fn table_and_backlog_are_bounded() {
+    let refused = Outcome::Refuse(ErrorCode::ConnRefused);
+    let mut table = primary();
+    assert_eq!(table.on_create(4), Outcome::Wake(4));
+    assert_eq!(table.on_create(2), Outcome::Wake(2));
+    assert_eq!(table.on_create(6), refused, "backlog of 2");
+    assert_eq!((table.accept(), table.accept()), (Some(4), Some(2)));
+    assert_eq!(table.accept(), None);
+    assert_eq!((table.open(), table.open()), (Ok(1), Ok(3)));
+    assert_eq!(table.on_create(6), refused, "table of 4");
+    assert_eq!(table.open(), Err(TableError::TooMany { open: 4, limit: 4 }));
+    // A lingering id does not count.
+    assert_eq!(table.forget(4).close, Some(How::Both));
+    assert_eq!(table.on_create(6), Outcome::Wake(6));
+}
+
+#[test]
+fn chunks_of_a_copy_travel_in_order() {
+    let bad = |table: &mut Table<u64>, header, code| {
+        assert_eq!(
+            table.on_copy(header, 9),
+            CopyOutcome::Refuse(code, 9),
+            "{header:?}"
+        );
+    };
+    let size = ErrorCode::InvalidSize;
+    let mut table = opened();
+    bad(&mut table, header(2, 1, 101, 50, 0), ErrorCode::MemorySmall);
+    bad(&mut table, header(2, 1, 30, 10, 10), size);
+    bad(&mut table, header(2, 1, 30, 31, 0), size);
+    bad(&mut table, header(2, 1, 30, 0, 0), size);
+    bad(&mut table, header(2, 1, 30, 1, 31), size);
+    bad(&mut table, header(2, 1, 30, u64::MAX, 1), size);
+    bad(&mut table, header(2, 1, 0, 1, 0), size);
+    bad(&mut table, header(2, 1, 0, 0, 1), size);
+    assert_eq!(
+        table.on_copy(header(2, 1, 30, 10, 0), 0),
+        CopyOutcome::Wake(2)
+    );
+    bad(&mut table, header(2, 1, 30, 10, 0), size); // again from the start
+    bad(&mut table, header(2, 2, 30, 10, 10), size); // another copy
+    bad(&mut table, header(2, 1, 31, 10, 10), size); // another total
+    bad(&mut table, header(2, 1, 30, 5, 15), size); // a gap
+    bad(&mut table, header(2, 1, 30, 5, 5), size); // an overlap
+    bad(&mut table, header(2, 1, 30, 21, 10), size); // past the end
+    assert_eq!(
+        table.on_copy(header(2, 1, 30, 20, 10), 1),
+        CopyOutcome::Wake(2)
+    );
+
+    let peeked = *table.peek(2).unwrap();
+    assert_eq!((peeked.data, peeked.copy_size, peeked.len), (0, 30, 10));
+    assert!(peeked.is_first() && !peeked.is_last());
+    assert_eq!(table.pop(2), Pop::Chunk(peeked));
+    let Pop::Chunk(second) = table.pop(2) else {
+        panic!()
+    };
+    assert!(!second.is_first() && second.is_last());
+    assert_eq!((second.data, second.offset, second.len), (1, 10, 20));
+    assert_eq!(table.pop(2), Pop::Empty);
+}
+
+#[test]
+fn an_empty_message_ends_at_once_and_a_full_size_one_is_taken() {
+    let mut table = opened();
+    assert_eq!(
+        table.on_copy(header(2, 1, 0, 0, 0), 0),
+        CopyOutcome::Wake(2)
+    );
+    assert_eq!(
+        table.on_copy(header(2, 2, 100, 100, 0), 1),
+        CopyOutcome::Wake(2)
+    );
+    let Pop::Chunk(empty) = table.pop(2) else {
+        panic!()
+    };
+    assert!(empty.is_first() && empty.is_last() && empty.copy_size == 0);
+}
+
+#[test]
+fn an_inbox_limit_of_zero_still_lets_chunks_through() {
+    let mut table = Table::new(Role::Primary, Limits { inbox: 0, ..LIMITS });
+    assert_eq!(table.on_create(2), Outcome::Wake(2));
+    assert_eq!(table.accept(), Some(2));
+    assert!(table.has_room(2));
+    assert_eq!(
+        table.on_copy(header(2, 1, 1, 1, 0), 0),
+        CopyOutcome::Wake(2)
+    );
+    assert!(!table.has_room(2));
+    assert_eq!(
+        table.on_copy(header(2, 2, 1, 1, 0), 1),
+        CopyOutcome::Full(1)
+    );
+}
+
+#[test]
+fn a_full_inbox_keeps_the_place_in_the_message() {
+    let mut table = opened();
+    for offset in [0, 10] {
+        let chunk = header(2, 1, 30, 10, offset);
+        assert_eq!(table.on_copy(chunk, offset), CopyOutcome::Wake(2));
+    }
+    let last = header(2, 1, 30, 10, 20);
+    assert_eq!(table.on_copy(last, 20), CopyOutcome::Full(20));
+    assert!(matches!(table.pop(2), Pop::Chunk(Chunk { data: 0, .. })));
+    assert_eq!(table.on_copy(last, 20), CopyOutcome::Wake(2));
+}
+
+#[test]
+fn a_close_inside_a_message_is_told_apart() {
+    let mut table = opened();
+    assert_eq!(
+        table.on_copy(header(2, 1, 30, 10, 0), 0),
+        CopyOutcome::Wake(2)
+    );
+    assert_eq!(table.on_close(2, 1), Outcome::Wake(2));
+    assert!(matches!(table.pop(2), Pop::Chunk(_)));
+    let cut = ConnEnd::Cut {
+        received: 10,
+        size: 30,
+    };
+    assert_eq!(table.pop(2), Pop::End(cut));
+    assert_eq!(
+        table.on_error(2, ErrorCode::InvalidOp, OP_COPY),
+        Outcome::Wake(2)
+    );
+    assert_eq!(table.pop(2), Pop::End(cut), "the first end stays");
+    let broken = ConnEnd::Broken {
+        code: ErrorCode::InvalidOp,
+        op: OP_COPY,
+    };
+    assert_eq!(table.can_send(2), Err(broken));
+
+    let mut table = opened();
+    assert_eq!(
+        table.on_copy(header(2, 1, 30, 10, 0), 0),
+        CopyOutcome::Wake(2)
+    );
+    table.link_ended(LinkEnd::Closed, 0);
+    assert!(matches!(table.pop(2), Pop::Chunk(_)));
+    assert_eq!(table.pop(2), Pop::End(cut));
+}
+
+#[test]
+fn a_refused_opening_says_why() {
+    let mut table = primary();
+    assert_eq!(table.open(), Ok(1));
+    let refused = ConnEnd::Refused(ErrorCode::ConnRefused);
+    assert_eq!(
+        table.on_error(1, ErrorCode::ConnRefused, OP_CREATE),
+        Outcome::Wake(1)
+    );
+    assert_eq!(table.ready(1), Err(refused));
+    assert_eq!(table.can_send(1), Err(refused));
+    assert_eq!(table.pop(1), Pop::End(refused));
+    assert_eq!(table.forget(1).close, None);
+    assert!(table.conns.is_empty());
+}
+
+// Lingering.
+
+#[test]
+fn a_chunk_under_way_to_a_dropped_handle_goes_home_quietly() {
+    let mut table = opened();
+    assert_eq!(
+        table.on_copy(header(2, 1, 30, 10, 0), 0),
+        CopyOutcome::Wake(2)
+    );
+    let left = table.forget(2);
+    assert_eq!(left.close, Some(How::Both));
+    assert_eq!(left.chunks.iter().map(|c| c.data).collect::<Vec<_>>(), [0]);
+    // The rest of that message and the next ones, more than an inbox holds.
+    assert_eq!(
+        table.on_copy(header(2, 1, 30, 20, 10), 1),
+        CopyOutcome::Swallow(1)
+    );
+    for copy in 2..9 {
+        assert!(table.has_room(2));
+        assert_eq!(
+            table.on_copy(header(2, copy, 1, 1, 0), copy),
+            CopyOutcome::Swallow(copy)
+        );
+    }
+    assert_eq!(table.on_close(2, 1), Outcome::Done);
+    let late = table.on_copy(header(2, 9, 1, 1, 0), 9);
+    assert_eq!(
+        late,
+        CopyOutcome::Refuse(ErrorCode::InvalidOp, 9),
+        "it had said: no more"
+    );
+    assert_eq!(
+        table.on_create(2),
+        Outcome::Refuse(ErrorCode::FailedInit),
+        "still in use"
+    );
+    assert_eq!(table.on_close(2, 2), Outcome::Done);
+    assert!(table.conns.is_empty() && table.lingering.is_empty());
+    assert_eq!(table.on_create(2), Outcome::Wake(2), "free again");
+}
+
+#[test]
+fn an_opener_that_gives_up_lingers_until_it_hears_back() {
+    // Still on offer at the peer: its table answers.
+    let mut opener = primary();
+    let mut other = Table::<u64>::new(Role::Secondary, LIMITS);
+    assert_eq!(opener.open(), Ok(1));
+    assert_eq!(other.on_create(1), Outcome::Wake(1));
+    assert_eq!(opener.forget(1).close, Some(How::Both));
+    assert_eq!(other.on_close(1, 0), Outcome::AnswerClose(1));
+    assert_eq!(other.accept(), None);
+    assert_eq!(opener.on_close(1, 0), Outcome::Done);
+    assert!(opener.conns.is_empty() && other.conns.is_empty());
+
+    // Accepted, and sent to, before the peer heard of it: both are quiet, and the last Close ends it.
+    assert_eq!(opener.open(), Ok(3));
+    assert_eq!(other.on_create(3), Outcome::Wake(3));
+    assert_eq!(opener.forget(3).close, Some(How::Both));
+    assert_eq!(other.accept(), Some(3));
+    assert_eq!(opener.on_accept(3), Outcome::Done);
+    assert_eq!(
+        opener.on_copy(header(3, 1, 1, 1, 0), 5),
+        CopyOutcome::Swallow(5)
+    );
+    assert_eq!(other.on_close(3, 0), Outcome::Wake(3));
+    assert_eq!(other.forget(3).close, Some(How::Both));
+    assert_eq!(opener.on_close(3, 0), Outcome::Done);
+    assert!(opener.conns.is_empty() && other.conns.is_empty());
+
+    // Refused before the peer heard of it.
+    assert_eq!(opener.open(), Ok(5));
+    assert_eq!(opener.forget(5).close, Some(How::Both));
+    assert_eq!(
+        opener.on_error(5, ErrorCode::ConnRefused, OP_CREATE),
+        Outcome::Done
+    );
+    assert_eq!(
+        opener.on_error(5, ErrorCode::ConnNotFound, OP_CLOSE),
+        Outcome::Done
+    );
+    assert!(opener.conns.is_empty() && opener.lingering.is_empty());
+}
+
+#[test]
+fn lingering_ids_are_bounded_and_the_oldest_goes_first() {
+    let mut table = primary();
+    for turn in 0..6 {
+        let id = table.open().unwrap();
+        assert_eq!(id, 2 * turn + 1);
+        assert_eq!(table.forget(id).close, Some(How::Both));
+    }
+    assert_eq!(
+        table.conns.keys().copied().collect::<Vec<_>>(),
+        [5, 7, 9, 11]
+    );
+    assert_eq!(table.on_accept(3), Outcome::Refuse(ErrorCode::ConnNotFound));
+    assert_eq!(table.on_close(7, 0), Outcome::Done);
+    assert_eq!(
+        table.lingering.values().copied().collect::<Vec<_>>(),
+        [5, 9, 11]
+    );
+}
+
+// The link's end.
+
+#[test]
+fn what_the_ring_still_holds_at_the_end_is_delivered() {
+    let dead = ConnEnd::Link(LinkEnd::PeerDead);
+    let mut table = opened();
+    assert_eq!(table.open(), Ok(1));
+    assert_eq!(table.on_create(4), Outcome::Wake(4));
+    for copy in 1..=2 {
+        assert_eq!(
+            table.on_copy(header(2, copy, 1, 1, 0), copy),
+            CopyOutcome::Wake(2)
+        );
+    }
+    assert!(!table.has_room(2));
+    table.link_ended(LinkEnd::PeerDead, 2);
+    table.link_ended(LinkEnd::Closed, 100);
+    assert_eq!(table.can_send(2), Err(dead));
+    assert_eq!(table.open(), Err(TableError::Link(LinkEnd::PeerDead)));
+    assert_eq!(table.accept(), None, "an offer lapses");
+    assert_eq!(table.on_create(6), Outcome::Refuse(ErrorCode::ConnRefused));
+
+    // The ring: two more than the inbox holds, then an Accept with a message behind it.
+    for copy in 3..=4 {
+        assert!(table.has_room(2));
+        assert_eq!(
+            table.on_copy(header(2, copy, 1, 1, 0), copy),
+            CopyOutcome::Wake(2)
+        );
+    }
+    assert!(!table.has_room(2), "no more than the ring held");
+    assert_eq!(
+        table.on_copy(header(2, 5, 1, 1, 0), 5),
+        CopyOutcome::Full(5)
+    );
+    assert_eq!(table.ready(1), Err(dead));
+    assert_eq!(table.on_accept(1), Outcome::Wake(1));
+    assert_eq!(table.ready(1), Ok(true));
+    assert_eq!(
+        table.on_copy(header(1, 6, 1, 1, 0), 6),
+        CopyOutcome::Wake(1)
+    );
+
+    for copy in 1..=4 {
+        assert!(matches!(table.pop(2), Pop::Chunk(Chunk { data, .. }) if data == copy));
+    }
+    assert_eq!(table.pop(2), Pop::End(dead));
+    let rest: Vec<u64> = table.clear().map(|chunk| chunk.data).collect();
+    assert_eq!(rest, [6]);
+    assert!(table.conns.is_empty());
+}
+
+// Random schedules: two tables with queues between them, against an oracle.
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Packet {
+    Create(u64),
+    Accept(u64),
+    Close(u64, How),
+    Copy(CopyHeader, u64),
+    Error(u64, ErrorCode, u8),
+}
+
+#[derive(Debug)]
+struct Handle {
+    id: u64,
+    message: Option<Partial>,
+    said_write: bool,
+    said_read: bool,
+    end: Option<ConnEnd>,
+}
+
+struct Side {
+    table: Table<u64>,
+    out: VecDeque<Packet>,
+    handles: Vec<Handle>,
+    /// Ids that this side turned down.
+    refused: BTreeSet<u64>,
+}
+
+/// What one side wrote on one connection, chunk by chunk, and how many of those the other has read.
+#[derive(Default)]
+struct Flow {
+    sent: Vec<Chunk<u64>>,
+    read: usize,
+    finished: bool,
+    cut: bool,
+}
+
+struct World {
+    sides: [Side; 2],
+    flows: BTreeMap<(usize, u64), Flow>,
+    random: Random,
+    /// Chunks sent so far; a chunk's number is its content.
+    sent: u64,
+    copies: u64,
+    /// Every chunk that was read or went home.
+    arrived: BTreeSet<u64>,
+    read: u64,
+    /// No id is ever pushed out of the lingering ones.
+    roomy: bool,
+    limits: Limits,
+}
+
+impl World {
+    fn new(seed: u64, roomy: bool) -> Self {
+        let limits = Limits {
+            max_connections: if roomy { 100_000 } else { 3 },
+            backlog: 2,
+            inbox: 3,
+            max_message: 60,
+        };
+        let side = |role| Side {
+            table: Table::new(role, limits),
+            out: VecDeque::new(),
+            handles: Vec::new(),
+            refused: BTreeSet::new(),
+        };
+        Self {
+            sides: [side(Role::Primary), side(Role::Secondary)],
+            flows: BTreeMap::new(),
+            random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            sent: 0,
+            copies: 0,
+            arrived: BTreeSet::new(),
+            read: 0,
+            roomy,
+            limits,
+        }
+    }
+
+    fn home(&mut self, data: u64) {
+        assert!(self.arrived.insert(data), "chunk {data} twice");
+    }
+
+    fn add_handle(&mut self, me: usize, id: u64) {
+        self.sides[me].handles.push(Handle {
+            id,
+            message: None,
+            said_write: false,
+            said_read: false,
+            end: None,
+        });
+    }
+
+    fn step(&mut self) {
+        let me = self.random.below(2) as usize;
+        match self.random.below(40) {
+            0..=1 if self.sides[me].handles.len() >= 6 => {}
+            0..=1 => {
+                if let Ok(id) = self.sides[me].table.open() {
+                    assert_eq!(id % 2, 1 - me as u64);
+                    self.sides[me].out.push_back(Packet::Create(id));
+                    self.add_handle(me, id);
+                }
+            }
+            2..=4 => self.take_offer(me),
+            5 => {
+                if let Some(&id) = self.sides[me].table.offered.back() {
+                    assert!(self.sides[me].table.refuse(id));
+                    self.turn_down(me, id, ErrorCode::ConnRefused);
+                }
+            }
+            6..=15 => self.send(me),
+            16..=27 => self.pump(me),
+            28..=37 => self.read(me),
+            38 if self.random.below(3) == 0 => self.say(me),
+            38 => {}
+            _ => {
+                let handles = self.sides[me].handles.len() as u64;
+                if handles > 0 && self.random.below(3) == 0 {
+                    let index = self.random.below(handles) as usize;
+                    self.drop_handle(me, index);
+                }
+            }
+        }
+        for side in &self.sides {
+            let table = &side.table;
+            assert!(table.live() <= self.limits.max_connections);
+            assert!(table.lingering.len() <= self.limits.max_connections);
+            assert!(table.offered.len() <= self.limits.backlog);
+            assert!(
+                table
+                    .conns
+                    .values()
+                    .all(|c| c.inbox.len() <= self.limits.inbox)
+            );
+        }
+    }
+
+    fn turn_down(&mut self, me: usize, id: u64, code: ErrorCode) {
+        self.sides[me].refused.insert(id);
+        self.sides[me]
+            .out
+            .push_back(Packet::Error(id, code, OP_CREATE));
+    }
+
+    fn take_offer(&mut self, me: usize) {
+        if let Some(id) = self.sides[me].table.accept() {
+            self.sides[me].out.push_back(Packet::Accept(id));
+            self.add_handle(me, id);
+        }
+    }
+
+    /// Sends the next chunk on some connection.
+    fn send(&mut self, me: usize) {
+        let side = &mut self.sides[me];
+        if side.handles.is_empty() || side.out.len() >= 8 {
+            return;
+        }
+        let index = self.random.below(side.handles.len() as u64) as usize;
+        let handle = &mut side.handles[index];
+        if let Err(end) = side.table.can_send(handle.id) {
+            assert!(!matches!(end, ConnEnd::Cut { .. } | ConnEnd::Link(_)));
+            return;
+        }
+        assert!(!handle.said_write);
+        let message = handle.message.unwrap_or_else(|| {
+            self.copies += 1;
+            let size = self.random.below(self.limits.max_message + 1);
+            Partial {
+                copy_id: self.copies,
+                size,
+                received: 0,
+            }
+        });
+        let rest = message.size - message.received;
+        let len = if rest == 0 {
+            0
+        } else {
+            1 + self.random.below(rest.min(20))
+        };
+        let chunk = Chunk {
+            data: self.sent,
+            copy_id: message.copy_id,
+            copy_size: message.size,
+            offset: message.received,
+            len,
+        };
+        self.sent += 1;
+        let received = message.received + len;
+        handle.message = (received < message.size).then_some(Partial {
+            received,
+            ..message
+        });
+        let header = header(handle.id, chunk.copy_id, chunk.copy_size, len, chunk.offset);
+        self.flows
+            .entry((me, handle.id))
+            .or_default()
+            .sent
+            .push(chunk);
+        side.out.push_back(Packet::Copy(header, chunk.data));
+    }
+
+    /// Takes one packet of the peer's.
+    fn pump(&mut self, me: usize) {
+        let Some(&packet) = self.sides[1 - me].out.front() else {
+            return;
+        };
+        if let Packet::Copy(header, data) = packet {
+            let table = &mut self.sides[me].table;
+            let room = table.has_room(header.conn);
+            match table.on_copy(header, data) {
+                CopyOutcome::Full(back) => {
+                    assert!(!room && back == data);
+                    return;
+                }
+                CopyOutcome::Wake(id) => assert!(room && id == header.conn),
+                CopyOutcome::Swallow(data) => {
+                    assert!(room);
+                    self.home(data);
+                }
+                CopyOutcome::Refuse(code, data) => {
+                    assert!(
+                        room && !self.roomy && code == ErrorCode::ConnNotFound,
+                        "{code:?}"
+                    );
+                    self.home(data);
+                    self.answer(me, header.conn, Outcome::Refuse(code), OP_COPY);
+                }
+            }
+            self.sides[1 - me].out.pop_front();
+            return;
+        }
+        self.sides[1 - me].out.pop_front();
+        let table = &mut self.sides[me].table;
+        match packet {
+            Packet::Create(id) => {
+                let outcome = table.on_create(id);
+                match outcome {
+                    Outcome::Wake(woken) => assert_eq!(woken, id),
+                    Outcome::Refuse(ErrorCode::ConnRefused) => {
+                        self.turn_down(me, id, ErrorCode::ConnRefused);
+                    }
+                    other => panic!("Create {id}: {other:?}"),
+                }
+            }
+            Packet::Accept(id) => {
+                let outcome = table.on_accept(id);
+                self.answer(me, id, outcome, 0x02);
+            }
+            Packet::Close(id, how) => {
+                let outcome = table.on_close(id, how.number());
+                self.answer(me, id, outcome, OP_CLOSE);
+            }
+            Packet::Error(id, code, op) => {
+                let outcome = table.on_error(id, code, op);
+                assert!(matches!(outcome, Outcome::Done | Outcome::Wake(_)));
+            }
+            Packet::Copy(..) => unreachable!("dealt with above"),
+        }
+    }
+
+    fn answer(&mut self, me: usize, id: u64, outcome: Outcome, op: u8) {
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Wake(woken) => {
+                assert_eq!(woken, id);
+                assert!(
+                    self.sides[me].handles.iter().any(|h| h.id == id),
+                    "nobody to wake"
+                );
+            }
+            Outcome::AnswerClose(closed) => {
+                assert_eq!(closed, id);
+                self.sides[me].out.push_back(Packet::Close(id, How::Both));
+            }
+            Outcome::Refuse(code) => {
+                assert_eq!(code, ErrorCode::ConnNotFound, "{id} {op}");
+                let crossed = op == OP_CLOSE && self.sides[me].refused.contains(&id);
+                assert!(crossed || !self.roomy, "op {op} for {id} refused");
+                self.sides[me].out.push_back(Packet::Error(id, code, op));
+            }
+        }
+    }
+
+    fn read(&mut self, me: usize) {
+        let side = &mut self.sides[me];
+        if side.handles.is_empty() {
+            return;
+        }
+        let index = self.random.below(side.handles.len() as u64) as usize;
+        let handle = &mut side.handles[index];
+        let flow = self.flows.entry((1 - me, handle.id)).or_default();
+        match side.table.pop(handle.id) {
+            Pop::Empty => assert_eq!(handle.end, None, "an end stays"),
+            Pop::Chunk(chunk) => {
+                assert_eq!(handle.end, None, "nothing follows an end");
+                assert_eq!(Some(&chunk), flow.sent.get(flow.read), "order and content");
+                flow.read += 1;
+                self.read += 1;
+                self.home(chunk.data);
+            }
+            Pop::End(end) => {
+                assert!(
+                    handle.end.is_none_or(|before| before == end),
+                    "an end stays"
+                );
+                handle.end = Some(end);
+                match end {
+                    _ if handle.said_read => assert!(!matches!(end, ConnEnd::Link(_))),
+                    ConnEnd::Closed | ConnEnd::Cut { .. } => {
+                        assert!(flow.finished, "an end that nobody wrote");
+                        assert_eq!(flow.read, flow.sent.len(), "lost before the end");
+                        assert_eq!(flow.cut, end != ConnEnd::Closed);
+                    }
+                    ConnEnd::Refused(code) => assert_eq!(code, ErrorCode::ConnRefused),
+                    ConnEnd::Broken { code, .. } => {
+                        assert!(!self.roomy && code == ErrorCode::ConnNotFound);
+                    }
+                    ConnEnd::NotOpen | ConnEnd::Link(_) => panic!("{end:?}"),
+                }
+                if self.random.below(3) == 0 {
+                    self.drop_handle(me, index);
+                }
+            }
+        }
+    }
+
+    /// Closes a half or both, with the handle kept.
+    fn say(&mut self, me: usize) {
+        let how = How::from_number(self.random.below(3)).unwrap();
+        let side = &mut self.sides[me];
+        if side.handles.is_empty() {
+            return;
+        }
+        let index = self.random.below(side.handles.len() as u64) as usize;
+        let handle = &mut side.handles[index];
+        handle.said_read |= how != How::Write;
+        if how != How::Read {
+            self.flows
+                .entry((me, handle.id))
+                .or_default()
+                .finish(handle);
+        }
+        if let Some(how) = side.table.close(handle.id, how) {
+            side.out.push_back(Packet::Close(handle.id, how));
+        }
+    }
+
+    fn drop_handle(&mut self, me: usize, index: usize) {
+        let side = &mut self.sides[me];
+        let mut handle = side.handles.swap_remove(index);
+        self.flows
+            .entry((me, handle.id))
+            .or_default()
+            .finish(&mut handle);
+        let Forgotten { close, chunks } = side.table.forget(handle.id);
+        side.out
+            .extend(close.map(|how| Packet::Close(handle.id, how)));
+        for chunk in chunks {
+            self.home(chunk.data);
+        }
+    }
+
+    /// Drops everything, lets the queues run dry, and takes stock.
+    fn finish(mut self) -> (u64, u64) {
+        for _ in 0..2 {
+            for me in 0..2 {
+                while !self.sides[me].table.offered.is_empty() {
+                    self.take_offer(me);
+                }
+                while !self.sides[me].handles.is_empty() {
+                    self.drop_handle(me, 0);
+                }
+            }
+            while self.sides.iter().any(|side| !side.out.is_empty()) {
+                self.pump(0);
+                self.pump(1);
+            }
+        }
+        for side in &self.sides {
+            let left: Vec<_> = side.table.conns.keys().collect();
+            assert!(!self.roomy || left.is_empty(), "left behind: {left:?}");
+            assert_eq!(side.table.lingering.len(), left.len());
+        }
+        assert_eq!(self.arrived.len() as u64, self.sent, "chunks lost");
+        (self.sent, self.read)
+    }
+}
+
+impl Flow {
+    fn finish(&mut self, handle: &mut Handle) {
+        if !handle.said_write {
+            handle.said_write = true;
+            self.finished = true;
+            self.cut = handle.message.is_some();
+        }
+    }
+}
+
+#[test]
+fn random_schedules_keep_every_promise() {
+    for roomy in [true, false] {
+        let (mut sent, mut read) = (0, 0);
+        for seed in 1..=60 {
+            let mut world = World::new(seed, roomy);
+            for _ in 0..4000 {
+                world.step();
+            }
+            let (more_sent, more_read) = world.finish();
+            sent += more_sent;
+            read += more_read;
+        }
+        // The schedules do move data: most of what is sent is also read.
+        assert!(sent > 20_000 && read > sent / 3, "{sent} sent, {read} read");
+    }
+}
