@@ -23,10 +23,7 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     if cpu >= CpuSet::MAX_CPU {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!(
-                "processor {cpu} cannot be named: the highest number is {}",
-                CpuSet::MAX_CPU - 1
-            ),
+            format!("processor {cpu} cannot be named: the highest number is {}", CpuSet::MAX_CPU - 1),
         ));
     }
     let mut set = CpuSet::new();
@@ -74,10 +71,7 @@ mod tests {
         let before = cpu_time();
         let limit = Instant::now() + Duration::from_secs(10);
         while cpu_time() < before + Duration::from_millis(2) {
-            assert!(
-                Instant::now() < limit,
-                "busy for 10 s, and no time was used"
-            );
+            assert!(Instant::now() < limit, "busy for 10 s, and no time was used");
         }
     }
 }

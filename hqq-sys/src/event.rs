@@ -29,10 +29,7 @@ impl Event {
     /// # Errors
     /// The kernel's, when descriptors or memory have run out.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(eventfd(
-            0,
-            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-        )?))
+        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
     /// Sets the event and wakes whoever polls it. Does nothing if it is set already.

@@ -6,14 +6,12 @@ use std::ptr::NonNull;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{
-    FallocateFlags, FileType, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals,
-    fstat, ftruncate, memfd_create,
+    FallocateFlags, FileType, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
+    ftruncate, memfd_create,
 };
 use rustix::io::{Errno, retry_on_intr};
 
-const SEALS: SealFlags = SealFlags::SHRINK
-    .union(SealFlags::GROW)
-    .union(SealFlags::SEAL);
+const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// Makes `len` bytes of zeroed anonymous memory behind a descriptor, not sealed yet.
 ///
@@ -37,10 +35,7 @@ const SEALS: SealFlags = SealFlags::SHRINK
 /// ```
 pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
     if len == 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "shared memory of 0 bytes cannot be made",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "shared memory of 0 bytes cannot be made"));
     }
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let fd = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
@@ -134,11 +129,7 @@ impl Mapping {
     /// As [`Mapping::map`], without the seals.
     pub fn map_read_only(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         check_length(fd, len)?;
-        Self::new(
-            MmapOptions::new()
-                .len(len)
-                .map_raw_read_only(fd.as_raw_fd())?,
-        )
+        Self::new(MmapOptions::new().len(len).map_raw_read_only(fd.as_raw_fd())?)
     }
 
     fn new(map: MmapRaw) -> io::Result<Self> {
@@ -195,14 +186,7 @@ mod tests {
         let len = 4 * page_size() as u64;
         let fd = create("hqq:some name", len).unwrap();
         let facts = facts(fd.as_fd()).unwrap();
-        assert_eq!(
-            facts,
-            Facts {
-                len,
-                is_memfd: true,
-                sealed: false
-            }
-        );
+        assert_eq!(facts, Facts { len, is_memfd: true, sealed: false });
         let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
         assert!(link.to_str().unwrap().starts_with("/memfd:hqq:some name"));
         assert!(fstat(&fd).unwrap().st_blocks as u64 * 512 >= len);
@@ -220,10 +204,7 @@ mod tests {
         }
         let grow = fallocate(&fd, FallocateFlags::empty(), 0, 2 * len);
         assert_eq!(grow, Err(Errno::PERM));
-        assert_eq!(
-            seal(fd.as_fd()).unwrap_err().kind(),
-            io::ErrorKind::PermissionDenied
-        );
+        assert_eq!(seal(fd.as_fd()).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(facts(fd.as_fd()).unwrap().len, len);
     }
 
@@ -245,6 +226,17 @@ mod tests {
             let facts = facts(fd).unwrap();
             assert!(!facts.is_memfd && !facts.sealed);
             assert!(seal(fd).is_err());
+        }
+    }
+
+    #[test]
+    fn a_file_with_a_name_is_no_memfd() {
+        let path = format!("/dev/shm/hqq-sys-test-{}", std::process::id());
+        // A machine without that directory has nothing to mistake for a memfd.
+        if let Ok(file) = File::create_new(&path) {
+            let named = facts(file.as_fd());
+            std::fs::remove_file(&path).unwrap();
+            assert!(!named.unwrap().is_memfd);
         }
     }
 
@@ -282,10 +274,7 @@ mod tests {
         let len = page_size();
         let fd = sealed(len as u64);
         for wrong in [0, len + 1, usize::MAX] {
-            for r in [
-                Mapping::map(fd.as_fd(), wrong),
-                Mapping::map_read_only(fd.as_fd(), wrong),
-            ] {
+            for r in [Mapping::map(fd.as_fd(), wrong), Mapping::map_read_only(fd.as_fd(), wrong)] {
                 assert_eq!(r.unwrap_err().kind(), io::ErrorKind::InvalidInput);
             }
         }

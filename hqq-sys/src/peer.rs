@@ -19,10 +19,7 @@ pub(crate) const DEAD: PollFlags = PollFlags::IN.union(PollFlags::HUP);
 /// counts as alive.
 pub fn is_dead(pidfd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     retry_on_intr(|| poll(&mut fds, Some(&now))).is_ok() && fds[0].revents().intersects(DEAD)
 }
 
@@ -36,12 +33,8 @@ pub fn is_dead(pidfd: BorrowedFd<'_>) -> bool {
 pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // `Pid::from_raw` checks for zero; negative numbers must not reach it.
     let pid = if pid > 0 { Pid::from_raw(pid) } else { None };
-    let pid = pid.ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a process number must be positive",
-        )
-    })?;
+    let pid =
+        pid.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a process number must be positive"))?;
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
@@ -77,19 +70,12 @@ mod tests {
 
     #[test]
     fn a_zombie_is_dead() {
-        let mut child = Command::new("cat")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let pidfd = pidfd_open(child.id() as i32).unwrap();
         assert!(!is_dead(pidfd.as_fd()));
         child.kill().unwrap();
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-        let limit = Timespec {
-            tv_sec: 10,
-            tv_nsec: 0,
-        };
+        let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
         retry_on_intr(|| poll(&mut fds, Some(&limit))).unwrap();
         assert!(is_dead(pidfd.as_fd()), "not reaped yet, but dead");
         child.wait().unwrap();

@@ -36,6 +36,7 @@ pub fn wait(
     event: BorrowedFd<'_>,
     timeout: Option<Duration>,
 ) -> io::Result<Ready> {
+    // Without a pidfd the last entry only fills its place: it is not polled and reports nothing.
     let mut fds = [
         PollFd::from_borrowed_fd(socket, PollFlags::IN),
         PollFd::from_borrowed_fd(event, PollFlags::IN),
@@ -47,7 +48,7 @@ pub fn wait(
     Ok(Ready {
         socket: socket.contains(PollFlags::IN),
         hang_up: socket.intersects(PollFlags::HUP | PollFlags::ERR),
-        dead: pidfd.is_some() && fds[2].revents().intersects(DEAD),
+        dead: fds[2].revents().intersects(DEAD),
         event: fds[1].revents().contains(PollFlags::IN),
     })
 }
@@ -59,10 +60,7 @@ pub fn wait(
 /// # Errors
 /// As [`wait`]; and [`io::ErrorKind::InvalidInput`] for more descriptors than a process may open.
 pub fn many(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
-    let mut polled: Vec<_> = fds
-        .iter()
-        .map(|&fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
-        .collect();
+    let mut polled: Vec<_> = fds.iter().map(|&fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     poll_for(&mut polled, timeout)?;
     Ok(polled.iter().map(|p| !p.revents().is_empty()).collect())
 }
@@ -98,22 +96,11 @@ mod tests {
         let (a, _b) = sock::pair().unwrap();
         let event = Event::new().unwrap();
         let start = Instant::now();
-        let ready = wait(
-            a.as_fd(),
-            None,
-            event.as_fd(),
-            Some(Duration::from_millis(20)),
-        )
-        .unwrap();
+        let ready = wait(a.as_fd(), None, event.as_fd(), Some(Duration::from_millis(20))).unwrap();
         assert_eq!(ready, Ready::default());
         assert!(start.elapsed() >= Duration::from_millis(20));
         let me = peer::own_pidfd().unwrap();
-        let ready = wait(
-            a.as_fd(),
-            Some(me.as_fd()),
-            event.as_fd(),
-            Some(Duration::ZERO),
-        );
+        let ready = wait(a.as_fd(), Some(me.as_fd()), event.as_fd(), Some(Duration::ZERO));
         assert_eq!(ready.unwrap(), Ready::default());
     }
 
@@ -124,23 +111,11 @@ mod tests {
         event.signal().unwrap();
         // A set event must not pass for a dead peer when there is no pidfd.
         let ready = wait(a.as_fd(), None, event.as_fd(), None).unwrap();
-        assert_eq!(
-            ready,
-            Ready {
-                event: true,
-                ..Ready::default()
-            }
-        );
+        assert_eq!(ready, Ready { event: true, ..Ready::default() });
         event.clear().unwrap();
         sock::ring(b.as_fd()).unwrap();
         let ready = wait(a.as_fd(), None, event.as_fd(), Some(Duration::MAX)).unwrap();
-        assert_eq!(
-            ready,
-            Ready {
-                socket: true,
-                ..Ready::default()
-            }
-        );
+        assert_eq!(ready, Ready { socket: true, ..Ready::default() });
     }
 
     #[test]
@@ -157,24 +132,14 @@ mod tests {
     fn death_wakes_a_sleeper() {
         let (a, _b) = sock::pair().unwrap();
         let event = Event::new().unwrap();
-        let mut child = Command::new("cat")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let pidfd = peer::pidfd_open(child.id() as i32).unwrap();
         let ready = std::thread::scope(|s| {
             let sleeper = s.spawn(|| wait(a.as_fd(), Some(pidfd.as_fd()), event.as_fd(), LONG));
             child.kill().unwrap();
             sleeper.join().unwrap().unwrap()
         });
-        assert_eq!(
-            ready,
-            Ready {
-                dead: true,
-                ..Ready::default()
-            }
-        );
+        assert_eq!(ready, Ready { dead: true, ..Ready::default() });
         child.wait().unwrap();
     }
 

@@ -23,42 +23,37 @@ pub use path::{FileId, file_id, take_over, unlink_if_ours};
 const SO_PASSPIDFD: libc::c_int = 76;
 const SO_PEERPIDFD: libc::c_int = 77;
 
+/// What a socket's address holds beside the zero byte that starts or ends the name.
+const MAX_NAME: usize = 107;
+
 /// Where a listener can be found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A name that is no file: gone with its listener, seen by all processes of the network
     /// namespace. 1 to 107 bytes, any values.
     Abstract(Vec<u8>),
-    /// A socket file. The path may have 107 bytes.
+    /// A socket file. The path may have 1 to 107 bytes, none of them zero.
     Path(PathBuf),
 }
 
 impl Address {
     fn to_unix(&self) -> io::Result<SocketAddrUnix> {
-        let (name, made) = match self {
-            Self::Abstract(name) => (&name[..], SocketAddrUnix::new_abstract_name(name)),
-            Self::Path(path) => (
-                path.as_os_str().as_bytes(),
-                SocketAddrUnix::new(path.as_path()),
-            ),
+        let name = match self {
+            Self::Abstract(name) => name.as_slice(),
+            Self::Path(path) => path.as_os_str().as_bytes(),
         };
-        // The kernel takes an empty path for a request to make up a name.
-        if name.is_empty() {
+        // The kernel takes an empty path for a request to make up a name. It would also take a
+        // path of 108 bytes, without the final zero, which other programs do not expect.
+        if name.is_empty() || name.len() > MAX_NAME {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "the name of a socket must not be empty",
+                format!("the name of the socket has {} bytes, and 1 to {MAX_NAME} fit", name.len()),
             ));
         }
-        made.map_err(|e| match e {
-            Errno::NAMETOOLONG => io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!(
-                    "the name of the socket has {} bytes, and at most 107 fit",
-                    name.len()
-                ),
-            ),
-            other => other.into(),
-        })
+        Ok(match self {
+            Self::Abstract(name) => SocketAddrUnix::new_abstract_name(name),
+            Self::Path(path) => SocketAddrUnix::new(path.as_path()),
+        }?)
     }
 }
 
@@ -103,8 +98,8 @@ pub fn accept(fd: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
 ///
 /// # Errors
 /// [`io::ErrorKind::ConnectionRefused`] or [`io::ErrorKind::NotFound`] if nobody listens;
-/// [`io::ErrorKind::WouldBlock`] if the listener's backlog is full; those of [`listen`] for bad
-/// names and old kernels; the kernel's for the path.
+/// [`io::ErrorKind::WouldBlock`] if the listener's backlog is full; `EPROTOTYPE` if it is a socket
+/// of another type; those of [`listen`] for bad names and old kernels; the kernel's for the path.
 pub fn connect(address: &Address) -> io::Result<OwnedFd> {
     let to = address.to_unix()?;
     let fd = socket()?;
@@ -141,11 +136,7 @@ pub struct Creds {
 
 impl From<libc::ucred> for Creds {
     fn from(c: libc::ucred) -> Self {
-        Self {
-            pid: c.pid,
-            uid: c.uid,
-            gid: c.gid,
-        }
+        Self { pid: c.pid, uid: c.uid, gid: c.gid }
     }
 }
 
@@ -157,11 +148,7 @@ impl From<libc::ucred> for Creds {
 /// `ENOTCONN` and the like on sockets that were never connected.
 pub fn peer_creds(fd: BorrowedFd<'_>) -> io::Result<Creds> {
     // rustix cannot represent the 0 that stands for a process of another pid namespace.
-    let mut creds = libc::ucred {
-        pid: 0,
-        uid: u32::MAX,
-        gid: u32::MAX,
-    };
+    let mut creds = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     // SAFETY: the kernel writes a `ucred` for this option.
     unsafe { get_option(fd, libc::SO_PEERCRED, &mut creds)? };
     if creds.uid == u32::MAX {
@@ -237,21 +224,11 @@ pub(crate) fn identify_senders(fd: &OwnedFd) -> io::Result<()> {
 ///
 /// # Safety
 /// Every value that the kernel may write for `option`, in whole or in part, must be a valid `T`.
-unsafe fn get_option<T: Copy>(
-    fd: BorrowedFd<'_>,
-    option: libc::c_int,
-    value: &mut T,
-) -> io::Result<()> {
+unsafe fn get_option<T: Copy>(fd: BorrowedFd<'_>, option: libc::c_int, value: &mut T) -> io::Result<()> {
     let mut len = size_of::<T>() as libc::socklen_t;
     // SAFETY: pointer and length describe `value`, which the kernel may fill as the caller vouches.
     let r = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw mut *value).cast(),
-            &raw mut len,
-        )
+        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw mut *value).cast(), &raw mut len)
     };
     if r == 0 && len as usize == size_of::<T>() {
         Ok(())
@@ -368,9 +345,7 @@ mod tests {
             gid: rustix::process::getegid().as_raw(),
         };
         assert_eq!(peer_creds(a.as_fd()).unwrap(), me);
-        assert!(!crate::peer::is_dead(
-            peer_pidfd(b.as_fd()).unwrap().as_fd()
-        ));
+        assert!(!crate::peer::is_dead(peer_pidfd(b.as_fd()).unwrap().as_fd()));
     }
 
     #[test]

@@ -92,16 +92,10 @@ const _: () = {
 /// The kernel's for broken sockets; [`io::ErrorKind::InvalidInput`] if `buf` is empty.
 pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<Received>> {
     if buf.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a message cannot be received into 0 bytes",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a message cannot be received into 0 bytes"));
     }
     let mut control: Control = [0; 11];
-    let mut data = libc::iovec {
-        iov_base: buf.as_mut_ptr().cast(),
-        iov_len: buf.len(),
-    };
+    let mut data = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
     let mut resets = 0;
     let (len, message) = loop {
         // SAFETY: all zeroes is a valid `msghdr` (and its padding differs between C libraries).
@@ -239,4 +233,184 @@ pub fn drain(fd: BorrowedFd<'_>) -> io::Result<Drained> {
         }
     }
     Ok(drained)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pair;
+    use super::*;
+    use crate::{mem, peer};
+    use std::collections::BTreeSet;
+    use std::os::fd::AsFd;
+    use std::time::{Duration, Instant};
+
+    fn drop_wholly(fd: OwnedFd, seen_from: BorrowedFd<'_>) {
+        drop(fd);
+        // A child that another test forks may hold a copy until its exec.
+        let event = crate::event::Event::new().unwrap();
+        let limit = Instant::now() + Duration::from_secs(10);
+        while !crate::poll::wait(seen_from, None, event.as_fd(), Some(Duration::ZERO)).unwrap().hang_up {
+            assert!(Instant::now() < limit);
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn messages_keep_their_borders_and_their_sender() {
+        let (a, b) = pair().unwrap();
+        let mut buf = [0; 8];
+        assert!(recv(b.as_fd(), &mut buf).unwrap().is_none());
+        send(a.as_fd(), b"one", &[]).unwrap();
+        send(a.as_fd(), b"three", &[]).unwrap();
+        for expected in [&b"one"[..], b"three"] {
+            let got = recv(b.as_fd(), &mut buf).unwrap().unwrap();
+            assert_eq!(&buf[..got.len], expected);
+            assert!(!got.truncated && got.fds.is_empty());
+            let creds = got.creds.unwrap();
+            assert_eq!((creds.pid, creds.uid), (peer::pid(), peer::uid()));
+            let pidfd = got.pidfd.unwrap();
+            assert!(!peer::is_dead(pidfd.as_fd()));
+            let flags = rustix::io::fcntl_getfd(&pidfd).unwrap();
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        }
+        assert!(recv(b.as_fd(), &mut buf).unwrap().is_none());
+        drop_wholly(a, b.as_fd());
+        let got = recv(b.as_fd(), &mut buf).unwrap().unwrap();
+        assert!(got.len == 0 && !got.truncated);
+    }
+
+    #[test]
+    fn descriptors_travel() {
+        let (a, b) = pair().unwrap();
+        let memory: Vec<_> =
+            (1..=MAX_FDS as u64).map(|n| mem::create("travels", n * 4096).unwrap()).collect();
+        let fds: Vec<_> = memory.iter().map(|m| m.as_fd()).collect();
+        send(a.as_fd(), b"x", &fds).unwrap();
+        drop(memory);
+        let got = recv(b.as_fd(), &mut [0; 8]).unwrap().unwrap();
+        assert!(!got.truncated && got.pidfd.is_some() && got.creds.is_some());
+        let lengths: Vec<_> = got.fds.iter().map(|fd| mem::facts(fd.as_fd()).unwrap().len).collect();
+        assert_eq!(lengths, [4096, 8192, 12288, 16384]);
+        for fd in &got.fds {
+            let flags = rustix::io::fcntl_getfd(fd).unwrap();
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        }
+    }
+
+    #[test]
+    fn unsendable_and_unreceivable() {
+        let (a, b) = pair().unwrap();
+        let five = [a.as_fd(); MAX_FDS + 1];
+        for (bytes, fds) in [(&b""[..], &five[..0]), (b"x", &five[..])] {
+            let e = send(a.as_fd(), bytes, fds).unwrap_err();
+            assert_eq!(e.kind(), io::ErrorKind::InvalidInput);
+        }
+        let e = recv(b.as_fd(), &mut []).unwrap_err();
+        assert_eq!(e.kind(), io::ErrorKind::InvalidInput);
+        let e = send(a.as_fd(), &vec![0; 16 << 20], &[]).unwrap_err();
+        assert_eq!(e.raw_os_error(), Some(libc::EMSGSIZE));
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_says_so() {
+        let (a, b) = pair().unwrap();
+        send(a.as_fd(), b"too long", &[]).unwrap();
+        let got = recv(b.as_fd(), &mut [0; 3]).unwrap().unwrap();
+        assert!(got.truncated);
+        assert_eq!(got.len, 3);
+    }
+
+    /// As [`send`], but as many descriptors as the kernel allows.
+    fn send_many(fd: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) {
+        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
+        let data = [io::IoSlice::new(b"many")];
+        rustix::net::sendmsg(fd, &data, &mut control, SendFlags::empty()).unwrap();
+    }
+
+    /// The descriptors of this process that are the memfd of that name.
+    fn open_with_name(name: &str) -> BTreeSet<std::ffi::OsString> {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap();
+        all.filter_map(Result::ok)
+            .filter(|e| std::fs::read_link(e.path()).is_ok_and(|l| l.to_string_lossy().contains(name)))
+            .map(|e| e.file_name())
+            .collect()
+    }
+
+    #[test]
+    fn surplus_descriptors_are_not_kept() {
+        let (a, b) = pair().unwrap();
+        let memory = mem::create("surplus", 4096).unwrap();
+        for count in [MAX_FDS + 1, 10, 11, 253] {
+            send_many(a.as_fd(), &vec![memory.as_fd(); count]);
+            let got = recv(b.as_fd(), &mut [0; 8]).unwrap().unwrap();
+            assert!(got.truncated, "{count}");
+            assert_eq!(got.fds.len(), MAX_FDS);
+            assert_eq!(open_with_name("surplus").len(), 1 + MAX_FDS);
+        }
+        assert_eq!(open_with_name("surplus").len(), 1);
+    }
+
+    #[test]
+    fn what_was_sent_before_a_hang_up_arrives() {
+        let (a, b) = pair().unwrap();
+        send(b.as_fd(), b"never read", &[]).unwrap();
+        send(a.as_fd(), b"last words", &[]).unwrap();
+        drop_wholly(a, b.as_fd());
+        // `a` went with a message unread, so the kernel reports a reset first.
+        let mut buf = [0; 16];
+        let got = recv(b.as_fd(), &mut buf).unwrap().unwrap();
+        assert_eq!(&buf[..got.len], b"last words");
+        assert_eq!(recv(b.as_fd(), &mut buf).unwrap().unwrap().len, 0);
+
+        let (a, b) = pair().unwrap();
+        ring(b.as_fd()).unwrap();
+        ring(a.as_fd()).unwrap();
+        drop_wholly(a, b.as_fd());
+        let all = Drained { tokens: 1, hang_up: true };
+        assert_eq!(drain(b.as_fd()).unwrap(), all);
+    }
+
+    #[test]
+    fn the_doorbell_never_blocks() {
+        let (a, b) = pair().unwrap();
+        assert_eq!(drain(b.as_fd()).unwrap(), Drained::default());
+        for _ in 0..10_000 {
+            ring(a.as_fd()).unwrap();
+        }
+        let first = drain(b.as_fd()).unwrap();
+        assert_eq!((first.tokens, first.hang_up), (MAX_TOKENS, false));
+        let mut total = first.tokens;
+        loop {
+            let more = drain(b.as_fd()).unwrap();
+            total += more.tokens;
+            if more.tokens == 0 {
+                break;
+            }
+        }
+        assert!(total < 10_000, "the socket was full at some time");
+        ring(a.as_fd()).unwrap();
+        assert_eq!(drain(b.as_fd()).unwrap().tokens, 1);
+    }
+
+    #[test]
+    fn ringing_a_closed_door_fails() {
+        let (a, b) = pair().unwrap();
+        drop_wholly(b, a.as_fd());
+        let e = ring(a.as_fd()).unwrap_err();
+        assert_eq!(e.kind(), io::ErrorKind::BrokenPipe);
+        let e = send(a.as_fd(), b"x", &[]).unwrap_err();
+        assert_eq!(e.kind(), io::ErrorKind::BrokenPipe);
+        assert!(drain(a.as_fd()).unwrap().hang_up);
+    }
+
+    #[test]
+    fn drained_messages_bring_no_descriptors() {
+        let (a, b) = pair().unwrap();
+        let memory = mem::create("drained", 4096).unwrap();
+        send_many(a.as_fd(), &[memory.as_fd(); 100]);
+        assert_eq!(drain(b.as_fd()).unwrap().tokens, 1);
+        assert_eq!(open_with_name("drained").len(), 1);
+    }
 }

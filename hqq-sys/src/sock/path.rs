@@ -61,10 +61,7 @@ fn is_left_over(path: &Path, address: &Address) -> bool {
     }
     match connect(address) {
         Ok(_) => false,
-        Err(e) => matches!(
-            e.kind(),
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
-        ),
+        Err(e) => matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound),
     }
 }
 
@@ -84,10 +81,7 @@ pub struct FileId {
 /// The kernel's for the path.
 pub fn file_id(path: &Path) -> io::Result<FileId> {
     let m = fs::symlink_metadata(path)?;
-    Ok(FileId {
-        dev: m.dev(),
-        ino: m.ino(),
-    })
+    Ok(FileId { dev: m.dev(), ino: m.ino() })
 }
 
 /// Removes the socket file at `path` if it still is the one that `ours` names, and tells whether
