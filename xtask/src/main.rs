@@ -1,2 +1,45 @@
-//! cargo xtask.
-fn main() {}
+//! `cargo xtask`: the checks of this workspace and the tools that go with them.
+//!
+//! * `cargo xtask test` runs every check, stops at the first that fails and ends with
+//!   `N passed, M failed`.
+//! * `cargo xtask trace-table` rewrites the table of opcodes in `docs/testing.md` from what the
+//!   tests traced; with `--check` it only compares.
+
+mod command;
+mod no_std;
+mod steps;
+mod trace_table;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask test
+       cargo xtask trace-table [--check]";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["test"] => steps::test(),
+        ["trace-table"] => report(trace_table::regenerate(false)),
+        ["trace-table", "--check"] => report(trace_table::regenerate(true)),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn report(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
