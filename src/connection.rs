@@ -249,10 +249,7 @@ struct Halves {
 }
 
 impl Halves {
-    const WHOLE: Self = Self {
-        write: true,
-        read: true,
-    };
+    const WHOLE: Self = Self { write: true, read: true };
 
     fn whole(self) -> bool {
         self.write && self.read
@@ -325,10 +322,7 @@ impl<C> Conn<C> {
 
     /// How the incoming direction ends when the peer stops in order.
     fn clean_end(&self, end: ConnEnd) -> ConnEnd {
-        self.partial.map_or(end, |p| ConnEnd::Cut {
-            received: p.received,
-            size: p.size,
-        })
+        self.partial.map_or(end, |p| ConnEnd::Cut { received: p.received, size: p.size })
     }
 
     /// Ends both directions, unless they have ended already.
@@ -410,10 +404,7 @@ impl<C> Table<C> {
             return Err(TableError::Link(end));
         }
         if self.live() >= self.limits.max_connections {
-            return Err(TableError::TooMany {
-                open: self.live(),
-                limit: self.limits.max_connections,
-            });
+            return Err(TableError::TooMany { open: self.live(), limit: self.limits.max_connections });
         }
         let id = self.next_id.ok_or(TableError::NoIds)?;
         self.next_id = id.checked_add(2);
@@ -507,9 +498,7 @@ impl<C> Table<C> {
         }
         match (conn.in_end, self.end) {
             (Some(end), _) => Pop::End(end),
-            (None, Some(LinkEnd::Closed)) => {
-                Pop::End(conn.clean_end(ConnEnd::Link(LinkEnd::Closed)))
-            }
+            (None, Some(LinkEnd::Closed)) => Pop::End(conn.clean_end(ConnEnd::Link(LinkEnd::Closed))),
             (None, Some(end)) => Pop::End(ConnEnd::Link(end)),
             (None, None) => Pop::Empty,
         }
@@ -713,9 +702,7 @@ impl<C> Table<C> {
     pub fn clear(&mut self) -> impl Iterator<Item = Chunk<C>> + use<C> {
         self.offered.clear();
         self.lingering.clear();
-        std::mem::take(&mut self.conns)
-            .into_values()
-            .flat_map(|conn| conn.inbox)
+        std::mem::take(&mut self.conns).into_values().flat_map(|conn| conn.inbox)
     }
 }
 

@@ -7,25 +7,14 @@ use super::*;
 const OP_CLOSE: u8 = 0x03;
 const OP_COPY: u8 = 0x04;
 
-const LIMITS: Limits = Limits {
-    max_connections: 4,
-    backlog: 2,
-    inbox: 2,
-    max_message: 100,
-};
+const LIMITS: Limits = Limits { max_connections: 4, backlog: 2, inbox: 2, max_message: 100 };
 
 fn primary() -> Table<u64> {
     Table::new(Role::Primary, LIMITS)
 }
 
 fn header(conn: u64, copy_id: u64, size: u64, len: u64, offset: u64) -> CopyHeader {
-    CopyHeader {
-        conn,
-        copy_id,
-        copy_size: size,
-        transfer_size: len,
-        transfer_offset: offset,
-    }
+    CopyHeader { conn, copy_id, copy_size: size, transfer_size: len, transfer_offset: offset }
 }
 
 /// A table with connection 2, which the peer opened and we accepted.
@@ -101,8 +90,8 @@ enum Event {
 const EVENTS: [Event; 21] = {
     use Event::*;
     [
-        Create, Accept, Close0, Close1, Close2, Close3, Copy, ErrCreate, ErrCopy, ErrLost, Room,
-        Ready, CanSend, Pop, SayBoth, SayWrite, SayRead, Forget, TakeOffer, Refuse, LinkEnd,
+        Create, Accept, Close0, Close1, Close2, Close3, Copy, ErrCreate, ErrCopy, ErrLost, Room, Ready,
+        CanSend, Pop, SayBoth, SayWrite, SayRead, Forget, TakeOffer, Refuse, LinkEnd,
     ]
 };
 
@@ -304,11 +293,7 @@ fn every_state_meets_every_event() {
                         .iter()
                         .find(|(other, _)| format!("{other:?}") == name)
                         .unwrap_or_else(|| panic!("{state:?} {event:?}: no state {name}"));
-                    assert_eq!(
-                        after,
-                        answers(next.0, None),
-                        "{state:?} {event:?} -> {name}"
-                    );
+                    assert_eq!(after, answers(next.0, None), "{state:?} {event:?} -> {name}");
                 }
             }
         }
@@ -322,10 +307,7 @@ fn ids_follow_the_role_and_are_never_given_out_twice() {
     let mut table = primary();
     for id in [1, 3, 5] {
         assert_eq!(table.open(), Ok(id));
-        assert_eq!(
-            table.on_error(id, ErrorCode::ConnRefused, OP_CREATE),
-            Outcome::Wake(id)
-        );
+        assert_eq!(table.on_error(id, ErrorCode::ConnRefused, OP_CREATE), Outcome::Wake(id));
         assert_eq!(table.forget(id).close, None);
     }
     assert_eq!(table.on_create(0), Outcome::Refuse(ErrorCode::FailedInit));
@@ -364,11 +346,7 @@ fn table_and_backlog_are_bounded() {
 #[test]
 fn chunks_of_a_copy_travel_in_order() {
     let bad = |table: &mut Table<u64>, header, code| {
-        assert_eq!(
-            table.on_copy(header, 9),
-            CopyOutcome::Refuse(code, 9),
-            "{header:?}"
-        );
+        assert_eq!(table.on_copy(header, 9), CopyOutcome::Refuse(code, 9), "{header:?}");
     };
     let size = ErrorCode::InvalidSize;
     let mut table = opened();
@@ -380,28 +358,20 @@ fn chunks_of_a_copy_travel_in_order() {
     bad(&mut table, header(2, 1, 30, u64::MAX, 1), size);
     bad(&mut table, header(2, 1, 0, 1, 0), size);
     bad(&mut table, header(2, 1, 0, 0, 1), size);
-    assert_eq!(
-        table.on_copy(header(2, 1, 30, 10, 0), 0),
-        CopyOutcome::Wake(2)
-    );
+    assert_eq!(table.on_copy(header(2, 1, 30, 10, 0), 0), CopyOutcome::Wake(2));
     bad(&mut table, header(2, 1, 30, 10, 0), size); // again from the start
     bad(&mut table, header(2, 2, 30, 10, 10), size); // another copy
     bad(&mut table, header(2, 1, 31, 10, 10), size); // another total
     bad(&mut table, header(2, 1, 30, 5, 15), size); // a gap
     bad(&mut table, header(2, 1, 30, 5, 5), size); // an overlap
     bad(&mut table, header(2, 1, 30, 21, 10), size); // past the end
-    assert_eq!(
-        table.on_copy(header(2, 1, 30, 20, 10), 1),
-        CopyOutcome::Wake(2)
-    );
+    assert_eq!(table.on_copy(header(2, 1, 30, 20, 10), 1), CopyOutcome::Wake(2));
 
     let peeked = *table.peek(2).unwrap();
     assert_eq!((peeked.data, peeked.copy_size, peeked.len), (0, 30, 10));
     assert!(peeked.is_first() && !peeked.is_last());
     assert_eq!(table.pop(2), Pop::Chunk(peeked));
-    let Pop::Chunk(second) = table.pop(2) else {
-        panic!()
-    };
+    let Pop::Chunk(second) = table.pop(2) else { panic!() };
     assert!(!second.is_first() && second.is_last());
     assert_eq!((second.data, second.offset, second.len), (1, 10, 20));
     assert_eq!(table.pop(2), Pop::Empty);
@@ -410,17 +380,9 @@ fn chunks_of_a_copy_travel_in_order() {
 #[test]
 fn an_empty_message_ends_at_once_and_a_full_size_one_is_taken() {
     let mut table = opened();
-    assert_eq!(
-        table.on_copy(header(2, 1, 0, 0, 0), 0),
-        CopyOutcome::Wake(2)
-    );
-    assert_eq!(
-        table.on_copy(header(2, 2, 100, 100, 0), 1),
-        CopyOutcome::Wake(2)
-    );
-    let Pop::Chunk(empty) = table.pop(2) else {
-        panic!()
-    };
+    assert_eq!(table.on_copy(header(2, 1, 0, 0, 0), 0), CopyOutcome::Wake(2));
+    assert_eq!(table.on_copy(header(2, 2, 100, 100, 0), 1), CopyOutcome::Wake(2));
+    let Pop::Chunk(empty) = table.pop(2) else { panic!() };
     assert!(empty.is_first() && empty.is_last() && empty.copy_size == 0);
 }
 
@@ -430,15 +392,9 @@ fn an_inbox_limit_of_zero_still_lets_chunks_through() {
     assert_eq!(table.on_create(2), Outcome::Wake(2));
     assert_eq!(table.accept(), Some(2));
     assert!(table.has_room(2));
-    assert_eq!(
-        table.on_copy(header(2, 1, 1, 1, 0), 0),
-        CopyOutcome::Wake(2)
-    );
+    assert_eq!(table.on_copy(header(2, 1, 1, 1, 0), 0), CopyOutcome::Wake(2));
     assert!(!table.has_room(2));
-    assert_eq!(
-        table.on_copy(header(2, 2, 1, 1, 0), 1),
-        CopyOutcome::Full(1)
-    );
+    assert_eq!(table.on_copy(header(2, 2, 1, 1, 0), 1), CopyOutcome::Full(1));
 }
 
 #[test]
@@ -457,33 +413,18 @@ fn a_full_inbox_keeps_the_place_in_the_message() {
 #[test]
 fn a_close_inside_a_message_is_told_apart() {
     let mut table = opened();
-    assert_eq!(
-        table.on_copy(header(2, 1, 30, 10, 0), 0),
-        CopyOutcome::Wake(2)
-    );
+    assert_eq!(table.on_copy(header(2, 1, 30, 10, 0), 0), CopyOutcome::Wake(2));
     assert_eq!(table.on_close(2, 1), Outcome::Wake(2));
     assert!(matches!(table.pop(2), Pop::Chunk(_)));
-    let cut = ConnEnd::Cut {
-        received: 10,
-        size: 30,
-    };
+    let cut = ConnEnd::Cut { received: 10, size: 30 };
     assert_eq!(table.pop(2), Pop::End(cut));
-    assert_eq!(
-        table.on_error(2, ErrorCode::InvalidOp, OP_COPY),
-        Outcome::Wake(2)
-    );
+    assert_eq!(table.on_error(2, ErrorCode::InvalidOp, OP_COPY), Outcome::Wake(2));
     assert_eq!(table.pop(2), Pop::End(cut), "the first end stays");
-    let broken = ConnEnd::Broken {
-        code: ErrorCode::InvalidOp,
-        op: OP_COPY,
-    };
+    let broken = ConnEnd::Broken { code: ErrorCode::InvalidOp, op: OP_COPY };
     assert_eq!(table.can_send(2), Err(broken));
 
     let mut table = opened();
-    assert_eq!(
-        table.on_copy(header(2, 1, 30, 10, 0), 0),
-        CopyOutcome::Wake(2)
-    );
+    assert_eq!(table.on_copy(header(2, 1, 30, 10, 0), 0), CopyOutcome::Wake(2));
     table.link_ended(LinkEnd::Closed, 0);
     assert!(matches!(table.pop(2), Pop::Chunk(_)));
     assert_eq!(table.pop(2), Pop::End(cut));
@@ -494,10 +435,7 @@ fn a_refused_opening_says_why() {
     let mut table = primary();
     assert_eq!(table.open(), Ok(1));
     let refused = ConnEnd::Refused(ErrorCode::ConnRefused);
-    assert_eq!(
-        table.on_error(1, ErrorCode::ConnRefused, OP_CREATE),
-        Outcome::Wake(1)
-    );
+    assert_eq!(table.on_error(1, ErrorCode::ConnRefused, OP_CREATE), Outcome::Wake(1));
     assert_eq!(table.ready(1), Err(refused));
     assert_eq!(table.can_send(1), Err(refused));
     assert_eq!(table.pop(1), Pop::End(refused));
@@ -510,37 +448,20 @@ fn a_refused_opening_says_why() {
 #[test]
 fn a_chunk_under_way_to_a_dropped_handle_goes_home_quietly() {
     let mut table = opened();
-    assert_eq!(
-        table.on_copy(header(2, 1, 30, 10, 0), 0),
-        CopyOutcome::Wake(2)
-    );
+    assert_eq!(table.on_copy(header(2, 1, 30, 10, 0), 0), CopyOutcome::Wake(2));
     let left = table.forget(2);
     assert_eq!(left.close, Some(How::Both));
     assert_eq!(left.chunks.iter().map(|c| c.data).collect::<Vec<_>>(), [0]);
     // The rest of that message and the next ones, more than an inbox holds.
-    assert_eq!(
-        table.on_copy(header(2, 1, 30, 20, 10), 1),
-        CopyOutcome::Swallow(1)
-    );
+    assert_eq!(table.on_copy(header(2, 1, 30, 20, 10), 1), CopyOutcome::Swallow(1));
     for copy in 2..9 {
         assert!(table.has_room(2));
-        assert_eq!(
-            table.on_copy(header(2, copy, 1, 1, 0), copy),
-            CopyOutcome::Swallow(copy)
-        );
+        assert_eq!(table.on_copy(header(2, copy, 1, 1, 0), copy), CopyOutcome::Swallow(copy));
     }
     assert_eq!(table.on_close(2, 1), Outcome::Done);
     let late = table.on_copy(header(2, 9, 1, 1, 0), 9);
-    assert_eq!(
-        late,
-        CopyOutcome::Refuse(ErrorCode::InvalidOp, 9),
-        "it had said: no more"
-    );
-    assert_eq!(
-        table.on_create(2),
-        Outcome::Refuse(ErrorCode::FailedInit),
-        "still in use"
-    );
+    assert_eq!(late, CopyOutcome::Refuse(ErrorCode::InvalidOp, 9), "it had said: no more");
+    assert_eq!(table.on_create(2), Outcome::Refuse(ErrorCode::FailedInit), "still in use");
     assert_eq!(table.on_close(2, 2), Outcome::Done);
     assert!(table.conns.is_empty() && table.lingering.is_empty());
     assert_eq!(table.on_create(2), Outcome::Wake(2), "free again");
@@ -565,10 +486,7 @@ fn an_opener_that_gives_up_lingers_until_it_hears_back() {
     assert_eq!(opener.forget(3).close, Some(How::Both));
     assert_eq!(other.accept(), Some(3));
     assert_eq!(opener.on_accept(3), Outcome::Done);
-    assert_eq!(
-        opener.on_copy(header(3, 1, 1, 1, 0), 5),
-        CopyOutcome::Swallow(5)
-    );
+    assert_eq!(opener.on_copy(header(3, 1, 1, 1, 0), 5), CopyOutcome::Swallow(5));
     assert_eq!(other.on_close(3, 0), Outcome::Wake(3));
     assert_eq!(other.forget(3).close, Some(How::Both));
     assert_eq!(opener.on_close(3, 0), Outcome::Done);
@@ -577,14 +495,8 @@ fn an_opener_that_gives_up_lingers_until_it_hears_back() {
     // Refused before the peer heard of it.
     assert_eq!(opener.open(), Ok(5));
     assert_eq!(opener.forget(5).close, Some(How::Both));
-    assert_eq!(
-        opener.on_error(5, ErrorCode::ConnRefused, OP_CREATE),
-        Outcome::Done
-    );
-    assert_eq!(
-        opener.on_error(5, ErrorCode::ConnNotFound, OP_CLOSE),
-        Outcome::Done
-    );
+    assert_eq!(opener.on_error(5, ErrorCode::ConnRefused, OP_CREATE), Outcome::Done);
+    assert_eq!(opener.on_error(5, ErrorCode::ConnNotFound, OP_CLOSE), Outcome::Done);
     assert!(opener.conns.is_empty() && opener.lingering.is_empty());
 }
 
@@ -596,16 +508,10 @@ fn lingering_ids_are_bounded_and_the_oldest_goes_first() {
         assert_eq!(id, 2 * turn + 1);
         assert_eq!(table.forget(id).close, Some(How::Both));
     }
-    assert_eq!(
-        table.conns.keys().copied().collect::<Vec<_>>(),
-        [5, 7, 9, 11]
-    );
+    assert_eq!(table.conns.keys().copied().collect::<Vec<_>>(), [5, 7, 9, 11]);
     assert_eq!(table.on_accept(3), Outcome::Refuse(ErrorCode::ConnNotFound));
     assert_eq!(table.on_close(7, 0), Outcome::Done);
-    assert_eq!(
-        table.lingering.values().copied().collect::<Vec<_>>(),
-        [5, 9, 11]
-    );
+    assert_eq!(table.lingering.values().copied().collect::<Vec<_>>(), [5, 9, 11]);
 }
 
 // The link's end.
@@ -617,10 +523,7 @@ fn what_the_ring_still_holds_at_the_end_is_delivered() {
     assert_eq!(table.open(), Ok(1));
     assert_eq!(table.on_create(4), Outcome::Wake(4));
     for copy in 1..=2 {
-        assert_eq!(
-            table.on_copy(header(2, copy, 1, 1, 0), copy),
-            CopyOutcome::Wake(2)
-        );
+        assert_eq!(table.on_copy(header(2, copy, 1, 1, 0), copy), CopyOutcome::Wake(2));
     }
     assert!(!table.has_room(2));
     table.link_ended(LinkEnd::PeerDead, 2);
@@ -633,23 +536,14 @@ fn what_the_ring_still_holds_at_the_end_is_delivered() {
     // The ring: two more than the inbox holds, then an Accept with a message behind it.
     for copy in 3..=4 {
         assert!(table.has_room(2));
-        assert_eq!(
-            table.on_copy(header(2, copy, 1, 1, 0), copy),
-            CopyOutcome::Wake(2)
-        );
+        assert_eq!(table.on_copy(header(2, copy, 1, 1, 0), copy), CopyOutcome::Wake(2));
     }
     assert!(!table.has_room(2), "no more than the ring held");
-    assert_eq!(
-        table.on_copy(header(2, 5, 1, 1, 0), 5),
-        CopyOutcome::Full(5)
-    );
+    assert_eq!(table.on_copy(header(2, 5, 1, 1, 0), 5), CopyOutcome::Full(5));
     assert_eq!(table.ready(1), Err(dead));
     assert_eq!(table.on_accept(1), Outcome::Wake(1));
     assert_eq!(table.ready(1), Ok(true));
-    assert_eq!(
-        table.on_copy(header(1, 6, 1, 1, 0), 6),
-        CopyOutcome::Wake(1)
-    );
+    assert_eq!(table.on_copy(header(1, 6, 1, 1, 0), 6), CopyOutcome::Wake(1));
 
     for copy in 1..=4 {
         assert!(matches!(table.pop(2), Pop::Chunk(Chunk { data, .. }) if data == copy));
@@ -800,20 +694,13 @@ impl World {
             assert!(table.live() <= self.limits.max_connections);
             assert!(table.lingering.len() <= self.limits.max_connections);
             assert!(table.offered.len() <= self.limits.backlog);
-            assert!(
-                table
-                    .conns
-                    .values()
-                    .all(|c| c.inbox.len() <= self.limits.inbox)
-            );
+            assert!(table.conns.values().all(|c| c.inbox.len() <= self.limits.inbox));
         }
     }
 
     fn turn_down(&mut self, me: usize, id: u64, code: ErrorCode) {
         self.sides[me].refused.insert(id);
-        self.sides[me]
-            .out
-            .push_back(Packet::Error(id, code, OP_CREATE));
+        self.sides[me].out.push_back(Packet::Error(id, code, OP_CREATE));
     }
 
     fn take_offer(&mut self, me: usize) {
@@ -839,18 +726,10 @@ impl World {
         let message = handle.message.unwrap_or_else(|| {
             self.copies += 1;
             let size = self.random.below(self.limits.max_message + 1);
-            Partial {
-                copy_id: self.copies,
-                size,
-                received: 0,
-            }
+            Partial { copy_id: self.copies, size, received: 0 }
         });
         let rest = message.size - message.received;
-        let len = if rest == 0 {
-            0
-        } else {
-            1 + self.random.below(rest.min(20))
-        };
+        let len = if rest == 0 { 0 } else { 1 + self.random.below(rest.min(20)) };
         let chunk = Chunk {
             data: self.sent,
             copy_id: message.copy_id,
@@ -860,16 +739,9 @@ impl World {
         };
         self.sent += 1;
         let received = message.received + len;
-        handle.message = (received < message.size).then_some(Partial {
-            received,
-            ..message
-        });
+        handle.message = (received < message.size).then_some(Partial { received, ..message });
         let header = header(handle.id, chunk.copy_id, chunk.copy_size, len, chunk.offset);
-        self.flows
-            .entry((me, handle.id))
-            .or_default()
-            .sent
-            .push(chunk);
+        self.flows.entry((me, handle.id)).or_default().sent.push(chunk);
         side.out.push_back(Packet::Copy(header, chunk.data));
     }
 
@@ -892,10 +764,7 @@ impl World {
                     self.home(data);
                 }
                 CopyOutcome::Refuse(code, data) => {
-                    assert!(
-                        room && !self.roomy && code == ErrorCode::ConnNotFound,
-                        "{code:?}"
-                    );
+                    assert!(room && !self.roomy && code == ErrorCode::ConnNotFound, "{code:?}");
                     self.home(data);
                     self.answer(me, header.conn, Outcome::Refuse(code), OP_COPY);
                 }
@@ -937,10 +806,7 @@ impl World {
             Outcome::Done => {}
             Outcome::Wake(woken) => {
                 assert_eq!(woken, id);
-                assert!(
-                    self.sides[me].handles.iter().any(|h| h.id == id),
-                    "nobody to wake"
-                );
+                assert!(self.sides[me].handles.iter().any(|h| h.id == id), "nobody to wake");
             }
             Outcome::AnswerClose(closed) => {
                 assert_eq!(closed, id);
@@ -973,10 +839,7 @@ impl World {
                 self.home(chunk.data);
             }
             Pop::End(end) => {
-                assert!(
-                    handle.end.is_none_or(|before| before == end),
-                    "an end stays"
-                );
+                assert!(handle.end.is_none_or(|before| before == end), "an end stays");
                 handle.end = Some(end);
                 match end {
                     _ if handle.said_read => assert!(!matches!(end, ConnEnd::Link(_))),
@@ -1009,10 +872,7 @@ impl World {
         let handle = &mut side.handles[index];
         handle.said_read |= how != How::Write;
         if how != How::Read {
-            self.flows
-                .entry((me, handle.id))
-                .or_default()
-                .finish(handle);
+            self.flows.entry((me, handle.id)).or_default().finish(handle);
         }
         if let Some(how) = side.table.close(handle.id, how) {
             side.out.push_back(Packet::Close(handle.id, how));
@@ -1022,13 +882,9 @@ impl World {
     fn drop_handle(&mut self, me: usize, index: usize) {
         let side = &mut self.sides[me];
         let mut handle = side.handles.swap_remove(index);
-        self.flows
-            .entry((me, handle.id))
-            .or_default()
-            .finish(&mut handle);
+        self.flows.entry((me, handle.id)).or_default().finish(&mut handle);
         let Forgotten { close, chunks } = side.table.forget(handle.id);
-        side.out
-            .extend(close.map(|how| Packet::Close(handle.id, how)));
+        side.out.extend(close.map(|how| Packet::Close(handle.id, how)));
         for chunk in chunks {
             self.home(chunk.data);
         }

@@ -1,0 +1,265 @@
+//! Layer 1: who holds which buffer. Words only, no payload; no unsafe.
+//!
+//! # State
+//!
+//! One word a buffer, in shared memory ([`BufferWord`]):
+//!
+//! ```text
+//!          take (CAS)            hold (store)            give (store)
+//!   free ------------> owned(S) --------------> held(R) --------------> free
+//!     ^                   |
+//!     +---- give (store) -+      a loan that was dropped unsent
+//! ```
+//!
+//! Beside it each process keeps one private word a buffer, the *mark*: set while this process has the buffer lent
+//! out to its own code. The peer cannot write it. A buffer whose mark is set is never handed out again, whatever
+//! its shared word says.
+//!
+//! # Invariants
+//!
+//! - **One holder**: at every instruction a buffer is free, owned by a sender, in a published or taken slot, or
+//!   held by a receiver. A published slot decides over the word: the word still says `owned` while the packet
+//!   is in flight, and it may say `held` for a moment before the slot is released. So recovery reads the slots
+//!   first.
+//! - **Marks inside words**: the mark is set after the word is won and cleared before the word is given away or
+//!   the packet is published, so that whoever wins the word next finds the mark clear.
+//! - **Runs**: a message longer than a buffer takes consecutive buffers. Only the holder of the *lease* word
+//!   gathers more than one, so two gatherers never hold half of what the other needs; it makes one pass over
+//!   the pool and gives back what it got when a word in the middle is lost to a single take. The run travels
+//!   whole: a message shorter than its loan still names every buffer of it, so no tail is forgotten.
+//!
+//! # Edges
+//!
+//! | label | store | load | guarantees |
+//! |---|---|---|---|
+//! | pool.give | `give`, release | `take`, acquire | the last reader is done with the payload before the next writer begins |
+//! | pool.lease | `gather`, release | `gather`, acquire | a gatherer sees the words as the one before left them |
+//!
+//! What a receiver sees of the payload is the ring's edge (ring.publish).
+//!
+//! # Where a process can die
+//!
+//! After `take`: the word names the dead and no slot names the buffer; recovery frees it. After publish: the slot
+//! decides, the message is delivered. After `hold`, before the slot is released: the slot decides, recovery
+//! publishes it again and leaves the word. After the release: the word names the dead; recovery frees it. Inside
+//! a gather: each word won so far names the dead, and so does the lease.
+
+use crate::error::Impossible;
+use crate::packet::Run;
+use crate::sync::{AtomicU64, Ordering, look};
+use crate::words::{BufferState, BufferWord, Holder, LeaseWord};
+
+/// Why nothing could be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// Fewer free buffers than wanted; how many were seen.
+    Exhausted(u64),
+    /// Enough, but the longest run that was seen is too short.
+    Fragmented(u64),
+    /// Another thread or process gathers a run just now.
+    Busy,
+    /// A word that no operation leaves.
+    Impossible(Impossible),
+}
+
+/// A buffer that the peer names cannot be held: this process holds it already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlreadyHeld;
+
+#[inline(always)]
+fn impossible(word: u64) -> Shortage {
+    Shortage::Impossible(Impossible { what: "a buffer word", found: word })
+}
+
+/// The buffers of one direction, seen from one end of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool<'a> {
+    words: &'a [AtomicU64],
+    lease: &'a AtomicU64,
+    marks: &'a [AtomicU64],
+    hint: &'a AtomicU64,
+    holder: Holder,
+    single: bool,
+}
+
+impl<'a> Pool<'a> {
+    /// The pool over its shared words and lease, with this process's private marks and hint. With `single`, no
+    /// other thread takes (on the sending end) or holds (on the receiving end).
+    ///
+    /// # Panics
+    /// Unless there is a mark for each word.
+    #[inline(always)]
+    pub fn new(
+        words: &'a [AtomicU64],
+        lease: &'a AtomicU64,
+        marks: &'a [AtomicU64],
+        hint: &'a AtomicU64,
+        holder: Holder,
+        single: bool,
+    ) -> Self {
+        assert!(words.len() == marks.len());
+        Self { words, lease, marks, hint, holder, single }
+    }
+
+    /// Takes `count` consecutive free buffers for a loan.
+    ///
+    /// # Errors
+    /// [`Shortage`]: nothing was taken.
+    #[inline]
+    pub fn take(&self, count: u32) -> Result<Run, Shortage> {
+        if count != 1 {
+            return self.gather(count);
+        }
+        let buffers = self.words.len();
+        let start = self.hint.load(Ordering::Relaxed) as usize;
+        for step in 0..buffers {
+            // The number of buffers is a power of two.
+            let index = (start + step) & (buffers - 1);
+            if self.win(index)? {
+                self.hint.store(index as u64 + 1, Ordering::Relaxed);
+                return Ok(Run { first: index as u32, count: 1 });
+            }
+        }
+        Err(Shortage::Exhausted(0))
+    }
+
+    /// Takes one buffer if it is free, word and mark.
+    #[inline]
+    fn win(&self, index: usize) -> Result<bool, Shortage> {
+        let word = &self.words[index];
+        let free = BufferWord::FREE.word();
+        let owned = BufferWord::owned(self.holder).word();
+        let found = look(word, Ordering::Acquire); // edge(pool.give): acquire
+        if found != free {
+            return match BufferWord::from_word(found).state() {
+                Some(_) => Ok(false),
+                None => Err(impossible(found)),
+            };
+        }
+        if self.single {
+            // Only receivers store to a free buffer's word, and they stored last when they gave it.
+            word.store(owned, Ordering::Relaxed);
+        } else if word.compare_exchange(free, owned, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            return Ok(false);
+        }
+        if self.mark(index) {
+            return Ok(true);
+        }
+        // The word said free while our own code still has the buffer: only a corrupt peer does that.
+        Err(impossible(found))
+    }
+
+    #[cold]
+    fn gather(&self, count: u32) -> Result<Run, Shortage> {
+        let leased = LeaseWord::leased(self.holder).word();
+        let vacant = LeaseWord::VACANT.word();
+        if let Err(found) = self.lease.compare_exchange(vacant, leased, Ordering::Acquire, Ordering::Relaxed)
+        // edge(pool.lease): acquire
+        {
+            return Err(match LeaseWord::from_word(found).holder() {
+                Some(_) => Shortage::Busy,
+                None => Shortage::Impossible(Impossible { what: "a pool lease", found }),
+            });
+        }
+        let result = self.gather_leased(count as usize);
+        self.lease.store(vacant, Ordering::Release); // edge(pool.lease): release
+        result
+    }
+
+    fn gather_leased(&self, count: usize) -> Result<Run, Shortage> {
+        let mut free = 0;
+        let mut longest = 0;
+        let mut first = 0;
+        for index in 0..self.words.len() {
+            match self.win(index) {
+                Ok(true) => {
+                    free += 1;
+                    longest = longest.max(index + 1 - first);
+                    if index + 1 - first == count {
+                        return Ok(Run { first: first as u32, count: count as u32 });
+                    }
+                }
+                Ok(false) => {
+                    self.give_range(first..index);
+                    first = index + 1;
+                }
+                Err(shortage) => {
+                    self.give_range(first..index);
+                    return Err(shortage);
+                }
+            }
+        }
+        self.give_range(first..self.words.len());
+        let shortage = if free < count { Shortage::Exhausted } else { Shortage::Fragmented };
+        Err(shortage(if free < count { free as u64 } else { longest as u64 }))
+    }
+
+    /// Lets go of a loan's marks because its packet is about to be published: from then on the words are the
+    /// receiver's to change.
+    #[inline]
+    pub fn pass(&self, run: Run) {
+        for index in run.indices() {
+            self.marks[index].store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Marks the buffers of a packet as held, before its slot is released.
+    ///
+    /// # Errors
+    /// [`AlreadyHeld`] if this process holds one of them already; then none was marked anew.
+    #[inline]
+    pub fn hold(&self, run: Run) -> Result<(), AlreadyHeld> {
+        for index in run.indices() {
+            if !self.mark(index) {
+                self.pass(Run { first: run.first, count: (index - run.first as usize) as u32 });
+                return Err(AlreadyHeld);
+            }
+        }
+        let held = BufferWord::held(self.holder).word();
+        for index in run.indices() {
+            // Ordered before the slot's release by that store (ring.free).
+            self.words[index].store(held, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Gives a run back: a dropped loan, or a message that has been read.
+    #[inline]
+    pub fn give(&self, run: Run) {
+        self.give_range(run.indices());
+    }
+
+    #[inline]
+    fn give_range(&self, range: core::ops::Range<usize>) {
+        for index in range {
+            self.marks[index].store(0, Ordering::Relaxed);
+            self.words[index].store(BufferWord::FREE.word(), Ordering::Release); // edge(pool.give): release
+        }
+    }
+
+    /// Sets a buffer's private mark; false if it was set.
+    #[inline(always)]
+    fn mark(&self, index: usize) -> bool {
+        let mark = &self.marks[index];
+        if self.single {
+            let was = mark.load(Ordering::Relaxed);
+            mark.store(1, Ordering::Relaxed);
+            was == 0
+        } else {
+            mark.swap(1, Ordering::Relaxed) == 0
+        }
+    }
+
+    /// Counts the free buffers. A picture that may be stale when it is returned.
+    pub fn free(&self) -> u64 {
+        let free = |word: &&AtomicU64| {
+            BufferWord::from_word(word.load(Ordering::Relaxed)).state() == Some(BufferState::Free)
+        };
+        self.words.iter().filter(free).count() as u64
+    }
+
+    /// Whether a take of one is worth trying. Only loads.
+    pub fn has_free(&self) -> bool {
+        self.words.iter().any(|word| look(word, Ordering::Acquire) == BufferWord::FREE.word())
+    }
+}

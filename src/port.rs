@@ -1,0 +1,395 @@
+//! Layer 2: what one end can do without waiting: loans, sends and receives over ring, pool and payload, with every
+//! packet checked. Works on memory that the caller brings, without an allocator and without the standard library.
+//!
+//! Nothing here rings a doorbell. After a send call [`Region::wake_receivers`], after a receive or a give
+//! [`Region::wake_senders`], and wake the seats that they name; a caller that only polls needs neither.
+//!
+//! ```
+//! use core::ptr::NonNull;
+//! use hqq::layout::{Geometry, Modes, required_bytes, required_scratch};
+//! use hqq::port::Incoming;
+//! use hqq::region::{Region, Setup};
+//! use hqq::words::Role;
+//!
+//! #[repr(align(4096))]
+//! struct Memory([u8; 1 << 16]);
+//! let mut memory = Box::new(Memory([0; 1 << 16]));
+//! let base = NonNull::new(memory.0.as_mut_ptr()).unwrap();
+//! let geometry = Geometry::new(8, 4, 64)?;
+//! let len = required_bytes(&geometry, 4096)?;
+//! let setup =
+//!     Setup { geometry, modes: Modes::default(), page: 4096, epoch: 1, first_lap: 0, name: "mine" };
+//! let mut ours = vec![0; required_scratch(&geometry)];
+//! let mut theirs = ours.clone();
+//! // SAFETY: the memory outlives both ends, and only they touch it.
+//! let (primary, secondary) = unsafe {
+//!     (
+//!         Region::init(base, len, &setup, &mut ours)?,
+//!         Region::attach(base, len, 4096, Role::Secondary, &mut theirs)?,
+//!     )
+//! };
+//! let mut loan = primary.loan(60)?;
+//! loan.bytes_mut().fill(7);
+//! primary.send(loan, |_| {}).map_err(|(error, _)| error)?;
+//! let Incoming::Message(message, _) = secondary.receive(|_| true, |_| {})? else { panic!() };
+//! assert_eq!(message.len(), 60);
+//! secondary.give_message(message);
+//! # Ok::<(), hqq::Error>(())
+//! ```
+
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::layout::WaitMode;
+use crate::packet::{ConnCopy, Fault, INLINE_MAX, NO_BUFFER, Operation, Packet, Run, op};
+use crate::pool::Shortage;
+use crate::region::Region;
+use crate::ring::{Denied, Take, Ticket};
+use crate::sync::{AtomicU64, Ordering};
+use crate::words::Want;
+
+/// A small message, copied out of its slot.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(16))]
+pub struct Inline {
+    words: [u64; 6],
+    len: u8,
+}
+
+impl Inline {
+    /// The bytes.
+    #[inline(always)]
+    pub fn bytes(&self) -> &[u8] {
+        &bytemuck::bytes_of(&self.words)[..self.len as usize]
+    }
+
+    /// The bytes, to be written.
+    #[inline(always)]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::bytes_of_mut(&mut self.words)[..self.len as usize]
+    }
+
+    /// `len` zero bytes.
+    ///
+    /// # Panics
+    /// If that is more than [`INLINE_MAX`].
+    pub fn zeroed(len: usize) -> Self {
+        assert!(len <= INLINE_MAX);
+        Self { words: [0; 6], len: len as u8 }
+    }
+
+    /// Uses only the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.len as usize {
+            self.bytes_mut()[len..].fill(0);
+            self.len = len as u8;
+        }
+    }
+}
+
+/// A message on the link itself.
+#[derive(Debug)]
+pub enum Payload<'a> {
+    /// Copied out of the slot.
+    Inline(Inline),
+    /// In the pool.
+    Pool(Buffer<'a>),
+}
+
+impl Payload<'_> {
+    /// Its bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Inline(inline) => inline.len as usize,
+            Self::Pool(buffer) => buffer.len(),
+        }
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What was received.
+#[derive(Debug)]
+pub enum Incoming<'a> {
+    /// A message, and its position in the ring.
+    Message(Payload<'a>, u64),
+    /// Data on a connection, and the buffer with it.
+    ConnData(ConnCopy, Option<Buffer<'a>>),
+    /// Any other operation.
+    Control(Operation),
+    /// A packet that was refused. Tell the peer, unless it is an OpError.
+    Refused(Fault),
+    /// The next packet's opcode was not wanted; it stays.
+    Other(u8),
+    /// Nothing there.
+    Empty,
+    /// Other threads were faster again and again; try once more.
+    Busy,
+}
+
+fn count(words: &[AtomicU64], ticket: &Ticket, bytes: u64) {
+    if bytes > 0 {
+        // Only the ticket's holder stores to this word, so no read-modify-write is needed.
+        let word = &words[ticket.position() as usize & (words.len() - 1)];
+        word.store(word.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
+    }
+}
+
+impl<'a> Region<'a> {
+    /// Takes buffers for a message of `len` bytes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; [`Error::PoolExhausted`], [`Error::PoolFragmented`] or [`Error::Busy`], which pass;
+    /// [`Error::Corrupt`].
+    pub fn loan(&self, len: usize) -> Result<Buffer<'a>> {
+        let limit = self.max_message();
+        if len as u64 > limit {
+            return Err(Error::TooLarge { len: len as u64, limit });
+        }
+        // At most the whole pool, as the limit is at most its bytes.
+        let wanted = self.layout().geometry.run_for(len as u64);
+        let direction = self.role().direction();
+        match self.pool(direction).take(wanted as u32) {
+            Ok(run) => Ok(self.buffer(direction, run, len)),
+            Err(Shortage::Exhausted(free)) => Err(Error::PoolExhausted { wanted, free }),
+            Err(Shortage::Fragmented(longest)) => Err(Error::PoolFragmented { wanted, longest }),
+            Err(Shortage::Busy) => Err(Error::Busy),
+            Err(Shortage::Impossible(what)) => Err(what.into()),
+        }
+    }
+
+    /// Claims a slot, lets `packet` make the packet from its CopyID, and publishes it.
+    #[inline(always)]
+    fn post(
+        &self,
+        bytes: u64,
+        seen: impl FnOnce(&Packet),
+        packet: impl FnOnce(u64) -> Packet,
+    ) -> Result<u64> {
+        let producer = self.producer();
+        let ticket = producer.claim().map_err(|denied| self.denied(denied))?;
+        let copy_id = self.copy_id(&ticket);
+        let packet = packet(copy_id);
+        count(self.views().tally_sent(self.role().direction()), &ticket, bytes);
+        seen(&packet);
+        producer.publish(ticket, &packet);
+        Ok(copy_id)
+    }
+
+    #[cold]
+    fn denied(&self, denied: Denied) -> Error {
+        match denied {
+            Denied::Full => Error::RingFull { slots: self.layout().geometry.slots().into() },
+            Denied::Busy => Error::Busy,
+            Denied::Impossible(what) => what.into(),
+        }
+    }
+
+    /// The CopyID that goes with a position: 1 for the first of the region (ruling 10), in 56 bits.
+    #[inline(always)]
+    fn copy_id(&self, ticket: &Ticket) -> u64 {
+        let slots = self.layout().geometry.slots();
+        let start = self.facts().first_lap << slots.trailing_zeros();
+        ticket.position().wrapping_sub(start).wrapping_add(1) << 8 >> 8
+    }
+
+    /// Sends a loan. `seen` is shown the packet just before it is published.
+    ///
+    /// # Errors
+    /// [`Error::RingFull`], [`Error::Busy`] or [`Error::Corrupt`], with the loan.
+    ///
+    /// # Panics
+    /// If the buffer is not a loan of this direction.
+    #[inline]
+    pub fn send(&self, buffer: Buffer<'a>, seen: impl FnOnce(&Packet)) -> Result<(), (Error, Buffer<'a>)> {
+        let direction = self.role().direction();
+        assert!(buffer.direction() == direction, "a loan of this end");
+        let (run, len) = (buffer.run(), buffer.len() as u64);
+        let sent = self.post(len, seen, |copy_id| {
+            // A run that carries nothing comes home at once: an empty message names no buffer.
+            if len == 0 {
+                self.pool(direction).give(run);
+                return Packet::new(op::STANDARD_LINK_COPY, [copy_id, NO_BUFFER, 0]);
+            }
+            self.pool(direction).pass(run);
+            let count = if run.count == 1 { 0 } else { run.count.into() };
+            Packet::new(op::STANDARD_LINK_COPY, [copy_id, run.first.into(), len, count])
+        });
+        sent.map(drop).map_err(|error| (error, buffer))
+    }
+
+    /// Sends up to [`INLINE_MAX`] bytes in the slot itself.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    #[inline]
+    pub fn send_inline(&self, message: &Inline, seen: impl FnOnce(&Packet)) -> Result<()> {
+        let len = u64::from(message.len);
+        let [a, b, c, d, e, f] = message.words;
+        self.post(len, seen, |copy_id| Packet {
+            op: op::INLINE_COPY,
+            operands: [len << 56 | copy_id, a, b, c, d, e, f],
+        })?;
+        Ok(())
+    }
+
+    /// Copies a message in and sends it: in the slot if it fits, else through the pool.
+    ///
+    /// # Errors
+    /// As [`loan`](Self::loan) and [`send`](Self::send).
+    #[inline]
+    pub fn send_bytes(&self, message: &[u8], seen: impl FnOnce(&Packet)) -> Result<()> {
+        if message.len() <= INLINE_MAX {
+            let mut inline = Inline::zeroed(message.len());
+            inline.bytes_mut().copy_from_slice(message);
+            return self.send_inline(&inline, seen);
+        }
+        let mut buffer = self.loan(message.len())?;
+        buffer.bytes_mut().copy_from_slice(message);
+        self.send(buffer, seen).map_err(|(error, buffer)| {
+            self.give(buffer);
+            error
+        })
+    }
+
+    /// Sends a packet that carries no buffer.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_packet(&self, packet: &Packet, seen: impl FnOnce(&Packet)) -> Result<()> {
+        self.post(0, seen, |_| *packet).map(drop)
+    }
+
+    /// Sends a chunk of a connection's copy in a loan; `None` for an empty message. `copy_id` is the copy's, or 0
+    /// for its first chunk. The copy's id.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_chunk(
+        &self,
+        chunk: &ConnCopy,
+        buffer: Option<Buffer<'a>>,
+        seen: impl FnOnce(&Packet),
+    ) -> Result<u64, (Error, Option<Buffer<'a>>)> {
+        let direction = self.role().direction();
+        let stride = self.layout().geometry.stride();
+        let place = buffer.as_ref().map(|buffer| (buffer.run(), buffer.len() as u64));
+        let sent = self.post(chunk.transfer_size, seen, |fresh| {
+            let copy_id = if chunk.copy_id == 0 { fresh } else { chunk.copy_id };
+            let (size, offset) = match place {
+                Some((run, len)) => {
+                    self.pool(direction).pass(run);
+                    (len, u64::from(run.first) * stride)
+                }
+                None => (0, NO_BUFFER),
+            };
+            let ConnCopy { conn, copy_size, transfer_size, transfer_offset, .. } = *chunk;
+            let operands = [conn, copy_id, copy_size, transfer_size, transfer_offset, size, offset];
+            Packet { op: op::CONN_COPY, operands }
+        });
+        match sent {
+            Ok(fresh) if chunk.copy_id == 0 => Ok(fresh),
+            Ok(_) => Ok(chunk.copy_id),
+            Err(error) => Err((error, buffer)),
+        }
+    }
+
+    /// Gives buffers back to their pool: a loan unsent, or a message that has been read.
+    #[inline]
+    pub fn give(&self, buffer: Buffer<'a>) {
+        self.pool(buffer.direction()).give(buffer.run());
+    }
+
+    /// Gives a message's buffers back, if it has any.
+    #[inline]
+    pub fn give_message(&self, message: Payload<'a>) {
+        if let Payload::Pool(buffer) = message {
+            self.give(buffer);
+        }
+    }
+
+    /// Takes the next packet whose opcode is `wanted`, checks it and holds its buffers. `seen` is shown it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    #[inline]
+    pub fn receive(&self, wanted: impl Fn(u8) -> bool, seen: impl FnOnce(&Packet)) -> Result<Incoming<'a>> {
+        let consumer = self.consumer();
+        let direction = self.role().other().direction();
+        let skipped = || {
+            self.counters(self.role()).tombstones.fetch_add(1, Ordering::Relaxed);
+        };
+        let (ticket, packet) = match consumer.take(wanted, skipped)? {
+            Take::Packet(ticket, packet) => (ticket, packet),
+            Take::Other(op) => return Ok(Incoming::Other(op)),
+            Take::Empty => return Ok(Incoming::Empty),
+            Take::Busy => return Ok(Incoming::Busy),
+        };
+        seen(&packet);
+        let incoming = match Operation::check(&packet, &self.bounds()) {
+            Ok(operation) => self.accept(direction, packet.op, operation, ticket.position()),
+            Err(fault) => Incoming::Refused(fault),
+        };
+        let bytes = match &incoming {
+            Incoming::Message(payload, _) => payload.len() as u64,
+            Incoming::ConnData(copy, _) => copy.transfer_size,
+            _ => 0,
+        };
+        count(self.views().tally_received(direction), &ticket, bytes);
+        consumer.release(ticket);
+        Ok(incoming)
+    }
+
+    /// Holds the buffers of a checked operation.
+    #[inline(always)]
+    fn accept(&self, direction: usize, op: u8, operation: Operation, position: u64) -> Incoming<'a> {
+        let hold = |run: Run, len: u64, context| match self.pool(direction).hold(run) {
+            Ok(()) => Ok(self.buffer(direction, run, len as usize)),
+            Err(_) => Err(Fault { code: crate::error::ErrorCode::BufferOverflow, context, op }),
+        };
+        match operation {
+            Operation::Inline { len, words, .. } => {
+                Incoming::Message(Payload::Inline(Inline { words, len }), position)
+            }
+            Operation::Copy { run: None, .. } => {
+                Incoming::Message(Payload::Inline(Inline::zeroed(0)), position)
+            }
+            Operation::Copy { copy_id, len, run: Some(run) } => match hold(run, len, copy_id) {
+                Ok(buffer) => Incoming::Message(Payload::Pool(buffer), position),
+                Err(fault) => Incoming::Refused(fault),
+            },
+            Operation::ConnCopy(copy) => match copy.run {
+                None => Incoming::ConnData(copy, None),
+                Some(run) => match hold(run, copy.transfer_size, copy.conn) {
+                    Ok(buffer) => Incoming::ConnData(copy, Some(buffer)),
+                    Err(fault) => Incoming::Refused(fault),
+                },
+            },
+            control => Incoming::Control(control),
+        }
+    }
+
+    /// After something was sent: the seats of the other side to wake, a bit each. Always 0 in spin-only mode.
+    #[inline(always)]
+    #[must_use = "the seats have been struck off: nobody else will wake them"]
+    pub fn wake_receivers(&self) -> u64 {
+        self.wake(Want::Data)
+    }
+
+    /// After a slot or buffer was given back: the seats of the other side to wake, a bit each.
+    #[inline(always)]
+    #[must_use = "the seats have been struck off: nobody else will wake them"]
+    pub fn wake_senders(&self) -> u64 {
+        self.wake(Want::Space)
+    }
+
+    #[inline(always)]
+    fn wake(&self, want: Want) -> u64 {
+        match self.facts().modes.wait {
+            WaitMode::Spin => 0,
+            WaitMode::Adaptive => self.sleepers(self.role().other()).check(want),
+        }
+    }
+}

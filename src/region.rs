@@ -1,0 +1,655 @@
+//! Layer 2: from bytes to words. Creating a region, attaching to one, and the views that the layers above use.
+//! The unsafe code that casts memory lives here.
+//!
+//! A [`Region`] keeps a private copy of the geometry: what the superblock says later is of no importance.
+
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use crate::buffer::Buffer;
+use crate::error::{Error, Impossible, Result};
+use crate::layout::{CURSOR_WORDS, DirectionLayout, Geometry, Layout, Modes, required_scratch};
+use crate::packet::{Bounds, Run};
+use crate::pool::Pool;
+use crate::recover::{Direction, Recovered, recover};
+use crate::ring::{Consumer, Producer};
+use crate::sync::{AtomicU64, Ordering, require_memory};
+use crate::wait::Sleepers;
+use crate::words::{
+    BufferWord, FORMAT, Holder, Lap, LeaseWord, MAGIC, NAME_WORDS, READY, Role, SEATS, Seat, SeatWord,
+    SideCounters, SleepersWord, Slot, Stamp, Superblock,
+};
+
+/// What the creator of a region decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'n> {
+    /// Slots and buffers.
+    pub geometry: Geometry,
+    /// Who may use the rings, and how calls wait.
+    pub modes: Modes,
+    /// Bytes of a page of this machine.
+    pub page: u64,
+    /// A random number.
+    pub epoch: u64,
+    /// The lap at which the rings begin; 0, or near the wrap in tests.
+    pub first_lap: u64,
+    /// A name for people, cut to 128 bytes.
+    pub name: &'n str,
+}
+
+/// What a region says of itself, checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Slots and buffers.
+    pub geometry: Geometry,
+    /// The modes.
+    pub modes: Modes,
+    /// Page size, bytes.
+    pub page: u64,
+    /// Its random number.
+    pub epoch: u64,
+    /// The lap at which the rings began.
+    pub first_lap: u64,
+}
+
+/// The words of a region, as they lie in memory. What [`Region`] and observers are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Views<'a> {
+    base: NonNull<u8>,
+    layout: Layout,
+    memory: PhantomData<&'a Superblock>,
+}
+
+// SAFETY: everything reached through Views is atomic words.
+unsafe impl Send for Views<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Views<'_> {}
+
+/// One end of a region: the memory, this process's seat in it, and its private words.
+#[derive(Debug)]
+pub struct Region<'a> {
+    views: Views<'a>,
+    facts: Facts,
+    role: Role,
+    holder: Holder,
+    max_message: u64,
+    scratch: &'a [AtomicU64],
+}
+
+impl<'a> Views<'a> {
+    /// The words of the region at `base`, checked as by [`Region::inspect`]. Takes no seat.
+    ///
+    /// # Errors
+    /// As `inspect`.
+    ///
+    /// # Safety
+    /// The memory must be valid during `'a`: for reads, and for writes if a word is ever stored to. Whoever
+    /// stores keeps the protocol, or no end of the region may hand out plain slices.
+    pub unsafe fn new(base: NonNull<u8>, len: u64, page: u64) -> Result<Self> {
+        // SAFETY: the caller's.
+        let facts = unsafe { Region::inspect(base, len, page) }?;
+        Ok(Self { base, layout: Layout::new(facts.geometry, page)?, memory: PhantomData })
+    }
+
+    /// Where everything lies.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The first page.
+    #[inline(always)]
+    pub fn superblock(&self) -> &'a Superblock {
+        // SAFETY: the layout begins with a superblock page, checked to lie in the memory, which is valid for 'a.
+        unsafe { self.base.cast::<Superblock>().as_ref() }
+    }
+
+    #[inline(always)]
+    fn offsets(&self, direction: usize) -> &DirectionLayout {
+        &self.layout.directions[direction]
+    }
+
+    #[inline(always)]
+    fn words(&self, offset: u64, count: u32) -> &'a [AtomicU64] {
+        // SAFETY: callers pass an offset and count of one section of the checked layout; sections are aligned
+        // to 64 bytes and valid for 'a; words are only ever reached as atomics.
+        unsafe {
+            let at = self.base.add(offset as usize).cast::<AtomicU64>();
+            core::slice::from_raw_parts(at.as_ptr(), count as usize)
+        }
+    }
+
+    /// The ring slots of a direction.
+    #[inline(always)]
+    pub fn slots(&self, direction: usize) -> &'a [Slot] {
+        // SAFETY: as in `words`, for slots, which are 64 bytes and aligned to it.
+        unsafe {
+            let at = self.base.add(self.offsets(direction).ring as usize).cast::<Slot>();
+            core::slice::from_raw_parts(at.as_ptr(), self.layout.geometry.slots() as usize)
+        }
+    }
+
+    /// The buffer words of a direction.
+    #[inline(always)]
+    pub fn buffer_words(&self, direction: usize) -> &'a [AtomicU64] {
+        self.words(self.offsets(direction).pool, self.layout.geometry.buffers())
+    }
+
+    /// The lease for runs of a direction.
+    #[inline(always)]
+    pub fn lease(&self, direction: usize) -> &'a AtomicU64 {
+        &self.words(self.offsets(direction).lease, 1)[0]
+    }
+
+    /// Payload bytes sent through each slot. A slot's word is stored only by who has claimed the slot.
+    #[inline(always)]
+    pub fn tally_sent(&self, direction: usize) -> &'a [AtomicU64] {
+        self.words(self.offsets(direction).sent, self.layout.geometry.slots())
+    }
+
+    /// Payload bytes received through each slot. A slot's word is stored only by who has taken the slot.
+    #[inline(always)]
+    pub fn tally_received(&self, direction: usize) -> &'a [AtomicU64] {
+        self.words(self.offsets(direction).received, self.layout.geometry.slots())
+    }
+}
+
+/// Indices into the private words of a direction.
+mod private {
+    pub const TAIL: usize = 0;
+    pub const HINT: usize = 8;
+    pub const HEAD: usize = 0;
+    pub const FLOOR: usize = 1;
+}
+
+impl<'a> Region<'a> {
+    /// Lays a region out in `len` bytes at `base` and takes seat 0 as its Primary (the specification's
+    /// `openStandardLink`, first half). Overwrites whatever is there. `scratch` is private memory of
+    /// [`required_scratch`] words.
+    ///
+    /// # Errors
+    /// [`Error::Geometry`], [`Error::Misaligned`] unless `base` is on a page, [`Error::TooSmallMemory`] for
+    /// the memory or the scratch.
+    ///
+    /// # Safety
+    /// The memory must be valid for reads and writes during `'a` and touched by nothing but this protocol:
+    /// other processes that map it are attached to it, and are trusted with the payload that they share.
+    pub unsafe fn init(
+        base: NonNull<u8>,
+        len: u64,
+        setup: &Setup<'_>,
+        scratch: &'a mut [u64],
+    ) -> Result<Self> {
+        let layout = Layout::new(setup.geometry, setup.page)?;
+        check_memory(base, len, &layout)?;
+        let scratch = private_words(scratch, &setup.geometry)?;
+        let facts = Facts {
+            geometry: setup.geometry,
+            modes: setup.modes,
+            page: setup.page,
+            epoch: setup.epoch,
+            first_lap: Lap::new(setup.first_lap).number(),
+        };
+        let holder = Holder::new(0, 1);
+        let max_message = setup.geometry.run_bytes(setup.geometry.buffers());
+        let views = Views { base, layout, memory: PhantomData };
+        let region = Self { views, facts, role: Role::Primary, holder, max_message, scratch };
+        region.write_words(setup);
+        region.set_marks()?;
+        Ok(region)
+    }
+
+    /// Reads what the region at `base` says of itself, without attaching. `page` is this machine's page size.
+    ///
+    /// # Errors
+    /// [`Error::Misaligned`], [`Error::TooSmallMemory`], [`Error::ForeignMagic`], [`Error::NotReady`],
+    /// [`Error::FormatVersion`], [`Error::PageSize`], [`Error::Geometry`], [`Error::Corrupt`].
+    ///
+    /// # Safety
+    /// The memory must be valid for reads of `len` bytes.
+    pub unsafe fn inspect(base: NonNull<u8>, len: u64, page: u64) -> Result<Facts> {
+        require_memory();
+        if base.addr().get() % 64 != 0 {
+            let address = base.addr().get() as u64;
+            return Err(Error::Misaligned { what: "the region", address, align: page });
+        }
+        if len < size_of::<Superblock>() as u64 {
+            let need = size_of::<Superblock>() as u64;
+            return Err(Error::TooSmallMemory { what: "the region", have: len, need });
+        }
+        // SAFETY: aligned and long enough by the lines above, valid by the caller.
+        let superblock = unsafe { base.cast::<Superblock>().as_ref() };
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let found = superblock.magic.load(Ordering::Acquire);
+        if found != MAGIC {
+            return Err(Error::ForeignMagic { found });
+        }
+        if superblock.ready.load(Ordering::Acquire) != READY {
+            return Err(Error::NotReady);
+        }
+        let found = load(&superblock.format);
+        if found != FORMAT {
+            return Err(Error::FormatVersion { found, supported: FORMAT });
+        }
+        let found = load(&superblock.page_size);
+        if found != page {
+            return Err(Error::PageSize { found, ours: page });
+        }
+        let count = |word, what, rule| {
+            let value = load(word);
+            u32::try_from(value).map_err(|_| Error::Geometry { what, value, rule })
+        };
+        let rule = "a power of two from 2 to 1048576";
+        let slots = count(&superblock.slots, "slots", rule)?;
+        let buffers = count(&superblock.buffers, "buffers", rule)?;
+        let geometry = Geometry::new(slots, buffers, load(&superblock.buffer_size))?;
+        let found = load(&superblock.modes);
+        let modes = Modes::from_word(found).ok_or(Error::Corrupt { what: "the modes", found })?;
+        let found = load(&superblock.stride);
+        if found != geometry.stride() {
+            return Err(Error::Corrupt { what: "the stride", found });
+        }
+        let layout = Layout::new(geometry, page)?;
+        let found = load(&superblock.region_len);
+        if found != layout.len {
+            return Err(Error::Corrupt { what: "the region's length", found });
+        }
+        check_memory(base, len, &layout)?;
+        Ok(Facts {
+            geometry,
+            modes,
+            page,
+            epoch: load(&superblock.epoch),
+            first_lap: load(&superblock.first_lap),
+        })
+    }
+
+    /// Attaches to the region at `base` on the side of `role`: checks it and takes a seat (the specification's
+    /// `openStandardLink`, second half). `scratch` is private memory of [`required_scratch`] words for the
+    /// geometry that [`inspect`](Self::inspect) reported.
+    ///
+    /// # Errors
+    /// As `inspect`; [`Error::TooSmallMemory`] for the scratch, [`Error::NoSeat`], [`Error::Corrupt`].
+    ///
+    /// # Safety
+    /// As [`init`](Self::init); the memory must hold a region or be at least readable and writable.
+    pub unsafe fn attach(
+        base: NonNull<u8>,
+        len: u64,
+        page: u64,
+        role: Role,
+        scratch: &'a mut [u64],
+    ) -> Result<Self> {
+        // SAFETY: the caller's.
+        let facts = unsafe { Self::inspect(base, len, page) }?;
+        let layout = Layout::new(facts.geometry, page)?;
+        let scratch = private_words(scratch, &facts.geometry)?;
+        let max_message = facts.geometry.run_bytes(facts.geometry.buffers());
+        let views = Views { base, layout, memory: PhantomData };
+        let holder = Holder::new(0, 1);
+        let mut region = Self { views, facts, role, holder, max_message, scratch };
+        region.holder = region.join(role)?;
+        region.set_marks()?;
+        Ok(region)
+    }
+
+    /// Takes a vacant seat.
+    fn join(&self, role: Role) -> Result<Holder> {
+        for (index, seat) in self.superblock().seats.iter().enumerate() {
+            let found = seat.word.load(Ordering::Acquire);
+            let word = SeatWord::from_word(found);
+            if !word.is_valid() {
+                return Err(Error::Corrupt { what: "a seat", found });
+            }
+            if word.is_joined() {
+                continue;
+            }
+            let holder = Holder::new(index, word.generation());
+            let joined = SeatWord::joined(holder, role).word();
+            let won = seat.word.compare_exchange(found, joined, Ordering::AcqRel, Ordering::Relaxed);
+            if won.is_ok() {
+                return Ok(holder);
+            }
+        }
+        Err(Error::NoSeat { seats: SEATS })
+    }
+
+    /// Writes every control word of a new region, the ready word last.
+    fn write_words(&self, setup: &Setup<'_>) {
+        let superblock = self.superblock();
+        let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
+        store(&superblock.ready, 0);
+        store(&superblock.magic, MAGIC);
+        store(&superblock.format, FORMAT);
+        store(&superblock.page_size, self.views.layout.page);
+        store(&superblock.region_len, self.views.layout.len);
+        store(&superblock.slots, self.views.layout.geometry.slots().into());
+        store(&superblock.buffers, self.views.layout.geometry.buffers().into());
+        store(&superblock.buffer_size, self.views.layout.geometry.buffer_size());
+        store(&superblock.stride, self.views.layout.geometry.stride());
+        store(&superblock.modes, setup.modes.word());
+        store(&superblock.epoch, setup.epoch);
+        store(&superblock.first_lap, self.facts.first_lap);
+        let reserved = superblock.reserved.iter();
+        let reserved2 = superblock.reserved2.iter();
+        let words = reserved2.flat_map(|side| core::iter::once(&side.sleepers).chain(&side.reserved));
+        for word in reserved.chain(words) {
+            store(word, 0);
+        }
+        let mut name = [0u8; NAME_WORDS * 8];
+        let mut cut = setup.name.len().min(name.len());
+        while !setup.name.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        name[..cut].copy_from_slice(&setup.name.as_bytes()[..cut]);
+        for (word, bytes) in superblock.name.iter().zip(name.chunks_exact(8)) {
+            let mut le = [0; 8];
+            le.copy_from_slice(bytes);
+            store(word, u64::from_le_bytes(le));
+        }
+        for side in &superblock.sides {
+            store(&side.sleepers, SleepersWord::AWAKE);
+            side.reserved.iter().for_each(|word| store(word, 0));
+        }
+        for (index, seat) in superblock.seats.iter().enumerate() {
+            let word =
+                if index == 0 { SeatWord::joined(self.holder, Role::Primary) } else { SeatWord::vacant(1) };
+            store(&seat.word, word.word());
+            store(&seat.pid, 0);
+            seat.reserved.iter().for_each(|word| store(word, 0));
+        }
+        for counters in &superblock.counters {
+            let SideCounters {
+                full_waits,
+                pool_waits,
+                empty_waits,
+                sleeps,
+                wakes,
+                rings,
+                tombstones,
+                reserved,
+                refused,
+                refused_own,
+                heard,
+            } = counters;
+            let single = [full_waits, pool_waits, empty_waits, sleeps, wakes, rings, tombstones, reserved];
+            let many = refused.iter().chain(refused_own).chain(heard);
+            single.into_iter().chain(many).for_each(|word| store(word, 0));
+        }
+        for direction in 0..2 {
+            let free = Stamp::free(Lap::new(setup.first_lap)).word();
+            for slot in self.views.slots(direction) {
+                store(&slot.stamp, free);
+                slot.operands.iter().for_each(|word| store(word, 0));
+            }
+            self.views.buffer_words(direction).iter().for_each(|word| store(word, BufferWord::FREE.word()));
+            store(self.views.lease(direction), LeaseWord::VACANT.word());
+            let tallies = self.views.tally_sent(direction).iter().chain(self.views.tally_received(direction));
+            tallies.for_each(|word| store(word, 0));
+        }
+        superblock.ready.store(READY, Ordering::Release);
+    }
+
+    /// Sets the private marks to where the rings stand.
+    fn set_marks(&self) -> Result<(), Impossible> {
+        let (out, inward) = (self.role.direction(), self.role.other().direction());
+        let tail = Producer::survey(self.views.slots(out))?;
+        self.private(out)[private::TAIL].store(tail, Ordering::Relaxed);
+        self.private(out)[private::HINT].store(0, Ordering::Relaxed);
+        let head = Consumer::survey(self.views.slots(inward))?;
+        self.private(inward)[private::HEAD].store(head, Ordering::Relaxed);
+        self.private(inward)[private::FLOOR].store(head, Ordering::Relaxed);
+        for direction in 0..2 {
+            self.marks(direction).iter().for_each(|mark| mark.store(0, Ordering::Relaxed));
+        }
+        Ok(())
+    }
+
+    /// Limits the messages that this end sends and accepts to `limit` bytes, if that is less than a whole pool.
+    pub fn limit_messages(&mut self, limit: u64) {
+        self.max_message = self.max_message.min(limit);
+    }
+
+    /// The longest message, bytes.
+    #[inline(always)]
+    pub fn max_message(&self) -> u64 {
+        self.max_message
+    }
+
+    /// What the region was made with. Private memory.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Where everything lies. Private memory.
+    pub fn layout(&self) -> &Layout {
+        &self.views.layout
+    }
+
+    /// This end's role.
+    #[inline(always)]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// This end's seat and generation.
+    #[inline(always)]
+    pub fn holder(&self) -> Holder {
+        self.holder
+    }
+
+    /// What packets are checked against.
+    #[inline(always)]
+    pub fn bounds(&self) -> Bounds {
+        Bounds { geometry: self.views.layout.geometry, max_message: self.max_message }
+    }
+
+    /// The words.
+    #[inline(always)]
+    pub(crate) fn views(&self) -> &Views<'a> {
+        &self.views
+    }
+
+    /// The first page.
+    #[inline(always)]
+    pub(crate) fn superblock(&self) -> &Superblock {
+        self.views.superblock()
+    }
+
+    /// A seat.
+    ///
+    /// # Panics
+    /// If there is no seat of this number.
+    #[inline(always)]
+    pub(crate) fn seat(&self, index: usize) -> &Seat {
+        &self.superblock().seats[index]
+    }
+
+    /// The counters of a side.
+    pub(crate) fn counters(&self, side: Role) -> &SideCounters {
+        &self.superblock().counters[side.direction()]
+    }
+
+    /// The announcements of a side.
+    #[inline(always)]
+    pub(crate) fn sleepers(&self, side: Role) -> Sleepers<'_> {
+        Sleepers::new(&self.superblock().sides[side.direction()].sleepers)
+    }
+
+    /// The private cursors of a direction.
+    #[inline(always)]
+    fn private(&self, direction: usize) -> &[AtomicU64] {
+        &self.scratch[direction * CURSOR_WORDS..][..CURSOR_WORDS]
+    }
+
+    /// The private marks of a direction's buffers.
+    #[inline(always)]
+    fn marks(&self, direction: usize) -> &[AtomicU64] {
+        let buffers = self.views.layout.geometry.buffers() as usize;
+        &self.scratch[2 * CURSOR_WORDS + direction * buffers..][..buffers]
+    }
+
+    /// The ring that this end sends into.
+    #[inline(always)]
+    pub(crate) fn producer(&self) -> Producer<'_> {
+        let out = self.role.direction();
+        let tail = &self.private(out)[private::TAIL];
+        let single = self.facts.modes.ring.single_producer();
+        Producer::new(self.views.slots(out), tail, self.holder, single)
+    }
+
+    /// The ring that this end receives from.
+    #[inline(always)]
+    pub(crate) fn consumer(&self) -> Consumer<'_> {
+        let inward = self.role.other().direction();
+        let cursors = self.private(inward);
+        let single = self.facts.modes.ring.single_consumer();
+        let (head, floor) = (&cursors[private::HEAD], &cursors[private::FLOOR]);
+        Consumer::new(self.views.slots(inward), head, floor, self.holder, single)
+    }
+
+    /// The pool of a direction: this end takes from the one it sends in and holds in the other.
+    #[inline(always)]
+    pub(crate) fn pool(&self, direction: usize) -> Pool<'_> {
+        let ring = self.facts.modes.ring;
+        let sends = direction == self.role.direction();
+        let single = if sends { ring.single_producer() } else { ring.single_consumer() };
+        let hint = &self.private(direction)[private::HINT];
+        let words = self.views.buffer_words(direction);
+        Pool::new(words, self.views.lease(direction), self.marks(direction), hint, self.holder, single)
+    }
+
+    /// The memory of a run that this end holds.
+    ///
+    /// # Panics
+    /// If the run does not lie in the pool, or does not hold `len` bytes.
+    #[inline]
+    pub(crate) fn buffer(&self, direction: usize, run: Run, len: usize) -> Buffer<'a> {
+        let geometry = &self.views.layout.geometry;
+        let capacity = geometry.run_bytes(run.count) as usize;
+        assert!(run.indices().end <= geometry.buffers() as usize && len <= capacity);
+        let offset = self.views.offsets(direction).buffers + u64::from(run.first) * geometry.stride();
+        // SAFETY: the run lies in the buffers section by the assertion, and that in the memory, valid for 'a;
+        // callers hold the run.
+        unsafe {
+            let at = self.views.base.add(offset as usize);
+            Buffer::new(at, len, capacity, run, direction)
+        }
+    }
+
+    /// Clears the region of what the dead occupant of a seat left in both directions. `named` is private
+    /// scratch of one word a buffer.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    ///
+    /// # Safety
+    /// The occupant must be dead, by proof: what it holds is handed to others.
+    pub unsafe fn recover(&self, dead: Holder, named: &mut [u64]) -> Result<Recovered> {
+        self.recover_dead(dead, named)
+    }
+
+    /// As [`recover`](Self::recover), for callers in this crate that have the proof.
+    pub(crate) fn recover_dead(&self, dead: Holder, named: &mut [u64]) -> Result<Recovered> {
+        let mut done = Recovered::default();
+        for direction in 0..2 {
+            let words = Direction {
+                slots: self.views.slots(direction),
+                words: self.views.buffer_words(direction),
+                lease: self.views.lease(direction),
+            };
+            done += recover(words, self.views.layout.geometry, dead, named)?;
+        }
+        Ok(done)
+    }
+}
+
+/// Whether a region of this layout can lie at `base`.
+fn check_memory(base: NonNull<u8>, len: u64, layout: &Layout) -> Result<()> {
+    require_memory();
+    let address = base.addr().get() as u64;
+    if address % layout.page != 0 {
+        return Err(Error::Misaligned { what: "the region", address, align: layout.page });
+    }
+    if len < layout.len {
+        return Err(Error::TooSmallMemory { what: "the region", have: len, need: layout.len });
+    }
+    Ok(())
+}
+
+/// Private memory as atomic words.
+fn private_words<'a>(scratch: &'a mut [u64], geometry: &Geometry) -> Result<&'a [AtomicU64]> {
+    require_memory();
+    let need = required_scratch(geometry);
+    if scratch.len() < need {
+        let (have, need) = (scratch.len() as u64 * 8, need as u64 * 8);
+        return Err(Error::TooSmallMemory { what: "the scratch", have, need });
+    }
+    // SAFETY: an AtomicU64 has the size and alignment of a u64 (IN_MEMORY), and the slice is borrowed mutably
+    // for 'a, so nothing else reaches it.
+    Ok(unsafe { core::slice::from_raw_parts(scratch.as_ptr().cast::<AtomicU64>(), need) })
+}
+
+#[cfg(feature = "std")]
+pub use owned::OwnedRegion;
+
+#[cfg(feature = "std")]
+mod owned {
+    use super::*;
+
+    /// A region together with the memory that it lies in, of type `M`, and its private words.
+    ///
+    /// Buffers that it hands out say that they live for ever; the crate keeps the owner beside each of them.
+    #[derive(Debug)]
+    pub struct OwnedRegion<M> {
+        region: Region<'static>,
+        scratch: *mut [u64],
+        memory: M,
+    }
+
+    // SAFETY: the raw pointer is this struct's own allocation, reached only through the region.
+    unsafe impl<M: Send> Send for OwnedRegion<M> {}
+    // SAFETY: as above.
+    unsafe impl<M: Sync> Sync for OwnedRegion<M> {}
+
+    impl<M> OwnedRegion<M> {
+        /// Makes a region in `memory`, by `open`, which is given zeroed scratch of `words` words.
+        ///
+        /// # Safety
+        /// The region that `open` makes must lie in memory that `memory` keeps valid as long as it lives.
+        pub(crate) unsafe fn new(
+            memory: M,
+            words: usize,
+            open: impl FnOnce(&M, &'static mut [u64]) -> Result<Region<'static>>,
+        ) -> Result<Self> {
+            let scratch = Box::into_raw(vec![0; words].into_boxed_slice());
+            // SAFETY: a fresh allocation that is freed only in `drop`, after the region.
+            match open(&memory, unsafe { &mut *scratch }) {
+                Ok(region) => Ok(Self { region, scratch, memory }),
+                Err(error) => {
+                    // SAFETY: the pointer is from `into_raw`, and `open` kept nothing of it.
+                    drop(unsafe { Box::from_raw(scratch) });
+                    Err(error)
+                }
+            }
+        }
+
+        /// The memory.
+        pub fn memory(&self) -> &M {
+            &self.memory
+        }
+
+        /// The region, to be used no longer than `self`.
+        #[inline(always)]
+        pub(crate) fn region(&self) -> &Region<'static> {
+            &self.region
+        }
+    }
+
+    impl<M> Drop for OwnedRegion<M> {
+        fn drop(&mut self) {
+            // SAFETY: from `into_raw`; the region has no destructor that would reach its scratch, and buffers
+            // have none either.
+            drop(unsafe { Box::from_raw(self.scratch) });
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! Layer 1: the ring. Many producers and consumers over borrowed slots, the owner in the stamp; no unsafe.
+//!
+//! # State
+//!
+//! There are no cursors in shared memory. A position `p` counts slots from the beginning of time; its slot is
+//! `p mod capacity`, its lap `p / capacity`. The slot's own word says everything ([`Stamp`]):
+//!
+//! ```text
+//!        claim (CAS)          publish (store)         take (CAS)            release (store)
+//! free(l) --------> claimed(l, P) --------> published(l) --------> taken(l, C) --------> free(l + 1)
+//!                        |                        ^                     |
+//!                        +--- P died: tombstone --+--- C died: back ----+        (recover.rs)
+//! ```
+//!
+//! Each process keeps *marks*: private positions from which it starts to look. A mark is a hint that may lag and
+//! never decides; it walks forward over what it finds, and no further than the words allow.
+//!
+//! # Invariants
+//!
+//! - **Order of claims**: position `p + 1` is claimed only by a producer that saw `p` claimed or later. So the
+//!   claimed positions have no holes. The same holds for takes, but for what recovery put back.
+//! - **Exclusivity**: between claim and publish only the claimer stores to the slot, between take and release
+//!   only the taker; others change such a word only on proof of its holder's death. So publish and release
+//!   are plain stores.
+//! - **A single producer** never claims: a free slot is its own until it publishes. **A single consumer** never
+//!   marks a slot taken: a published one is its own until it releases it.
+//! - **Bounds**: no call looks at more than two laps of slots; what remains is `Busy`.
+//!
+//! # Edges
+//!
+//! | label | store | load | guarantees |
+//! |---|---|---|---|
+//! | ring.publish | `publish` and `abandon`, release | `find`, acquire | the consumer sees operands, payload and buffer words as the producer left them |
+//! | ring.free | `release`, release | `claim`, acquire | the consumer has read the operands before a producer overwrites them |
+//! | ring.head | `take` and `find`, release, on the private mark | `find`, acquire | who starts behind a taken slot also sees what its taker did before it took |
+//!
+//! # Where a process can die
+//!
+//! Before the claim: nothing happened. Between claim and publish: the slot names the dead; recovery publishes a
+//! tombstone. Between take and release: the slot names the dead and still holds the packet; recovery publishes
+//! it again. After publish or release: done. A paused (not dead) producer holds up the consumers at its slot,
+//! and a paused consumer holds up the producers one lap later; nobody takes the slot from them.
+
+use crate::error::Impossible;
+use crate::packet::{Packet, op};
+use crate::sync::{AtomicU64, Ordering, look};
+use crate::words::{Holder, Lap, Slot, SlotState, Stamp};
+
+/// A position that its caller has claimed or taken. Must be published or released.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the slot stays held until it is published or released"]
+pub struct Ticket {
+    position: u64,
+}
+
+impl Ticket {
+    /// The position: how many slots were claimed before this one, modulo 2^64.
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+/// Why nothing could be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// The slot next in turn has not been released.
+    Full,
+    /// Others claimed faster than this call could look; try again.
+    Busy,
+    /// A word that no operation leaves.
+    Impossible(Impossible),
+}
+
+/// What a consumer found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Take {
+    /// A packet, copied; its slot is held until released.
+    Packet(Ticket, Packet),
+    /// The next packet has an opcode that the caller did not want. It stays.
+    Other(u8),
+    /// Nothing has been published.
+    Empty,
+    /// Others took faster than this call could look; try again.
+    Busy,
+}
+
+#[inline(always)]
+fn impossible(stamp: Stamp) -> Impossible {
+    Impossible { what: "a ring stamp", found: stamp.word() }
+}
+
+/// Slots and the arithmetic between positions, indices and laps.
+#[derive(Clone, Copy, Debug)]
+struct Slots<'a> {
+    slots: &'a [Slot],
+}
+
+impl<'a> Slots<'a> {
+    #[inline(always)]
+    fn capacity(self) -> u64 {
+        self.slots.len() as u64
+    }
+
+    #[inline(always)]
+    fn at(self, position: u64) -> &'a Slot {
+        // The mask keeps the index in range, and the compiler knows it by the power of two checked in `new`.
+        &self.slots[position as usize & (self.slots.len() - 1)]
+    }
+
+    #[inline(always)]
+    fn lap(self, position: u64) -> Lap {
+        Lap::new(position >> self.slots.len().trailing_zeros())
+    }
+
+    /// The position of slot `index` in `lap`, on the turn of the 64-bit count nearest to zero.
+    fn position(self, lap: Lap, index: usize) -> u64 {
+        lap.number() * self.capacity() + index as u64
+    }
+
+    /// A limit for every loop that follows other threads.
+    #[inline(always)]
+    fn patience(self) -> u64 {
+        2 * self.capacity() + 16
+    }
+
+    /// Every slot's stamp with its position, taking the laps as near to the first slot's.
+    fn survey(self) -> impl Iterator<Item = Result<(u64, SlotState), Impossible>> + 'a {
+        let base = Stamp::from_word(look(&self.slots[0].stamp, Ordering::Acquire)).lap();
+        self.slots.iter().enumerate().map(move |(index, slot)| {
+            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire));
+            let state = stamp.state().ok_or(impossible(stamp))?;
+            let ahead = stamp.lap().ahead_of(base);
+            if !(-1..=1).contains(&ahead) {
+                return Err(impossible(stamp));
+            }
+            let laps = (ahead as u64).wrapping_mul(self.capacity());
+            Ok((self.position(base, index).wrapping_add(laps), state))
+        })
+    }
+}
+
+/// Whether position `a` comes after `b`.
+#[inline(always)]
+fn after(a: u64, b: u64) -> bool {
+    a.wrapping_sub(b) as i64 > 0
+}
+
+/// The sending end of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Producer<'a> {
+    slots: Slots<'a>,
+    tail: &'a AtomicU64,
+    holder: Holder,
+    single: bool,
+}
+
+impl<'a> Producer<'a> {
+    /// A producer that starts to look at the private mark `tail`. With `single`, no other thread may produce.
+    ///
+    /// # Panics
+    /// Unless the number of slots is a power of two.
+    #[inline(always)]
+    pub fn new(slots: &'a [Slot], tail: &'a AtomicU64, holder: Holder, single: bool) -> Self {
+        assert!(slots.len().is_power_of_two());
+        Self { slots: Slots { slots }, tail, holder, single }
+    }
+
+    /// Where a newcomer's `tail` mark starts: no later than the next position to be claimed.
+    ///
+    /// # Errors
+    /// A stamp that no operation leaves.
+    pub fn survey(slots: &[Slot]) -> Result<u64, Impossible> {
+        let slots = Slots { slots };
+        let mut tail: Option<u64> = None;
+        for entry in slots.survey() {
+            let (position, state) = entry?;
+            let claimed = match state {
+                SlotState::Free => position.wrapping_sub(slots.capacity()),
+                _ => position,
+            };
+            let next = claimed.wrapping_add(1);
+            if tail.is_none_or(|tail| after(next, tail)) {
+                tail = Some(next);
+            }
+        }
+        Ok(tail.unwrap_or(0))
+    }
+
+    /// Claims the next slot.
+    ///
+    /// # Errors
+    /// [`Denied`]: nothing was claimed.
+    #[inline]
+    pub fn claim(&self) -> Result<Ticket, Denied> {
+        let position = self.tail.load(Ordering::Relaxed);
+        let slot = self.slots.at(position);
+        let lap = self.slots.lap(position);
+        let free = Stamp::free(lap).word();
+        // The usual case first: the mark is right and the slot free, so that its word is known beforehand.
+        let claimed = if self.single {
+            slot.stamp.load(Ordering::Acquire) == free // edge(ring.free): acquire
+        } else {
+            let word = Stamp::claimed(lap, self.holder).word();
+            slot.stamp
+                .compare_exchange(free, word, Ordering::Acquire, Ordering::Relaxed) // edge(ring.free): acquire
+                .is_ok()
+        };
+        if claimed {
+            self.tail.store(position.wrapping_add(1), Ordering::Relaxed);
+            return Ok(Ticket { position });
+        }
+        self.claim_slow(position)
+    }
+
+    #[cold]
+    fn claim_slow(&self, mut position: u64) -> Result<Ticket, Denied> {
+        let capacity = self.slots.capacity();
+        for _ in 0..self.slots.patience() {
+            let slot = self.slots.at(position);
+            let lap = self.slots.lap(position);
+            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.free): acquire
+            let state = stamp.state().ok_or(Denied::Impossible(impossible(stamp)))?;
+            let ahead = stamp.lap().ahead_of(lap);
+            position = match (ahead, state) {
+                (0, SlotState::Free) => {
+                    let word = Stamp::claimed(lap, self.holder).word();
+                    if self.single
+                        || slot
+                            .stamp
+                            .compare_exchange(stamp.word(), word, Ordering::Acquire, Ordering::Relaxed)
+                            .is_ok()
+                    {
+                        self.tail.store(position.wrapping_add(1), Ordering::Relaxed);
+                        return Ok(Ticket { position });
+                    }
+                    continue;
+                }
+                (0, _) => position.wrapping_add(1),
+                // One lap behind and not free: the slot's last packet has not been released.
+                (-1, state) if state != SlotState::Free => {
+                    self.tail.store(position, Ordering::Relaxed);
+                    return Err(Denied::Full);
+                }
+                (1.., SlotState::Free) => {
+                    position.wrapping_add((ahead as u64 - 1).wrapping_mul(capacity)).wrapping_add(1)
+                }
+                (1.., _) => position.wrapping_add((ahead as u64).wrapping_mul(capacity)).wrapping_add(1),
+                _ => return Err(Denied::Impossible(impossible(stamp))),
+            };
+        }
+        self.tail.store(position, Ordering::Relaxed);
+        Err(Denied::Busy)
+    }
+
+    /// Commits a packet to a claimed slot: from here on it will be delivered.
+    #[inline]
+    pub fn publish(&self, ticket: Ticket, packet: &Packet) {
+        let slot = self.slots.at(ticket.position);
+        for (word, operand) in slot.operands.iter().zip(packet.operands) {
+            word.store(operand, Ordering::Relaxed);
+        }
+        let stamp = Stamp::published(self.slots.lap(ticket.position), packet.op);
+        slot.stamp.store(stamp.word(), Ordering::Release); // edge(ring.publish): release
+    }
+
+    /// Gives a claimed slot up: consumers skip it.
+    pub fn abandon(&self, ticket: Ticket) {
+        let stamp = Stamp::published(self.slots.lap(ticket.position), op::TOMBSTONE);
+        let slot = self.slots.at(ticket.position);
+        slot.stamp.store(stamp.word(), Ordering::Release); // edge(ring.publish): release
+    }
+
+    /// Whether a claim is worth trying. Only loads.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        let position = self.tail.load(Ordering::Relaxed);
+        let stamp = Stamp::from_word(look(&self.slots.at(position).stamp, Ordering::Acquire));
+        stamp.lap().ahead_of(self.slots.lap(position)) >= 0 || stamp.state().is_none()
+    }
+}
+
+/// The receiving end of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Consumer<'a> {
+    slots: Slots<'a>,
+    head: &'a AtomicU64,
+    floor: &'a AtomicU64,
+    holder: Holder,
+    single: bool,
+}
+
+/// A published slot, and whether it was found at the head mark or below it.
+struct Found {
+    position: u64,
+    stamp: Stamp,
+    at_head: bool,
+}
+
+impl<'a> Consumer<'a> {
+    /// A consumer with two private marks: nothing below `floor` is left to take, and all from there to `head`
+    /// has been taken, unless recovery put something back. With `single`, no other thread may consume.
+    ///
+    /// # Panics
+    /// Unless the number of slots is a power of two.
+    #[inline(always)]
+    pub fn new(
+        slots: &'a [Slot],
+        head: &'a AtomicU64,
+        floor: &'a AtomicU64,
+        holder: Holder,
+        single: bool,
+    ) -> Self {
+        assert!(slots.len().is_power_of_two());
+        Self { slots: Slots { slots }, head, floor, holder, single }
+    }
+
+    /// Where a newcomer's marks start: at the oldest packet that has not been released.
+    ///
+    /// # Errors
+    /// A stamp that no operation leaves.
+    pub fn survey(slots: &[Slot]) -> Result<u64, Impossible> {
+        let slots = Slots { slots };
+        let mut oldest: Option<u64> = None;
+        let mut freed: Option<u64> = None;
+        for entry in slots.survey() {
+            let (position, state) = entry?;
+            let next = position.wrapping_sub(slots.capacity()).wrapping_add(1);
+            if freed.is_none_or(|freed| after(next, freed)) {
+                freed = Some(next);
+            }
+            if state != SlotState::Free && oldest.is_none_or(|oldest| after(oldest, position)) {
+                oldest = Some(position);
+            }
+        }
+        Ok(oldest.or(freed).unwrap_or(0))
+    }
+
+    /// Takes the next packet if `wanted` says yes to its opcode. Skips at most one lap of tombstones.
+    ///
+    /// # Errors
+    /// A stamp that no operation leaves.
+    #[inline]
+    pub fn take(&self, wanted: impl Fn(u8) -> bool, mut skipped: impl FnMut()) -> Result<Take, Impossible> {
+        for _ in 0..self.slots.patience() {
+            let found = match self.find()? {
+                Ok(found) => found,
+                Err(nothing) => return Ok(nothing),
+            };
+            let operation = found.stamp.op();
+            if operation != op::TOMBSTONE && !wanted(operation) {
+                return Ok(Take::Other(operation));
+            }
+            let Some(ticket) = self.hold(&found) else { continue };
+            if operation == op::TOMBSTONE {
+                self.release(ticket);
+                skipped();
+                continue;
+            }
+            let packet = self.copy(&ticket, operation);
+            return Ok(Take::Packet(ticket, packet));
+        }
+        Ok(Take::Busy)
+    }
+
+    /// A copy of the next packet, which stays where it is; `None` if there is none or it is just being taken.
+    ///
+    /// # Errors
+    /// A stamp that no operation leaves.
+    pub fn peek(&self) -> Result<Option<Packet>, Impossible> {
+        let Ok(found) = self.find()? else { return Ok(None) };
+        let slot = self.slots.at(found.position);
+        let operands = core::array::from_fn(|i| slot.operands[i].load(Ordering::Acquire));
+        // Operands of a published slot do not change; if it still is that one, this was the packet.
+        let same = look(&slot.stamp, Ordering::Acquire) == found.stamp.word();
+        Ok(same.then_some(Packet { op: found.stamp.op(), operands }))
+    }
+
+    /// Whether a take is worth trying. Only loads, and only at the head mark.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        let position = self.head.load(Ordering::Relaxed);
+        let stamp = Stamp::from_word(look(&self.slots.at(position).stamp, Ordering::Acquire));
+        let ahead = stamp.lap().ahead_of(self.slots.lap(position));
+        match stamp.state() {
+            Some(SlotState::Free | SlotState::Claimed(_)) => ahead != 0,
+            _ => ahead >= 0,
+        }
+    }
+
+    /// Gives a slot back to the producers. The packet was copied when it was taken.
+    #[inline]
+    pub fn release(&self, ticket: Ticket) {
+        let position = ticket.position;
+        let stamp = Stamp::free(self.slots.lap(position).next());
+        self.slots.at(position).stamp.store(stamp.word(), Ordering::Release); // edge(ring.free): release
+        if self.floor.load(Ordering::Relaxed) == position {
+            self.floor.store(position.wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Copies the packet of a held slot.
+    #[inline(always)]
+    fn copy(&self, ticket: &Ticket, operation: u8) -> Packet {
+        let slot = self.slots.at(ticket.position);
+        let operands = core::array::from_fn(|i| slot.operands[i].load(Ordering::Relaxed));
+        Packet { op: operation, operands }
+    }
+
+    /// Takes hold of a found slot; `None` if somebody else was faster.
+    #[inline(always)]
+    fn hold(&self, found: &Found) -> Option<Ticket> {
+        let Found { position, stamp, at_head } = *found;
+        if !self.single {
+            let word = Stamp::taken(stamp.lap(), self.holder, stamp.op()).word();
+            self.slots
+                .at(position)
+                .stamp
+                .compare_exchange(stamp.word(), word, Ordering::Relaxed, Ordering::Relaxed)
+                .ok()?;
+        }
+        if at_head {
+            self.head.store(position.wrapping_add(1), Ordering::Release); // edge(ring.head): release
+        }
+        Some(Ticket { position })
+    }
+
+    /// The next published slot.
+    #[inline]
+    fn find(&self) -> Result<Result<Found, Take>, Impossible> {
+        let position = self.head.load(Ordering::Acquire); // edge(ring.head): acquire
+        let slot = self.slots.at(position);
+        let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
+        if stamp.lap() == self.slots.lap(position) && stamp.state() == Some(SlotState::Published) {
+            return Ok(Ok(Found { position, stamp, at_head: true }));
+        }
+        self.find_slow(position)
+    }
+
+    fn find_slow(&self, mut position: u64) -> Result<Result<Found, Take>, Impossible> {
+        let start = position;
+        let capacity = self.slots.capacity();
+        for _ in 0..self.slots.patience() {
+            let slot = self.slots.at(position);
+            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
+            let state = stamp.state().ok_or(impossible(stamp))?;
+            let ahead = stamp.lap().ahead_of(self.slots.lap(position));
+            position = match (ahead, state) {
+                (0, SlotState::Published) => {
+                    return Ok(Ok(Found { position, stamp, at_head: true }));
+                }
+                // Nothing here yet; or one lap behind, where a slow consumer has not released.
+                (0, SlotState::Free | SlotState::Claimed(_))
+                | (-1, SlotState::Taken(_) | SlotState::Published) => {
+                    if position != start {
+                        self.head.store(position, Ordering::Release); // edge(ring.head): release
+                    }
+                    return match self.rescan(position)? {
+                        Some(found) => Ok(Ok(found)),
+                        None => Ok(Err(Take::Empty)),
+                    };
+                }
+                (0, SlotState::Taken(_)) => position.wrapping_add(1),
+                (1.., SlotState::Taken(_)) => {
+                    position.wrapping_add((ahead as u64).wrapping_mul(capacity)).wrapping_add(1)
+                }
+                (1.., _) => position.wrapping_add((ahead as u64 - 1).wrapping_mul(capacity)).wrapping_add(1),
+                _ => return Err(impossible(stamp)),
+            };
+        }
+        Ok(Err(Take::Busy))
+    }
+
+    /// Looks below the head mark for a packet that recovery put back; raises the floor on the way.
+    fn rescan(&self, head: u64) -> Result<Option<Found>, Impossible> {
+        if self.single {
+            return Ok(None);
+        }
+        let lowest = head.wrapping_sub(self.slots.capacity());
+        let mut floor = self.floor.load(Ordering::Relaxed);
+        if after(lowest, floor) {
+            floor = lowest;
+        }
+        let mut position = floor;
+        while after(head, position) {
+            let slot = self.slots.at(position);
+            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
+            let state = stamp.state().ok_or(impossible(stamp))?;
+            match (stamp.lap().ahead_of(self.slots.lap(position)), state) {
+                (0, SlotState::Published) => {
+                    self.floor.store(floor, Ordering::Relaxed);
+                    return Ok(Some(Found { position, stamp, at_head: false }));
+                }
+                (0, SlotState::Taken(_)) => {}
+                (1.., _) if floor == position => floor = position.wrapping_add(1),
+                (1.., _) => {}
+                _ => return Err(impossible(stamp)),
+            }
+            position = position.wrapping_add(1);
+        }
+        self.floor.store(floor, Ordering::Relaxed);
+        Ok(None)
+    }
+}

@@ -1,0 +1,39 @@
+//! Atomics and fences: the processor's, or loom's while a model runs. Nothing else in the crate knows of loom.
+
+#[cfg(not(loom))]
+pub use core::sync::atomic::{AtomicU64, Ordering, fence};
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// Whether [`AtomicU64`] has the size of a `u64`, so that words can lie in shared memory. False under loom.
+pub const IN_MEMORY: bool = cfg!(not(loom));
+
+/// Loads a word that this or another thread will store to later.
+///
+/// Under loom the load becomes a read-modify-write that changes nothing: a plain load followed by a store to
+/// the same atomic hides interleavings from it.
+#[inline(always)]
+pub fn look(word: &AtomicU64, order: Ordering) -> u64 {
+    #[cfg(not(loom))]
+    return word.load(order);
+    #[cfg(loom)]
+    return word.fetch_add(0, order);
+}
+
+/// Tells the processor, or loom's scheduler, that this thread waits for another.
+#[inline(always)]
+pub fn spin() {
+    #[cfg(not(loom))]
+    core::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
+/// Makes sure that atomics have the size of the words they stand for: memory cannot be cast to loom's.
+///
+/// # Panics
+/// Under loom.
+pub fn require_memory() {
+    let in_memory = IN_MEMORY;
+    assert!(in_memory, "models build their words by hand");
+}
