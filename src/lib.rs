@@ -6,12 +6,16 @@ pub mod buffer;
 pub mod connection;
 pub mod error;
 pub mod layout;
+#[cfg(feature = "std")]
+pub mod observe;
 pub mod packet;
 pub mod pool;
 pub mod port;
 pub mod recover;
 pub mod region;
 pub mod ring;
+#[cfg(feature = "std")]
+pub mod stats;
 pub mod sync;
 pub mod wait;
 pub mod words;

@@ -653,3 +653,44 @@ mod owned {
         }
     }
 }
+
+#[cfg(feature = "std")]
+pub(crate) use owned_views::OwnedViews;
+
+#[cfg(feature = "std")]
+mod owned_views {
+    use super::*;
+    use hqq_sys::mem::{Mapping, page_size};
+
+    /// The words of a region and the mapping that they lie in, mostly a read-only one: then a store through them
+    /// kills the process.
+    #[derive(Debug)]
+    pub(crate) struct OwnedViews {
+        views: Views<'static>,
+        facts: Facts,
+        _mapping: Mapping,
+    }
+
+    impl OwnedViews {
+        /// Checks the region in `mapping` as [`Region::inspect`] does, and fails as it does.
+        pub(crate) fn new(mapping: Mapping) -> Result<Self> {
+            let (base, len) = (mapping.base(), mapping.len() as u64);
+            // SAFETY: the mapping is valid for reads of its length as long as it lives.
+            let facts = unsafe { Region::inspect(base, len, page_size() as u64) }?;
+            let layout = Layout::new(facts.geometry, facts.page)?;
+            // The views lie in the mapping by `inspect`, and lend nothing out for longer than it is kept here.
+            let views = Views { base, layout, memory: PhantomData };
+            Ok(Self { views, facts, _mapping: mapping })
+        }
+
+        /// What the region was made with. Private memory.
+        pub(crate) fn facts(&self) -> &Facts {
+            &self.facts
+        }
+
+        /// The words.
+        pub(crate) fn views(&self) -> &Views<'_> {
+            &self.views
+        }
+    }
+}
