@@ -3,6 +3,12 @@
 //! An [`Observer`] maps a region for reading only, so that it cannot change a word, takes no seat and is seen by
 //! nobody. What it tells is a picture that may be old when it is returned.
 
+mod check;
+mod discover;
+
+pub use check::{Finding, HeldBuffer, HeldSlot, Report};
+pub use discover::{Discovered, LinkSeen, ProcessSeen, find, links};
+
 use std::os::fd::BorrowedFd;
 
 use hqq_sys::mem::{self, Mapping};

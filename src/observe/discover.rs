@@ -1,0 +1,160 @@
+//! Finding the links of this machine: every region is a memfd whose name begins with `hqq:`, and `/proc` lists
+//! who has it open.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use super::Observer;
+use crate::error::{Error, Result};
+
+/// A region that some process has open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkSeen {
+    /// The link's name. Links that one listener accepted share it.
+    pub name: String,
+    /// Inode of the memfd: another for each region that exists.
+    pub inode: u64,
+    /// The filesystem that the inode belongs to.
+    pub device: u64,
+    /// The processes that have it open, by id. Mostly the two ends; whoever passes it on counts too.
+    pub processes: Vec<ProcessSeen>,
+}
+
+/// A process that has a region open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSeen {
+    /// Its id.
+    pub pid: i32,
+    /// One of its descriptors of the region: `/proc/PID/fd/FD`.
+    pub fd: i32,
+    /// Its command name as the kernel shows it, at most 15 bytes; empty if it has gone.
+    pub comm: String,
+}
+
+/// What [`links`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovered {
+    /// The links, by name and inode.
+    pub links: Vec<LinkSeen>,
+    /// How many processes could not be looked into, mostly because they belong to others; a link only they have
+    /// open is missing here.
+    pub unreadable: u64,
+}
+
+impl LinkSeen {
+    /// Maps the region through the first of its processes that still has it.
+    ///
+    /// # Errors
+    /// As [`Observer::open`]; [`Error::Os`] of kind `NotFound` if no process has it any more.
+    pub fn open(&self) -> Result<Observer> {
+        let mut reason = io::Error::new(ErrorKind::NotFound, "the link has gone");
+        for ProcessSeen { pid, fd, .. } in &self.processes {
+            match File::open(format!("/proc/{pid}/fd/{fd}")).and_then(|file| Ok((file.metadata()?, file))) {
+                // The descriptor may stand for something else by now.
+                Ok((found, file)) if (found.dev(), found.ino()) == (self.device, self.inode) => {
+                    return Observer::open(file.as_fd());
+                }
+                Ok(_) => {}
+                Err(error) if has_gone(&error) => {}
+                Err(error) => reason = error,
+            }
+        }
+        Err(Error::Os { doing: "opening a link through one of its processes", source: reason })
+    }
+}
+
+/// Finds the links of all processes that this one may look into: its own user's, or all as root. Needs no help
+/// from them.
+///
+/// # Errors
+/// [`Error::Os`] if `/proc` cannot be read.
+///
+/// ```
+/// let found = hqq::observe::links()?;
+/// for link in &found.links {
+///     println!("{} is open in {} processes", link.name, link.processes.len());
+/// }
+/// # Ok::<(), hqq::Error>(())
+/// ```
+pub fn links() -> Result<Discovered> {
+    let os = |source| Error::Os { doing: "listing the processes in /proc", source };
+    let mut found = BTreeMap::new();
+    let mut unreadable = 0;
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(os)? {
+        pids.extend(number(&entry.map_err(os)?));
+    }
+    pids.sort_unstable();
+    for pid in pids {
+        match scan(pid, &mut found) {
+            Ok(()) => {}
+            Err(error) if has_gone(&error) => {}
+            Err(_) => unreadable += 1,
+        }
+    }
+    let mut links: Vec<LinkSeen> = found.into_values().collect();
+    links.sort_by(|a, b| (&a.name, a.inode).cmp(&(&b.name, b.inode)));
+    Ok(Discovered { links, unreadable })
+}
+
+/// Finds the links with this name, and those that the process with this id has open. Empty if there are none.
+///
+/// # Errors
+/// As [`links`].
+pub fn find(pid_or_name: &str) -> Result<Vec<LinkSeen>> {
+    let pid = pid_or_name.parse().ok();
+    let mut links = links()?.links;
+    links.retain(|link| {
+        link.name == pid_or_name || link.processes.iter().any(|process| Some(process.pid) == pid)
+    });
+    Ok(links)
+}
+
+/// Adds the links of a process.
+fn scan(pid: i32, found: &mut BTreeMap<(u64, u64), LinkSeen>) -> io::Result<()> {
+    let mut fds = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        fds.extend(number(&entry?));
+    }
+    fds.sort_unstable();
+    for fd in fds {
+        let path = PathBuf::from(format!("/proc/{pid}/fd/{fd}"));
+        let (name, facts) = match fs::read_link(&path).map(|target| link_name(&target.to_string_lossy())) {
+            Ok(Some(name)) => match fs::metadata(&path) {
+                Ok(facts) => (name, facts),
+                Err(_) => continue,
+            },
+            // Closed meanwhile, or something else.
+            _ => continue,
+        };
+        let (device, inode) = (facts.dev(), facts.ino());
+        let link = found.entry((device, inode));
+        let link = link.or_insert_with(|| LinkSeen { name, inode, device, processes: Vec::new() });
+        if link.processes.last().is_none_or(|last| last.pid != pid) {
+            let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let comm = String::from_utf8_lossy(&comm).trim_end_matches('\n').to_owned();
+            link.processes.push(ProcessSeen { pid, fd, comm });
+        }
+    }
+    Ok(())
+}
+
+/// The name of the link in the target of a descriptor's `/proc` entry, if it is a region.
+fn link_name(target: &str) -> Option<String> {
+    let name = target.strip_prefix("/memfd:hqq:")?;
+    Some(name.strip_suffix(" (deleted)").unwrap_or(name).to_owned())
+}
+
+/// The number that a directory entry is named by.
+fn number(entry: &fs::DirEntry) -> Option<i32> {
+    entry.file_name().to_str()?.parse().ok()
+}
+
+/// Whether a process or its descriptor was there a moment ago: no such file, or `ESRCH`.
+fn has_gone(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3)
+}
