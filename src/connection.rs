@@ -40,17 +40,14 @@
 //!
 //! # A full inbox
 //!
-//! An inbox holds a bounded number of chunks. When the next chunk finds it full, the driver leaves the packet in
-//! the ring, and everything behind it on the link waits too: nothing is dropped or reordered. Asking
-//! [`Table::has_room`] first avoids taking a packet that cannot be placed.
+//! An inbox holds a bounded number of chunks. When the next chunk finds it full, the driver keeps it and
+//! leaves everything behind it in the ring, on the whole link: nothing is dropped or reordered.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::error::ErrorCode;
+use crate::packet::{CloseHow, op};
 use crate::words::Role;
-
-/// OpConnCreate's number, as an OpError's third operand names it.
-const OP_CREATE: u8 = 0x01;
 
 /// What a table may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,34 +60,6 @@ pub struct Limits {
     pub inbox: usize,
     /// Bytes in one message.
     pub max_message: u64,
-}
-
-/// What a Close ends, seen from its sender: OpConnClose's second operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// Both halves: the specification's form.
-    Both = 0,
-    /// The sender writes no more.
-    Write = 1,
-    /// The sender reads no more.
-    Read = 2,
-}
-
-impl How {
-    /// The form with this number on the wire.
-    pub const fn from_number(number: u64) -> Option<Self> {
-        match number {
-            0 => Some(Self::Both),
-            1 => Some(Self::Write),
-            2 => Some(Self::Read),
-            _ => None,
-        }
-    }
-
-    /// The number on the wire.
-    pub const fn number(self) -> u64 {
-        self as u64
-    }
 }
 
 /// How the link under the connections ended.
@@ -180,11 +149,6 @@ pub struct Chunk<C> {
 }
 
 impl<C> Chunk<C> {
-    /// Whether the message begins here.
-    pub fn is_first(&self) -> bool {
-        self.offset == 0
-    }
-
     /// Whether the message is complete with this chunk.
     pub fn is_last(&self) -> bool {
         self.offset + self.len == self.copy_size
@@ -236,7 +200,7 @@ pub enum Pop<C> {
 #[derive(Debug)]
 pub struct Forgotten<C> {
     /// The Close to send, if anything is still unsaid.
-    pub close: Option<How>,
+    pub close: Option<CloseHow>,
     /// What nobody read; their buffers go home.
     pub chunks: VecDeque<Chunk<C>>,
 }
@@ -256,15 +220,15 @@ impl Halves {
     }
 
     /// Adds `how` and tells which part of it is new.
-    fn add(&mut self, how: How) -> Option<How> {
-        let write = how != How::Read && !self.write;
-        let read = how != How::Write && !self.read;
+    fn add(&mut self, how: CloseHow) -> Option<CloseHow> {
+        let write = how != CloseHow::Read && !self.write;
+        let read = how != CloseHow::Write && !self.read;
         self.write |= write;
         self.read |= read;
         match (write, read) {
-            (true, true) => Some(How::Both),
-            (true, false) => Some(How::Write),
-            (false, true) => Some(How::Read),
+            (true, true) => Some(CloseHow::Both),
+            (true, false) => Some(CloseHow::Write),
+            (false, true) => Some(CloseHow::Read),
             (false, false) => None,
         }
     }
@@ -451,7 +415,7 @@ impl<C> Table<C> {
     ///
     /// Chunks that wait in the inbox can still be popped after the reading half is closed.
     #[must_use]
-    pub fn close(&mut self, id: u64, how: How) -> Option<How> {
+    pub fn close(&mut self, id: u64, how: CloseHow) -> Option<CloseHow> {
         let ended = self.end.is_some();
         let conn = self.conns.get_mut(&id)?;
         if conn.stage == Stage::Offered {
@@ -483,11 +447,6 @@ impl<C> Table<C> {
         }
     }
 
-    /// The chunk that [`Table::pop`] would give, left where it is.
-    pub fn peek(&self, id: u64) -> Option<&Chunk<C>> {
-        self.conns.get(&id)?.inbox.front()
-    }
-
     /// Takes the oldest chunk out of a connection's inbox. A packet that found the inbox full can be placed then.
     pub fn pop(&mut self, id: u64) -> Pop<C> {
         let Some(conn) = self.conns.get_mut(&id) else {
@@ -507,7 +466,7 @@ impl<C> Table<C> {
     /// The handle is dropped: closes what is still open, empties the inbox, and lets the id linger if the peer may
     /// still send for it. Does nothing to an id that is on offer or unknown.
     pub fn forget(&mut self, id: u64) -> Forgotten<C> {
-        let close = self.close(id, How::Both);
+        let close = self.close(id, CloseHow::Both);
         let mut chunks = VecDeque::new();
         match self.conns.get_mut(&id) {
             Some(conn) if conn.stage != Stage::Offered && conn.lingers.is_none() => {
@@ -531,16 +490,6 @@ impl<C> Table<C> {
     }
 
     // What arrives.
-
-    /// Whether a Copy for this id can be dealt with now: placed, given home, or refused.
-    pub fn has_room(&self, id: u64) -> bool {
-        self.conns.get(&id).is_none_or(|conn| {
-            conn.stage != Stage::Open
-                || conn.in_end.is_some()
-                || conn.inbox.len() < self.limits.inbox
-                || self.spare > 0
-        })
-    }
 
     /// The peer opens a connection.
     pub fn on_create(&mut self, id: u64) -> Outcome {
@@ -579,7 +528,7 @@ impl<C> Table<C> {
         let Some(conn) = self.conns.get_mut(&id) else {
             return Outcome::Refuse(ErrorCode::ConnNotFound);
         };
-        let Some(how) = How::from_number(how) else {
+        let Some(how) = CloseHow::from_number(how) else {
             return Outcome::Refuse(ErrorCode::InvalidOp);
         };
         if conn.heard.add(how).is_none() {
@@ -660,7 +609,7 @@ impl<C> Table<C> {
         };
         let unknown_there = code == ErrorCode::ConnNotFound;
         if let Some(place) = conn.lingers {
-            if unknown_there || op == OP_CREATE {
+            if unknown_there || op == op::CONN_CREATE {
                 self.lingering.remove(&place);
                 self.conns.remove(&id);
             }

@@ -211,6 +211,20 @@ pub enum Error {
         /// Its reason.
         code: ErrorCode,
     },
+    /// The peer stopped writing inside a message.
+    Cut {
+        /// Bytes of it that came.
+        received: u64,
+        /// Bytes it was to have.
+        size: u64,
+    },
+    /// As many connections as the limit allows are open.
+    TooMany {
+        /// How many there are.
+        open: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// The link or the end cannot do this in its present state.
     Unsupported {
         /// What, and what to do instead.
@@ -361,6 +375,15 @@ impl fmt::Display for Error {
             Self::PeerGone => f.write_str("the peer hung up without closing; its process lives"),
             Self::Timeout { what, after } => write!(f, "{what}: nothing within {after:?}"),
             Self::Refused { what, code } => write!(f, "the peer refused {what}: {code}"),
+            Self::Cut { received, size } => {
+                write!(f, "the peer stopped after {received} of a message's {size} bytes")
+            }
+            Self::TooMany { open, limit } => {
+                write!(
+                    f,
+                    "{open} connections are open, the limit is {limit}: drop some or raise max_connections"
+                )
+            }
             Self::Unsupported { what } => f.write_str(what),
             #[cfg(feature = "std")]
             Self::NoSuchName { name } => {
@@ -411,6 +434,7 @@ impl From<Error> for std::io::Error {
             | Error::Handshake { .. }
             | Error::ForeignMagic { .. }
             | Error::FormatVersion { .. } => Kind::InvalidData,
+            Error::Cut { .. } => Kind::UnexpectedEof,
             Error::Unsupported { .. } => Kind::Unsupported,
             Error::Os { source, .. } => source.kind(),
             _ => Kind::InvalidInput,

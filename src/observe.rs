@@ -5,6 +5,8 @@
 
 mod check;
 mod discover;
+#[cfg(test)]
+mod tests;
 
 pub use check::{Finding, HeldBuffer, HeldSlot, Report};
 pub use discover::{Discovered, LinkSeen, ProcessSeen, find, links};

@@ -109,15 +109,32 @@ impl Packet {
     }
 }
 
-/// Which halves of a connection an OpConnClose closes, seen from its sender.
+/// Which halves of a connection an OpConnClose closes, seen from its sender: its second operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseHow {
     /// Both: the specification's form.
-    Both,
+    Both = 0,
     /// It writes no more.
-    Write,
+    Write = 1,
     /// It reads no more.
-    Read,
+    Read = 2,
+}
+
+impl CloseHow {
+    /// The form with this number on the wire.
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Both),
+            1 => Some(Self::Write),
+            2 => Some(Self::Read),
+            _ => None,
+        }
+    }
+
+    /// The number on the wire.
+    pub const fn number(self) -> u64 {
+        self as u64
+    }
 }
 
 /// Consecutive buffers that travel as one.
@@ -277,11 +294,9 @@ impl Operation {
             op::CONN_COPY => Self::check_conn_copy(packet, bounds).map_err(fault),
             op::CONN_CREATE => Ok(Self::ConnCreate { conn: a }),
             op::CONN_ACCEPT => Ok(Self::ConnAccept { conn: a }),
-            op::CONN_CLOSE => match b {
-                0 => Ok(Self::ConnClose { conn: a, how: CloseHow::Both }),
-                1 => Ok(Self::ConnClose { conn: a, how: CloseHow::Write }),
-                2 => Ok(Self::ConnClose { conn: a, how: CloseHow::Read }),
-                _ => Err(fault(ErrorCode::InvalidOp)),
+            op::CONN_CLOSE => match CloseHow::from_number(b) {
+                Some(how) => Ok(Self::ConnClose { conn: a, how }),
+                None => Err(fault(ErrorCode::InvalidOp)),
             },
             op::ERROR => Ok(Self::Error { context: a, code: b, failed: c as u8 }),
             op::PROTO_NEGOTIATE => Ok(Self::Negotiate { version: a, features: b, capabilities: c }),

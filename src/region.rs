@@ -72,7 +72,7 @@ pub struct Region<'a> {
     facts: Facts,
     role: Role,
     holder: Holder,
-    max_message: u64,
+    limit: u64,
     scratch: &'a [AtomicU64],
 }
 
@@ -190,9 +190,8 @@ impl<'a> Region<'a> {
             first_lap: Lap::new(setup.first_lap).number(),
         };
         let holder = Holder::new(0, 1);
-        let max_message = setup.geometry.run_bytes(setup.geometry.buffers());
         let views = Views { base, layout, memory: PhantomData };
-        let region = Self { views, facts, role: Role::Primary, holder, max_message, scratch };
+        let region = Self { views, facts, role: Role::Primary, holder, limit: u64::MAX, scratch };
         region.write_words(setup);
         region.set_marks()?;
         Ok(region)
@@ -283,10 +282,9 @@ impl<'a> Region<'a> {
         let facts = unsafe { Self::inspect(base, len, page) }?;
         let layout = Layout::new(facts.geometry, page)?;
         let scratch = private_words(scratch, &facts.geometry)?;
-        let max_message = facts.geometry.run_bytes(facts.geometry.buffers());
         let views = Views { base, layout, memory: PhantomData };
         let holder = Holder::new(0, 1);
-        let mut region = Self { views, facts, role, holder, max_message, scratch };
+        let mut region = Self { views, facts, role, holder, limit: u64::MAX, scratch };
         region.holder = region.join(role)?;
         region.set_marks()?;
         Ok(region)
@@ -404,15 +402,16 @@ impl<'a> Region<'a> {
         Ok(())
     }
 
-    /// Limits the messages that this end sends and accepts to `limit` bytes, if that is less than a whole pool.
+    /// Limits the messages that this end sends or accepts to `limit` bytes.
     pub fn limit_messages(&mut self, limit: u64) {
-        self.max_message = self.max_message.min(limit);
+        self.limit = limit;
     }
 
-    /// The longest message, bytes.
+    /// The longest message in one piece, bytes: the limit, or a whole pool if that is less.
     #[inline(always)]
     pub fn max_message(&self) -> u64 {
-        self.max_message
+        let geometry = &self.views.layout.geometry;
+        self.limit.min(geometry.run_bytes(geometry.buffers()))
     }
 
     /// What the region was made with. Private memory.
@@ -440,7 +439,7 @@ impl<'a> Region<'a> {
     /// What packets are checked against.
     #[inline(always)]
     pub fn bounds(&self) -> Bounds {
-        Bounds { geometry: self.views.layout.geometry, max_message: self.max_message }
+        Bounds { geometry: self.views.layout.geometry, max_message: self.limit }
     }
 
     /// The words.
@@ -590,7 +589,7 @@ fn private_words<'a>(scratch: &'a mut [u64], geometry: &Geometry) -> Result<&'a 
 }
 
 #[cfg(feature = "std")]
-pub use owned::OwnedRegion;
+pub use owned::{Memory, OwnedRegion};
 
 #[cfg(feature = "std")]
 mod owned {
@@ -611,12 +610,63 @@ mod owned {
     // SAFETY: as above.
     unsafe impl<M: Sync> Sync for OwnedRegion<M> {}
 
-    impl<M> OwnedRegion<M> {
-        /// Makes a region in `memory`, by `open`, which is given zeroed scratch of `words` words.
+    /// Memory that a region can lie in.
+    ///
+    /// # Safety
+    /// `base` and `len` always name the same memory, valid for reads and writes until the value is dropped, even
+    /// if the value moves, and touched by nothing but HQQ's protocol.
+    pub unsafe trait Memory {
+        /// Its first byte.
+        fn base(&self) -> NonNull<u8>;
+        /// Its bytes.
+        fn len(&self) -> u64;
+        /// Whether it has none.
+        fn is_empty(&self) -> bool {
+            self.len() == 0
+        }
+    }
+
+    // SAFETY: a mapping stays where it is until it is dropped; the crate makes writable ones only of memfds that it
+    // created or that a handshake brought.
+    unsafe impl Memory for hqq_sys::mem::Mapping {
+        fn base(&self) -> NonNull<u8> {
+            Self::base(self)
+        }
+
+        fn len(&self) -> u64 {
+            Self::len(self) as u64
+        }
+    }
+
+    impl<M: Memory> OwnedRegion<M> {
+        /// Lays a region out in `memory` as its Primary; see [`Region::init`].
         ///
-        /// # Safety
-        /// The region that `open` makes must lie in memory that `memory` keeps valid as long as it lives.
-        pub(crate) unsafe fn new(
+        /// # Errors
+        /// As there.
+        pub fn create(memory: M, setup: &Setup<'_>) -> Result<Self> {
+            let words = required_scratch(&setup.geometry);
+            // SAFETY: the memory is kept beside the region and valid as long (`Memory`).
+            Self::open(memory, words, |memory, scratch| unsafe {
+                Region::init(memory.base(), memory.len(), setup, scratch)
+            })
+        }
+
+        /// Attaches to the region in `memory` on the side of `role`; see [`Region::attach`].
+        ///
+        /// # Errors
+        /// As there.
+        pub fn attach(memory: M, page: u64, role: Role) -> Result<Self> {
+            // SAFETY: as in `create`.
+            let facts = unsafe { Region::inspect(memory.base(), memory.len(), page) }?;
+            let words = required_scratch(&facts.geometry);
+            // SAFETY: as in `create`.
+            Self::open(memory, words, |memory, scratch| unsafe {
+                Region::attach(memory.base(), memory.len(), page, role, scratch)
+            })
+        }
+
+        /// Opens a region on `words` words of scratch of its own.
+        fn open(
             memory: M,
             words: usize,
             open: impl FnOnce(&M, &'static mut [u64]) -> Result<Region<'static>>,
@@ -631,6 +681,11 @@ mod owned {
                     Err(error)
                 }
             }
+        }
+
+        /// Limits the messages of this end; see [`Region::limit_messages`].
+        pub fn limit_messages(&mut self, limit: u64) {
+            self.region.limit_messages(limit);
         }
 
         /// The memory.

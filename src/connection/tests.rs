@@ -4,6 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
 
+/// Whether a Copy for this id can be dealt with now: placed, given home, or refused.
+fn has_room<C>(table: &Table<C>, id: u64) -> bool {
+    table.conns.get(&id).is_none_or(|conn| {
+        conn.stage != Stage::Open
+            || conn.in_end.is_some()
+            || conn.inbox.len() < table.limits.inbox
+            || table.spare > 0
+    })
+}
+
 const OP_CLOSE: u8 = 0x03;
 const OP_COPY: u8 = 0x04;
 
@@ -190,7 +200,7 @@ fn outcome_name(outcome: Outcome) -> String {
     }
 }
 
-fn how_name(how: Option<How>) -> String {
+fn how_name(how: Option<CloseHow>) -> String {
     how.map_or("-".into(), |how| how.number().to_string())
 }
 
@@ -224,10 +234,10 @@ fn apply(table: &mut Table<u64>, id: u64, event: Event) -> String {
                 "full".into()
             }
         },
-        Event::ErrCreate => outcome_name(table.on_error(id, ErrorCode::ConnRefused, OP_CREATE)),
+        Event::ErrCreate => outcome_name(table.on_error(id, ErrorCode::ConnRefused, op::CONN_CREATE)),
         Event::ErrCopy => outcome_name(table.on_error(id, ErrorCode::InvalidSize, OP_COPY)),
         Event::ErrLost => outcome_name(table.on_error(id, ErrorCode::ConnNotFound, OP_COPY)),
-        Event::Room => yes_no(table.has_room(id)),
+        Event::Room => yes_no(has_room(&table, id)),
         Event::Ready => table.ready(id).map_or_else(end_name, yes_no),
         Event::CanSend => table.can_send(id).map_or_else(end_name, |()| "yes".into()),
         Event::Pop => match table.pop(id) {
@@ -235,9 +245,9 @@ fn apply(table: &mut Table<u64>, id: u64, event: Event) -> String {
             Pop::Empty => "empty".into(),
             Pop::End(end) => end_name(end),
         },
-        Event::SayBoth => how_name(table.close(id, How::Both)),
-        Event::SayWrite => how_name(table.close(id, How::Write)),
-        Event::SayRead => how_name(table.close(id, How::Read)),
+        Event::SayBoth => how_name(table.close(id, CloseHow::Both)),
+        Event::SayWrite => how_name(table.close(id, CloseHow::Write)),
+        Event::SayRead => how_name(table.close(id, CloseHow::Read)),
         Event::Forget => {
             let Forgotten { close, chunks } = table.forget(id);
             match chunks.len() {
@@ -307,7 +317,7 @@ fn ids_follow_the_role_and_are_never_given_out_twice() {
     let mut table = primary();
     for id in [1, 3, 5] {
         assert_eq!(table.open(), Ok(id));
-        assert_eq!(table.on_error(id, ErrorCode::ConnRefused, OP_CREATE), Outcome::Wake(id));
+        assert_eq!(table.on_error(id, ErrorCode::ConnRefused, op::CONN_CREATE), Outcome::Wake(id));
         assert_eq!(table.forget(id).close, None);
     }
     assert_eq!(table.on_create(0), Outcome::Refuse(ErrorCode::FailedInit));
@@ -339,7 +349,7 @@ fn table_and_backlog_are_bounded() {
     assert_eq!(table.on_create(6), refused, "table of 4");
     assert_eq!(table.open(), Err(TableError::TooMany { open: 4, limit: 4 }));
     // A lingering id does not count.
-    assert_eq!(table.forget(4).close, Some(How::Both));
+    assert_eq!(table.forget(4).close, Some(CloseHow::Both));
     assert_eq!(table.on_create(6), Outcome::Wake(6));
 }
 
@@ -367,12 +377,11 @@ fn chunks_of_a_copy_travel_in_order() {
     bad(&mut table, header(2, 1, 30, 21, 10), size); // past the end
     assert_eq!(table.on_copy(header(2, 1, 30, 20, 10), 1), CopyOutcome::Wake(2));
 
-    let peeked = *table.peek(2).unwrap();
-    assert_eq!((peeked.data, peeked.copy_size, peeked.len), (0, 30, 10));
-    assert!(peeked.is_first() && !peeked.is_last());
-    assert_eq!(table.pop(2), Pop::Chunk(peeked));
+    let Pop::Chunk(first) = table.pop(2) else { panic!() };
+    assert_eq!((first.data, first.offset, first.copy_size, first.len), (0, 0, 30, 10));
+    assert!(!first.is_last());
     let Pop::Chunk(second) = table.pop(2) else { panic!() };
-    assert!(!second.is_first() && second.is_last());
+    assert!(second.is_last());
     assert_eq!((second.data, second.offset, second.len), (1, 10, 20));
     assert_eq!(table.pop(2), Pop::Empty);
 }
@@ -383,7 +392,7 @@ fn an_empty_message_ends_at_once_and_a_full_size_one_is_taken() {
     assert_eq!(table.on_copy(header(2, 1, 0, 0, 0), 0), CopyOutcome::Wake(2));
     assert_eq!(table.on_copy(header(2, 2, 100, 100, 0), 1), CopyOutcome::Wake(2));
     let Pop::Chunk(empty) = table.pop(2) else { panic!() };
-    assert!(empty.is_first() && empty.is_last() && empty.copy_size == 0);
+    assert!(empty.is_last() && empty.copy_size == 0);
 }
 
 #[test]
@@ -391,9 +400,9 @@ fn an_inbox_limit_of_zero_still_lets_chunks_through() {
     let mut table = Table::new(Role::Primary, Limits { inbox: 0, ..LIMITS });
     assert_eq!(table.on_create(2), Outcome::Wake(2));
     assert_eq!(table.accept(), Some(2));
-    assert!(table.has_room(2));
+    assert!(has_room(&table, 2));
     assert_eq!(table.on_copy(header(2, 1, 1, 1, 0), 0), CopyOutcome::Wake(2));
-    assert!(!table.has_room(2));
+    assert!(!has_room(&table, 2));
     assert_eq!(table.on_copy(header(2, 2, 1, 1, 0), 1), CopyOutcome::Full(1));
 }
 
@@ -435,7 +444,7 @@ fn a_refused_opening_says_why() {
     let mut table = primary();
     assert_eq!(table.open(), Ok(1));
     let refused = ConnEnd::Refused(ErrorCode::ConnRefused);
-    assert_eq!(table.on_error(1, ErrorCode::ConnRefused, OP_CREATE), Outcome::Wake(1));
+    assert_eq!(table.on_error(1, ErrorCode::ConnRefused, op::CONN_CREATE), Outcome::Wake(1));
     assert_eq!(table.ready(1), Err(refused));
     assert_eq!(table.can_send(1), Err(refused));
     assert_eq!(table.pop(1), Pop::End(refused));
@@ -450,12 +459,12 @@ fn a_chunk_under_way_to_a_dropped_handle_goes_home_quietly() {
     let mut table = opened();
     assert_eq!(table.on_copy(header(2, 1, 30, 10, 0), 0), CopyOutcome::Wake(2));
     let left = table.forget(2);
-    assert_eq!(left.close, Some(How::Both));
+    assert_eq!(left.close, Some(CloseHow::Both));
     assert_eq!(left.chunks.iter().map(|c| c.data).collect::<Vec<_>>(), [0]);
     // The rest of that message and the next ones, more than an inbox holds.
     assert_eq!(table.on_copy(header(2, 1, 30, 20, 10), 1), CopyOutcome::Swallow(1));
     for copy in 2..9 {
-        assert!(table.has_room(2));
+        assert!(has_room(&table, 2));
         assert_eq!(table.on_copy(header(2, copy, 1, 1, 0), copy), CopyOutcome::Swallow(copy));
     }
     assert_eq!(table.on_close(2, 1), Outcome::Done);
@@ -474,7 +483,7 @@ fn an_opener_that_gives_up_lingers_until_it_hears_back() {
     let mut other = Table::<u64>::new(Role::Secondary, LIMITS);
     assert_eq!(opener.open(), Ok(1));
     assert_eq!(other.on_create(1), Outcome::Wake(1));
-    assert_eq!(opener.forget(1).close, Some(How::Both));
+    assert_eq!(opener.forget(1).close, Some(CloseHow::Both));
     assert_eq!(other.on_close(1, 0), Outcome::AnswerClose(1));
     assert_eq!(other.accept(), None);
     assert_eq!(opener.on_close(1, 0), Outcome::Done);
@@ -483,19 +492,19 @@ fn an_opener_that_gives_up_lingers_until_it_hears_back() {
     // Accepted, and sent to, before the peer heard of it: both are quiet, and the last Close ends it.
     assert_eq!(opener.open(), Ok(3));
     assert_eq!(other.on_create(3), Outcome::Wake(3));
-    assert_eq!(opener.forget(3).close, Some(How::Both));
+    assert_eq!(opener.forget(3).close, Some(CloseHow::Both));
     assert_eq!(other.accept(), Some(3));
     assert_eq!(opener.on_accept(3), Outcome::Done);
     assert_eq!(opener.on_copy(header(3, 1, 1, 1, 0), 5), CopyOutcome::Swallow(5));
     assert_eq!(other.on_close(3, 0), Outcome::Wake(3));
-    assert_eq!(other.forget(3).close, Some(How::Both));
+    assert_eq!(other.forget(3).close, Some(CloseHow::Both));
     assert_eq!(opener.on_close(3, 0), Outcome::Done);
     assert!(opener.conns.is_empty() && other.conns.is_empty());
 
     // Refused before the peer heard of it.
     assert_eq!(opener.open(), Ok(5));
-    assert_eq!(opener.forget(5).close, Some(How::Both));
-    assert_eq!(opener.on_error(5, ErrorCode::ConnRefused, OP_CREATE), Outcome::Done);
+    assert_eq!(opener.forget(5).close, Some(CloseHow::Both));
+    assert_eq!(opener.on_error(5, ErrorCode::ConnRefused, op::CONN_CREATE), Outcome::Done);
     assert_eq!(opener.on_error(5, ErrorCode::ConnNotFound, OP_CLOSE), Outcome::Done);
     assert!(opener.conns.is_empty() && opener.lingering.is_empty());
 }
@@ -506,7 +515,7 @@ fn lingering_ids_are_bounded_and_the_oldest_goes_first() {
     for turn in 0..6 {
         let id = table.open().unwrap();
         assert_eq!(id, 2 * turn + 1);
-        assert_eq!(table.forget(id).close, Some(How::Both));
+        assert_eq!(table.forget(id).close, Some(CloseHow::Both));
     }
     assert_eq!(table.conns.keys().copied().collect::<Vec<_>>(), [5, 7, 9, 11]);
     assert_eq!(table.on_accept(3), Outcome::Refuse(ErrorCode::ConnNotFound));
@@ -525,7 +534,7 @@ fn what_the_ring_still_holds_at_the_end_is_delivered() {
     for copy in 1..=2 {
         assert_eq!(table.on_copy(header(2, copy, 1, 1, 0), copy), CopyOutcome::Wake(2));
     }
-    assert!(!table.has_room(2));
+    assert!(!has_room(&table, 2));
     table.link_ended(LinkEnd::PeerDead, 2);
     table.link_ended(LinkEnd::Closed, 100);
     assert_eq!(table.can_send(2), Err(dead));
@@ -535,10 +544,10 @@ fn what_the_ring_still_holds_at_the_end_is_delivered() {
 
     // The ring: two more than the inbox holds, then an Accept with a message behind it.
     for copy in 3..=4 {
-        assert!(table.has_room(2));
+        assert!(has_room(&table, 2));
         assert_eq!(table.on_copy(header(2, copy, 1, 1, 0), copy), CopyOutcome::Wake(2));
     }
-    assert!(!table.has_room(2), "no more than the ring held");
+    assert!(!has_room(&table, 2), "no more than the ring held");
     assert_eq!(table.on_copy(header(2, 5, 1, 1, 0), 5), CopyOutcome::Full(5));
     assert_eq!(table.ready(1), Err(dead));
     assert_eq!(table.on_accept(1), Outcome::Wake(1));
@@ -571,7 +580,7 @@ impl Random {
 enum Packet {
     Create(u64),
     Accept(u64),
-    Close(u64, How),
+    Close(u64, CloseHow),
     Copy(CopyHeader, u64),
     Error(u64, ErrorCode, u8),
 }
@@ -700,7 +709,7 @@ impl World {
 
     fn turn_down(&mut self, me: usize, id: u64, code: ErrorCode) {
         self.sides[me].refused.insert(id);
-        self.sides[me].out.push_back(Packet::Error(id, code, OP_CREATE));
+        self.sides[me].out.push_back(Packet::Error(id, code, op::CONN_CREATE));
     }
 
     fn take_offer(&mut self, me: usize) {
@@ -752,7 +761,7 @@ impl World {
         };
         if let Packet::Copy(header, data) = packet {
             let table = &mut self.sides[me].table;
-            let room = table.has_room(header.conn);
+            let room = has_room(table, header.conn);
             match table.on_copy(header, data) {
                 CopyOutcome::Full(back) => {
                     assert!(!room && back == data);
@@ -810,7 +819,7 @@ impl World {
             }
             Outcome::AnswerClose(closed) => {
                 assert_eq!(closed, id);
-                self.sides[me].out.push_back(Packet::Close(id, How::Both));
+                self.sides[me].out.push_back(Packet::Close(id, CloseHow::Both));
             }
             Outcome::Refuse(code) => {
                 assert_eq!(code, ErrorCode::ConnNotFound, "{id} {op}");
@@ -863,15 +872,15 @@ impl World {
 
     /// Closes a half or both, with the handle kept.
     fn say(&mut self, me: usize) {
-        let how = How::from_number(self.random.below(3)).unwrap();
+        let how = CloseHow::from_number(self.random.below(3)).unwrap();
         let side = &mut self.sides[me];
         if side.handles.is_empty() {
             return;
         }
         let index = self.random.below(side.handles.len() as u64) as usize;
         let handle = &mut side.handles[index];
-        handle.said_read |= how != How::Write;
-        if how != How::Read {
+        handle.said_read |= how != CloseHow::Write;
+        if how != CloseHow::Read {
             self.flows.entry((me, handle.id)).or_default().finish(handle);
         }
         if let Some(how) = side.table.close(handle.id, how) {

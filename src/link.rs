@@ -1,0 +1,433 @@
+//! Layer 3: [`StandardLink`], and the two halves it can be split into.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytemuck::Pod;
+
+use crate::error::{Error, Result};
+use crate::inner::{Inner, Peer, Until};
+use crate::layout::Geometry;
+use crate::message::{Loan, LoanOf, Message, RecvIntoError, loan, send_payload, try_loan};
+use crate::mux::WireError;
+use crate::packet::INLINE_MAX;
+use crate::port::Payload;
+use crate::stats::Stats;
+use crate::words::{Role, Want};
+
+/// What a link and its sending half have in common.
+macro_rules! sending {
+    () => {
+        /// Sends a message, waiting for room. Up to 48 bytes travel in the ring itself, more through the pool;
+        /// either way this form copies once.
+        ///
+        /// # Errors
+        /// [`Error::TooLarge`]; [`Error::Closed`], [`Error::PeerDead`], [`Error::PeerGone`] or
+        /// [`Error::Corrupt`] once the link has ended.
+        #[inline]
+        pub fn send(&self, message: &[u8]) -> Result<()> {
+            self.send_until(message, Until::Forever)
+        }
+
+        /// Sends a message if there is room now.
+        ///
+        /// # Errors
+        /// As [`send`](Self::send); [`Error::RingFull`], [`Error::PoolExhausted`], [`Error::PoolFragmented`] or
+        /// [`Error::Busy`] if it would have to wait.
+        #[inline]
+        pub fn try_send(&self, message: &[u8]) -> Result<()> {
+            self.inner.try_send(message)
+        }
+
+        /// Sends a message, waiting for room no longer than `time`.
+        ///
+        /// # Errors
+        /// As [`send`](Self::send), or [`Error::Timeout`].
+        pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
+            self.send_until(message, Until::after(time))
+        }
+
+        /// Sends a message, waiting for room until `deadline`.
+        ///
+        /// # Errors
+        /// As [`send`](Self::send), or [`Error::Timeout`].
+        pub fn send_deadline(&self, message: &[u8], deadline: Instant) -> Result<()> {
+            self.send_until(message, Until::At(deadline))
+        }
+
+        #[inline]
+        fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
+            match self.inner.try_send(message) {
+                Err(error) if error.is_transient() => {}
+                done => return done,
+            }
+            if message.len() <= INLINE_MAX {
+                return self.inner.wait(&[Want::Space], until, "room to send", |_| {
+                    match self.inner.try_send(message) {
+                        Ok(()) => Ok(Some(())),
+                        Err(error) if error.is_transient() => Ok(None),
+                        Err(error) => Err(error),
+                    }
+                });
+            }
+            // A buffer once found is kept while the ring is full.
+            let mut payload = loan(&self.inner, message.len(), 1, until)?;
+            if let Payload::Pool(buffer) = &mut payload {
+                buffer.bytes_mut().copy_from_slice(message);
+            }
+            let mut slot = Some(payload);
+            let sent = send_payload(&self.inner, &mut slot, until);
+            if let Some(payload) = slot {
+                self.inner.give(payload);
+            }
+            sent
+        }
+
+        /// Sends several messages, waiting for room, and wakes the peer once for as many as fit at a time. How
+        /// many were sent: all, unless the link ended after the first.
+        ///
+        /// # Errors
+        /// As [`send`](Self::send), if not even the first was sent.
+        pub fn send_batch(&self, messages: &[&[u8]]) -> Result<usize> {
+            let mut done = 0;
+            while done < messages.len() {
+                let sent = match self.try_send_batch(&messages[done..]) {
+                    Ok(sent) => Ok(sent),
+                    Err(error) if error.is_transient() => self.send(messages[done]).map(|()| 1),
+                    Err(error) => Err(error),
+                };
+                match sent {
+                    Ok(sent) => done += sent,
+                    Err(error) if done == 0 => return Err(error),
+                    Err(_) => break,
+                }
+            }
+            Ok(done)
+        }
+
+        /// Sends as many of the messages, in order, as there is room for now, and wakes the peer once.
+        ///
+        /// # Errors
+        /// As [`try_send`](Self::try_send), if not even the first was sent.
+        pub fn try_send_batch(&self, messages: &[&[u8]]) -> Result<usize> {
+            if messages.is_empty() {
+                return Ok(0);
+            }
+            self.inner.try_post(|line| {
+                let mut sent = 0;
+                for message in messages {
+                    match line.region.send_bytes(message, |packet| line.show(true, packet)) {
+                        Ok(()) => sent += 1,
+                        Err(error) if sent == 0 => return Err(error),
+                        Err(_) => break,
+                    }
+                }
+                Ok(sent)
+            })
+        }
+
+        /// Lends memory for a message of `len` bytes, waiting for it. Up to 48 bytes are lent without a buffer;
+        /// more than a buffer holds takes several, side by side.
+        ///
+        /// # Errors
+        /// [`Error::TooLarge`], or the link's end as for [`send`](Self::send).
+        pub fn loan(&self, len: usize) -> Result<Loan<'_>> {
+            Ok(Loan::new(&self.inner, loan(&self.inner, len, 1, Until::Forever)?))
+        }
+
+        /// Lends memory for a message if there is some now.
+        ///
+        /// # Errors
+        /// As [`loan`](Self::loan); [`Error::PoolExhausted`], [`Error::PoolFragmented`] or [`Error::Busy`].
+        pub fn try_loan(&self, len: usize) -> Result<Loan<'_>> {
+            Ok(Loan::new(&self.inner, try_loan(&self.inner, len, 1)?))
+        }
+
+        /// Lends memory for a message, waiting for it no longer than `time`.
+        ///
+        /// # Errors
+        /// As [`loan`](Self::loan), or [`Error::Timeout`].
+        pub fn loan_timeout(&self, len: usize, time: Duration) -> Result<Loan<'_>> {
+            Ok(Loan::new(&self.inner, loan(&self.inner, len, 1, Until::after(time))?))
+        }
+
+        /// Lends memory for one value of type `T`, zeroed, waiting for it.
+        ///
+        /// # Errors
+        /// As [`loan`](Self::loan); [`Error::TypeAlign`] if buffers are not aligned as `T` must be (they are to
+        /// 64 bytes at least).
+        pub fn loan_as<T: Pod>(&self) -> Result<LoanOf<'_, T>> {
+            let payload = loan(&self.inner, size_of::<T>(), align_of::<T>(), Until::Forever)?;
+            LoanOf::new(Loan::new(&self.inner, payload))
+        }
+    };
+}
+
+/// What a link and its receiving half have in common.
+macro_rules! receiving {
+    () => {
+        /// Receives the next message, waiting for it.
+        ///
+        /// # Errors
+        /// Once everything that was sent has been received: [`Error::Closed`] if the peer closed in order or
+        /// this end was shut down, [`Error::PeerDead`], [`Error::PeerGone`]. [`Error::Corrupt`] at once.
+        #[inline]
+        pub fn recv(&self) -> Result<Message<'_>> {
+            self.recv_until(Until::Forever)
+        }
+
+        /// Receives the next message if there is one now.
+        ///
+        /// # Errors
+        /// As [`recv`](Self::recv); [`Error::RingEmpty`] if it would have to wait.
+        #[inline]
+        pub fn try_recv(&self) -> Result<Message<'_>> {
+            match self.inner.take(0)? {
+                Some(payload) => Ok(Message::new(&self.inner, payload)),
+                None => {
+                    self.inner.idle();
+                    Err(Error::RingEmpty)
+                }
+            }
+        }
+
+        /// Receives the next message, waiting for it no longer than `time`.
+        ///
+        /// # Errors
+        /// As [`recv`](Self::recv), or [`Error::Timeout`].
+        pub fn recv_timeout(&self, time: Duration) -> Result<Message<'_>> {
+            self.recv_until(Until::after(time))
+        }
+
+        /// Receives the next message, waiting for it until `deadline`.
+        ///
+        /// # Errors
+        /// As [`recv`](Self::recv), or [`Error::Timeout`].
+        pub fn recv_deadline(&self, deadline: Instant) -> Result<Message<'_>> {
+            self.recv_until(Until::At(deadline))
+        }
+
+        #[inline]
+        fn recv_until(&self, until: Until) -> Result<Message<'_>> {
+            let payload = match self.inner.take(0)? {
+                Some(payload) => payload,
+                None => self.inner.wait(&[Want::Data], until, "a message", |own| self.inner.take(own))?,
+            };
+            Ok(Message::new(&self.inner, payload))
+        }
+
+        /// Receives up to `max` messages: waits for the first, then takes what is there. Appends them to `out`
+        /// and returns how many.
+        ///
+        /// # Errors
+        /// As [`recv`](Self::recv), if there is not even one.
+        pub fn recv_batch<'a>(&'a self, out: &mut Vec<Message<'a>>, max: usize) -> Result<usize> {
+            if max == 0 {
+                return Ok(0);
+            }
+            out.push(self.recv()?);
+            Ok(1 + self.try_recv_batch(out, max - 1).unwrap_or(0))
+        }
+
+        /// Receives up to `max` messages that are there now. Appends them to `out` and returns how many.
+        ///
+        /// # Errors
+        /// As [`try_recv`](Self::try_recv), if there is not even one.
+        pub fn try_recv_batch<'a>(&'a self, out: &mut Vec<Message<'a>>, max: usize) -> Result<usize> {
+            for taken in 0..max {
+                match self.try_recv() {
+                    Ok(message) => out.push(message),
+                    Err(error) if taken == 0 => return Err(error),
+                    Err(_) => return Ok(taken),
+                }
+            }
+            Ok(max)
+        }
+
+        /// Receives the next message into a slice, waiting for it. How many bytes it has.
+        ///
+        /// # Errors
+        /// As [`recv`](Self::recv); [`RecvIntoError::TooSmall`] with the message if the slice is too small.
+        pub fn recv_into(&self, into: &mut [u8]) -> Result<usize, RecvIntoError<'_>> {
+            let message = self.recv()?;
+            match into.get_mut(..message.len()) {
+                Some(place) => place.copy_from_slice(&message),
+                None => return Err(RecvIntoError::TooSmall { message, capacity: into.len() }),
+            }
+            Ok(message.len())
+        }
+    };
+}
+
+/// One end of a link between two processes: messages both ways, streams, logical connections.
+///
+/// It may be shared by many threads. Dropping it closes the link once the connections on it are dropped too:
+/// the peer receives what was sent, then [`Error::Closed`].
+///
+/// ```
+/// use std::thread;
+/// use hqq::{Listener, StandardLink};
+///
+/// # let name = format!("doc-{}", std::process::id());
+/// let listener = Listener::bind(&name)?;
+/// let other = thread::spawn(move || {
+///     let link = StandardLink::connect(&name)?;
+///     link.send(b"hello from over here")
+/// });
+/// let link = listener.accept()?;
+/// assert_eq!(&*link.recv()?, b"hello from over here");
+/// # other.join().unwrap()?;
+/// # Ok::<(), hqq::Error>(())
+/// ```
+pub struct StandardLink {
+    inner: Arc<Inner>,
+}
+
+impl StandardLink {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    sending!();
+    receiving!();
+
+    /// Which end this is.
+    pub fn role(&self) -> Role {
+        self.inner.role()
+    }
+
+    /// Who is at the other end, as the kernel says.
+    pub fn peer(&self) -> Peer {
+        self.inner.parts().peer
+    }
+
+    /// Slots and buffers of the link.
+    pub fn geometry(&self) -> Geometry {
+        self.inner.region().facts().geometry
+    }
+
+    /// The longest message that can be sent in one piece, bytes.
+    pub fn max_message(&self) -> u64 {
+        self.inner.region().max_message()
+    }
+
+    /// The link's counters. Both ends and every observer see the same.
+    pub fn stats(&self) -> Stats {
+        Stats::read(self.inner.region().views())
+    }
+
+    /// Whether both directions still work, as far as can be told now.
+    pub fn is_open(&self) -> bool {
+        self.inner.is_open()
+    }
+
+    /// The last error that the peer reported, if any: it refused something this end sent.
+    pub fn wire_error(&self) -> Option<WireError> {
+        self.inner.lock().heard
+    }
+
+    /// Ends one or both directions for good; callable from any thread. Blocked calls of this process and of the
+    /// peer return. After `Write` the peer receives what was sent, then [`Error::Closed`]; after `Read` this
+    /// end receives nothing more, and the peer's sends fail.
+    pub fn shutdown(&self, how: Shutdown) {
+        let (recv, send) = match how {
+            Shutdown::Read => (true, false),
+            Shutdown::Write => (false, true),
+            Shutdown::Both => (true, true),
+        };
+        self.inner.shutdown(send, recv);
+    }
+
+    /// The region's memory: for observers, which map it read-only, and for tests.
+    pub fn memory(&self) -> BorrowedFd<'_> {
+        self.inner.parts().memory.as_fd()
+    }
+
+    /// Splits the link into a half that sends and one that receives, for two threads. In a single-producer or
+    /// single-consumer mode the halves need no lock. Dropping a half shuts its direction down.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] once the link has carried connections or control packets; share it instead.
+    pub fn split(self) -> Result<(Sender, Receiver)> {
+        self.inner.split()?;
+        self.inner.open_handle();
+        self.inner.open_handle();
+        let (inner, thread) = (&self.inner, PhantomData);
+        Ok((Sender { inner: inner.clone(), thread }, Receiver { inner: inner.clone(), thread }))
+    }
+}
+
+impl Drop for StandardLink {
+    fn drop(&mut self) {
+        self.inner.close_handle();
+    }
+}
+
+impl fmt::Debug for StandardLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// The sending half of a link; see [`StandardLink::split`]. It can move to a thread, and is used by one at a time.
+pub struct Sender {
+    inner: Arc<Inner>,
+    thread: PhantomData<std::cell::Cell<()>>,
+}
+
+impl Sender {
+    sending!();
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.inner.shutdown(true, false);
+        self.inner.close_handle();
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// The receiving half of a link; see [`StandardLink::split`]. It can move to a thread, and is used by one at a
+/// time.
+pub struct Receiver {
+    inner: Arc<Inner>,
+    thread: PhantomData<std::cell::Cell<()>>,
+}
+
+impl Receiver {
+    receiving!();
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.inner.shutdown(false, true);
+        self.inner.close_handle();
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}

@@ -1,0 +1,390 @@
+//! Layer 3: what the caller holds: loans to fill and messages to read.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use bytemuck::{AnyBitPattern, Pod};
+
+use crate::error::{Error, Result};
+use crate::inner::{Inner, Until};
+use crate::packet::INLINE_MAX;
+use crate::port::{Inline, Payload};
+use crate::words::Want;
+
+/// The bytes of a payload. Only for trusted peers.
+#[inline(always)]
+pub(crate) fn bytes<'p>(payload: &'p Payload<'static>) -> &'p [u8] {
+    match payload {
+        Payload::Inline(inline) => inline.bytes(),
+        Payload::Pool(buffer) => buffer.bytes(),
+    }
+}
+
+/// What a handle holds until it is taken out of it.
+const HELD: &str = "the handle holds it until it is consumed";
+
+/// Memory for one message, to be filled in place and sent without a copy.
+///
+/// Made by [`StandardLink::loan`](crate::StandardLink::loan); dereferences to `[u8]`. What it holds at first is
+/// whatever was there. Dropping it unsent gives the buffers back. It stays on the thread that made it.
+///
+/// ```
+/// let (primary, secondary) = hqq::StandardLink::pair()?;
+/// let mut loan = primary.loan(1000)?;
+/// loan.fill(b'x');
+/// loan.truncate(500);
+/// loan.send()?;
+/// assert_eq!(secondary.recv()?.len(), 500);
+/// # Ok::<(), hqq::Error>(())
+/// ```
+pub struct Loan<'a> {
+    inner: &'a Arc<Inner>,
+    payload: Option<Payload<'static>>,
+    /// Where only one thread may send, a loan must not carry the right to another.
+    thread: PhantomData<*const ()>,
+}
+
+/// A loan that could not be sent, and why. The loan is as it was.
+#[derive(Debug)]
+pub struct Rejected<L> {
+    /// Why.
+    pub error: Error,
+    /// What was to be sent.
+    pub loan: L,
+}
+
+impl<L> fmt::Display for Rejected<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not sent: {}", self.error)
+    }
+}
+
+impl<L: fmt::Debug> std::error::Error for Rejected<L> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Sends what `slot` holds, without waiting; on failure it is still there.
+pub(crate) fn try_send_payload(inner: &Inner, slot: &mut Option<Payload<'static>>) -> Result<()> {
+    inner.try_post(|line| {
+        let seen = |packet: &_| line.show(true, packet);
+        match slot.take().expect(HELD) {
+            Payload::Inline(inline) => line.region.send_inline(&inline, seen).inspect_err(|_| {
+                *slot = Some(Payload::Inline(inline));
+            }),
+            Payload::Pool(buffer) => line.region.send(buffer, seen).map_err(|(error, buffer)| {
+                *slot = Some(Payload::Pool(buffer));
+                error
+            }),
+        }
+    })
+}
+
+/// Sends what `slot` holds, waiting for room until `until`.
+pub(crate) fn send_payload(inner: &Inner, slot: &mut Option<Payload<'static>>, until: Until) -> Result<()> {
+    match try_send_payload(inner, slot) {
+        Err(error) if error.is_transient() => {}
+        done => return done,
+    }
+    inner.wait(&[Want::Space], until, "room to send", |_| match try_send_payload(inner, slot) {
+        Ok(()) => Ok(Some(())),
+        Err(error) if error.is_transient() => Ok(None),
+        Err(error) => Err(error),
+    })
+}
+
+/// Memory for a message of `len` bytes, without waiting.
+pub(crate) fn try_loan(inner: &Inner, len: usize, align: usize) -> Result<Payload<'static>> {
+    inner.prepare(|region| {
+        if len <= INLINE_MAX && align <= align_of::<Inline>() {
+            return Ok(Payload::Inline(Inline::zeroed(len)));
+        }
+        region.loan(len).map(Payload::Pool)
+    })
+}
+
+/// Memory for a message of `len` bytes, waiting for it until `until`.
+pub(crate) fn loan(inner: &Inner, len: usize, align: usize, until: Until) -> Result<Payload<'static>> {
+    match try_loan(inner, len, align) {
+        Err(error) if error.is_transient() => {}
+        done => return done,
+    }
+    inner.wait(&[Want::Space], until, "a free buffer", |_| match try_loan(inner, len, align) {
+        Ok(payload) => Ok(Some(payload)),
+        Err(error) if error.is_transient() => Ok(None),
+        Err(error) => Err(error),
+    })
+}
+
+impl<'a> Loan<'a> {
+    pub(crate) fn new(inner: &'a Arc<Inner>, payload: Payload<'static>) -> Self {
+        Self { inner, payload: Some(payload), thread: PhantomData }
+    }
+
+    /// Sends only the first `len` bytes, or all if there are fewer.
+    pub fn truncate(&mut self, len: usize) {
+        match self.payload.as_mut().expect(HELD) {
+            Payload::Inline(inline) => inline.truncate(len),
+            Payload::Pool(buffer) => buffer.truncate(len),
+        }
+    }
+
+    /// Sends the message, waiting while the ring is full.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::PeerDead`], [`Error::PeerGone`] or [`Error::Corrupt`] if the link has ended;
+    /// the buffers are given back.
+    pub fn send(mut self) -> Result<()> {
+        send_payload(self.inner, &mut self.payload, Until::Forever)
+    }
+
+    /// Sends the message if there is room now.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), or [`Error::RingFull`]; with the loan, to be tried again.
+    pub fn try_send(mut self) -> Result<(), Rejected<Self>> {
+        match try_send_payload(self.inner, &mut self.payload) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(Rejected { error, loan: self }),
+        }
+    }
+}
+
+impl Deref for Loan<'_> {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        bytes(self.payload.as_ref().expect(HELD))
+    }
+}
+
+impl DerefMut for Loan<'_> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self.payload.as_mut().expect(HELD) {
+            Payload::Inline(inline) => inline.bytes_mut(),
+            Payload::Pool(buffer) => buffer.bytes_mut(),
+        }
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        if let Some(payload) = self.payload.take() {
+            self.inner.give(payload);
+        }
+    }
+}
+
+impl fmt::Debug for Loan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loan").field("len", &self.payload.as_ref().map(Payload::len)).finish()
+    }
+}
+
+/// Memory for one value of type `T`, zeroed at first, to be sent without a copy.
+///
+/// ```
+/// #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+/// #[repr(C)]
+/// struct Pose { at: [f64; 3], stamp: u64 }
+///
+/// let (primary, secondary) = hqq::StandardLink::pair()?;
+/// let mut pose = primary.loan_as::<Pose>()?;
+/// pose.stamp = 7;
+/// pose.send()?;
+/// let message = secondary.recv()?;
+/// assert_eq!(message.cast::<Pose>()?.stamp, 7);
+/// # Ok::<(), hqq::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct LoanOf<'a, T: Pod> {
+    loan: Loan<'a>,
+    value: PhantomData<T>,
+}
+
+impl<'a, T: Pod> LoanOf<'a, T> {
+    pub(crate) fn new(mut loan: Loan<'a>) -> Result<Self> {
+        loan.fill(0);
+        let at = loan.as_ptr().addr();
+        if at % align_of::<T>() != 0 {
+            return Err(Error::TypeAlign { want: align_of::<T>(), found: 1 << at.trailing_zeros() });
+        }
+        Ok(Self { loan, value: PhantomData })
+    }
+
+    /// Sends the value; see [`Loan::send`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send(self) -> Result<()> {
+        self.loan.send()
+    }
+
+    /// Sends the value if there is room now; see [`Loan::try_send`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_send(self) -> Result<(), Rejected<Self>> {
+        self.loan
+            .try_send()
+            .map_err(|Rejected { error, loan }| Rejected { error, loan: Self { loan, value: PhantomData } })
+    }
+}
+
+impl<T: Pod> Deref for LoanOf<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        bytemuck::from_bytes(&self.loan)
+    }
+}
+
+impl<T: Pod> DerefMut for LoanOf<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        bytemuck::from_bytes_mut(&mut self.loan)
+    }
+}
+
+/// Reads a message as a value.
+fn cast<T: AnyBitPattern>(bytes: &[u8]) -> Result<&T> {
+    if bytes.len() != size_of::<T>() {
+        return Err(Error::TypeSize { want: size_of::<T>(), found: bytes.len() });
+    }
+    bytemuck::try_from_bytes(bytes).map_err(|_| Error::TypeAlign {
+        want: align_of::<T>(),
+        found: 1 << bytes.as_ptr().addr().trailing_zeros(),
+    })
+}
+
+/// A received message, read in place; dereferences to `[u8]`. Dropping it gives its buffers back to the sender.
+pub struct Message<'a> {
+    inner: &'a Arc<Inner>,
+    payload: Option<Payload<'static>>,
+}
+
+impl<'a> Message<'a> {
+    pub(crate) fn new(inner: &'a Arc<Inner>, payload: Payload<'static>) -> Self {
+        Self { inner, payload: Some(payload) }
+    }
+
+    /// Makes the message independent of the link's handle, to be kept or moved to another thread. Its buffers
+    /// stay taken from the sender's pool until it is dropped; copies nothing.
+    pub fn detach(mut self) -> OwnedMessage {
+        OwnedMessage { inner: self.inner.clone(), payload: self.payload.take() }
+    }
+
+    /// The payload, to be given back by the caller.
+    pub(crate) fn into_payload(mut self) -> Payload<'static> {
+        self.payload.take().expect(HELD)
+    }
+
+    /// Reads the message as a value of type `T`.
+    ///
+    /// # Errors
+    /// [`Error::TypeSize`] or [`Error::TypeAlign`] if it cannot be one.
+    pub fn cast<T: AnyBitPattern>(&self) -> Result<&T> {
+        cast(self)
+    }
+}
+
+impl Deref for Message<'_> {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        bytes(self.payload.as_ref().expect(HELD))
+    }
+}
+
+impl Drop for Message<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(payload) = self.payload.take() {
+            self.inner.give(payload);
+        }
+    }
+}
+
+impl fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("len", &self.payload.as_ref().map(Payload::len)).finish()
+    }
+}
+
+/// A received message that may outlive its link's handles; dereferences to `[u8]`.
+///
+/// It keeps the memory mapped, but not the link open.
+pub struct OwnedMessage {
+    inner: Arc<Inner>,
+    payload: Option<Payload<'static>>,
+}
+
+impl OwnedMessage {
+    /// Reads the message as a value of type `T`; see [`Message::cast`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn cast<T: AnyBitPattern>(&self) -> Result<&T> {
+        cast(self)
+    }
+}
+
+impl Deref for OwnedMessage {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        bytes(self.payload.as_ref().expect(HELD))
+    }
+}
+
+impl Drop for OwnedMessage {
+    fn drop(&mut self) {
+        if let Some(payload) = self.payload.take() {
+            self.inner.give(payload);
+        }
+    }
+}
+
+impl fmt::Debug for OwnedMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedMessage").field("len", &self.payload.as_ref().map(Payload::len)).finish()
+    }
+}
+
+/// Why [`recv_into`](crate::StandardLink::recv_into) failed.
+#[derive(Debug)]
+pub enum RecvIntoError<'a> {
+    /// The slice is too small; the message is here, whole.
+    TooSmall {
+        /// The message.
+        message: Message<'a>,
+        /// Bytes of the slice.
+        capacity: usize,
+    },
+    /// Nothing was received.
+    Other(Error),
+}
+
+impl fmt::Display for RecvIntoError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooSmall { message, capacity } => {
+                write!(f, "the message has {} bytes, the slice {capacity}", message.len())
+            }
+            Self::Other(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RecvIntoError<'_> {}
+
+impl From<Error> for RecvIntoError<'_> {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}

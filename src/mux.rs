@@ -1,0 +1,325 @@
+//! Layer 3: what comes in is sorted here: messages of the link itself into its inbox, the rest into the connection
+//! table; and what must go out some time is kept here until there is room for it.
+//!
+//! The link uses it only once connections or control packets exist; before that a receiver takes its messages
+//! straight from the ring. All of it happens under one lock, so that packets are sorted in the ring's order.
+//!
+//! # A full inbox
+//!
+//! When the next packet has no room, everything behind it waits in the ring: nothing is dropped, nothing is
+//! reordered. It goes on when the owner of the full inbox reads from it, or drops it. The link's own
+//! inbox has room for a whole ring, so that a reply that waits behind plain messages always comes through to a
+//! process that has not neglected them before.
+
+use std::collections::VecDeque;
+
+use crate::buffer::Buffer;
+use crate::connection::{CopyHeader, CopyOutcome, LinkEnd, Outcome, Table};
+use crate::error::{Error, ErrorCode, Result};
+use crate::options::{Options, Trace, TraceEvent};
+use crate::packet::{Operation, Packet, op};
+use crate::port::{Incoming, Payload};
+use crate::region::Region;
+use crate::sync::Ordering;
+
+/// The protocol version that a Standard Link speaks: 1.1.
+pub(crate) const VERSION: u64 = 0x0101;
+
+/// Packets that wait for room to go out; beyond it replies that nobody depends on are dropped.
+const OUTBOX: usize = 64;
+
+/// The bytes of a connection's chunk; none for an empty message.
+pub(crate) type Piece = Option<Buffer<'static>>;
+
+/// An OpError that the peer sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireError {
+    /// The connection or copy that it is about.
+    pub context: u64,
+    /// The code's number; [`ErrorCode::from_number`] knows most.
+    pub code: u64,
+    /// The opcode that the peer refused.
+    pub op: u8,
+}
+
+/// A link's region and trace hook: what a pump works with.
+#[derive(Clone, Copy)]
+pub(crate) struct Line<'l> {
+    pub(crate) region: &'l Region<'static>,
+    pub(crate) trace: &'l Option<Trace>,
+}
+
+impl Line<'_> {
+    /// Shows a packet to the trace hook.
+    #[inline(always)]
+    pub(crate) fn show(&self, sent: bool, packet: &Packet) {
+        if let Some(trace) = self.trace {
+            trace(&TraceEvent { role: self.region.role(), sent, packet: *packet });
+        }
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn count_refusal(&self, code: ErrorCode) {
+        let counters = self.region.counters(self.region.role());
+        let number = code.number() as usize;
+        let word = match number {
+            0x40.. => &counters.refused_own[(number - 0x40) & 7],
+            _ => &counters.refused[number & 7],
+        };
+        word.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_heard(&self, code: u64) {
+        let known = if code < 8 { code as usize } else { 0 };
+        self.region.counters(self.region.role()).heard[known].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What a pump did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pumped {
+    /// Slots or buffers came free: the peer's senders may go on.
+    pub(crate) freed: bool,
+    /// The ring has nothing more.
+    pub(crate) empty: bool,
+}
+
+/// The sorted and the waiting.
+#[derive(Debug)]
+pub(crate) struct Mux {
+    pub(crate) table: Table<Piece>,
+    inbox: VecDeque<(u64, Payload<'static>)>,
+    inbox_limit: usize,
+    outbox: VecDeque<Packet>,
+    /// A chunk whose inbox is full; everything behind it waits in the ring.
+    held: Option<(CopyHeader, Piece)>,
+    /// The next packet has no room.
+    stalled: bool,
+    /// Something changed that other threads of this process may wait for.
+    pub(crate) woke: bool,
+    pub(crate) heard: Option<WireError>,
+}
+
+impl Mux {
+    pub(crate) fn new(region: &Region<'static>, options: &Options) -> Self {
+        let limits = crate::connection::Limits {
+            max_connections: options.max_connections as usize,
+            backlog: options.backlog as usize,
+            inbox: options.inbox as usize,
+            max_message: options.max_message,
+        };
+        let slots = region.layout().geometry.slots() as usize;
+        Self {
+            table: Table::new(region.role(), limits),
+            inbox: VecDeque::new(),
+            inbox_limit: slots.max(options.inbox as usize),
+            outbox: VecDeque::new(),
+            held: None,
+            stalled: false,
+            woke: false,
+            heard: None,
+        }
+    }
+
+    /// The oldest message of the link itself.
+    pub(crate) fn pop_message(&mut self) -> Option<Payload<'static>> {
+        let (_, payload) = self.inbox.pop_front()?;
+        self.made_room();
+        Some(payload)
+    }
+
+    /// A message taken straight from the ring while others were being sorted: puts it in its place, and returns
+    /// the oldest.
+    pub(crate) fn reorder(&mut self, position: u64, payload: Payload<'static>) -> Payload<'static> {
+        let before = |(other, _): &(u64, Payload<'static>)| position.wrapping_sub(*other) as i64 > 0;
+        let place = self.inbox.partition_point(before);
+        self.inbox.insert(place, (position, payload));
+        self.woke |= self.inbox.len() > 1;
+        self.inbox.pop_front().map(|(_, payload)| payload).expect("one was just put in")
+    }
+
+    /// Somebody took something out of an inbox.
+    pub(crate) fn made_room(&mut self) {
+        if self.stalled {
+            self.stalled = false;
+            self.woke = true;
+        }
+    }
+
+    /// Sorts what the ring holds, at most a lap of it.
+    pub(crate) fn pump(&mut self, line: Line<'_>) -> Result<Pumped> {
+        let mut done = Pumped::default();
+        if let Some((header, piece)) = self.held.take() {
+            self.place(line, header, piece);
+            done.freed = self.held.is_none();
+        }
+        for _ in 0..line.region.layout().geometry.slots() {
+            if self.held.is_some() {
+                break;
+            }
+            let room = self.inbox.len() < self.inbox_limit;
+            let wanted = |op| room || !Packet::is_plain(op);
+            match line.region.receive(wanted, |packet| line.show(false, packet))? {
+                Incoming::Message(payload, position) => {
+                    self.inbox.push_back((position, payload));
+                    self.woke = true;
+                }
+                Incoming::ConnData(copy, piece) => {
+                    let header = CopyHeader {
+                        conn: copy.conn,
+                        copy_id: copy.copy_id,
+                        copy_size: copy.copy_size,
+                        transfer_size: copy.transfer_size,
+                        transfer_offset: copy.transfer_offset,
+                    };
+                    self.place(line, header, piece);
+                }
+                Incoming::Control(operation) => self.control(line, operation),
+                Incoming::Refused(fault) => self.answer(line, fault.code, fault.context, fault.op),
+                Incoming::Busy => {}
+                Incoming::Other(_) => {
+                    self.stalled = true;
+                    break;
+                }
+                Incoming::Empty => {
+                    done.empty = true;
+                    break;
+                }
+            }
+            done.freed = true;
+        }
+        Ok(done)
+    }
+
+    fn place(&mut self, line: Line<'_>, header: CopyHeader, piece: Piece) {
+        let conn = header.conn;
+        match self.table.on_copy(header, piece) {
+            CopyOutcome::Wake(_) => self.woke = true,
+            CopyOutcome::Swallow(piece) => home(line.region, piece),
+            CopyOutcome::Refuse(code, piece) => {
+                home(line.region, piece);
+                self.answer(line, code, conn, op::CONN_COPY);
+            }
+            CopyOutcome::Full(piece) => {
+                self.held = Some((header, piece));
+                self.stalled = true;
+            }
+        }
+    }
+
+    fn control(&mut self, line: Line<'_>, operation: Operation) {
+        let (outcome, context, code) = match operation {
+            Operation::ConnCreate { conn } => (self.table.on_create(conn), conn, op::CONN_CREATE),
+            Operation::ConnAccept { conn } => (self.table.on_accept(conn), conn, op::CONN_ACCEPT),
+            Operation::ConnClose { conn, how } => {
+                (self.table.on_close(conn, how.number()), conn, op::CONN_CLOSE)
+            }
+            Operation::Error { context, code, failed } => {
+                line.count_heard(code);
+                self.heard = Some(WireError { context, code, op: failed });
+                let about_connection = (op::CONN_CREATE..=op::CONN_COPY).contains(&failed);
+                match ErrorCode::from_number(code) {
+                    Some(code) if about_connection => {
+                        (self.table.on_error(context, code, failed), context, op::ERROR)
+                    }
+                    _ => return,
+                }
+            }
+            Operation::Negotiate { version, .. } => {
+                if version >> 8 == VERSION >> 8 {
+                    self.post(Packet::new(op::PROTO_ACK, [version.min(VERSION), 0, 0]));
+                } else {
+                    self.answer(line, ErrorCode::InvalidOp, 0, op::PROTO_NEGOTIATE);
+                }
+                return;
+            }
+            // Nobody asked: a Standard Link never negotiates.
+            Operation::Ack { .. } => (Outcome::Refuse(ErrorCode::InvalidOp), 0, op::PROTO_ACK),
+            Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => return,
+        };
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Wake(_) => self.woke = true,
+            Outcome::AnswerClose(conn) => self.post(Packet::new(op::CONN_CLOSE, [conn, 0])),
+            Outcome::Refuse(reason) => self.answer(line, reason, context, code),
+        }
+    }
+
+    /// Counts a refusal and tells the peer, unless it was itself an OpError or there is no room.
+    pub(crate) fn answer(&mut self, line: Line<'_>, code: ErrorCode, context: u64, failed: u8) {
+        line.count_refusal(code);
+        if failed != op::ERROR {
+            self.post(Packet::error(context, code, failed));
+        }
+    }
+
+    /// Queues a reply that may be dropped.
+    fn post(&mut self, packet: Packet) {
+        if self.outbox.len() < OUTBOX {
+            self.outbox.push_back(packet);
+        }
+    }
+
+    /// Queues a packet that must not be dropped. How many there are is bounded by the connections.
+    pub(crate) fn post_surely(&mut self, packet: Packet) {
+        self.outbox.push_back(packet);
+    }
+
+    /// Whether so much waits to go out that nothing new should be begun.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        self.outbox.len() >= OUTBOX
+    }
+
+    /// Whether packets wait to go out.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Sends what waits, as far as the ring has room; how many went.
+    pub(crate) fn flush(&mut self, line: Line<'_>) -> Result<usize> {
+        let mut sent = 0;
+        while let Some(packet) = self.outbox.front() {
+            match line.region.send_packet(packet, |packet| line.show(true, packet)) {
+                Ok(()) => {}
+                Err(error) if error.is_transient() => break,
+                Err(error) => return Err(error),
+            }
+            self.outbox.pop_front();
+            sent += 1;
+        }
+        Ok(sent)
+    }
+
+    /// The link has ended: tells every connection.
+    pub(crate) fn link_ended(&mut self, line: Line<'_>, end: &Error) {
+        let end = match end {
+            Error::PeerDead => LinkEnd::PeerDead,
+            Error::PeerGone => LinkEnd::PeerGone,
+            Error::Corrupt { .. } => LinkEnd::Corrupt,
+            _ => LinkEnd::Closed,
+        };
+        self.table.link_ended(end, line.region.layout().geometry.slots() as usize);
+        self.outbox.clear();
+        self.woke = true;
+    }
+
+    /// Gives every buffer home that nobody will read.
+    pub(crate) fn clear(&mut self, region: &Region<'static>) {
+        if let Some((_, piece)) = self.held.take() {
+            home(region, piece);
+        }
+        for (_, payload) in std::mem::take(&mut self.inbox) {
+            region.give_message(payload);
+        }
+        for chunk in self.table.clear() {
+            home(region, chunk.data);
+        }
+    }
+}
+
+/// Gives a chunk's buffer back, if it has one.
+pub(crate) fn home(region: &Region<'static>, piece: Piece) {
+    if let Some(buffer) = piece {
+        region.give(buffer);
+    }
+}

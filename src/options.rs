@@ -1,0 +1,207 @@
+//! Layer 3: what can be chosen when a link is made, and the limits that protect this end.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::layout::{Geometry, Modes, RingMode, WaitMode};
+use crate::packet::Packet;
+use crate::words::Role;
+
+/// A packet that this end sent or received, as the trace hook sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct TraceEvent {
+    /// This end's role.
+    pub role: Role,
+    /// Whether this end sent it; otherwise it received it.
+    pub sent: bool,
+    /// The packet, before it is checked.
+    pub packet: Packet,
+}
+
+impl TraceEvent {
+    /// The operation's name in the specification.
+    pub fn name(&self) -> &'static str {
+        Packet::name(self.packet.op)
+    }
+}
+
+impl fmt::Display for TraceEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.sent { "sent" } else { "received" };
+        write!(f, "{} {verb} {}", self.role, self.name())?;
+        let last = self.packet.operands.iter().rposition(|&operand| operand != 0);
+        for operand in &self.packet.operands[..last.map_or(0, |last| last + 1)] {
+            if *operand < 1 << 32 {
+                write!(f, " {operand}")?;
+            } else {
+                write!(f, " 0x{operand:x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The hook of a packet trace.
+pub(crate) type Trace = Arc<dyn Fn(&TraceEvent) + Send + Sync>;
+
+/// How a link is made and what it admits.
+///
+/// Geometry and modes are the Primary's to choose; the limits hold for the end that sets them.
+///
+/// ```
+/// use hqq::{Options, RingMode};
+///
+/// let options = Options::new().slots(256).buffers(16).buffer_size(1 << 20).ring_mode(RingMode::Spsc);
+/// let (primary, secondary) = hqq::StandardLink::pair_with(options)?;
+/// primary.send(b"hello")?;
+/// assert_eq!(&*secondary.recv()?, b"hello");
+/// # Ok::<(), hqq::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Options {
+    pub(crate) slots: u32,
+    pub(crate) buffers: u32,
+    pub(crate) buffer_size: u64,
+    pub(crate) modes: Modes,
+    pub(crate) max_region: u64,
+    pub(crate) max_message: u64,
+    pub(crate) max_connections: u32,
+    pub(crate) inbox: u32,
+    pub(crate) backlog: u32,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) trace: Option<Trace>,
+}
+
+impl Options {
+    /// The defaults: 1024 slots, 64 buffers of 16 KiB in each direction, MPMC rings, adaptive waiting; regions
+    /// up to 1 GiB, messages up to a whole pool, 1024 connections with inboxes of 64 chunks and a backlog of
+    /// 128; 5 seconds for a handshake; no trace.
+    pub fn new() -> Self {
+        Self {
+            slots: 1024,
+            buffers: 64,
+            buffer_size: 16 * 1024,
+            modes: Modes::default(),
+            max_region: 1 << 30,
+            max_message: u64::MAX,
+            max_connections: 1024,
+            inbox: 64,
+            backlog: 128,
+            handshake_timeout: Duration::from_secs(5),
+            trace: None,
+        }
+    }
+
+    /// Slots of each ring: a power of two.
+    pub fn slots(mut self, slots: u32) -> Self {
+        self.slots = slots;
+        self
+    }
+
+    /// Buffers of each pool: a power of two.
+    pub fn buffers(mut self, buffers: u32) -> Self {
+        self.buffers = buffers;
+        self
+    }
+
+    /// Bytes of a buffer: a multiple of 8. Longer messages take several, side by side.
+    pub fn buffer_size(mut self, bytes: u64) -> Self {
+        self.buffer_size = bytes;
+        self
+    }
+
+    /// Who may use the rings at the same time.
+    pub fn ring_mode(mut self, mode: RingMode) -> Self {
+        self.modes.ring = mode;
+        self
+    }
+
+    /// How blocked calls wait.
+    pub fn wait_mode(mut self, mode: WaitMode) -> Self {
+        self.modes.wait = mode;
+        self
+    }
+
+    /// The largest region, bytes, that this end creates or attaches to.
+    pub fn max_region(mut self, bytes: u64) -> Self {
+        self.max_region = bytes;
+        self
+    }
+
+    /// The longest message, bytes, that this end sends or accepts; a whole pool is the most there can be.
+    pub fn max_message(mut self, bytes: u64) -> Self {
+        self.max_message = bytes;
+        self
+    }
+
+    /// Connections at a time on one link.
+    pub fn max_connections(mut self, count: u32) -> Self {
+        self.max_connections = count;
+        self
+    }
+
+    /// Chunks that wait in a connection's inbox before the link stops.
+    pub fn inbox(mut self, chunks: u32) -> Self {
+        self.inbox = chunks;
+        self
+    }
+
+    /// Connections that the peer has created and nobody has accepted yet.
+    pub fn backlog(mut self, count: u32) -> Self {
+        self.backlog = count;
+        self
+    }
+
+    /// How long a handshake may take. A peer that is slower is dropped and delays nobody.
+    pub fn handshake_timeout(mut self, time: Duration) -> Self {
+        self.handshake_timeout = time;
+        self
+    }
+
+    /// A hook that sees every packet that this end sends or receives, on the thread that does it. It must not
+    /// use the link. Without one, a packet costs a predictable branch.
+    pub fn trace(mut self, hook: impl Fn(&TraceEvent) + Send + Sync + 'static) -> Self {
+        self.trace = Some(Arc::new(hook));
+        self
+    }
+
+    /// The geometry, checked.
+    ///
+    /// # Errors
+    /// [`Error::Geometry`]; [`Error::RegionTooLarge`] if the region would exceed
+    /// [`max_region`](Self::max_region).
+    pub fn geometry(&self) -> Result<Geometry> {
+        let geometry = Geometry::new(self.slots, self.buffers, self.buffer_size)?;
+        let need = crate::layout::required_bytes(&geometry, hqq_sys::mem::page_size() as u64)?;
+        if need > self.max_region {
+            return Err(Error::RegionTooLarge { need, limit: self.max_region });
+        }
+        Ok(geometry)
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("slots", &self.slots)
+            .field("buffers", &self.buffers)
+            .field("buffer_size", &self.buffer_size)
+            .field("modes", &self.modes)
+            .field("max_region", &self.max_region)
+            .field("max_message", &self.max_message)
+            .field("max_connections", &self.max_connections)
+            .field("inbox", &self.inbox)
+            .field("backlog", &self.backlog)
+            .field("handshake_timeout", &self.handshake_timeout)
+            .field("trace", &self.trace.is_some())
+            .finish()
+    }
+}

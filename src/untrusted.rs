@@ -1,0 +1,237 @@
+//! Layer 3: links to peers that are trusted with nothing.
+//!
+//! Shared memory may change under a reader's eyes, so no plain slice of it is ever handed out: messages are copied
+//! out, loans are written into, by volatile accesses.
+
+use std::fmt;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::inner::{Inner, Peer, Until};
+use crate::link::StandardLink;
+use crate::message::{loan, send_payload};
+use crate::options::Options;
+use crate::port::Payload;
+use crate::stats::Stats;
+use crate::words::{Role, Want};
+
+/// A link to a peer of any user. It has a [`StandardLink`]'s manners, but messages and loans that only copy.
+///
+/// Whatever the peer writes into shared memory, safe code on this end stays sound. What it says in its messages is
+/// for the caller to judge, and it may change a message while it is being copied: the copy is then torn.
+pub struct UntrustedLink {
+    link: StandardLink,
+}
+
+impl UntrustedLink {
+    pub(crate) fn new(link: StandardLink) -> Self {
+        Self { link }
+    }
+
+    /// Connects to the listener at `name`, whatever its user; waits for it if `wait` is given.
+    ///
+    /// # Errors
+    /// As [`StandardLink::connect_with`], but for the user.
+    pub fn connect(name: &str, options: Options, wait: Option<Duration>) -> Result<Self> {
+        crate::listener::connect(name, &options, wait, true).map(Self::new)
+    }
+
+    /// Which end this is.
+    pub fn role(&self) -> Role {
+        self.link.role()
+    }
+
+    /// Who is at the other end, as the kernel says.
+    pub fn peer(&self) -> Peer {
+        self.link.peer()
+    }
+
+    /// The longest message that can be sent, bytes.
+    pub fn max_message(&self) -> u64 {
+        self.link.max_message()
+    }
+
+    /// The link's counters. The peer can write them too.
+    pub fn stats(&self) -> Stats {
+        self.link.stats()
+    }
+
+    /// Ends one or both directions; see [`StandardLink::shutdown`].
+    pub fn shutdown(&self, how: Shutdown) {
+        self.link.shutdown(how);
+    }
+
+    fn inner(&self) -> &Arc<Inner> {
+        self.link.inner()
+    }
+
+    /// Sends a copy of `message`, waiting for room.
+    ///
+    /// # Errors
+    /// As [`StandardLink::send`].
+    pub fn send(&self, message: &[u8]) -> Result<()> {
+        let mut loan = self.loan(message.len())?;
+        loan.write_at(0, message);
+        loan.send()
+    }
+
+    /// Lends memory for a message of `len` bytes, waiting for it.
+    ///
+    /// # Errors
+    /// As [`StandardLink::loan`].
+    pub fn loan(&self, len: usize) -> Result<UntrustedLoan<'_>> {
+        let payload = loan(self.inner(), len, 1, Until::Forever)?;
+        Ok(UntrustedLoan { inner: self.inner(), payload: Some(payload) })
+    }
+
+    /// Receives the next message, waiting for it.
+    ///
+    /// # Errors
+    /// As [`StandardLink::recv`].
+    pub fn recv(&self) -> Result<UntrustedMessage<'_>> {
+        self.recv_until(Until::Forever)
+    }
+
+    /// Receives the next message, waiting for it no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`StandardLink::recv_timeout`].
+    pub fn recv_timeout(&self, time: Duration) -> Result<UntrustedMessage<'_>> {
+        self.recv_until(Until::after(time))
+    }
+
+    /// Receives the next message if there is one now.
+    ///
+    /// # Errors
+    /// As [`StandardLink::try_recv`].
+    pub fn try_recv(&self) -> Result<UntrustedMessage<'_>> {
+        match self.inner().take(0)? {
+            Some(payload) => Ok(UntrustedMessage { inner: self.inner(), payload: Some(payload) }),
+            None => {
+                self.inner().idle();
+                Err(Error::RingEmpty)
+            }
+        }
+    }
+
+    fn recv_until(&self, until: Until) -> Result<UntrustedMessage<'_>> {
+        let inner = self.inner();
+        let payload = match inner.take(0)? {
+            Some(payload) => payload,
+            None => inner.wait(&[Want::Data], until, "a message", |own| inner.take(own))?,
+        };
+        Ok(UntrustedMessage { inner, payload: Some(payload) })
+    }
+}
+
+impl fmt::Debug for UntrustedLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UntrustedLink").field(&self.link).finish()
+    }
+}
+
+/// What a handle holds until it is taken out of it.
+const HELD: &str = "the handle holds it until it is consumed";
+
+/// A received message of an untrusted peer: to be copied out. Dropping it gives its buffers back.
+pub struct UntrustedMessage<'a> {
+    inner: &'a Arc<Inner>,
+    payload: Option<Payload<'static>>,
+}
+
+impl UntrustedMessage<'_> {
+    /// Bytes of the message. Checked when it was received, and kept in private memory.
+    pub fn len(&self) -> usize {
+        self.payload.as_ref().map_or(0, Payload::len)
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies the bytes from `offset` on into `to`; how many there were.
+    pub fn read_at(&self, offset: usize, to: &mut [u8]) -> usize {
+        match self.payload.as_ref().expect(HELD) {
+            Payload::Pool(buffer) => buffer.copy_to(offset, to),
+            Payload::Inline(inline) => {
+                let rest = inline.bytes().get(offset..).unwrap_or(&[]);
+                let count = rest.len().min(to.len());
+                to[..count].copy_from_slice(&rest[..count]);
+                count
+            }
+        }
+    }
+
+    /// Copies the message into `to`; how many bytes fitted.
+    pub fn copy_to(&self, to: &mut [u8]) -> usize {
+        self.read_at(0, to)
+    }
+
+    /// The message, copied.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut copy = vec![0; self.len()];
+        self.copy_to(&mut copy);
+        copy
+    }
+}
+
+impl Drop for UntrustedMessage<'_> {
+    fn drop(&mut self) {
+        if let Some(payload) = self.payload.take() {
+            self.inner.give(payload);
+        }
+    }
+}
+
+impl fmt::Debug for UntrustedMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UntrustedMessage").field("len", &self.len()).finish()
+    }
+}
+
+/// Memory for one message to an untrusted peer: to be written into. Dropping it unsent gives the buffers back.
+pub struct UntrustedLoan<'a> {
+    inner: &'a Arc<Inner>,
+    payload: Option<Payload<'static>>,
+}
+
+impl UntrustedLoan<'_> {
+    /// Writes `from` at `offset`, as far as there is room; how many bytes fitted.
+    pub fn write_at(&mut self, offset: usize, from: &[u8]) -> usize {
+        match self.payload.as_mut().expect(HELD) {
+            Payload::Pool(buffer) => buffer.write_at(offset, from),
+            Payload::Inline(inline) => {
+                let rest = inline.bytes_mut().get_mut(offset..).unwrap_or(&mut []);
+                let count = rest.len().min(from.len());
+                rest[..count].copy_from_slice(&from[..count]);
+                count
+            }
+        }
+    }
+
+    /// Sends the message, waiting while the ring is full.
+    ///
+    /// # Errors
+    /// As [`Loan::send`](crate::Loan::send).
+    pub fn send(mut self) -> Result<()> {
+        send_payload(self.inner, &mut self.payload, Until::Forever)
+    }
+}
+
+impl Drop for UntrustedLoan<'_> {
+    fn drop(&mut self) {
+        if let Some(payload) = self.payload.take() {
+            self.inner.give(payload);
+        }
+    }
+}
+
+impl fmt::Debug for UntrustedLoan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let len = self.payload.as_ref().map_or(0, Payload::len);
+        f.debug_struct("UntrustedLoan").field("len", &len).finish()
+    }
+}
