@@ -32,6 +32,8 @@
 //! |---|---|---|---|
 //! | ring.publish | `publish` and `abandon`, release | `find`, acquire | the consumer sees operands, payload and buffer words as the producer left them |
 //! | ring.free | `release`, release | `claim`, acquire | the consumer has read the operands before a producer overwrites them |
+//! | ring.seen | `claim` and `take`, release, on the stamp | `claim` and `find`, acquire | who sees a slot claimed or taken also sees what its holder saw: no slot ahead looks older than it can be |
+//! | ring.tail | `claim`, release, on the private mark | `claim`, acquire | who starts behind a claimed slot also sees what its claimer saw |
 //! | ring.head | `take` and `find`, release, on the private mark | `find`, acquire | who starts behind a taken slot also sees what its taker did before it took |
 //!
 //! # Where a process can die
@@ -123,19 +125,28 @@ impl<'a> Slots<'a> {
         2 * self.capacity() + 16
     }
 
-    /// Every slot's stamp with its position, taking the laps as near to the first slot's.
-    fn survey(self) -> impl Iterator<Item = Result<(u64, SlotState), Impossible>> + 'a {
-        let base = Stamp::from_word(look(&self.slots[0].stamp, Ordering::Acquire)).lap();
-        self.slots.iter().enumerate().map(move |(index, slot)| {
+    /// A position behind one that was claimed, and not far behind the last: in a ring at rest, the next to be
+    /// claimed. The ring may be in use meanwhile.
+    fn survey(self) -> Result<u64, Impossible> {
+        let first = || Stamp::from_word(look(&self.slots[0].stamp, Ordering::Acquire)).lap();
+        let base = first();
+        let mut tail = None;
+        for (index, slot) in self.slots.iter().enumerate() {
             let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire));
             let state = stamp.state().ok_or(impossible(stamp))?;
             let ahead = stamp.lap().ahead_of(base);
-            if !(-1..=1).contains(&ahead) {
+            // The others may have gone round since the first look, but then the first slot went with them.
+            if ahead < -1 || ahead > 1 && stamp.lap().ahead_of(first()) > 1 {
                 return Err(impossible(stamp));
             }
-            let laps = (ahead as u64).wrapping_mul(self.capacity());
-            Ok((self.position(base, index).wrapping_add(laps), state))
-        })
+            let claimed = if state == SlotState::Free { ahead - 1 } else { ahead };
+            let laps = (claimed as u64).wrapping_mul(self.capacity());
+            let next = self.position(base, index).wrapping_add(laps).wrapping_add(1);
+            if tail.is_none_or(|tail| after(next, tail)) {
+                tail = Some(next);
+            }
+        }
+        Ok(tail.unwrap_or(0))
     }
 }
 
@@ -170,20 +181,7 @@ impl<'a> Producer<'a> {
     /// # Errors
     /// A stamp that no operation leaves.
     pub fn survey(slots: &[Slot]) -> Result<u64, Impossible> {
-        let slots = Slots { slots };
-        let mut tail: Option<u64> = None;
-        for entry in slots.survey() {
-            let (position, state) = entry?;
-            let claimed = match state {
-                SlotState::Free => position.wrapping_sub(slots.capacity()),
-                _ => position,
-            };
-            let next = claimed.wrapping_add(1);
-            if tail.is_none_or(|tail| after(next, tail)) {
-                tail = Some(next);
-            }
-        }
-        Ok(tail.unwrap_or(0))
+        Slots { slots }.survey()
     }
 
     /// Claims the next slot.
@@ -192,21 +190,21 @@ impl<'a> Producer<'a> {
     /// [`Denied`]: nothing was claimed.
     #[inline]
     pub fn claim(&self) -> Result<Ticket, Denied> {
-        let position = self.tail.load(Ordering::Relaxed);
+        let position = self.tail.load(Ordering::Acquire); // edge(ring.tail): acquire
         let slot = self.slots.at(position);
         let lap = self.slots.lap(position);
         let free = Stamp::free(lap).word();
         // The usual case first: the mark is right and the slot free, so that its word is known beforehand.
         let claimed = if self.single {
-            slot.stamp.load(Ordering::Acquire) == free // edge(ring.free): acquire
+            look(&slot.stamp, Ordering::Acquire) == free // edge(ring.free): acquire
         } else {
             let word = Stamp::claimed(lap, self.holder).word();
-            slot.stamp
-                .compare_exchange(free, word, Ordering::Acquire, Ordering::Relaxed) // edge(ring.free): acquire
-                .is_ok()
+            // edge(ring.free): acquire
+            // edge(ring.seen): release
+            slot.stamp.compare_exchange(free, word, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         };
         if claimed {
-            self.tail.store(position.wrapping_add(1), Ordering::Relaxed);
+            self.tail.store(position.wrapping_add(1), Ordering::Release); // edge(ring.tail): release
             return Ok(Ticket { position });
         }
         self.claim_slow(position)
@@ -218,19 +216,20 @@ impl<'a> Producer<'a> {
         for _ in 0..self.slots.patience() {
             let slot = self.slots.at(position);
             let lap = self.slots.lap(position);
-            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.free): acquire
+            // edge(ring.free): acquire
+            // edge(ring.seen): acquire
+            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire));
             let state = stamp.state().ok_or(Denied::Impossible(impossible(stamp)))?;
             let ahead = stamp.lap().ahead_of(lap);
             position = match (ahead, state) {
                 (0, SlotState::Free) => {
                     let word = Stamp::claimed(lap, self.holder).word();
-                    if self.single
-                        || slot
-                            .stamp
-                            .compare_exchange(stamp.word(), word, Ordering::Acquire, Ordering::Relaxed)
-                            .is_ok()
-                    {
-                        self.tail.store(position.wrapping_add(1), Ordering::Relaxed);
+                    // edge(ring.seen): release
+                    let claim = || {
+                        slot.stamp.compare_exchange(stamp.word(), word, Ordering::AcqRel, Ordering::Relaxed)
+                    };
+                    if self.single || claim().is_ok() {
+                        self.tail.store(position.wrapping_add(1), Ordering::Release); // edge(ring.tail): release
                         return Ok(Ticket { position });
                     }
                     continue;
@@ -238,7 +237,7 @@ impl<'a> Producer<'a> {
                 (0, _) => position.wrapping_add(1),
                 // One lap behind and not free: the slot's last packet has not been released.
                 (-1, state) if state != SlotState::Free => {
-                    self.tail.store(position, Ordering::Relaxed);
+                    self.tail.store(position, Ordering::Release); // edge(ring.tail): release
                     return Err(Denied::Full);
                 }
                 (1.., SlotState::Free) => {
@@ -248,7 +247,7 @@ impl<'a> Producer<'a> {
                 _ => return Err(Denied::Impossible(impossible(stamp))),
             };
         }
-        self.tail.store(position, Ordering::Relaxed);
+        self.tail.store(position, Ordering::Release); // edge(ring.tail): release
         Err(Denied::Busy)
     }
 
@@ -320,19 +319,17 @@ impl<'a> Consumer<'a> {
     /// A stamp that no operation leaves.
     pub fn survey(slots: &[Slot]) -> Result<u64, Impossible> {
         let slots = Slots { slots };
-        let mut oldest: Option<u64> = None;
-        let mut freed: Option<u64> = None;
-        for entry in slots.survey() {
-            let (position, state) = entry?;
-            let next = position.wrapping_sub(slots.capacity()).wrapping_add(1);
-            if freed.is_none_or(|freed| after(next, freed)) {
-                freed = Some(next);
+        let tail = slots.survey()?;
+        // All that is a lap behind a claimed position was released; walk on over what else was.
+        let mut position = tail.wrapping_sub(slots.capacity());
+        while after(tail, position) {
+            let stamp = Stamp::from_word(look(&slots.at(position).stamp, Ordering::Acquire));
+            if stamp.lap().ahead_of(slots.lap(position)) <= 0 {
+                break;
             }
-            if state != SlotState::Free && oldest.is_none_or(|oldest| after(oldest, position)) {
-                oldest = Some(position);
-            }
+            position = position.wrapping_add(1);
         }
-        Ok(oldest.or(freed).unwrap_or(0))
+        Ok(position)
     }
 
     /// Takes the next packet if `wanted` says yes to its opcode. Skips at most one lap of tombstones.
@@ -415,7 +412,7 @@ impl<'a> Consumer<'a> {
             self.slots
                 .at(position)
                 .stamp
-                .compare_exchange(stamp.word(), word, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange(stamp.word(), word, Ordering::Release, Ordering::Relaxed) // edge(ring.seen): release
                 .ok()?;
         }
         if at_head {
@@ -441,7 +438,9 @@ impl<'a> Consumer<'a> {
         let capacity = self.slots.capacity();
         for _ in 0..self.slots.patience() {
             let slot = self.slots.at(position);
-            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
+            // edge(ring.publish): acquire
+            // edge(ring.seen): acquire
+            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire));
             let state = stamp.state().ok_or(impossible(stamp))?;
             let ahead = stamp.lap().ahead_of(self.slots.lap(position));
             position = match (ahead, state) {
