@@ -1,0 +1,292 @@
+#![cfg(loom)]
+//! Models of recovery: a dead seat's leavings are cleared while others work. The dead is a thread that stopped
+//! in the middle and was joined, which is the proof of its death.
+
+use hqq::layout::Geometry;
+use hqq::packet::{Packet, Run, op};
+use hqq::pool::Pool;
+use hqq::recover::{Direction, Recovered, recover};
+use hqq::ring::{Consumer, Producer, Take};
+use hqq::sync::{AtomicU64, Ordering};
+use hqq::words::{BufferWord, Holder, Lap, LeaseWord, Slot};
+use loom::sync::Arc;
+use loom::thread;
+use loom_tests::{Payload, explore};
+
+const DEAD: Holder = Holder::new(1, 2);
+const SENDER: Holder = Holder::new(0, 1);
+const RECEIVER: Holder = Holder::new(2, 3);
+const FIRST: u64 = (1 << 39) - 1;
+const START: u64 = FIRST * 2;
+
+/// One direction with two slots and two buffers, of which only buffer 0 matters.
+struct Shared {
+    slots: [Slot; 2],
+    words: [AtomicU64; 2],
+    lease: AtomicU64,
+    payload: Payload,
+}
+
+/// A process's private words.
+struct Private {
+    marks: [AtomicU64; 2],
+    cursors: [AtomicU64; 3],
+}
+
+impl Private {
+    fn new() -> Self {
+        Self {
+            marks: [AtomicU64::new(0), AtomicU64::new(0)],
+            cursors: [AtomicU64::new(START), AtomicU64::new(START), AtomicU64::new(0)],
+        }
+    }
+
+    fn producer<'a>(&'a self, shared: &'a Shared, holder: Holder) -> Producer<'a> {
+        Producer::new(&shared.slots, &self.cursors[0], holder, false)
+    }
+
+    fn consumer<'a>(&'a self, shared: &'a Shared, holder: Holder) -> Consumer<'a> {
+        Consumer::new(&shared.slots, &self.cursors[0], &self.cursors[1], holder, false)
+    }
+
+    fn pool<'a>(&'a self, shared: &'a Shared, holder: Holder) -> Pool<'a> {
+        Pool::new(&shared.words, &shared.lease, &self.marks, &self.cursors[2], holder, false)
+    }
+}
+
+const BUFFER: Run = Run { first: 0, count: 1 };
+
+impl Shared {
+    fn new() -> Arc<Self> {
+        let held = BufferWord::held(RECEIVER).word();
+        Arc::new(Self {
+            slots: [Slot::new(Lap::new(FIRST)), Slot::new(Lap::new(FIRST))],
+            words: [AtomicU64::new(BufferWord::FREE.word()), AtomicU64::new(held)],
+            lease: AtomicU64::new(LeaseWord::VACANT.word()),
+            payload: Payload::new(),
+        })
+    }
+
+    fn recover(&self) -> Recovered {
+        let direction = Direction { slots: &self.slots, words: &self.words, lease: &self.lease };
+        let geometry = Geometry::new(2, 2, 8).unwrap();
+        recover(direction, geometry, DEAD, &mut [0; 2]).expect("only possible words")
+    }
+
+    /// Takes buffer 0 if it is free, writes it and sends it; what came of it.
+    fn send(&self, private: &Private, holder: Holder, value: u64) -> bool {
+        let pool = private.pool(self, holder);
+        let Ok(run) = pool.take(1) else { return false };
+        assert_eq!(run, BUFFER);
+        self.payload.write(value);
+        let producer = private.producer(self, holder);
+        let Ok(ticket) = producer.claim() else {
+            pool.give(run);
+            return false;
+        };
+        pool.pass(run);
+        producer.publish(ticket, &Packet::new(op::STANDARD_LINK_COPY, [1, 0, 8]));
+        true
+    }
+
+    /// Receives, reads and gives back.
+    fn receive(&self, private: &Private) -> Option<u64> {
+        let consumer = private.consumer(self, RECEIVER);
+        let Take::Packet(ticket, packet) = consumer.take(|_| true, || {}).expect("only possible words")
+        else {
+            return None;
+        };
+        if packet.op == op::CONN_CREATE {
+            consumer.release(ticket);
+            return Some(packet.operands[0]);
+        }
+        assert_eq!(packet, Packet::new(op::STANDARD_LINK_COPY, [1, 0, 8]));
+        let pool = private.pool(self, RECEIVER);
+        pool.hold(BUFFER).expect("held once");
+        consumer.release(ticket);
+        let value = self.payload.read();
+        pool.give(BUFFER);
+        Some(value)
+    }
+
+    fn is_clean(&self) {
+        assert_eq!(self.words[0].load(Ordering::Relaxed), BufferWord::FREE.word());
+        assert_eq!(self.lease.load(Ordering::Relaxed), LeaseWord::VACANT.word());
+    }
+}
+
+/// Runs what the dead did, until it stopped, in a thread of its own.
+fn die(shared: &Arc<Shared>, last: impl FnOnce(&Shared, &Private) + 'static) {
+    let shared = shared.clone();
+    thread::spawn(move || last(&shared, &Private::new())).join().unwrap();
+}
+
+/// The dead took the buffer, wrote half of it, and claimed a slot.
+fn hole(shared: &Shared, private: &Private) {
+    private.pool(shared, DEAD).take(1).unwrap();
+    shared.payload.write(99);
+    let _claimed = private.producer(shared, DEAD).claim().unwrap();
+}
+
+/// The dead received a packet as far as marking its buffer, and did not release the slot.
+fn half_received(shared: &Shared, private: &Private) {
+    let consumer = private.consumer(shared, DEAD);
+    let Ok(Take::Packet(_ticket, _)) = consumer.take(|_| true, || {}) else { panic!("there is one") };
+    private.pool(shared, DEAD).hold(BUFFER).unwrap();
+}
+
+/// Legal outcomes for the hole of a dead producer, recovered beside a living producer and consumer: one
+/// tombstone, one buffer freed; the living message arrives once if it was sent; what the dead wrote is read by
+/// nobody, and its buffer is written by another only after recovery freed it.
+#[test]
+fn a_hole_beside_the_living() {
+    explore("hole", 3, 50, || {
+        let shared = Shared::new();
+        let sender = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let private = Private::new();
+                let producer = private.producer(&shared, SENDER);
+                let sent = producer.claim().map(|ticket| {
+                    producer.publish(ticket, &Packet::new(op::CONN_CREATE, [7]));
+                });
+                (sent.is_ok(), shared.send(&private, SENDER, 8))
+            })
+        };
+        die(&shared, |shared, private| {
+            if private.pool(shared, DEAD).take(1).is_ok() {
+                shared.payload.write(99);
+            }
+            let _claimed = private.producer(shared, DEAD).claim();
+        });
+        shared.recover();
+        let private = Private::new();
+        let mut got: Vec<u64> = shared.receive(&private).into_iter().collect();
+        let sent = sender.join().unwrap();
+        got.extend(std::iter::from_fn(|| shared.receive(&private)));
+        let want = [(sent.0, 7), (sent.1, 8)];
+        assert_eq!(got, Vec::from_iter(want.into_iter().filter_map(|(sent, value)| sent.then_some(value))));
+        shared.is_clean();
+    });
+}
+
+/// Legal outcomes for two that recover the same dead at once: each thing is done by exactly one of them, and
+/// nothing is done twice.
+#[test]
+fn two_recoverers() {
+    for (name, last) in [("hole", hole as fn(&Shared, &Private)), ("packet", half_received)] {
+        explore(&format!("two recoverers, {name}"), 3, 10, move || {
+            let shared = Shared::new();
+            let taken = last == half_received as fn(&Shared, &Private);
+            if taken {
+                assert!(shared.send(&Private::new(), SENDER, 5));
+            }
+            shared.lease.store(LeaseWord::leased(DEAD).word(), Ordering::Relaxed);
+            die(&shared, last);
+            let other = {
+                let shared = shared.clone();
+                thread::spawn(move || shared.recover())
+            };
+            let mut done = shared.recover();
+            done += other.join().unwrap();
+            let want = if taken {
+                Recovered { tombstones: 0, returned: 1, buffers: 0 }
+            } else {
+                Recovered { tombstones: 1, returned: 0, buffers: 1 }
+            };
+            assert_eq!(done, want);
+            assert_eq!(shared.receive(&Private::new()), taken.then_some(5));
+            shared.is_clean();
+        });
+    }
+}
+
+/// Legal outcomes for a packet that a dead receiver had taken, recovered beside a living receiver whose marks are
+/// past it and a producer: it and the next message are delivered once each.
+#[test]
+fn a_returned_packet_is_received_once() {
+    explore("returned", 3, 50, || {
+        let shared = Shared::new();
+        let private = Private::new();
+        assert!(shared.send(&private, SENDER, 5));
+        die(&shared, half_received);
+        let sender = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let producer = private.producer(&shared, SENDER);
+                let ticket = producer.claim().expect("one is free");
+                producer.publish(ticket, &Packet::new(op::CONN_CREATE, [6]));
+            })
+        };
+        let recoverer = {
+            let shared = shared.clone();
+            thread::spawn(move || shared.recover())
+        };
+        let private = Private::new();
+        let mut got: Vec<u64> = shared.receive(&private).into_iter().collect();
+        assert_eq!(recoverer.join().unwrap(), Recovered { tombstones: 0, returned: 1, buffers: 0 });
+        sender.join().unwrap();
+        got.extend(std::iter::from_fn(|| shared.receive(&private)));
+        got.sort_unstable();
+        assert_eq!(got, [5, 6]);
+        shared.is_clean();
+    });
+}
+
+/// Legal outcomes for the message of a producer that died after it published, recovered while a receiver takes it
+/// and another sender waits for its buffer: the message is received whole, once; the buffer passes to the other
+/// sender only when the receiver has given it back, never because its word names the dead.
+#[test]
+fn a_message_outlives_its_sender() {
+    explore("in flight", 3, 50, || {
+        let shared = Shared::new();
+        die(&shared, |shared, private| assert!(shared.send(private, DEAD, 5)));
+        let receiver = {
+            let shared = shared.clone();
+            thread::spawn(move || shared.receive(&Private::new()))
+        };
+        let sender = {
+            let shared = shared.clone();
+            thread::spawn(move || shared.send(&Private::new(), SENDER, 6))
+        };
+        assert_eq!(shared.recover(), Recovered::default());
+        assert_eq!(receiver.join().unwrap(), Some(5));
+        let sent = sender.join().unwrap();
+        assert_eq!(shared.receive(&Private::new()), sent.then_some(6));
+        shared.is_clean();
+    });
+}
+
+/// Legal outcomes for a gather that the dead left unfinished, recovered beside a living gatherer: that one gets
+/// the run once recovery has freed lease and buffers, or finds the lease busy or too little. It never writes a
+/// payload that it does not see the dead leave.
+#[test]
+fn a_gather_cut_short() {
+    explore("gather", 3, 10, || {
+        let shared = Shared::new();
+        shared.words[1].store(BufferWord::FREE.word(), Ordering::Relaxed);
+        let sender = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let private = Private::new();
+                let pool = private.pool(&shared, SENDER);
+                if let Ok(run) = pool.take(2) {
+                    shared.payload.write(1);
+                    pool.give(run);
+                }
+            })
+        };
+        die(&shared, |shared, private| {
+            let leased = LeaseWord::leased(DEAD).word();
+            let vacant = LeaseWord::VACANT.word();
+            let lease = shared.lease.compare_exchange(vacant, leased, Ordering::Acquire, Ordering::Relaxed);
+            if lease.is_ok() && private.pool(shared, DEAD).take(1).is_ok_and(|run| run == BUFFER) {
+                shared.payload.write(99);
+            }
+        });
+        shared.recover();
+        sender.join().unwrap();
+        shared.is_clean();
+        assert!(Private::new().pool(&shared, SENDER).take(2).is_ok());
+    });
+}

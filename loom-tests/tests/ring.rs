@@ -1,0 +1,311 @@
+#![cfg(loom)]
+//! Models of the ring, capacity 2. A payload cell beside each slot stands for a buffer: loom reports a race
+//! unless publish and release order its accesses.
+
+use hqq::packet::{Packet, op};
+use hqq::ring::{Consumer, Denied, Producer, Take};
+use hqq::sync::AtomicU64;
+use hqq::words::{Holder, Lap, Slot};
+use loom::sync::Arc;
+use loom::thread;
+use loom_tests::{Payload, explore};
+
+/// Laps begin just before the wrap, so that most models cross it.
+const FIRST: u64 = (1 << 39) - 1;
+const START: u64 = FIRST * 2;
+const P: [Holder; 2] = [Holder::new(0, 1), Holder::new(1, 9)];
+const C: [Holder; 2] = [Holder::new(2, 31), Holder::new(3, 1)];
+
+/// A process's private marks.
+struct Marks {
+    tail: AtomicU64,
+    head: AtomicU64,
+    floor: AtomicU64,
+}
+
+impl Marks {
+    fn new(at: u64) -> Self {
+        let mark = || AtomicU64::new(at);
+        Self { tail: mark(), head: mark(), floor: mark() }
+    }
+}
+
+/// A ring between two sending and two receiving processes.
+struct Ring {
+    slots: [Slot; 2],
+    payload: [Payload; 2],
+    senders: [Marks; 2],
+    receivers: [Marks; 2],
+    single: (bool, bool),
+}
+
+impl Ring {
+    fn new(single: (bool, bool)) -> Self {
+        let marks = || [Marks::new(START), Marks::new(START)];
+        Self {
+            slots: [Slot::new(Lap::new(FIRST)), Slot::new(Lap::new(FIRST))],
+            payload: [Payload::new(), Payload::new()],
+            senders: marks(),
+            receivers: marks(),
+            single,
+        }
+    }
+
+    fn producer(&self, process: usize) -> Producer<'_> {
+        Producer::new(&self.slots, &self.senders[process].tail, P[process], self.single.0)
+    }
+
+    fn consumer(&self, process: usize) -> Consumer<'_> {
+        let marks = &self.receivers[process];
+        Consumer::new(&self.slots, &marks.head, &marks.floor, C[process], self.single.1)
+    }
+
+    /// Sends `value`; false if the ring is full or others are in the way.
+    fn send(&self, process: usize, value: u64) -> bool {
+        let producer = self.producer(process);
+        match producer.claim() {
+            Ok(ticket) => {
+                self.payload[ticket.position() as usize & 1].write(value);
+                producer.publish(ticket, &Packet::new(op::CONN_CREATE, [value, !value]));
+                true
+            }
+            Err(Denied::Full | Denied::Busy) => false,
+            Err(Denied::Impossible(what)) => panic!("{what:?}"),
+        }
+    }
+
+    /// Takes the next value.
+    fn receive(&self, process: usize) -> Option<u64> {
+        let consumer = self.consumer(process);
+        match consumer.take(|_| true, || {}).expect("only possible words") {
+            Take::Packet(ticket, packet) => {
+                let value = self.payload[ticket.position() as usize & 1].read();
+                assert_eq!(packet, Packet::new(op::CONN_CREATE, [value, !value]), "packet and payload agree");
+                consumer.release(ticket);
+                Some(value)
+            }
+            Take::Empty | Take::Busy => None,
+            Take::Other(op) => panic!("{op}"),
+        }
+    }
+
+    /// What is left, as one process takes it.
+    fn drain(&self, process: usize) -> Vec<u64> {
+        std::iter::from_fn(|| self.receive(process)).collect()
+    }
+}
+
+/// Each of `sent` exactly once in `got`.
+fn same(mut got: Vec<u64>, mut sent: Vec<u64>) {
+    got.sort_unstable();
+    sent.sort_unstable();
+    assert_eq!(got, sent, "none lost, none doubled");
+}
+
+/// Sends the values in order until one is refused; those that went out.
+fn send_all(ring: &Ring, process: usize, values: &[u64]) -> Vec<u64> {
+    values.iter().copied().take_while(|value| ring.send(process, *value)).collect()
+}
+
+fn one_to_one(name: &'static str, single: (bool, bool)) {
+    explore(name, 3, 20, move || {
+        let ring = Arc::new(Ring::new(single));
+        let sender = {
+            let ring = ring.clone();
+            thread::spawn(move || send_all(&ring, 0, &[1, 2, 3]))
+        };
+        let mut got: Vec<u64> = (0..2).filter_map(|_| ring.receive(0)).collect();
+        let sent = sender.join().unwrap();
+        assert!(sent.len() >= 2, "two fit");
+        got.extend(ring.drain(0));
+        assert_eq!(got, sent);
+    });
+}
+
+/// Legal outcomes: the consumer gets 1, 2, 3 in this order, the last only if it released a slot before the
+/// producer came round; nothing else, and a payload is never written while it is read.
+#[test]
+fn one_producer_one_consumer() {
+    one_to_one("1p1c mpmc", (false, false));
+}
+
+/// Legal outcomes: as above, without any read-modify-write.
+#[test]
+fn spsc() {
+    one_to_one("1p1c spsc", (true, true));
+}
+
+/// Legal outcomes: as above.
+#[test]
+fn mpsc_and_spmc() {
+    one_to_one("1p1c mpsc", (false, true));
+    one_to_one("1p1c spmc", (true, false));
+}
+
+fn two_to_one(name: &'static str, processes: [usize; 2], values: [&'static [u64]; 2]) {
+    explore(name, 3, 200, move || {
+        let ring = Arc::new(Ring::new((false, false)));
+        let senders: Vec<_> = processes
+            .into_iter()
+            .zip(values)
+            .map(|(process, values)| {
+                let ring = ring.clone();
+                thread::spawn(move || send_all(&ring, process, values))
+            })
+            .collect();
+        let mut got: Vec<u64> = ring.receive(0).into_iter().collect();
+        let sent: Vec<Vec<u64>> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
+        got.extend(ring.drain(0));
+        for sent in &sent {
+            let own: Vec<u64> = got.iter().copied().filter(|value| sent.contains(value)).collect();
+            assert_eq!(own, *sent, "each producer's own order");
+        }
+        same(got, sent.concat());
+    });
+}
+
+/// Legal outcomes: every value whose send succeeded arrives once, each producer's values in its order, in any
+/// mixture; two or three of the four fit. Claims of one producer are no impossible words to the other.
+#[test]
+fn two_producers_one_consumer() {
+    two_to_one("2p1c", [0, 1], [&[10, 11], &[20, 21]]);
+    two_to_one("2p1c, one lags", [0, 1], [&[10, 11, 12], &[20]]);
+}
+
+/// Legal outcomes: as above, for two threads of one process, which share their tail mark.
+#[test]
+fn two_producers_of_one_process() {
+    two_to_one("2p1c, one process", [0, 0], [&[10, 11], &[20, 21]]);
+}
+
+fn one_to_two(name: &'static str, processes: [usize; 2]) {
+    explore(name, 3, 200, move || {
+        let ring = Arc::new(Ring::new((false, false)));
+        assert!(ring.send(0, 1) && ring.send(0, 2));
+        let receivers: Vec<_> = processes
+            .into_iter()
+            .map(|process| {
+                let ring = ring.clone();
+                thread::spawn(move || ring.receive(process))
+            })
+            .collect();
+        let sent = if ring.send(0, 3) { vec![1, 2, 3] } else { vec![1, 2] };
+        let mut got: Vec<u64> =
+            receivers.into_iter().filter_map(|receiver| receiver.join().unwrap()).collect();
+        let rest = ring.drain(0);
+        assert!(rest.is_sorted());
+        got.extend(rest);
+        same(got, sent);
+    });
+}
+
+/// Legal outcomes: each of 1, 2 and, if there was room, 3 goes to exactly one consumer; what is drained
+/// afterwards is in order.
+#[test]
+fn one_producer_two_consumers() {
+    one_to_two("1p2c", [0, 1]);
+}
+
+/// Legal outcomes: as above, for two threads of one process, which share their marks.
+#[test]
+fn two_consumers_of_one_process() {
+    one_to_two("1p2c, one process", [0, 0]);
+}
+
+/// Legal outcomes for a consumer that has slept for a lap, beside another that takes and a third message that
+/// comes round: each message goes to one of them or stays, and neither sees an impossible word.
+#[test]
+fn a_lagging_consumer() {
+    explore("2p2c, one lags", 1, 100, || {
+        let ring = Arc::new(Ring::new((false, false)));
+        assert!(ring.send(0, 1));
+        let run = |role: fn(&Ring) -> Vec<u64>| {
+            let ring = ring.clone();
+            thread::spawn(move || role(&ring))
+        };
+        let senders = [run(|ring| send_all(ring, 0, &[3])), run(|ring| send_all(ring, 1, &[2]))];
+        let other = run(|ring| (0..3).filter_map(|_| ring.receive(0)).collect());
+        let mut got: Vec<u64> = ring.receive(1).into_iter().collect();
+        got.extend(other.join().unwrap());
+        let sent: Vec<u64> = senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect();
+        got.extend(ring.drain(1));
+        same(got, [vec![1], sent].concat());
+    });
+}
+
+/// Legal outcomes of a peek beside a take, a release and a producer that overwrites the slot: one of the
+/// packets 1, 2, 3 whole, or nothing. Never a mixture.
+#[test]
+fn peek_is_whole_or_nothing() {
+    explore("peek", 3, 10, || {
+        let ring = Arc::new(Ring::new((false, false)));
+        assert!(ring.send(0, 1));
+        let other = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                let got = usize::from(ring.receive(0).is_some());
+                (got, send_all(&ring, 0, &[2, 3]).len())
+            })
+        };
+        if let Some(packet) = ring.consumer(1).peek().expect("only possible words") {
+            let value = packet.operands[0];
+            assert!((1..=3).contains(&value));
+            assert_eq!(packet, Packet::new(op::CONN_CREATE, [value, !value]));
+        }
+        let (got, sent) = other.join().unwrap();
+        assert_eq!(got + ring.drain(1).len(), sent + 1);
+    });
+}
+
+/// Legal outcomes for a consumer that attaches while a producer sends: its marks begin at or before the oldest
+/// packet, so it gets every one, in order.
+#[test]
+fn a_newcomer_misses_nothing() {
+    explore("newcomer", 3, 50, || {
+        let ring = Arc::new(Ring::new((false, false)));
+        let sender = {
+            let ring = ring.clone();
+            thread::spawn(move || send_all(&ring, 0, &[1, 2]))
+        };
+        let start = Consumer::survey(&ring.slots).expect("only possible words");
+        let (head, floor) = (AtomicU64::new(start), AtomicU64::new(start));
+        let sent = sender.join().unwrap();
+        let consumer = Consumer::new(&ring.slots, &head, &floor, C[1], false);
+        for value in sent {
+            let Ok(Take::Packet(ticket, packet)) = consumer.take(|_| true, || {}) else {
+                panic!("lost {value}")
+            };
+            assert_eq!(packet.operands[0], value);
+            consumer.release(ticket);
+        }
+    });
+}
+
+/// Legal outcomes for a newcomer's survey while messages go round for several laps: marks that let it send and
+/// receive, never an impossible word.
+#[test]
+fn a_newcomer_survives_traffic() {
+    explore("newcomer, traffic", 1, 5, || {
+        let ring = Arc::new(Ring::new((false, false)));
+        let others = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                for value in 1..=4 {
+                    assert!(ring.send(0, value));
+                    assert_eq!(ring.receive(0), Some(value));
+                }
+            })
+        };
+        let tail = Producer::survey(&ring.slots).expect("only possible words");
+        let start = Consumer::survey(&ring.slots).expect("only possible words");
+        others.join().unwrap();
+        let (tail, head, floor) = (AtomicU64::new(tail), AtomicU64::new(start), AtomicU64::new(start));
+        let producer = Producer::new(&ring.slots, &tail, P[1], false);
+        let consumer = Consumer::new(&ring.slots, &head, &floor, C[1], false);
+        let ticket = producer.claim().expect("room");
+        producer.publish(ticket, &Packet::new(op::CONN_CREATE, [6]));
+        let Ok(Take::Packet(ticket, packet)) = consumer.take(|_| true, || {}) else { panic!("lost") };
+        assert_eq!(packet.operands[0], 6);
+        consumer.release(ticket);
+    });
+}
