@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::buffer::Buffer;
 use crate::connection::{Chunk, ConnEnd, LinkEnd, Pop, TableError};
 use crate::error::{Error, Result};
-use crate::inner::{Inner, Until};
+use crate::inner::{Inner, Until, unless_transient};
 use crate::link::StandardLink;
 use crate::mux::{Piece, home};
 use crate::packet::{CloseHow, ConnCopy, Packet, op};
@@ -264,11 +264,7 @@ impl Connection {
                 self.inner.wait(&BOTH, until, "room to send on a connection", |own| {
                     // Whoever waits sorts for all: the peer may wait for us to make room.
                     self.inner.pump(own, |_, _| Ok(()))?;
-                    match self.try_chunk(&chunk, part, &mut buffer) {
-                        Ok(copy_id) => Ok(Some(copy_id)),
-                        Err(error) if error.is_transient() => Ok(None),
-                        Err(error) => Err(error),
-                    }
+                    unless_transient(self.try_chunk(&chunk, part, &mut buffer))
                 })
             }
             done => done,
@@ -282,7 +278,7 @@ impl Connection {
     fn try_chunk(&self, chunk: &ConnCopy, part: &[u8], kept: &mut Option<Buffer<'static>>) -> Result<u64> {
         self.inner.lock().table.can_send(self.id).map_err(|end| self.error(end))?;
         if kept.is_none() && !part.is_empty() {
-            let mut buffer = self.inner.prepare(|region| region.loan(part.len()))?;
+            let mut buffer = self.inner.take_buffer(part.len())?;
             buffer.bytes_mut().copy_from_slice(part);
             *kept = Some(buffer);
         }

@@ -146,6 +146,14 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// What waits for READY.
+struct Offered {
+    region: OwnedRegion<Mapping>,
+    memory: OwnedFd,
+    pidfd: OwnedFd,
+    peer: Peer,
+}
+
 /// The Primary's side of one handshake: moved on whenever its socket has something to read.
 pub(crate) struct Host {
     socket: Option<OwnedFd>,
@@ -155,7 +163,7 @@ pub(crate) struct Host {
 
 enum Stage {
     Greeted,
-    Offered { region: OwnedRegion<Mapping>, memory: OwnedFd, pidfd: OwnedFd, peer: Peer },
+    Offered(Box<Offered>),
     Over,
 }
 
@@ -201,7 +209,8 @@ impl Host {
                 self.offer(talk, name, peer, pidfd, packet.operands[3])?;
                 Ok(None)
             }
-            Stage::Offered { region, memory, pidfd, peer } => {
+            Stage::Offered(offered) => {
+                let Offered { region, memory, pidfd, peer } = *offered;
                 if !any_user {
                     same_user(peer.uid)?;
                 }
@@ -237,7 +246,7 @@ impl Host {
         seat.pid.store(peer::pid() as u64, Ordering::Relaxed);
         let offer = Packet::new(shake::OFFER, [need, epoch]);
         talk.send(self.socket(), &offer, &[memory.as_fd()])?;
-        self.stage = Stage::Offered { region, memory, pidfd, peer };
+        self.stage = Stage::Offered(Box::new(Offered { region, memory, pidfd, peer }));
         Ok(())
     }
 }

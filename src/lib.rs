@@ -4,6 +4,9 @@
 #[cfg(all(feature = "std", not(all(target_os = "linux", target_pointer_width = "64"))))]
 compile_error!("the links of HQQ need 64-bit Linux; the core builds elsewhere with --no-default-features");
 
+#[cfg(target_endian = "big")]
+compile_error!("HQQ's words are little-endian; this target is not");
+
 pub mod buffer;
 #[cfg(feature = "std")]
 mod conn;
@@ -39,6 +42,7 @@ pub mod region;
 pub mod ring;
 #[cfg(feature = "std")]
 pub mod stats;
+mod superblock;
 pub mod sync;
 #[cfg(feature = "std")]
 mod untrusted;

@@ -12,10 +12,8 @@ use bytemuck::Pod;
 use crate::error::{Error, Result};
 use crate::inner::{Inner, Peer, Until};
 use crate::layout::Geometry;
-use crate::message::{Loan, LoanOf, Message, RecvIntoError, loan, send_payload, try_loan};
+use crate::message::{Loan, LoanOf, Message, RecvIntoError};
 use crate::mux::WireError;
-use crate::packet::INLINE_MAX;
-use crate::port::Payload;
 use crate::stats::Stats;
 use crate::words::{Role, Want};
 
@@ -30,7 +28,7 @@ macro_rules! sending {
         /// [`Error::Corrupt`] once the link has ended.
         #[inline]
         pub fn send(&self, message: &[u8]) -> Result<()> {
-            self.send_until(message, Until::Forever)
+            self.inner.send(message, Until::Forever)
         }
 
         /// Sends a message if there is room now.
@@ -48,7 +46,7 @@ macro_rules! sending {
         /// # Errors
         /// As [`send`](Self::send), or [`Error::Timeout`].
         pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
-            self.send_until(message, Until::after(time))
+            self.inner.send(message, Until::after(time))
         }
 
         /// Sends a message, waiting for room until `deadline`.
@@ -56,35 +54,7 @@ macro_rules! sending {
         /// # Errors
         /// As [`send`](Self::send), or [`Error::Timeout`].
         pub fn send_deadline(&self, message: &[u8], deadline: Instant) -> Result<()> {
-            self.send_until(message, Until::At(deadline))
-        }
-
-        #[inline]
-        fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
-            match self.inner.try_send(message) {
-                Err(error) if error.is_transient() => {}
-                done => return done,
-            }
-            if message.len() <= INLINE_MAX {
-                return self.inner.wait(&[Want::Space], until, "room to send", |_| {
-                    match self.inner.try_send(message) {
-                        Ok(()) => Ok(Some(())),
-                        Err(error) if error.is_transient() => Ok(None),
-                        Err(error) => Err(error),
-                    }
-                });
-            }
-            // A buffer once found is kept while the ring is full.
-            let mut payload = loan(&self.inner, message.len(), 1, until)?;
-            if let Payload::Pool(buffer) = &mut payload {
-                buffer.bytes_mut().copy_from_slice(message);
-            }
-            let mut slot = Some(payload);
-            let sent = send_payload(&self.inner, &mut slot, until);
-            if let Some(payload) = slot {
-                self.inner.give(payload);
-            }
-            sent
+            self.inner.send(message, Until::At(deadline))
         }
 
         /// Sends several messages, waiting for room, and wakes the peer once for as many as fit at a time. How
@@ -136,7 +106,7 @@ macro_rules! sending {
         /// # Errors
         /// [`Error::TooLarge`], or the link's end as for [`send`](Self::send).
         pub fn loan(&self, len: usize) -> Result<Loan<'_>> {
-            Ok(Loan::new(&self.inner, loan(&self.inner, len, 1, Until::Forever)?))
+            Ok(Loan::new(&self.inner, self.inner.loan(len, 1, Until::Forever)?))
         }
 
         /// Lends memory for a message if there is some now.
@@ -144,7 +114,7 @@ macro_rules! sending {
         /// # Errors
         /// As [`loan`](Self::loan); [`Error::PoolExhausted`], [`Error::PoolFragmented`] or [`Error::Busy`].
         pub fn try_loan(&self, len: usize) -> Result<Loan<'_>> {
-            Ok(Loan::new(&self.inner, try_loan(&self.inner, len, 1)?))
+            Ok(Loan::new(&self.inner, self.inner.try_loan(len, 1)?))
         }
 
         /// Lends memory for a message, waiting for it no longer than `time`.
@@ -152,7 +122,7 @@ macro_rules! sending {
         /// # Errors
         /// As [`loan`](Self::loan), or [`Error::Timeout`].
         pub fn loan_timeout(&self, len: usize, time: Duration) -> Result<Loan<'_>> {
-            Ok(Loan::new(&self.inner, loan(&self.inner, len, 1, Until::after(time))?))
+            Ok(Loan::new(&self.inner, self.inner.loan(len, 1, Until::after(time))?))
         }
 
         /// Lends memory for one value of type `T`, zeroed, waiting for it.
@@ -161,7 +131,7 @@ macro_rules! sending {
         /// As [`loan`](Self::loan); [`Error::TypeAlign`] if buffers are not aligned as `T` must be (they are to
         /// 64 bytes at least).
         pub fn loan_as<T: Pod>(&self) -> Result<LoanOf<'_, T>> {
-            let payload = loan(&self.inner, size_of::<T>(), align_of::<T>(), Until::Forever)?;
+            let payload = self.inner.loan(size_of::<T>(), align_of::<T>(), Until::Forever)?;
             LoanOf::new(Loan::new(&self.inner, payload))
         }
     };

@@ -9,9 +9,7 @@ use bytemuck::{AnyBitPattern, Pod};
 
 use crate::error::{Error, Result};
 use crate::inner::{Inner, Until};
-use crate::packet::INLINE_MAX;
-use crate::port::{Inline, Payload};
-use crate::words::Want;
+use crate::port::Payload;
 
 /// The bytes of a payload. Only for trusted peers.
 #[inline(always)]
@@ -67,58 +65,6 @@ impl<L: fmt::Debug> std::error::Error for Rejected<L> {
     }
 }
 
-/// Sends what `slot` holds, without waiting; on failure it is still there.
-pub(crate) fn try_send_payload(inner: &Inner, slot: &mut Option<Payload<'static>>) -> Result<()> {
-    inner.try_post(|line| {
-        let seen = |packet: &_| line.show(true, packet);
-        match slot.take().expect(HELD) {
-            Payload::Inline(inline) => line.region.send_inline(&inline, seen).inspect_err(|_| {
-                *slot = Some(Payload::Inline(inline));
-            }),
-            Payload::Pool(buffer) => line.region.send(buffer, seen).map_err(|(error, buffer)| {
-                *slot = Some(Payload::Pool(buffer));
-                error
-            }),
-        }
-    })
-}
-
-/// Sends what `slot` holds, waiting for room until `until`.
-pub(crate) fn send_payload(inner: &Inner, slot: &mut Option<Payload<'static>>, until: Until) -> Result<()> {
-    match try_send_payload(inner, slot) {
-        Err(error) if error.is_transient() => {}
-        done => return done,
-    }
-    inner.wait(&[Want::Space], until, "room to send", |_| match try_send_payload(inner, slot) {
-        Ok(()) => Ok(Some(())),
-        Err(error) if error.is_transient() => Ok(None),
-        Err(error) => Err(error),
-    })
-}
-
-/// Memory for a message of `len` bytes, without waiting.
-pub(crate) fn try_loan(inner: &Inner, len: usize, align: usize) -> Result<Payload<'static>> {
-    inner.prepare(|region| {
-        if len <= INLINE_MAX && align <= align_of::<Inline>() {
-            return Ok(Payload::Inline(Inline::zeroed(len)));
-        }
-        region.loan(len).map(Payload::Pool)
-    })
-}
-
-/// Memory for a message of `len` bytes, waiting for it until `until`.
-pub(crate) fn loan(inner: &Inner, len: usize, align: usize, until: Until) -> Result<Payload<'static>> {
-    match try_loan(inner, len, align) {
-        Err(error) if error.is_transient() => {}
-        done => return done,
-    }
-    inner.wait(&[Want::Space], until, "a free buffer", |_| match try_loan(inner, len, align) {
-        Ok(payload) => Ok(Some(payload)),
-        Err(error) if error.is_transient() => Ok(None),
-        Err(error) => Err(error),
-    })
-}
-
 impl<'a> Loan<'a> {
     pub(crate) fn new(inner: &'a Arc<Inner>, payload: Payload<'static>) -> Self {
         Self { inner, payload: Some(payload), thread: PhantomData }
@@ -138,15 +84,16 @@ impl<'a> Loan<'a> {
     /// [`Error::Closed`], [`Error::PeerDead`], [`Error::PeerGone`] or [`Error::Corrupt`] if the link has ended;
     /// the buffers are given back.
     pub fn send(mut self) -> Result<()> {
-        send_payload(self.inner, &mut self.payload, Until::Forever)
+        self.inner.send_payload(&mut self.payload, Until::Forever)
     }
 
     /// Sends the message if there is room now.
     ///
     /// # Errors
     /// As [`send`](Self::send), or [`Error::RingFull`]; with the loan, to be tried again.
+    #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
     pub fn try_send(mut self) -> Result<(), Rejected<Self>> {
-        match try_send_payload(self.inner, &mut self.payload) {
+        match self.inner.try_send_payload(&mut self.payload) {
             Ok(()) => Ok(()),
             Err(error) => Err(Rejected { error, loan: self }),
         }
@@ -229,6 +176,7 @@ impl<'a, T: Pod> LoanOf<'a, T> {
     ///
     /// # Errors
     /// As there.
+    #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
     pub fn try_send(self) -> Result<(), Rejected<Self>> {
         self.loan
             .try_send()

@@ -218,12 +218,12 @@ impl Mux {
                 line.count_heard(code);
                 self.heard = Some(WireError { context, code, op: failed });
                 let about_connection = (op::CONN_CREATE..=op::CONN_COPY).contains(&failed);
-                match ErrorCode::from_number(code) {
-                    Some(code) if about_connection => {
-                        (self.table.on_error(context, code, failed), context, op::ERROR)
-                    }
-                    _ => return,
+                if !about_connection {
+                    return;
                 }
+                // A code that this build does not know still ends what it is about.
+                let code = ErrorCode::from_number(code).unwrap_or(ErrorCode::InvalidOp);
+                (self.table.on_error(context, code, failed), context, op::ERROR)
             }
             Operation::Negotiate { version, .. } => {
                 if version >> 8 == VERSION >> 8 {

@@ -248,6 +248,8 @@ pub struct Fault {
     pub context: u64,
     /// The packet's opcode.
     pub op: u8,
+    /// Buffers that the packet names in order, though it is refused: their receiver gives them home.
+    pub run: Option<Run>,
 }
 
 /// What the operands of packets in one direction are checked against. Private memory, never the superblock.
@@ -269,13 +271,13 @@ impl Operation {
     #[inline]
     pub fn check(packet: &Packet, bounds: &Bounds) -> Result<Self, Fault> {
         let [a, b, c, d, ..] = packet.operands;
-        let fault = |code| Fault { code, context: a, op: packet.op };
+        let fault = |code| Fault { code, context: a, op: packet.op, run: None };
         match packet.op {
             op::INLINE_COPY => {
                 let len = (a >> 56) as u8;
                 let copy_id = a << 8 >> 8;
                 if len as usize > INLINE_MAX {
-                    return Err(Fault { code: ErrorCode::InvalidSize, context: copy_id, op: packet.op });
+                    return Err(Fault { context: copy_id, ..fault(ErrorCode::InvalidSize) });
                 }
                 let [_, words @ ..] = packet.operands;
                 Ok(Self::Inline { copy_id, len, words })
@@ -287,11 +289,11 @@ impl Operation {
                     _ => Some(bounds.run(b, d.max(1), c).map_err(fault)?),
                 };
                 if c > bounds.max_message {
-                    return Err(fault(ErrorCode::MemorySmall));
+                    return Err(Fault { run, ..fault(ErrorCode::MemorySmall) });
                 }
                 Ok(Self::Copy { copy_id: a, len: c, run })
             }
-            op::CONN_COPY => Self::check_conn_copy(packet, bounds).map_err(fault),
+            op::CONN_COPY => Self::check_conn_copy(packet, bounds),
             op::CONN_CREATE => Ok(Self::ConnCreate { conn: a }),
             op::CONN_ACCEPT => Ok(Self::ConnAccept { conn: a }),
             op::CONN_CLOSE => match CloseHow::from_number(b) {
@@ -305,30 +307,33 @@ impl Operation {
         }
     }
 
-    fn check_conn_copy(packet: &Packet, bounds: &Bounds) -> Result<Self, ErrorCode> {
+    fn check_conn_copy(packet: &Packet, bounds: &Bounds) -> Result<Self, Fault> {
         let [conn, copy_id, copy_size, transfer_size, transfer_offset, size, offset] = packet.operands;
-        if transfer_offset.checked_add(transfer_size).is_none_or(|end| end > copy_size)
-            || (transfer_size == 0) != (copy_size == 0)
-            || transfer_size > size
-        {
-            return Err(ErrorCode::InvalidSize);
-        }
+        let fault = |code, run| Fault { code, context: conn, op: packet.op, run };
         let run = match (size, offset) {
             (0, NO_BUFFER) => None,
-            (0, _) | (_, NO_BUFFER) => return Err(ErrorCode::InvalidSize),
+            (0, _) | (_, NO_BUFFER) => return Err(fault(ErrorCode::InvalidSize, None)),
             _ => {
                 let stride = bounds.geometry.stride();
                 if offset % stride != 0 {
-                    return Err(ErrorCode::MemoryAlign);
+                    return Err(fault(ErrorCode::MemoryAlign, None));
                 }
                 let count = bounds.geometry.run_for(size);
-                Some(bounds.run(offset / stride, count, size)?)
+                Some(bounds.run(offset / stride, count, size).map_err(|code| fault(code, None))?)
             }
         };
-        if copy_size > bounds.max_message {
-            return Err(ErrorCode::MemorySmall);
+        if transfer_offset.checked_add(transfer_size).is_none_or(|end| end > copy_size)
+            || (transfer_size == 0) != (copy_size == 0)
+            || (transfer_size == 0) != run.is_none()
+            || transfer_size > size
+        {
+            return Err(fault(ErrorCode::InvalidSize, run));
         }
-        Ok(Self::ConnCopy(ConnCopy { conn, copy_id, copy_size, transfer_size, transfer_offset, run }))
+        if copy_size > bounds.max_message {
+            return Err(fault(ErrorCode::MemorySmall, run));
+        }
+        let copy = ConnCopy { conn, copy_id, copy_size, transfer_size, transfer_offset, run };
+        Ok(Self::ConnCopy(copy))
     }
 }
 

@@ -257,9 +257,4 @@ impl<'a> Pool<'a> {
         };
         self.words.iter().filter(free).count() as u64
     }
-
-    /// Whether a take of one is worth trying. Only loads.
-    pub fn has_free(&self) -> bool {
-        self.words.iter().any(|word| look(word, Ordering::Acquire) == BufferWord::FREE.word())
-    }
 }

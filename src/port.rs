@@ -38,12 +38,12 @@
 //! ```
 
 use crate::buffer::Buffer;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::layout::WaitMode;
 use crate::packet::{ConnCopy, Fault, INLINE_MAX, NO_BUFFER, Operation, Packet, Run, op};
 use crate::pool::Shortage;
 use crate::region::Region;
-use crate::ring::{Denied, Take, Ticket};
+use crate::ring::{Denied, Producer, Take, Ticket};
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::Want;
 
@@ -129,6 +129,31 @@ pub enum Incoming<'a> {
     Busy,
 }
 
+/// A claimed slot that becomes a tombstone if a panicking hook keeps it from being published.
+struct Claimed<'p> {
+    producer: Producer<'p>,
+    ticket: Option<Ticket>,
+}
+
+impl Claimed<'_> {
+    #[inline(always)]
+    fn publish(mut self, packet: &Packet, before: impl FnOnce(&Ticket)) {
+        if let Some(ticket) = self.ticket.take() {
+            before(&ticket);
+            self.producer.publish(ticket, packet);
+        }
+    }
+}
+
+impl Drop for Claimed<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.producer.abandon(ticket);
+        }
+    }
+}
+
 fn count(words: &[AtomicU64], ticket: &Ticket, bytes: u64) {
     if bytes > 0 {
         // Only the ticket's holder stores to this word, so no read-modify-write is needed.
@@ -171,10 +196,12 @@ impl<'a> Region<'a> {
         let producer = self.producer();
         let ticket = producer.claim().map_err(|denied| self.denied(denied))?;
         let copy_id = self.copy_id(&ticket);
+        let claimed = Claimed { producer, ticket: Some(ticket) };
         let packet = packet(copy_id);
-        count(self.views().tally_sent(self.role().direction()), &ticket, bytes);
         seen(&packet);
-        producer.publish(ticket, &packet);
+        claimed.publish(&packet, |ticket| {
+            count(self.views().tally_sent(self.role().direction()), ticket, bytes);
+        });
         Ok(copy_id)
     }
 
@@ -275,13 +302,18 @@ impl<'a> Region<'a> {
     ) -> Result<u64, (Error, Option<Buffer<'a>>)> {
         let direction = self.role().direction();
         let stride = self.layout().geometry.stride();
-        let place = buffer.as_ref().map(|buffer| (buffer.run(), buffer.len() as u64));
+        // BufferSize is the run's whole room, so that the receiver gives all of it back.
+        let place = buffer.as_ref().map(|buffer| (buffer.run(), buffer.capacity() as u64));
         let sent = self.post(chunk.transfer_size, seen, |fresh| {
             let copy_id = if chunk.copy_id == 0 { fresh } else { chunk.copy_id };
             let (size, offset) = match place {
-                Some((run, len)) => {
+                Some((run, size)) if chunk.transfer_size > 0 => {
                     self.pool(direction).pass(run);
-                    (len, u64::from(run.first) * stride)
+                    (size, u64::from(run.first) * stride)
+                }
+                Some((run, _)) => {
+                    self.pool(direction).give(run);
+                    (0, NO_BUFFER)
                 }
                 None => (0, NO_BUFFER),
             };
@@ -310,7 +342,8 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Takes the next packet whose opcode is `wanted`, checks it and holds its buffers. `seen` is shown it.
+    /// Takes the next packet whose opcode is `wanted`, checks it and holds its buffers. `seen` is shown it once its
+    /// slot is free again.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
@@ -327,10 +360,13 @@ impl<'a> Region<'a> {
             Take::Empty => return Ok(Incoming::Empty),
             Take::Busy => return Ok(Incoming::Busy),
         };
-        seen(&packet);
         let incoming = match Operation::check(&packet, &self.bounds()) {
             Ok(operation) => self.accept(direction, packet.op, operation, ticket.position()),
-            Err(fault) => Incoming::Refused(fault),
+            Err(mut fault) => {
+                // Buffers that somebody here holds are not the packet's to give.
+                fault.run = fault.run.filter(|&run| self.pool(direction).hold(run).is_ok());
+                Incoming::Refused(fault)
+            }
         };
         let bytes = match &incoming {
             Incoming::Message(payload, _) => payload.len() as u64,
@@ -339,6 +375,10 @@ impl<'a> Region<'a> {
         };
         count(self.views().tally_received(direction), &ticket, bytes);
         consumer.release(ticket);
+        if let Incoming::Refused(Fault { run: Some(run), .. }) = incoming {
+            self.pool(direction).give(run);
+        }
+        seen(&packet);
         Ok(incoming)
     }
 
@@ -347,7 +387,7 @@ impl<'a> Region<'a> {
     fn accept(&self, direction: usize, op: u8, operation: Operation, position: u64) -> Incoming<'a> {
         let hold = |run: Run, len: u64, context| match self.pool(direction).hold(run) {
             Ok(()) => Ok(self.buffer(direction, run, len as usize)),
-            Err(_) => Err(Fault { code: crate::error::ErrorCode::BufferOverflow, context, op }),
+            Err(_) => Err(Fault { code: ErrorCode::BufferOverflow, context, op, run: None }),
         };
         match operation {
             Operation::Inline { len, words, .. } => {

@@ -77,19 +77,27 @@ pub fn recover(
     // Whatever this end's own limit is: a packet decides over the buffers that it names.
     let bounds = Bounds { geometry, max_message: u64::MAX };
     let mut done = Recovered::default();
-    named[..direction.words.len()].fill(0);
+    let named = &mut named[..direction.words.len()];
+    named.fill(0);
     for slot in direction.slots {
         settle(slot, dead, &mut done)?;
         if let Some(run) = buffers_of(slot, &bounds) {
-            named[run.indices()].fill(1);
+            // A run counts up where it begins and down behind its end; the sum tells how many name a buffer.
+            let run = run.indices();
+            named[run.start] = named[run.start].wrapping_add(1);
+            if let Some(behind) = named.get_mut(run.end) {
+                *behind = behind.wrapping_sub(1);
+            }
         }
     }
-    for (word, named) in direction.words.iter().zip(named) {
+    let mut names = 0u64;
+    for (word, change) in direction.words.iter().zip(named) {
+        names = names.wrapping_add(*change);
         let found = look(word, Ordering::Acquire);
         let state = BufferWord::from_word(found).state();
         let state = state.ok_or(Impossible { what: "a buffer word", found })?;
         let (BufferState::Owned(by) | BufferState::Held(by)) = state else { continue };
-        if by == dead && *named == 0 {
+        if by == dead && names == 0 {
             let free = BufferWord::FREE.word();
             let freed = word.compare_exchange(found, free, Ordering::Release, Ordering::Relaxed); // edge(pool.give): release
             done.buffers += u64::from(freed.is_ok());

@@ -8,49 +8,18 @@ use core::ptr::NonNull;
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Impossible, Result};
-use crate::layout::{CURSOR_WORDS, DirectionLayout, Geometry, Layout, Modes, required_scratch};
+use crate::layout::{CURSOR_WORDS, DirectionLayout, Geometry, Layout, required_scratch};
 use crate::packet::{Bounds, Run};
 use crate::pool::Pool;
 use crate::recover::{Direction, Recovered, recover};
 use crate::ring::{Consumer, Producer};
+use crate::superblock;
+pub use crate::superblock::{Facts, Setup};
 use crate::sync::{AtomicU64, Ordering, require_memory};
 use crate::wait::Sleepers;
 use crate::words::{
-    BufferWord, FORMAT, Holder, Lap, LeaseWord, MAGIC, NAME_WORDS, READY, Role, SEATS, Seat, SeatWord,
-    SideCounters, SleepersWord, Slot, Stamp, Superblock,
+    BufferWord, Holder, Lap, LeaseWord, Role, SEATS, Seat, SeatWord, SideCounters, Slot, Stamp, Superblock,
 };
-
-/// What the creator of a region decides.
-#[derive(Clone, Copy, Debug)]
-pub struct Setup<'n> {
-    /// Slots and buffers.
-    pub geometry: Geometry,
-    /// Who may use the rings, and how calls wait.
-    pub modes: Modes,
-    /// Bytes of a page of this machine.
-    pub page: u64,
-    /// A random number.
-    pub epoch: u64,
-    /// The lap at which the rings begin; 0, or near the wrap in tests.
-    pub first_lap: u64,
-    /// A name for people, cut to 128 bytes.
-    pub name: &'n str,
-}
-
-/// What a region says of itself, checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Slots and buffers.
-    pub geometry: Geometry,
-    /// The modes.
-    pub modes: Modes,
-    /// Page size, bytes.
-    pub page: u64,
-    /// Its random number.
-    pub epoch: u64,
-    /// The lap at which the rings began.
-    pub first_lap: u64,
-}
 
 /// The words of a region, as they lie in memory. What [`Region`] and observers are made of.
 #[derive(Clone, Copy, Debug)]
@@ -217,49 +186,9 @@ impl<'a> Region<'a> {
         }
         // SAFETY: aligned and long enough by the lines above, valid by the caller.
         let superblock = unsafe { base.cast::<Superblock>().as_ref() };
-        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
-        let found = superblock.magic.load(Ordering::Acquire);
-        if found != MAGIC {
-            return Err(Error::ForeignMagic { found });
-        }
-        if superblock.ready.load(Ordering::Acquire) != READY {
-            return Err(Error::NotReady);
-        }
-        let found = load(&superblock.format);
-        if found != FORMAT {
-            return Err(Error::FormatVersion { found, supported: FORMAT });
-        }
-        let found = load(&superblock.page_size);
-        if found != page {
-            return Err(Error::PageSize { found, ours: page });
-        }
-        let count = |word, what, rule| {
-            let value = load(word);
-            u32::try_from(value).map_err(|_| Error::Geometry { what, value, rule })
-        };
-        let rule = "a power of two from 2 to 1048576";
-        let slots = count(&superblock.slots, "slots", rule)?;
-        let buffers = count(&superblock.buffers, "buffers", rule)?;
-        let geometry = Geometry::new(slots, buffers, load(&superblock.buffer_size))?;
-        let found = load(&superblock.modes);
-        let modes = Modes::from_word(found).ok_or(Error::Corrupt { what: "the modes", found })?;
-        let found = load(&superblock.stride);
-        if found != geometry.stride() {
-            return Err(Error::Corrupt { what: "the stride", found });
-        }
-        let layout = Layout::new(geometry, page)?;
-        let found = load(&superblock.region_len);
-        if found != layout.len {
-            return Err(Error::Corrupt { what: "the region's length", found });
-        }
-        check_memory(base, len, &layout)?;
-        Ok(Facts {
-            geometry,
-            modes,
-            page,
-            epoch: load(&superblock.epoch),
-            first_lap: load(&superblock.first_lap),
-        })
+        let facts = superblock::read(superblock, page)?;
+        check_memory(base, len, &Layout::new(facts.geometry, page)?)?;
+        Ok(facts)
     }
 
     /// Attaches to the region at `base` on the side of `role`: checks it and takes a seat (the specification's
@@ -313,66 +242,8 @@ impl<'a> Region<'a> {
 
     /// Writes every control word of a new region, the ready word last.
     fn write_words(&self, setup: &Setup<'_>) {
-        let superblock = self.superblock();
+        superblock::write(self.superblock(), setup, &self.views.layout, self.holder);
         let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
-        store(&superblock.ready, 0);
-        store(&superblock.magic, MAGIC);
-        store(&superblock.format, FORMAT);
-        store(&superblock.page_size, self.views.layout.page);
-        store(&superblock.region_len, self.views.layout.len);
-        store(&superblock.slots, self.views.layout.geometry.slots().into());
-        store(&superblock.buffers, self.views.layout.geometry.buffers().into());
-        store(&superblock.buffer_size, self.views.layout.geometry.buffer_size());
-        store(&superblock.stride, self.views.layout.geometry.stride());
-        store(&superblock.modes, setup.modes.word());
-        store(&superblock.epoch, setup.epoch);
-        store(&superblock.first_lap, self.facts.first_lap);
-        let reserved = superblock.reserved.iter();
-        let reserved2 = superblock.reserved2.iter();
-        let words = reserved2.flat_map(|side| core::iter::once(&side.sleepers).chain(&side.reserved));
-        for word in reserved.chain(words) {
-            store(word, 0);
-        }
-        let mut name = [0u8; NAME_WORDS * 8];
-        let mut cut = setup.name.len().min(name.len());
-        while !setup.name.is_char_boundary(cut) {
-            cut -= 1;
-        }
-        name[..cut].copy_from_slice(&setup.name.as_bytes()[..cut]);
-        for (word, bytes) in superblock.name.iter().zip(name.chunks_exact(8)) {
-            let mut le = [0; 8];
-            le.copy_from_slice(bytes);
-            store(word, u64::from_le_bytes(le));
-        }
-        for side in &superblock.sides {
-            store(&side.sleepers, SleepersWord::AWAKE);
-            side.reserved.iter().for_each(|word| store(word, 0));
-        }
-        for (index, seat) in superblock.seats.iter().enumerate() {
-            let word =
-                if index == 0 { SeatWord::joined(self.holder, Role::Primary) } else { SeatWord::vacant(1) };
-            store(&seat.word, word.word());
-            store(&seat.pid, 0);
-            seat.reserved.iter().for_each(|word| store(word, 0));
-        }
-        for counters in &superblock.counters {
-            let SideCounters {
-                full_waits,
-                pool_waits,
-                empty_waits,
-                sleeps,
-                wakes,
-                rings,
-                tombstones,
-                reserved,
-                refused,
-                refused_own,
-                heard,
-            } = counters;
-            let single = [full_waits, pool_waits, empty_waits, sleeps, wakes, rings, tombstones, reserved];
-            let many = refused.iter().chain(refused_own).chain(heard);
-            single.into_iter().chain(many).for_each(|word| store(word, 0));
-        }
         for direction in 0..2 {
             let free = Stamp::free(Lap::new(setup.first_lap)).word();
             for slot in self.views.slots(direction) {
@@ -384,7 +255,7 @@ impl<'a> Region<'a> {
             let tallies = self.views.tally_sent(direction).iter().chain(self.views.tally_received(direction));
             tallies.for_each(|word| store(word, 0));
         }
-        superblock.ready.store(READY, Ordering::Release);
+        superblock::publish(self.superblock());
     }
 
     /// Sets the private marks to where the rings stand.
@@ -589,7 +460,7 @@ fn private_words<'a>(scratch: &'a mut [u64], geometry: &Geometry) -> Result<&'a 
 }
 
 #[cfg(feature = "std")]
-pub use owned::{Memory, OwnedRegion};
+pub(crate) use owned::OwnedRegion;
 
 #[cfg(feature = "std")]
 mod owned {
@@ -599,10 +470,10 @@ mod owned {
     ///
     /// Buffers that it hands out say that they live for ever; the crate keeps the owner beside each of them.
     #[derive(Debug)]
-    pub struct OwnedRegion<M> {
+    pub(crate) struct OwnedRegion<M> {
         region: Region<'static>,
         scratch: *mut [u64],
-        memory: M,
+        _memory: M,
     }
 
     // SAFETY: the raw pointer is this struct's own allocation, reached only through the region.
@@ -615,15 +486,11 @@ mod owned {
     /// # Safety
     /// `base` and `len` always name the same memory, valid for reads and writes until the value is dropped, even
     /// if the value moves, and touched by nothing but HQQ's protocol.
-    pub unsafe trait Memory {
+    pub(crate) unsafe trait Memory {
         /// Its first byte.
         fn base(&self) -> NonNull<u8>;
         /// Its bytes.
         fn len(&self) -> u64;
-        /// Whether it has none.
-        fn is_empty(&self) -> bool {
-            self.len() == 0
-        }
     }
 
     // SAFETY: a mapping stays where it is until it is dropped; the crate makes writable ones only of memfds that it
@@ -643,7 +510,7 @@ mod owned {
         ///
         /// # Errors
         /// As there.
-        pub fn create(memory: M, setup: &Setup<'_>) -> Result<Self> {
+        pub(crate) fn create(memory: M, setup: &Setup<'_>) -> Result<Self> {
             let words = required_scratch(&setup.geometry);
             // SAFETY: the memory is kept beside the region and valid as long (`Memory`).
             Self::open(memory, words, |memory, scratch| unsafe {
@@ -655,7 +522,7 @@ mod owned {
         ///
         /// # Errors
         /// As there.
-        pub fn attach(memory: M, page: u64, role: Role) -> Result<Self> {
+        pub(crate) fn attach(memory: M, page: u64, role: Role) -> Result<Self> {
             // SAFETY: as in `create`.
             let facts = unsafe { Region::inspect(memory.base(), memory.len(), page) }?;
             let words = required_scratch(&facts.geometry);
@@ -674,7 +541,7 @@ mod owned {
             let scratch = Box::into_raw(vec![0; words].into_boxed_slice());
             // SAFETY: a fresh allocation that is freed only in `drop`, after the region.
             match open(&memory, unsafe { &mut *scratch }) {
-                Ok(region) => Ok(Self { region, scratch, memory }),
+                Ok(region) => Ok(Self { region, scratch, _memory: memory }),
                 Err(error) => {
                     // SAFETY: the pointer is from `into_raw`, and `open` kept nothing of it.
                     drop(unsafe { Box::from_raw(scratch) });
@@ -684,13 +551,8 @@ mod owned {
         }
 
         /// Limits the messages of this end; see [`Region::limit_messages`].
-        pub fn limit_messages(&mut self, limit: u64) {
+        pub(crate) fn limit_messages(&mut self, limit: u64) {
             self.region.limit_messages(limit);
-        }
-
-        /// The memory.
-        pub fn memory(&self) -> &M {
-            &self.memory
         }
 
         /// The region, to be used no longer than `self`.

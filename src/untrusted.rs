@@ -11,7 +11,6 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::inner::{Inner, Peer, Until};
 use crate::link::StandardLink;
-use crate::message::{loan, send_payload};
 use crate::options::Options;
 use crate::port::Payload;
 use crate::stats::Stats;
@@ -82,7 +81,7 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::loan`].
     pub fn loan(&self, len: usize) -> Result<UntrustedLoan<'_>> {
-        let payload = loan(self.inner(), len, 1, Until::Forever)?;
+        let payload = self.inner().loan(len, 1, Until::Forever)?;
         Ok(UntrustedLoan { inner: self.inner(), payload: Some(payload) })
     }
 
@@ -217,7 +216,7 @@ impl UntrustedLoan<'_> {
     /// # Errors
     /// As [`Loan::send`](crate::Loan::send).
     pub fn send(mut self) -> Result<()> {
-        send_payload(self.inner, &mut self.payload, Until::Forever)
+        self.inner.send_payload(&mut self.payload, Until::Forever)
     }
 }
 

@@ -237,7 +237,7 @@ fn apply(table: &mut Table<u64>, id: u64, event: Event) -> String {
         Event::ErrCreate => outcome_name(table.on_error(id, ErrorCode::ConnRefused, op::CONN_CREATE)),
         Event::ErrCopy => outcome_name(table.on_error(id, ErrorCode::InvalidSize, OP_COPY)),
         Event::ErrLost => outcome_name(table.on_error(id, ErrorCode::ConnNotFound, OP_COPY)),
-        Event::Room => yes_no(has_room(&table, id)),
+        Event::Room => yes_no(has_room(table, id)),
         Event::Ready => table.ready(id).map_or_else(end_name, yes_no),
         Event::CanSend => table.can_send(id).map_or_else(end_name, |()| "yes".into()),
         Event::Pop => match table.pop(id) {

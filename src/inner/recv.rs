@@ -1,0 +1,192 @@
+//! Receiving: straight from the ring while the link carries nothing but messages of its own, else sorted under the
+//! lock.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use super::{Inner, bit};
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::mux::{Mux, Pumped};
+use crate::packet::Packet;
+use crate::port::{Incoming, Payload};
+
+/// What a look into the ring gave.
+enum Look {
+    Got(Payload<'static>),
+    Empty,
+    Busy,
+}
+
+impl Inner {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Mux> {
+        self.mux.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on packets are sorted under the lock.
+    pub(crate) fn sort(&self) {
+        self.set(bit::SORTED);
+    }
+
+    /// Pumps with the lock held, then lets it go and wakes whoever must know. `own` is 1 if the caller is counted
+    /// among the waiting.
+    pub(crate) fn pump<T>(&self, own: u64, then: impl FnOnce(&mut Mux, bool) -> Result<T>) -> Result<T> {
+        let mut mux = self.lock();
+        let pumped = self.pump_locked(&mut mux);
+        let result = pumped.and_then(|pumped| then(&mut mux, pumped.empty));
+        self.settle(mux, own);
+        result.inspect_err(|error| self.poison(error))
+    }
+
+    fn pump_locked(&self, mux: &mut Mux) -> Result<Pumped> {
+        if self.state() & bit::NO_RECV != 0 {
+            return Ok(Pumped { empty: true, ..Pumped::default() });
+        }
+        let mut pumped = mux.pump(self.line())?;
+        if pumped.empty {
+            if let Some(end) = self.recv_end() {
+                if self.set(bit::TOLD) & bit::TOLD == 0 {
+                    mux.link_ended(self.line(), &end);
+                }
+                // What was committed before the end is visible now.
+                let last = mux.pump(self.line())?;
+                pumped.freed |= last.freed;
+                pumped.empty = last.empty;
+            }
+        }
+        if pumped.freed {
+            self.ring(self.region().wake_senders());
+        }
+        Ok(pumped)
+    }
+
+    /// Sends what waits, lets the lock go, and wakes whoever waits for a change.
+    pub(crate) fn settle(&self, mut mux: MutexGuard<'_, Mux>, own: u64) {
+        if mux.has_outgoing() {
+            self.set(bit::OUTGOING);
+            self.flush(&mut mux);
+        }
+        let woke = std::mem::take(&mut mux.woke);
+        drop(mux);
+        if woke && self.park.somebody_waits(own) {
+            self.park.wake();
+        }
+    }
+
+    /// Why nothing more will be received once the ring is drained.
+    pub(crate) fn recv_end(&self) -> Option<Error> {
+        let state = self.state();
+        if state & bit::CORRUPT != 0 {
+            return Some(self.corrupt_error());
+        }
+        if state & bit::RECV_SHUT != 0 || self.peer_word().no_send() {
+            return Some(Error::Closed);
+        }
+        self.peer_end(state)
+    }
+
+    /// The next message, if there is one. `own` as in [`pump`](Self::pump).
+    #[inline]
+    pub(crate) fn take(&self, own: u64) -> Result<Option<Payload<'static>>> {
+        let found = match self.look(own) {
+            Ok(Look::Empty) => match self.recv_end() {
+                None => return Ok(None),
+                // What was committed before the end is visible now.
+                Some(end) => match self.look(own) {
+                    Ok(Look::Empty) => return Err(end),
+                    found => found,
+                },
+            },
+            found => found,
+        };
+        match found {
+            Ok(Look::Got(payload)) => Ok(Some(payload)),
+            Ok(Look::Empty | Look::Busy) => Ok(None),
+            Err(error) => {
+                self.poison(&error);
+                Err(error)
+            }
+        }
+    }
+
+    #[inline]
+    fn look(&self, own: u64) -> Result<Look> {
+        let state = self.state();
+        if state & (bit::NO_RECV | bit::SORTED) != 0 || self.takes_in_turn(state) {
+            return self.look_sorted(own);
+        }
+        let line = self.line();
+        match line.region.receive(Packet::is_plain, |packet| line.show(false, packet))? {
+            Incoming::Message(payload, position) => {
+                self.ring(line.region.wake_senders());
+                if self.state() & bit::SORTED != 0 {
+                    return Ok(self.reorder(position, payload));
+                }
+                Ok(Look::Got(payload))
+            }
+            Incoming::Empty => Ok(Look::Empty),
+            Incoming::Busy => Ok(Look::Busy),
+            Incoming::Refused(fault) => {
+                self.ring(line.region.wake_senders());
+                let mut mux = self.lock();
+                mux.answer(line, fault.code, fault.context, fault.op);
+                self.settle(mux, own);
+                Ok(Look::Busy)
+            }
+            _ => {
+                self.sort();
+                self.look_sorted(own)
+            }
+        }
+    }
+
+    /// Whether several threads may share the receiving end, while the ring allows one.
+    fn takes_in_turn(&self, state: u64) -> bool {
+        state & bit::SPLIT == 0 && self.region().facts().modes.ring.single_consumer()
+    }
+
+    #[cold]
+    fn reorder(&self, position: u64, payload: Payload<'static>) -> Look {
+        let mut mux = self.lock();
+        let oldest = mux.reorder(position, payload);
+        self.settle(mux, 0);
+        Look::Got(oldest)
+    }
+
+    fn look_sorted(&self, own: u64) -> Result<Look> {
+        let state = self.state();
+        if state & bit::CORRUPT != 0 {
+            return Err(self.corrupt_error());
+        }
+        if state & bit::RECV_SHUT != 0 {
+            return Err(Error::Closed);
+        }
+        self.pump(own, |mux, empty| {
+            Ok(match mux.pop_message() {
+                Some(payload) => Look::Got(payload),
+                None if empty => Look::Empty,
+                None => Look::Busy,
+            })
+        })
+    }
+
+    /// Gives a message's buffers back and wakes the peer's senders if they wait.
+    #[inline]
+    pub(crate) fn give(&self, payload: Payload<'static>) {
+        if let Payload::Pool(buffer) = payload {
+            self.give_buffer(buffer);
+        }
+    }
+
+    /// As [`give`](Self::give), for a buffer.
+    #[inline]
+    pub(crate) fn give_buffer(&self, buffer: Buffer<'static>) {
+        let lent = buffer.direction() == self.role().direction();
+        self.region().give(buffer);
+        if !lent {
+            self.ring(self.region().wake_senders());
+        } else if self.park.somebody_waits(0) {
+            // A loan that was not sent: our own threads may wait for buffers.
+            self.park.wake();
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Sending: one at a time where the ring allows one, what waits in the outbox first, and a ring of the doorbell
+//! after.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use super::{Inner, Until, bit};
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::mux::{Line, Mux};
+use crate::packet::INLINE_MAX;
+use crate::port::{Inline, Payload};
+use crate::sync::Ordering;
+use crate::words::Want;
+
+impl Inner {
+    /// Sends what waits in the outbox, as far as there is room.
+    pub(super) fn flush(&self, mux: &mut Mux) {
+        let state = self.state();
+        let single = self.region().facts().modes.ring.single_producer();
+        if state & bit::NO_SEND != 0 || state & bit::SPLIT != 0 && single {
+            return;
+        }
+        let gate = self.gate();
+        let sent = mux.flush(self.line());
+        drop(gate);
+        match sent {
+            Ok(0) => {}
+            Ok(_) => self.ring(self.region().wake_receivers()),
+            Err(error) => self.poison(&error),
+        }
+        if !mux.has_outgoing() {
+            self.state.fetch_and(!bit::OUTGOING, Ordering::AcqRel);
+        }
+    }
+
+    /// The lock that senders share where only one may send at a time.
+    pub(super) fn gate(&self) -> Option<MutexGuard<'_, ()>> {
+        if !self.region().facts().modes.ring.single_producer() || self.is_split() {
+            return None;
+        }
+        Some(self.gate.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Why nothing can be sent any more.
+    #[cold]
+    pub(crate) fn send_end(&self) -> Option<Error> {
+        let state = self.state();
+        if state & bit::CORRUPT != 0 {
+            return Some(self.corrupt_error());
+        }
+        if state & bit::SEND_SHUT != 0 || self.peer_word().no_recv() {
+            return Some(Error::Closed);
+        }
+        self.peer_end(state)
+    }
+
+    pub(super) fn peer_end(&self, state: u64) -> Option<Error> {
+        if state & bit::PEER_DEAD != 0 {
+            Some(Error::PeerDead)
+        } else if state & bit::PEER_GONE != 0 {
+            Some(Error::PeerGone)
+        } else {
+            None
+        }
+    }
+
+    /// Fails unless a message may be sent now.
+    #[inline]
+    pub(crate) fn check_send(&self) -> Result<()> {
+        let state = self.state();
+        if state & bit::NO_SEND == 0 && !self.peer_word().no_recv() {
+            if state & bit::OUTGOING != 0 {
+                return self.send_waiting();
+            }
+            return Ok(());
+        }
+        Err(self.send_end().unwrap_or(Error::Closed))
+    }
+
+    /// What waits in the outbox goes first.
+    #[cold]
+    pub(super) fn send_waiting(&self) -> Result<()> {
+        let mut mux = self.lock();
+        self.flush(&mut mux);
+        if mux.has_outgoing() && !self.is_split() {
+            return Err(Error::RingFull { slots: self.region().layout().geometry.slots().into() });
+        }
+        if self.is_split() {
+            // The sending half is here, so it may do what `flush` leaves to it.
+            mux.flush(self.line())?;
+            if !mux.has_outgoing() {
+                self.state.fetch_and(!bit::OUTGOING, Ordering::AcqRel);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does one thing with the sending end, without waiting. Rings the peer if it sent something.
+    #[inline]
+    pub(crate) fn send_with<T>(&self, send: impl FnOnce(Line<'_>) -> Result<T>) -> Result<T> {
+        let gate = self.gate();
+        let sent = send(self.line());
+        drop(gate);
+        match sent {
+            Ok(value) => {
+                self.ring(self.region().wake_receivers());
+                // Shut down meanwhile: the peer may have stopped listening before it came.
+                if self.state.load(Ordering::Relaxed) & bit::SEND_SHUT != 0 {
+                    return Err(Error::Closed);
+                }
+                Ok(value)
+            }
+            Err(error) => {
+                self.failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Tries to send a message.
+    #[inline]
+    pub(crate) fn try_send(&self, message: &[u8]) -> Result<()> {
+        if message.len() <= INLINE_MAX {
+            return self.try_post(|line| line.region.send_bytes(message, |packet| line.show(true, packet)));
+        }
+        let mut buffer = self.take_buffer(message.len())?;
+        buffer.bytes_mut().copy_from_slice(message);
+        let mut slot = Some(Payload::Pool(buffer));
+        let sent = self.try_send_payload(&mut slot);
+        if let Some(payload) = slot {
+            self.give(payload);
+        }
+        sent
+    }
+
+    /// Sends a message, waiting for room until `until`.
+    #[inline]
+    pub(crate) fn send(&self, message: &[u8], until: Until) -> Result<()> {
+        match self.try_send(message) {
+            Err(error) if error.is_transient() => self.send_patiently(message, until),
+            done => done,
+        }
+    }
+
+    #[cold]
+    fn send_patiently(&self, message: &[u8], until: Until) -> Result<()> {
+        // A buffer once found is kept while the ring is full.
+        let mut payload = self.loan(message.len(), 1, until)?;
+        match &mut payload {
+            Payload::Inline(inline) => inline.bytes_mut().copy_from_slice(message),
+            Payload::Pool(buffer) => buffer.bytes_mut().copy_from_slice(message),
+        }
+        let mut slot = Some(payload);
+        let sent = self.send_payload(&mut slot, until);
+        if let Some(payload) = slot {
+            self.give(payload);
+        }
+        sent
+    }
+
+    /// Sends what `slot` holds, without waiting; on failure it is still there.
+    pub(crate) fn try_send_payload(&self, slot: &mut Option<Payload<'static>>) -> Result<()> {
+        self.try_post(|line| {
+            let seen = |packet: &_| line.show(true, packet);
+            match slot.take() {
+                None => Ok(()),
+                Some(Payload::Inline(inline)) => line.region.send_inline(&inline, seen).inspect_err(|_| {
+                    *slot = Some(Payload::Inline(inline));
+                }),
+                Some(Payload::Pool(buffer)) => line.region.send(buffer, seen).map_err(|(error, buffer)| {
+                    *slot = Some(Payload::Pool(buffer));
+                    error
+                }),
+            }
+        })
+    }
+
+    /// Sends what `slot` holds, waiting for room until `until`.
+    pub(crate) fn send_payload(&self, slot: &mut Option<Payload<'static>>, until: Until) -> Result<()> {
+        match self.try_send_payload(slot) {
+            Err(error) if error.is_transient() => {}
+            done => return done,
+        }
+        self.wait(&[Want::Space], until, "room to send", |_| unless_transient(self.try_send_payload(slot)))
+    }
+
+    /// Memory for a message of `len` bytes, without waiting.
+    pub(crate) fn try_loan(&self, len: usize, align: usize) -> Result<Payload<'static>> {
+        if len <= INLINE_MAX && align <= align_of::<Inline>() {
+            self.check_send()?;
+            return Ok(Payload::Inline(Inline::zeroed(len)));
+        }
+        self.take_buffer(len).map(Payload::Pool)
+    }
+
+    /// Memory for a message of `len` bytes, waiting for it until `until`.
+    pub(crate) fn loan(&self, len: usize, align: usize, until: Until) -> Result<Payload<'static>> {
+        match self.try_loan(len, align) {
+            Err(error) if error.is_transient() => {}
+            done => return done,
+        }
+        self.wait(&[Want::Space], until, "a free buffer", |_| unless_transient(self.try_loan(len, align)))
+    }
+
+    /// Takes buffers for a message of `len` bytes, without waiting.
+    #[inline]
+    pub(crate) fn take_buffer(&self, len: usize) -> Result<Buffer<'static>> {
+        self.check_send()?;
+        let gate = self.gate();
+        let region = self.region();
+        let single = len as u64 <= region.facts().geometry.buffer_size();
+        let taken = if single {
+            match region.loan(len) {
+                Err(error) if error.is_transient() => self.take_alone(len),
+                taken => taken,
+            }
+        } else {
+            self.take_alone(len)
+        };
+        drop(gate);
+        taken.inspect_err(|error| self.failed(error))
+    }
+
+    /// Takes buffers while no other thread gathers a run: a gather takes free buffers one by one and may give them
+    /// back, and whoever finds too few meanwhile would sleep though nobody will ring.
+    #[cold]
+    pub(super) fn take_alone(&self, len: usize) -> Result<Buffer<'static>> {
+        let _alone = self.gather.lock().unwrap_or_else(PoisonError::into_inner);
+        self.region().loan(len)
+    }
+
+    /// Fails unless a message may be sent; then lets `send` try.
+    #[inline]
+    pub(crate) fn try_post<T>(&self, send: impl FnOnce(Line<'_>) -> Result<T>) -> Result<T> {
+        self.check_send()?;
+        self.send_with(send)
+    }
+
+    #[cold]
+    pub(super) fn failed(&self, error: &Error) {
+        if error.is_transient() {
+            self.idle();
+        } else {
+            self.poison(error);
+        }
+    }
+}
+
+/// For [`Inner::wait`]: what passes is no result yet.
+pub(crate) fn unless_transient<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_transient() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
