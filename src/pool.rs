@@ -258,3 +258,6 @@ impl<'a> Pool<'a> {
         self.words.iter().filter(free).count() as u64
     }
 }
+
+#[cfg(all(test, feature = "std"))]
+mod tests;

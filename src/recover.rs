@@ -145,3 +145,6 @@ fn buffers_of(slot: &Slot, bounds: &Bounds) -> Option<Run> {
         _ => None,
     }
 }
+
+#[cfg(all(test, feature = "std"))]
+mod tests;

@@ -500,3 +500,6 @@ impl<'a> Consumer<'a> {
         Ok(None)
     }
 }
+
+#[cfg(all(test, feature = "std"))]
+mod tests;

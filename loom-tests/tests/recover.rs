@@ -4,7 +4,7 @@
 
 use hqq::layout::Geometry;
 use hqq::packet::{Packet, Run, op};
-use hqq::pool::Pool;
+use hqq::pool::{Pool, Shortage};
 use hqq::recover::{Direction, Recovered, recover};
 use hqq::ring::{Consumer, Producer, Take};
 use hqq::sync::{AtomicU64, Ordering};
@@ -288,5 +288,26 @@ fn a_gather_cut_short() {
         sender.join().unwrap();
         shared.is_clean();
         assert!(Private::new().pool(&shared, SENDER).take(2).is_ok());
+    });
+}
+
+/// Legal outcomes for a gatherer that comes while the dead's lease and buffer are given up: busy, or the whole run.
+/// Never too little, for the lease is given up last and hands on the buffers.
+#[test]
+fn a_lease_hands_on_the_buffers() {
+    explore("lease of the dead", 3, 5, || {
+        let shared = Shared::new();
+        shared.words[1].store(BufferWord::FREE.word(), Ordering::Relaxed);
+        die(&shared, |shared, private| {
+            shared.lease.store(LeaseWord::leased(DEAD).word(), Ordering::Relaxed);
+            private.pool(shared, DEAD).take(1).unwrap();
+        });
+        let gatherer = {
+            let shared = shared.clone();
+            thread::spawn(move || Private::new().pool(&shared, SENDER).take(2))
+        };
+        shared.recover();
+        let legal = [Ok(Run { first: 0, count: 2 }), Err(Shortage::Busy)];
+        assert!(legal.contains(&gatherer.join().unwrap()));
     });
 }
