@@ -140,7 +140,8 @@ fn open(inner: &Arc<Inner>, until: Until) -> Result<Connection> {
     inner.wait(&BOTH, until, "the peer's answer to a new connection", |own| {
         inner.pump(own, |mux, _| match mux.table.ready(id) {
             Ok(true) => Ok(Some(())),
-            Ok(false) => Ok(None),
+            // Without a way to send, the request will never reach the peer.
+            Ok(false) => inner.send_end().map_or(Ok(None), Err),
             Err(end) => Err(connection.error(end)),
         })
     })?;

@@ -28,6 +28,8 @@ mod listener;
 mod message;
 #[cfg(feature = "std")]
 mod mux;
+#[cfg(feature = "named")]
+pub mod named;
 #[cfg(feature = "std")]
 pub mod observe;
 #[cfg(feature = "std")]

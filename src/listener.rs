@@ -259,12 +259,7 @@ impl Drop for Listener {
 }
 
 /// Calls `name`; waits for it to appear until `wait`, if given.
-pub(crate) fn connect(
-    name: &str,
-    options: &Options,
-    wait: Option<Duration>,
-    any_user: bool,
-) -> Result<StandardLink> {
+fn connect(name: &str, options: &Options, wait: Option<Duration>, any_user: bool) -> Result<StandardLink> {
     let address = address(name)?;
     let began = Instant::now();
     let deadline = wait.map(|wait| began + wait);
@@ -368,6 +363,16 @@ impl StandardLink {
         let mut guest = Guest::new(socket, &options, options.handshake_timeout);
         guest.join(false)?;
         guest.attach().map(Self::new)
+    }
+}
+
+impl UntrustedLink {
+    /// Connects to the listener at `name`, whatever its user; waits for it if `wait` is given.
+    ///
+    /// # Errors
+    /// As [`StandardLink::connect_with`], but for the user.
+    pub fn connect(name: &str, options: Options, wait: Option<Duration>) -> Result<Self> {
+        connect(name, &options, wait, true).map(Self::new)
     }
 }
 

@@ -505,6 +505,19 @@ mod owned {
         }
     }
 
+    // SAFETY: a segment stays where it is until it is dropped. That nothing else touches or truncates it is what the
+    // feature's documentation asks of those who use it.
+    #[cfg(feature = "named")]
+    unsafe impl Memory for shared_memory::Shmem {
+        fn base(&self) -> NonNull<u8> {
+            NonNull::new(self.as_ptr()).unwrap_or(NonNull::dangling())
+        }
+
+        fn len(&self) -> u64 {
+            shared_memory::Shmem::len(self) as u64
+        }
+    }
+
     impl<M: Memory> OwnedRegion<M> {
         /// Lays a region out in `memory` as its Primary; see [`Region::init`].
         ///

@@ -11,7 +11,6 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::inner::{Inner, Peer, Until};
 use crate::link::StandardLink;
-use crate::options::Options;
 use crate::port::Payload;
 use crate::stats::Stats;
 use crate::words::{Role, Want};
@@ -27,14 +26,6 @@ pub struct UntrustedLink {
 impl UntrustedLink {
     pub(crate) fn new(link: StandardLink) -> Self {
         Self { link }
-    }
-
-    /// Connects to the listener at `name`, whatever its user; waits for it if `wait` is given.
-    ///
-    /// # Errors
-    /// As [`StandardLink::connect_with`], but for the user.
-    pub fn connect(name: &str, options: Options, wait: Option<Duration>) -> Result<Self> {
-        crate::listener::connect(name, &options, wait, true).map(Self::new)
     }
 
     /// Which end this is.

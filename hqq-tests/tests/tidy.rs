@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of `src/` from the bottom up: each may use itself and what stands ahead of it.
-const LAYERS: [&str; 27] = [
+const LAYERS: [&str; 31] = [
     "sync",
     "error",
     "words",
@@ -22,18 +22,22 @@ const LAYERS: [&str; 27] = [
     "pool",
     "wait",
     "recover",
+    "superblock",
     "buffer",
     "region",
     "port",
     "options",
     "stats",
+    "observe",
     "connection",
     "park",
-    "link",
+    "mux",
+    "inner",
     "message",
+    "link",
     "untrusted",
-    "split",
     "conn",
+    "handshake",
     "listener",
     "named",
     "negotiate",

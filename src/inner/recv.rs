@@ -39,14 +39,13 @@ impl Inner {
 
     fn pump_locked(&self, mux: &mut Mux) -> Result<Pumped> {
         if self.state() & bit::NO_RECV != 0 {
+            self.tell(mux, &self.recv_end().unwrap_or(Error::Closed));
             return Ok(Pumped { empty: true, ..Pumped::default() });
         }
         let mut pumped = mux.pump(self.line())?;
         if pumped.empty {
             if let Some(end) = self.recv_end() {
-                if self.set(bit::TOLD) & bit::TOLD == 0 {
-                    mux.link_ended(self.line(), &end);
-                }
+                self.tell(mux, &end);
                 // What was committed before the end is visible now.
                 let last = mux.pump(self.line())?;
                 pumped.freed |= last.freed;
@@ -57,6 +56,13 @@ impl Inner {
             self.ring(self.region().wake_senders());
         }
         Ok(pumped)
+    }
+
+    /// Tells the connections, once, that the link has ended.
+    fn tell(&self, mux: &mut Mux, end: &Error) {
+        if self.set(bit::TOLD) & bit::TOLD == 0 {
+            mux.link_ended(self.line(), end);
+        }
     }
 
     /// Sends what waits, lets the lock go, and wakes whoever waits for a change.
