@@ -1,0 +1,69 @@
+//! A link to a child process, without a name: the child inherits its end. And what is seen when a child dies.
+
+use hqq::{Error, Offer, Options, StandardLink};
+use std::env;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Starts this program as a child that has the other end of the link.
+fn start() -> Result<(StandardLink, Child), Box<dyn std::error::Error>> {
+    let offer = Offer::new(Options::new().slots(64).buffers(16))?;
+    let mut command = Command::new(env::current_exe()?);
+    command.arg("work");
+    offer.pass_to(&mut command)?;
+    let child = command.spawn()?;
+    // If the child ends without taking the link, this says so at once.
+    let link = offer.accept(Duration::from_secs(20))?;
+    Ok((link, child))
+}
+
+/// The child: adds numbers up until the parent has no more.
+fn work() -> Outcome {
+    let link = StandardLink::inherited()?;
+    loop {
+        match link.recv() {
+            Ok(numbers) => {
+                let sum = numbers.iter().map(|&number| u64::from(number)).sum::<u64>();
+                link.send(&sum.to_le_bytes())?;
+            }
+            Err(Error::Closed) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The parent: one child that works to the end, one that is killed.
+fn parent() -> Outcome {
+    let (link, mut child) = start()?;
+    let numbers: Vec<u8> = (0..=255).collect();
+    link.send(&numbers)?;
+    let sum = *link.recv()?.cast::<u64>()?;
+    println!("child {}: the numbers add up to {sum}", child.id());
+    assert_eq!(sum, 32640);
+    drop(link); // an orderly close: the child's recv gives Closed
+    let status = child.wait()?;
+    println!("child {}: {status}", child.id());
+    assert!(status.success());
+
+    let (link, mut child) = start()?;
+    link.send(&numbers)?;
+    child.kill()?;
+    // First whatever the child had sent, then its death: proved by the kernel, not guessed by a timeout.
+    let end = loop {
+        match link.recv() {
+            Ok(_) => continue,
+            Err(end) => break end,
+        }
+    };
+    println!("child {}: {end}", child.id());
+    assert!(matches!(end, Error::PeerDead), "{end:?}");
+    assert!(link.send(&numbers).is_err());
+    child.wait()?;
+    Ok(())
+}
+
+fn main() -> Outcome {
+    if env::args().nth(1).as_deref() == Some("work") { work() } else { parent() }
+}
