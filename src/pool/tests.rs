@@ -46,12 +46,12 @@ fn singles_are_all_handed_out_once() {
         for _ in 0..3 {
             let mut taken: Vec<Run> = (0..8).map(|_| pool.take(1).unwrap()).collect();
             assert_eq!(pool.take(1), Err(Shortage::Exhausted(0)));
-            assert!(!pool.has_free() && pool.free() == 0);
+            assert_eq!(pool.free(), 0);
             taken.sort_by_key(|run| run.first);
             assert!(taken.iter().enumerate().all(|(index, run)| *run == self::run(index as u32, 1)));
             assert_eq!(memory.state(5), Some(BufferState::Owned(S)));
             pool.give(taken.remove(5));
-            assert!(pool.has_free() && pool.free() == 1);
+            assert_eq!(pool.free(), 1);
             assert_eq!(pool.take(1), Ok(run(5, 1)));
             taken.push(run(5, 1));
             taken.into_iter().for_each(|run| pool.give(run));
