@@ -295,7 +295,7 @@ fn a_gather_cut_short() {
 /// Never too little, for the lease is given up last and hands on the buffers.
 #[test]
 fn a_lease_hands_on_the_buffers() {
-    explore("lease of the dead", 3, 5, || {
+    explore("lease of the dead", 3, 3, || {
         let shared = Shared::new();
         shared.words[1].store(BufferWord::FREE.word(), Ordering::Relaxed);
         die(&shared, |shared, private| {
