@@ -1,1 +1,33 @@
-//! What the tests share.
+//! What the tests of HQQ between processes are built from. `docs/testing.md` explains them to people.
+//!
+//! A test is one process; the other is the program `hqq-test-peer`, started anew for each test, which does as it
+//! is told line by line and answers each line with one of its own. So every step of both sides stands in the
+//! test, in order, while the two ends are as far apart as they are in life.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`test`](mod@test) | a test's name, its time limit, names for its links |
+//! | [`peer`] | the other process, killed and reaped whatever happens |
+//! | [`pattern`] | contents that can be checked at the far end |
+//! | [`crowd`] | many senders and receivers, and what must hold of all that they moved |
+//! | [`mock`] | an end that keeps no rule: raw packets, raw words, raw handshakes |
+//! | [`trace`] | the packet traces that the table in `docs/testing.md` is made of |
+
+pub mod crowd;
+pub mod mock;
+pub mod pattern;
+pub mod peer;
+pub mod test;
+pub mod trace;
+
+pub use peer::Peer;
+pub use test::{Test, eventually};
+
+/// Begins a test: its name is that of the function that it stands in.
+#[macro_export]
+macro_rules! test {
+    () => {{
+        fn here() {}
+        $crate::Test::new(std::any::type_name_of_val(&here), env!("CARGO_BIN_EXE_hqq-test-peer"))
+    }};
+}

@@ -1,0 +1,153 @@
+//! Orders to an end that keeps no rule: packets and words written past the library, handshakes made by hand.
+
+use std::fmt::Write;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use hqq::packet::Packet;
+use hqq_sys::mem;
+use hqq_sys::sock::{self, Address};
+use hqq_sys::{peer, poll};
+use hqq_tests::mock::{self, GREETING, JOINED, Memory, SEAT_1, shake};
+use hqq_tests::test::SOON;
+
+use crate::{Answer, State, Words, lock};
+
+/// What handshakes are made of.
+#[derive(Default)]
+pub struct Sockets {
+    listener: Option<OwnedFd>,
+    socket: Option<OwnedFd>,
+}
+
+impl Sockets {
+    fn socket(&self) -> Result<BorrowedFd<'_>, String> {
+        self.socket.as_ref().map(OwnedFd::as_fd).ok_or_else(|| "there is no socket".into())
+    }
+}
+
+pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
+    Some(match verb {
+        // push OPCODE OPERAND...: publishes a packet in the direction in which this end sends.
+        "push" | "poke" | "peek" => write(state, verb, words),
+        _ if verb.starts_with("sock-") => shake(&mut lock(&state.raw), verb, words),
+        _ => return None,
+    })
+}
+
+fn write(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
+    let link = state.link()?;
+    let memory = Memory::of(&link);
+    let numbers = words.operands()?;
+    match (verb, numbers.as_slice()) {
+        ("push", &[op, ref operands @ ..]) => {
+            memory.push(link.role().direction(), &packet(op, operands));
+            Ok(String::new())
+        }
+        ("poke", &[offset, word]) => {
+            memory.write(offset, word);
+            Ok(String::new())
+        }
+        ("peek", &[offset]) => Ok(format!("{:x}", memory.read(offset))),
+        _ => Err("other numbers are needed".into()),
+    }
+}
+
+fn packet(op: u64, operands: &[u64]) -> Packet {
+    let mut packet = Packet::new(op as u8, []);
+    packet.operands[..operands.len()].copy_from_slice(operands);
+    packet
+}
+
+/// `@name` is an abstract address, anything else a path.
+fn address(word: &str) -> Address {
+    match word.strip_prefix('@') {
+        Some(name) => Address::Abstract(name.into()),
+        None => Address::Path(word.into()),
+    }
+}
+
+fn shake(sockets: &mut Sockets, verb: &str, words: &mut Words<'_>) -> Answer {
+    match verb {
+        "sock-listen" => sockets.listener = Some(sock::listen(&address(words.next()?), 8)?),
+        "sock-accept" => {
+            let listener = sockets.listener.as_ref().ok_or("there is no listener")?.as_fd();
+            poll::many(&[listener], Some(SOON))?;
+            sockets.socket = sock::accept(listener)?;
+            sockets.socket()?;
+        }
+        "sock-connect" => sockets.socket = Some(sock::connect(&address(words.next()?))?),
+        "sock-drop" => sockets.socket = None,
+        "sock-send" => say(sockets.socket()?, &words.operands()?, &[])?,
+        // Bytes that are no packet: all the same.
+        "sock-bytes" => {
+            let (count, byte) = (words.number()?, words.number::<u8>()?);
+            sock::send(sockets.socket()?, &vec![byte; count], &[])?;
+        }
+        // A packet with a descriptor that nobody wants.
+        "sock-extra" => {
+            let null = File::open("/dev/null")?;
+            say(sockets.socket()?, &words.operands()?, &[null.as_fd()])?;
+        }
+        "sock-recv" => return heard(sockets.socket()?),
+        // As a listener: accepts a caller and offers it memory of some kind; what the caller says then.
+        "sock-offer" => {
+            let socket = sockets.socket()?;
+            say_greeting(socket, shake::HELLO)?;
+            let (join, _) = mock::hear(socket)?;
+            if join.first() != Some(&shake::JOIN) {
+                return Err(format!("no JOIN: {join:?}").into());
+            }
+            let memory = mock::memory(words.next()?)?;
+            let len = mem::facts(memory.as_fd())?.len;
+            say(socket, &[shake::OFFER.into(), len, 1], &[memory.as_fd()])?;
+            return heard(socket);
+        }
+        "sock-hello" => say_greeting(sockets.socket()?, shake::HELLO)?,
+        // As a caller: up to the offer, and into the seat that it has. READY is not said yet.
+        "sock-join" => {
+            let socket = sockets.socket()?;
+            mock::hear(socket)?;
+            say_greeting(socket, shake::JOIN)?;
+            let (offer, mut fds) = mock::hear(socket)?;
+            let Some(memory) = fds.pop() else { return Ok(tell(&offer, 0)) };
+            File::from(memory).write_all_at(&JOINED.to_le_bytes(), SEAT_1)?;
+        }
+        "sock-uid" => return Ok(peer::uid().to_string()),
+        _ => return Err(format!("{verb}: no such order").into()),
+    }
+    Ok(String::new())
+}
+
+fn say(socket: BorrowedFd<'_>, numbers: &[u64], fds: &[BorrowedFd<'_>]) -> Result<(), std::io::Error> {
+    let (op, operands) = numbers.split_first().unwrap_or((&0, &[]));
+    sock::send(socket, &packet(*op, operands).to_bytes(), fds)
+}
+
+fn say_greeting(socket: BorrowedFd<'_>, op: u8) -> Result<(), std::io::Error> {
+    let [magic, format, version] = GREETING;
+    say(socket, &[op.into(), magic, format, version, 1 << 30], &[])
+}
+
+fn heard(socket: BorrowedFd<'_>) -> Answer {
+    let (bytes, fds) = mock::hear(socket)?;
+    Ok(tell(&bytes, fds.len()))
+}
+
+/// A message in words: opcode and operands in hexadecimal without the zeros at the end, then descriptors.
+fn tell(bytes: &[u8], fds: usize) -> String {
+    let image = bytes.first_chunk::<64>().filter(|_| bytes.len() == 64);
+    let Some(packet) = image.and_then(Packet::from_bytes) else {
+        return format!("{} bytes", bytes.len());
+    };
+    let mut text = format!("{:02x}", packet.op);
+    let last = packet.operands.iter().rposition(|&operand| operand != 0).map_or(0, |last| last + 1);
+    for operand in &packet.operands[..last] {
+        let _ = write!(text, " {operand:x}");
+    }
+    if fds > 0 {
+        let _ = write!(text, " +{fds}");
+    }
+    text
+}

@@ -1,0 +1,172 @@
+//! An end that keeps no rule: it writes any packet and any word into a region, and says anything in a handshake.
+//!
+//! It writes to the region through the memfd, as a stranger with the descriptor would, so it needs no pointer.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{Ordering, fence};
+
+use hqq::layout::Layout;
+use hqq::packet::Packet;
+use hqq::ring::Producer;
+use hqq::words::{FORMAT, Lap, MAGIC, Slot, Stamp};
+use hqq::{Options, StandardLink};
+use hqq_sys::mem;
+use hqq_sys::{poll, sock};
+
+use crate::test::SOON;
+
+/// Handshake messages.
+pub mod shake {
+    /// The listener's first word.
+    pub const HELLO: u8 = 0x20;
+    /// The caller's.
+    pub const JOIN: u8 = 0x21;
+    /// The region comes.
+    pub const OFFER: u8 = 0x22;
+    /// The caller sits.
+    pub const READY: u8 = 0x23;
+}
+
+/// Where the first Secondary's seat lies in a region.
+pub const SEAT_1: u64 = 0x240;
+/// That seat's word once the Secondary has taken it.
+pub const JOINED: u64 = 0x10A;
+/// That seat's word before.
+const VACANT: u64 = 0x101;
+
+/// What HELLO and JOIN begin with.
+pub const GREETING: [u64; 3] = [MAGIC, FORMAT, 0x0101];
+
+/// A region as its memfd shows it.
+#[derive(Debug)]
+pub struct Memory {
+    file: File,
+    layout: Layout,
+}
+
+impl Memory {
+    /// The region of a link.
+    pub fn of(link: &StandardLink) -> Self {
+        let file = File::from(link.memory().try_clone_to_owned().expect("a descriptor can be copied"));
+        let layout = Layout::new(link.geometry(), mem::page_size() as u64).expect("the link has it");
+        Self { file, layout }
+    }
+
+    /// Where everything lies.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The word at an offset.
+    pub fn read(&self, offset: u64) -> u64 {
+        let mut word = [0; 8];
+        self.file.read_exact_at(&mut word, offset).expect("the offset lies in the region");
+        u64::from_le_bytes(word)
+    }
+
+    /// Stores a word at an offset.
+    pub fn write(&self, offset: u64, word: u64) {
+        self.file.write_all_at(&word.to_le_bytes(), offset).expect("the offset lies in the region");
+    }
+
+    /// Where a slot lies.
+    pub fn slot(&self, direction: usize, index: u64) -> u64 {
+        self.layout.directions[direction].ring + 64 * index
+    }
+
+    /// The position that will be claimed next in a direction, if nobody else sends meanwhile.
+    pub fn next(&self, direction: usize) -> u64 {
+        let slots: Vec<Slot> = (0..self.layout.geometry.slots().into())
+            .map(|index| {
+                let slot = Slot::new(Lap::new(0));
+                slot.stamp.store(self.read(self.slot(direction, index)), Ordering::Relaxed);
+                slot
+            })
+            .collect();
+        Producer::survey(&slots).expect("a healthy ring")
+    }
+
+    /// Publishes a packet at the next position, whatever it says. Nobody is woken.
+    pub fn push(&self, direction: usize, packet: &Packet) {
+        let position = self.next(direction);
+        let slots = u64::from(self.layout.geometry.slots());
+        let at = self.slot(direction, position % slots);
+        let lap = Lap::new(position / slots);
+        assert_eq!(self.read(at), Stamp::free(lap).word(), "the ring is full");
+        self.file.write_all_at(&packet.to_bytes()[8..], at + 8).expect("the slot lies in the region");
+        fence(Ordering::SeqCst);
+        self.write(at, Stamp::published(lap, packet.op).word());
+    }
+}
+
+/// Memory as a hostile listener may offer it.
+///
+/// # Errors
+/// The kernel's; an unknown `kind`.
+pub fn memory(kind: &str) -> io::Result<OwnedFd> {
+    if kind == "file" {
+        return Ok(File::open("/dev/null")?.into());
+    }
+    // A good region to begin with, in which nobody sits but the Primary.
+    let options = Options::new().slots(8).buffers(8).buffer_size(64);
+    let (primary, _secondary) = StandardLink::pair_with(options).map_err(io::Error::from)?;
+    let mut bytes = Vec::new();
+    File::from(primary.memory().try_clone_to_owned()?).read_to_end(&mut bytes)?;
+    let (len, page) = (bytes.len() as u64, mem::page_size() as u64);
+    let len = match kind {
+        "over" => 2 << 20,
+        "short" => page,
+        "tiny" => 512,
+        _ => len,
+    };
+    bytes.resize(len as usize, 0);
+    let memory = mem::create("hqq:hostile", len)?;
+    let file = File::from(memory.try_clone()?);
+    file.write_all_at(&bytes, 0)?;
+    let patch = |offset, word: u64| file.write_all_at(&word.to_le_bytes(), offset);
+    if len > 0x240 {
+        patch(SEAT_1, VACANT)?;
+    }
+    match kind {
+        "good" | "unsealed" | "over" | "short" | "tiny" => {}
+        "magic" => patch(0x00, 0x1234)?,
+        "format" => patch(0x08, 2)?,
+        "page" => patch(0x10, 16 * page)?,
+        "length" => patch(0x18, len + page)?,
+        "slots" => patch(0x20, 7)?,
+        "buffers" => patch(0x28, 1 << 30)?,
+        "size" => patch(0x30, 60)?,
+        "stride" => patch(0x38, 72)?,
+        "modes" => patch(0x40, 1 << 63 | 1 << 40)?,
+        "unready" => patch(0x58, 0)?,
+        // Seats 1 to 7, all joined by Secondaries.
+        "seats" => (0..7).try_for_each(|seat| patch(SEAT_1 + 64 * seat, JOINED))?,
+        "seat" => patch(SEAT_1, 0)?,
+        "stamp" => patch(page, 0)?,
+        _ => return Err(io::Error::other(format!("{kind}: no such memory"))),
+    }
+    if kind != "unsealed" {
+        mem::seal(memory.as_fd())?;
+    }
+    Ok(memory)
+}
+
+/// The next message on a socket: a packet image, its length and the descriptors with it.
+///
+/// # Errors
+/// The kernel's, and if none comes.
+pub fn hear(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut bytes = vec![0; 128];
+    loop {
+        if let Some(received) = sock::recv(socket, &mut bytes)? {
+            bytes.truncate(received.len);
+            return Ok((bytes, received.fds));
+        }
+        if !poll::many(&[socket], Some(SOON))?[0] {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+}

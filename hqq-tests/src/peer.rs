@@ -1,0 +1,193 @@
+//! The other process: started, told what to do, heard, and killed and reaped whatever happens.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use hqq::{Options, RingMode, WaitMode};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::test::{SOON, eventually};
+
+/// A process that runs `hqq-test-peer`. It does what its standard input says, a line at a time, and answers each
+/// line with one that begins with `ok` or `error`. Dropping it kills it.
+#[derive(Debug)]
+pub struct Peer {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: Receiver<String>,
+}
+
+impl Peer {
+    /// Starts it.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the peer's program starts");
+        let orders = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let (heard, answers) = channel();
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if heard.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, orders, answers }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.child.id().try_into().expect("process ids fit")
+    }
+
+    /// Gives it an order without waiting for the answer.
+    pub fn tell(&mut self, order: impl AsRef<str>) {
+        let orders = self.orders.as_mut().expect("open until it is told to quit");
+        writeln!(orders, "{}", order.as_ref()).expect("the peer lives");
+    }
+
+    /// Its next answer.
+    ///
+    /// # Panics
+    /// If none comes.
+    #[track_caller]
+    pub fn hear(&mut self) -> String {
+        self.answers.recv_timeout(SOON).expect("the peer answers")
+    }
+
+    /// Its next answer, which must be that all went well: what it found.
+    ///
+    /// # Panics
+    /// If it is an error.
+    #[track_caller]
+    pub fn hear_ok(&mut self) -> String {
+        let answer = self.hear();
+        let Some(found) = answer.strip_prefix("ok") else { panic!("the peer says: {answer}") };
+        found.trim_start().to_owned()
+    }
+
+    /// Its next answer, which must be an error: what went wrong, as `{:?}` prints it.
+    ///
+    /// # Panics
+    /// If all went well.
+    #[track_caller]
+    pub fn hear_error(&mut self) -> String {
+        let answer = self.hear();
+        let Some(error) = answer.strip_prefix("error ") else { panic!("the peer says: {answer}") };
+        error.to_owned()
+    }
+
+    /// Gives it an order that must go well: what it found.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[track_caller]
+    pub fn ask(&mut self, order: impl AsRef<str>) -> String {
+        self.tell(order);
+        self.hear_ok()
+    }
+
+    /// Gives it an order that must fail: what went wrong, as `{:?}` prints it.
+    ///
+    /// # Panics
+    /// If it goes well.
+    #[track_caller]
+    pub fn fails(&mut self, order: impl AsRef<str>) -> String {
+        self.tell(order);
+        self.hear_error()
+    }
+
+    /// Whether an answer has come that was not heard yet.
+    pub fn has_answered(&mut self, within: Duration) -> Option<String> {
+        self.answers.recv_timeout(within).ok()
+    }
+
+    /// Kills it where it stands and waits until it is dead.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Stops it, without killing it, and waits until it stands still.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        let stat = format!("/proc/{}/stat", self.pid());
+        eventually("the peer stands still", || {
+            let stat = std::fs::read_to_string(&stat).expect("a child has a state");
+            stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+        });
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid()).expect("a child's id is not zero");
+        kill_process(pid, signal).expect("a child that was not waited for can be signalled");
+    }
+
+    /// Lets it drop all that it has and end.
+    ///
+    /// # Panics
+    /// If it ends in another way.
+    #[track_caller]
+    pub fn quit(mut self) {
+        self.tell("quit");
+        assert!(self.end().success());
+    }
+
+    /// Closes its orders and waits for its end.
+    pub fn end(&mut self) -> ExitStatus {
+        self.orders = None;
+        let mut status = None;
+        eventually("the peer ends", || {
+            status = self.child.try_wait().expect("a child can be waited for");
+            status.is_some()
+        });
+        status.expect("just seen")
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Both fail only if it was waited for already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Changes options as words like `slots=4` say.
+///
+/// # Panics
+/// At a word that says nothing.
+pub fn options<'w>(mut options: Options, words: impl Iterator<Item = &'w str>) -> Options {
+    for word in words {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        let number = || value.parse::<u64>().unwrap_or_else(|_| panic!("{word}: no number"));
+        let small = || u32::try_from(number()).unwrap_or_else(|_| panic!("{word}: too large"));
+        options = match (key, value) {
+            ("slots", _) => options.slots(small()),
+            ("buffers", _) => options.buffers(small()),
+            ("size", _) => options.buffer_size(number()),
+            ("max-region", _) => options.max_region(number()),
+            ("max-message", _) => options.max_message(number()),
+            ("connections", _) => options.max_connections(small()),
+            ("inbox", _) => options.inbox(small()),
+            ("backlog", _) => options.backlog(small()),
+            ("handshake-ms", _) => options.handshake_timeout(Duration::from_millis(number())),
+            ("mode", "mpmc") => options.ring_mode(RingMode::Mpmc),
+            ("mode", "spsc") => options.ring_mode(RingMode::Spsc),
+            ("mode", "mpsc") => options.ring_mode(RingMode::Mpsc),
+            ("mode", "spmc") => options.ring_mode(RingMode::Spmc),
+            ("wait", "spin") => options.wait_mode(WaitMode::Spin),
+            ("wait", "adaptive") => options.wait_mode(WaitMode::Adaptive),
+            _ => panic!("{word}: no such option"),
+        };
+    }
+    options
+}

@@ -1,0 +1,175 @@
+//! A test's name, its time limit, and names that belong to it alone.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+use std::{env, fs, process, thread};
+
+use hqq::{Listener, Options, Role, StandardLink};
+
+use crate::peer::Peer;
+use crate::trace;
+
+/// How long one test may take. Far more than any needs, since what it must never do is hang.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// How long something that must happen may take.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A test that runs, begun by [`test!`](crate::test!).
+///
+/// It aborts the whole program when the time limit passes: a call that hangs cannot be ended any other way.
+#[derive(Debug)]
+pub struct Test {
+    name: String,
+    program: PathBuf,
+    folder: Option<PathBuf>,
+    _over: Sender<()>,
+}
+
+impl Test {
+    /// Begins the test `here`, as the compiler names an inner function of it, with `program` as its peer.
+    pub fn new(here: &str, program: &str) -> Self {
+        let name = here.rsplit_once("::").map_or(here, |(name, _)| name).to_owned();
+        let (over, alarm) = channel::<()>();
+        let told = name.clone();
+        thread::spawn(move || {
+            if alarm.recv_timeout(LIMIT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("{told}: not over after {LIMIT:?}; giving up");
+                process::abort();
+            }
+        });
+        Self { name, program: program.into(), folder: None, _over: over }
+    }
+
+    /// The test's name: file and function.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Default options, traced.
+    pub fn options(&self) -> Options {
+        trace::options(&self.name, Options::new())
+    }
+
+    /// A name for a link that nobody else uses.
+    pub fn link_name(&self) -> String {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        format!("test-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A folder of the test's own that every user may enter, removed at its end.
+    pub fn folder(&mut self) -> &Path {
+        if self.folder.is_none() {
+            let folder = env::temp_dir().join(format!("hqq-{}", self.link_name()));
+            fs::create_dir(&folder).expect("a folder can be made");
+            allow(&folder, 0o777);
+            self.folder = Some(folder);
+        }
+        self.folder.as_deref().expect("just made")
+    }
+
+    /// Starts a peer.
+    pub fn peer(&self) -> Peer {
+        self.peer_with(|_| ())
+    }
+
+    /// Starts a peer with more in its command than its name.
+    pub fn peer_with(&self, more: impl FnOnce(&mut Command)) -> Peer {
+        let mut command = Command::new(&self.program);
+        command.env(trace::TEST, &self.name);
+        more(&mut command);
+        Peer::start(&mut command)
+    }
+
+    /// Starts a peer that runs as another user, which only root can. It leaves no trace, so that the table of
+    /// opcodes is the same whoever runs the tests.
+    pub fn peer_of(&mut self, uid: u32) -> Peer {
+        use std::os::unix::process::CommandExt;
+        // The build folder may be closed to that user.
+        let program = self.folder().join("peer");
+        if !program.exists() {
+            fs::copy(&self.program, &program).expect("the peer's program can be copied");
+            allow(&program, 0o755);
+        }
+        let mut command = Command::new(program);
+        command.env_remove(trace::VARIABLE).current_dir("/").uid(uid).gid(uid);
+        Peer::start(&mut command)
+    }
+
+    /// A link with a fresh peer: this process has `role`. `geometry` is the Primary's options as the peer reads
+    /// them, and is used on both sides.
+    pub fn link(&self, role: Role, options: &str) -> (StandardLink, Peer) {
+        let peer = self.peer();
+        self.link_with(peer, role, options)
+    }
+
+    /// As [`link`](Self::link), with a peer that runs already.
+    pub fn link_with(&self, mut peer: Peer, role: Role, options: &str) -> (StandardLink, Peer) {
+        let name = self.link_name();
+        let ours = crate::peer::options(self.options(), options.split_whitespace());
+        let link = match role {
+            Role::Primary => {
+                let listener = Listener::bind_with(&name, ours).expect("a fresh name can be bound");
+                peer.tell(format!("connect {name} {options}"));
+                let link = listener.accept_timeout(SOON).expect("the peer connects");
+                peer.hear_ok();
+                link
+            }
+            Role::Secondary => {
+                peer.ask(format!("listen {name} {options}"));
+                peer.tell("accept");
+                let link = StandardLink::connect_with(&name, ours, Some(SOON)).expect("the peer accepts");
+                peer.hear_ok();
+                link
+            }
+        };
+        assert_eq!(link.role(), role);
+        assert_eq!(link.peer().pid, Some(peer.pid()));
+        (link, peer)
+    }
+}
+
+impl Drop for Test {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            // A leftover folder harms nobody, and the test may be failing already.
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}
+
+/// Sets a file's permissions.
+pub fn allow(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions of an own file");
+}
+
+/// Waits until something holds that must come to hold.
+///
+/// # Panics
+/// If it does not within half a minute.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < SOON, "not within {SOON:?}: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until another thread of this end, begun after `sleeps` was read, sleeps in the kernel.
+///
+/// # Panics
+/// As [`eventually`].
+#[track_caller]
+pub fn asleep(link: &StandardLink, sleeps: u64) {
+    eventually("a call sleeps", || self::sleeps(link) > sleeps);
+}
+
+/// How often threads of this end have gone to sleep.
+pub fn sleeps(link: &StandardLink) -> u64 {
+    link.stats().side(link.role()).sleeps
+}
