@@ -8,14 +8,10 @@ use std::time::Duration;
 use crate::buffer::Buffer;
 use crate::connection::{Chunk, ConnEnd, LinkEnd, Pop, TableError};
 use crate::error::{Error, Result};
-use crate::inner::{Inner, Until, unless_transient};
+use crate::inner::{Goal, Inner, Until, unless_transient};
 use crate::link::StandardLink;
 use crate::mux::{Piece, home};
 use crate::packet::{CloseHow, ConnCopy, Packet, op};
-use crate::words::Want;
-
-/// What who waits on a connection waits for: packets to sort, and room for what must go out meanwhile.
-const BOTH: [Want; 2] = [Want::Data, Want::Space];
 
 /// A logical connection on a link: a byte stream ([`Read`](std::io::Read), [`Write`](std::io::Write)) and messages
 /// of any length up to the limit, beside others on the same link.
@@ -95,14 +91,14 @@ impl StandardLink {
     /// Accepts a connection if the peer has opened one.
     ///
     /// # Errors
-    /// As [`accept_connection`](Self::accept_connection), or [`Error::RingEmpty`].
+    /// As [`accept_connection`](Self::accept_connection), or [`Error::NoneWaiting`].
     pub fn try_accept_connection(&self) -> Result<Connection> {
         ready_to_sort(self.inner())?;
         match try_accept(self.inner(), 0)? {
             Some(connection) => Ok(connection),
             None => {
                 self.inner().idle();
-                Err(Error::RingEmpty)
+                Err(Error::NoneWaiting)
             }
         }
     }
@@ -133,11 +129,10 @@ fn open(inner: &Arc<Inner>, until: Until) -> Result<Connection> {
     if let Some(end) = inner.send_end() {
         return Err(end);
     }
-    let id = inner
-        .wait(&BOTH, until, "room to open a connection", |own| inner.pump(own, |mux, _| request(mux)))?;
+    let id = inner.wait(Goal::OPEN, until, |own| inner.pump(own, |mux, _| request(mux)))?;
     // From here on, dropping it takes the request back.
     let connection = Connection::new(inner.clone(), id);
-    inner.wait(&BOTH, until, "the peer's answer to a new connection", |own| {
+    inner.wait(Goal::ANSWER, until, |own| {
         inner.pump(own, |mux, _| match mux.table.ready(id) {
             Ok(true) => Ok(Some(())),
             // Without a way to send, the request will never reach the peer.
@@ -150,7 +145,7 @@ fn open(inner: &Arc<Inner>, until: Until) -> Result<Connection> {
 
 fn accept(inner: &Arc<Inner>, until: Until) -> Result<Connection> {
     ready_to_sort(inner)?;
-    inner.wait(&BOTH, until, "a connection from the peer", |own| try_accept(inner, own))
+    inner.wait(Goal::ACCEPT, until, |own| try_accept(inner, own))
 }
 
 fn try_accept(inner: &Arc<Inner>, own: u64) -> Result<Option<Connection>> {
@@ -262,7 +257,7 @@ impl Connection {
         let mut buffer = None;
         let sent = match self.try_chunk(&chunk, part, &mut buffer) {
             Err(error) if error.is_transient() => {
-                self.inner.wait(&BOTH, until, "room to send on a connection", |own| {
+                self.inner.wait(Goal::CONN_ROOM, until, |own| {
                     // Whoever waits sorts for all: the peer may wait for us to make room.
                     self.inner.pump(own, |_, _| Ok(()))?;
                     unless_transient(self.try_chunk(&chunk, part, &mut buffer))
@@ -317,7 +312,7 @@ impl Connection {
             };
             let chunk = match (pop(0)?, until) {
                 (Some(chunk), _) => chunk,
-                (None, Some(until)) => self.inner.wait(&BOTH, until, "data on a connection", pop)?,
+                (None, Some(until)) => self.inner.wait(Goal::CONN_DATA, until, pop)?,
                 (None, None) => {
                     self.inner.idle();
                     return Err(Error::RingEmpty);

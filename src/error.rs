@@ -147,6 +147,8 @@ pub enum Error {
     },
     /// Nothing to receive.
     RingEmpty,
+    /// Nobody waits to be accepted.
+    NoneWaiting,
     /// Another thread is in the way for the moment; try again.
     Busy,
     /// Too few free buffers.
@@ -307,6 +309,7 @@ impl Error {
             self,
             Self::RingFull { .. }
                 | Self::RingEmpty
+                | Self::NoneWaiting
                 | Self::Busy
                 | Self::PoolExhausted { .. }
                 | Self::PoolFragmented { .. }
@@ -350,6 +353,7 @@ impl fmt::Display for Error {
                 write!(f, "the ring's {slots} slots are full until the peer receives")
             }
             Self::RingEmpty => f.write_str("nothing to receive yet"),
+            Self::NoneWaiting => f.write_str("nobody waits to be accepted yet"),
             Self::Busy => f.write_str("another thread is in the way for a moment; try again"),
             Self::PoolExhausted { wanted, free } => write!(
                 f,

@@ -22,7 +22,7 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::words::{Holder, Role, SeatWord};
 
 pub(crate) use self::send::unless_transient;
-pub(crate) use self::wait::Until;
+pub(crate) use self::wait::{Goal, Until};
 
 /// Who is at the other end, as the kernel says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,10 @@ pub(crate) struct Inner {
     handles: AtomicU64,
     /// Empty polls since somebody looked at the peer's process.
     idle: AtomicU64,
-    spin: AtomicU64,
+    /// How long waits take of late, nanoseconds.
+    usual: AtomicU64,
+    /// There is one processor: spinning keeps the peer from working.
+    alone: bool,
     park: Park,
     mux: Mutex<Mux>,
     /// Held by who sends, where only one thread may.
@@ -110,15 +113,15 @@ impl Inner {
         let park = Park::new().map_err(|source| Error::Os { doing: "creating an eventfd", source })?;
         barrier::register();
         let mux = Mutex::new(Mux::new(parts.region.region(), options));
-        let single = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
-        let spin = if single { 0 } else { *wait::SPIN.end() / 4 };
+        let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
         Ok(Self {
             parts,
             trace: options.trace.clone(),
             state: CachePadded::new(AtomicU64::new(0)),
             handles: AtomicU64::new(1),
             idle: AtomicU64::new(0),
-            spin: AtomicU64::new(spin),
+            usual: AtomicU64::new(0),
+            alone,
             park,
             mux,
             gate: Mutex::new(()),

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use bytemuck::Pod;
 
 use crate::error::{Error, Result};
-use crate::inner::{Inner, Peer, Until};
+use crate::inner::{Goal, Inner, Peer, Until};
 use crate::layout::Geometry;
 use crate::message::{Loan, LoanOf, Message, RecvIntoError};
 use crate::mux::WireError;
 use crate::stats::Stats;
-use crate::words::{Role, Want};
+use crate::words::Role;
 
 /// What a link and its sending half have in common.
 macro_rules! sending {
@@ -185,7 +185,7 @@ macro_rules! receiving {
         fn recv_until(&self, until: Until) -> Result<Message<'_>> {
             let payload = match self.inner.take(0)? {
                 Some(payload) => payload,
-                None => self.inner.wait(&[Want::Data], until, "a message", |own| self.inner.take(own))?,
+                None => self.inner.wait(Goal::MESSAGE, until, |own| self.inner.take(own))?,
             };
             Ok(Message::new(&self.inner, payload))
         }

@@ -128,11 +128,11 @@ impl Listener {
     /// Moves the handshakes on without waiting, and returns a link if one is ready.
     ///
     /// # Errors
-    /// As [`accept`](Self::accept), or [`Error::Busy`] if there is none yet. The listener's descriptor
+    /// As [`accept`](Self::accept), or [`Error::NoneWaiting`]. The listener's descriptor
     /// ([`AsFd`]) becomes readable for newcomers, not for the later steps of a handshake.
     pub fn try_accept(&self) -> Result<StandardLink> {
         match self.accept_until(false, Until::At(Instant::now())) {
-            Err(Error::Timeout { .. }) => Err(Error::Busy),
+            Err(Error::Timeout { .. }) => Err(Error::NoneWaiting),
             done => done.map(StandardLink::new),
         }
     }

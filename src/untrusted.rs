@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::inner::{Inner, Peer, Until};
+use crate::inner::{Goal, Inner, Peer, Until};
 use crate::link::StandardLink;
 use crate::port::Payload;
 use crate::stats::Stats;
-use crate::words::{Role, Want};
+use crate::words::Role;
 
 /// A link to a peer of any user. It has a [`StandardLink`]'s manners, but messages and loans that only copy.
 ///
@@ -110,7 +110,7 @@ impl UntrustedLink {
         let inner = self.inner();
         let payload = match inner.take(0)? {
             Some(payload) => payload,
-            None => inner.wait(&[Want::Data], until, "a message", |own| inner.take(own))?,
+            None => inner.wait(Goal::MESSAGE, until, |own| inner.take(own))?,
         };
         Ok(UntrustedMessage { inner, payload: Some(payload) })
     }

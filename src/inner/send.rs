@@ -3,14 +3,13 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use super::{Inner, Until, bit};
+use super::{Goal, Inner, Until, bit};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::mux::{Line, Mux};
 use crate::packet::INLINE_MAX;
 use crate::port::{Inline, Payload};
 use crate::sync::Ordering;
-use crate::words::Want;
 
 impl Inner {
     /// Sends what waits in the outbox, as far as there is room.
@@ -181,7 +180,7 @@ impl Inner {
             Err(error) if error.is_transient() => {}
             done => return done,
         }
-        self.wait(&[Want::Space], until, "room to send", |_| unless_transient(self.try_send_payload(slot)))
+        self.wait(Goal::ROOM, until, |_| unless_transient(self.try_send_payload(slot)))
     }
 
     /// Memory for a message of `len` bytes, without waiting.
@@ -199,7 +198,7 @@ impl Inner {
             Err(error) if error.is_transient() => {}
             done => return done,
         }
-        self.wait(&[Want::Space], until, "a free buffer", |_| unless_transient(self.try_loan(len, align)))
+        self.wait(Goal::BUFFER, until, |_| unless_transient(self.try_loan(len, align)))
     }
 
     /// Takes buffers for a message of `len` bytes, without waiting.

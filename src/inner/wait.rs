@@ -8,11 +8,47 @@ use hqq_sys::{poll, sock};
 use super::{GLANCE, Inner, bit};
 use crate::error::{Error, Result};
 use crate::layout::WaitMode;
-use crate::sync::Ordering;
-use crate::words::Want;
+use crate::sync::{AtomicU64, Ordering};
+use crate::words::{SideCounters, Want};
 
-/// Bounds of the spin before a sleep, in polls.
-pub(super) const SPIN: std::ops::RangeInclusive<u64> = 64..=4096;
+/// The longest spin before a sleep: longer than a sleeping peer needs to wake and answer, so that two ends that
+/// have once fallen asleep between messages find out that they need not.
+const LONG_SPIN: Duration = Duration::from_micros(200);
+/// The spin of an end whose waits are long anyway.
+const SHORT_SPIN: Duration = Duration::from_micros(10);
+/// Polls between two looks at the clock.
+const CLOCK: u64 = 16;
+/// Polls between two offers of the processor to somebody who may need it.
+const YIELD: u64 = 256;
+
+/// What a call waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Goal {
+    /// For the error of a deadline.
+    what: &'static str,
+    /// What to announce.
+    wants: &'static [Want],
+    count: fn(&SideCounters) -> &AtomicU64,
+}
+
+impl Goal {
+    pub(crate) const MESSAGE: Self =
+        Self { what: "a message", wants: &[Want::Data], count: |counters| &counters.empty_waits };
+    pub(crate) const ROOM: Self =
+        Self { what: "room to send", wants: &[Want::Space], count: |counters| &counters.full_waits };
+    pub(crate) const BUFFER: Self =
+        Self { what: "a free buffer", wants: &[Want::Space], count: |counters| &counters.pool_waits };
+    pub(crate) const CONN_DATA: Self = Self::both("data on a connection", Self::MESSAGE);
+    pub(crate) const CONN_ROOM: Self = Self::both("room to send on a connection", Self::ROOM);
+    pub(crate) const OPEN: Self = Self::both("room to open a connection", Self::ROOM);
+    pub(crate) const ANSWER: Self = Self::both("the peer's answer to a new connection", Self::MESSAGE);
+    pub(crate) const ACCEPT: Self = Self::both("a connection from the peer", Self::MESSAGE);
+
+    /// Who waits on a connection waits for packets to sort, and for room for what must go out meanwhile.
+    const fn both(what: &'static str, like: Self) -> Self {
+        Self { what, wants: &[Want::Data, Want::Space], count: like.count }
+    }
+}
 
 /// When a waiting call gives up.
 #[derive(Clone, Copy, Debug)]
@@ -46,71 +82,93 @@ impl Inner {
     /// is told whether this thread is counted among the waiting (1) or not (0).
     pub(crate) fn wait<T>(
         &self,
-        wants: &[Want],
+        goal: Goal,
         until: Until,
-        what: &'static str,
         mut poll: impl FnMut(u64) -> Result<Option<T>>,
     ) -> Result<T> {
         let began = Instant::now();
-        let timeout = || Err(Error::Timeout { what, after: began.elapsed() });
-        let spin_only = self.region().facts().modes.wait == WaitMode::Spin;
-        let limit = if spin_only { u64::MAX } else { self.spin.load(Ordering::Relaxed) };
-        for turn in 1..=limit {
+        let spin = self.spin_for();
+        for turn in 1.. {
             if let Some(value) = poll(0)? {
-                if !spin_only {
-                    self.spin.store((limit * 2).min(*SPIN.end()), Ordering::Relaxed);
-                }
+                self.learn(began.elapsed());
                 return Ok(value);
             }
-            if turn % 64 == 0 && until.has_passed() {
-                return timeout();
+            if turn % CLOCK == 0 {
+                let passed = began.elapsed();
+                if until.has_passed() {
+                    return Err(Error::Timeout { what: goal.what, after: passed });
+                }
+                if spin.is_some_and(|spin| passed >= spin) {
+                    break;
+                }
             }
             if turn % GLANCE == 0 {
                 self.glance();
-                // Somebody else may need this processor to make the event happen.
+            }
+            if turn % YIELD == 0 {
                 std::thread::yield_now();
             }
             std::hint::spin_loop();
         }
-        if limit != 0 {
-            self.spin.store((limit / 2).max(*SPIN.start()), Ordering::Relaxed);
+        let slept = self.wait_asleep(goal, until, began, poll);
+        self.learn(began.elapsed());
+        slept
+    }
+
+    /// How long to spin; `None` for ever.
+    fn spin_for(&self) -> Option<Duration> {
+        if self.region().facts().modes.wait == WaitMode::Spin {
+            None
+        } else if self.alone {
+            Some(Duration::ZERO)
+        } else {
+            let usual = Duration::from_nanos(self.usual.load(Ordering::Relaxed));
+            Some(if usual <= LONG_SPIN { LONG_SPIN } else { SHORT_SPIN })
         }
-        self.count_wait(wants[0]);
+    }
+
+    /// Remembers how long waits take of late. A rough figure: threads may overwrite each other's.
+    fn learn(&self, took: Duration) {
+        let took = took.min(8 * LONG_SPIN).as_nanos() as u64;
+        let usual = self.usual.load(Ordering::Relaxed);
+        self.usual.store((7 * usual + took) / 8, Ordering::Relaxed);
+    }
+
+    fn wait_asleep<T>(
+        &self,
+        goal: Goal,
+        until: Until,
+        began: Instant,
+        mut poll: impl FnMut(u64) -> Result<Option<T>>,
+    ) -> Result<T> {
+        (goal.count)(self.region().counters(self.role())).fetch_add(1, Ordering::Relaxed);
         let seat = self.region().holder().seat();
         let sleepers = self.region().sleepers(self.role());
         loop {
             let round = self.park.arrive();
-            for &want in wants {
+            for &want in goal.wants {
                 sleepers.announce(seat, want);
             }
-            let found = poll(1);
-            if !matches!(found, Ok(None)) || until.has_passed() {
+            let found = match poll(1) {
+                Ok(None) if until.has_passed() => {
+                    Some(Err(Error::Timeout { what: goal.what, after: began.elapsed() }))
+                }
+                found => found.transpose(),
+            };
+            if let Some(found) = found {
                 self.park.leave();
-                for &want in wants {
+                for &want in goal.wants {
                     sleepers.cancel(seat, want);
                 }
                 // Other threads share the announcement: let them renew it.
                 if self.park.somebody_waits(0) {
                     self.park.wake();
                 }
-                return match found {
-                    Ok(None) => timeout(),
-                    found => found.map(|value| value.expect("checked above")),
-                };
+                return found;
             }
             self.park.wait(round, until.instant(), || self.sleep(until));
             self.park.leave();
         }
-    }
-
-    pub(super) fn count_wait(&self, want: Want) {
-        let counters = self.region().counters(self.role());
-        let word = match want {
-            Want::Data => &counters.empty_waits,
-            Want::Space if self.region().producer().has_room() => &counters.pool_waits,
-            Want::Space => &counters.full_waits,
-        };
-        word.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Sleeps in the kernel until the doorbell rings, the peer dies, this process has news, or the time is up.
