@@ -1,7 +1,7 @@
 //! The other process: started, told what to do, heard, and killed and reaped whatever happens.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::test::{SOON, eventually};
 #[derive(Debug)]
 pub struct Peer {
     child: Child,
-    orders: Option<ChildStdin>,
+    orders: ChildStdin,
     answers: Receiver<String>,
 }
 
@@ -25,7 +25,7 @@ impl Peer {
     pub(crate) fn start(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the peer's program starts");
-        let orders = child.stdin.take();
+        let orders = child.stdin.take().expect("piped");
         let output = BufReader::new(child.stdout.take().expect("piped"));
         let (heard, answers) = channel();
         thread::spawn(move || {
@@ -45,8 +45,7 @@ impl Peer {
 
     /// Gives it an order without waiting for the answer.
     pub fn tell(&mut self, order: impl AsRef<str>) {
-        let orders = self.orders.as_mut().expect("open until it is told to quit");
-        writeln!(orders, "{}", order.as_ref()).expect("the peer lives");
+        writeln!(self.orders, "{}", order.as_ref()).expect("the peer lives");
     }
 
     /// Its next answer.
@@ -138,18 +137,12 @@ impl Peer {
     #[track_caller]
     pub fn quit(mut self) {
         self.tell("quit");
-        assert!(self.end().success());
-    }
-
-    /// Closes its orders and waits for its end.
-    pub fn end(&mut self) -> ExitStatus {
-        self.orders = None;
         let mut status = None;
         eventually("the peer ends", || {
             status = self.child.try_wait().expect("a child can be waited for");
             status.is_some()
         });
-        status.expect("just seen")
+        assert!(status.is_some_and(|status| status.success()), "{status:?}");
     }
 }
 

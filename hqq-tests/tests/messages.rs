@@ -1,0 +1,325 @@
+//! Messages between two processes: every form of sending and receiving, every ring mode, threads on both sides.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use bytemuck::{Pod, Zeroable};
+use hqq::{Error, RecvIntoError, Role, StandardLink};
+use hqq_tests::pattern::{bytes, told};
+use hqq_tests::{crowd, test};
+
+const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
+const MODES: [&str; 4] = ["mpmc", "spsc", "mpsc", "spmc"];
+
+/// A small pool, so that runs and their ends are met early.
+const SMALL: &str = "slots=16 buffers=8 buffer-size";
+
+fn small(mode: &str) -> String {
+    format!("{} mode={mode}", SMALL.replace("buffer-size", "size=256"))
+}
+
+#[test]
+fn both_ways_in_every_length_and_mode() {
+    let test = test!();
+    for (mode, role) in MODES.into_iter().zip(ROLES.into_iter().cycle()) {
+        let (link, mut peer) = test.link(role, &small(mode));
+        // Empty, inline, at and around its limit, one buffer, runs, the whole pool.
+        let longest = link.max_message() as usize;
+        assert_eq!(longest, 8 * 256);
+        for len in [0, 1, 7, 47, 48, 49, 255, 256, 257, 512, 1000, longest] {
+            let seed = len as u64;
+            link.send(&bytes(len, seed)).unwrap();
+            assert_eq!(peer.ask("recv"), told(&bytes(len, seed)), "{mode} {len}");
+            let mut loan = link.loan(len).unwrap();
+            loan.copy_from_slice(&bytes(len, seed + 1));
+            loan.send().unwrap();
+            assert_eq!(peer.ask("recv"), told(&bytes(len, seed + 1)), "{mode} {len}");
+            peer.ask(format!("send {len} 3"));
+            assert_eq!(*link.recv().unwrap(), bytes(len, 3), "{mode} {len}");
+            peer.ask(format!("loan {len} 4"));
+            assert_eq!(*link.recv().unwrap(), bytes(len, 4), "{mode} {len}");
+        }
+        match link.send(&bytes(longest + 1, 0)) {
+            Err(Error::TooLarge { len, limit }) => assert_eq!((len, limit), (2049, 2048)),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(peer.fails("send 2049 0"), "TooLarge { len: 2049, limit: 2048 }");
+        for side in link.stats().directions {
+            assert_eq!((side.in_flight, side.buffers_free), (0, 8));
+            assert_eq!(side.bytes_sent, side.bytes_received);
+        }
+        peer.quit();
+    }
+}
+
+#[test]
+fn loans_may_be_shortened_or_dropped() {
+    let test = test!();
+    let (link, mut peer) = test.link(Role::Primary, "slots=4 buffers=4 size=64");
+    for _ in 0..20 {
+        let mut loan = link.loan(200).unwrap();
+        loan.copy_from_slice(&bytes(200, 9));
+        loan.truncate(70);
+        loan.send().unwrap();
+        let unsent = link.loan(40).unwrap();
+        assert_eq!(unsent.len(), 40);
+        drop(unsent);
+        assert_eq!(peer.ask("recv"), told(&bytes(70, 9)));
+        drop(link.loan(256).unwrap());
+    }
+    let mut none = link.loan(256).unwrap();
+    none.truncate(0);
+    none.send().unwrap();
+    assert_eq!(peer.ask("recv"), told(&[]));
+    assert_eq!(link.stats().directions[0].buffers_free, 4);
+}
+
+#[test]
+fn batches() {
+    let test = test!();
+    let (link, mut peer) = test.link(Role::Secondary, "slots=8 buffers=8 size=64");
+    let messages: Vec<_> = (0..20).map(|n| bytes(n * 3, n as u64)).collect();
+    let slices: Vec<_> = messages.iter().map(Vec::as_slice).collect();
+    // As many as fit, no more, in order.
+    let sent = link.try_send_batch(&slices).unwrap();
+    assert_eq!(sent, 8);
+    assert!(matches!(link.try_send_batch(&slices[8..]), Err(Error::RingFull { slots: 8 })));
+    for message in &messages[..8] {
+        assert_eq!(peer.ask("recv"), told(message));
+    }
+    // All of them, while the peer receives.
+    peer.tell("bg recv");
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| link.send_batch(&slices));
+        peer.hear_ok();
+        assert_eq!(peer.ask("join"), told(&messages[0]));
+        for message in &messages[1..] {
+            assert_eq!(peer.ask("recv"), told(message));
+        }
+        assert_eq!(sender.join().unwrap().unwrap(), 20);
+    });
+    peer.ask("batch 6 100 50");
+    let mut got = Vec::new();
+    while got.len() < 6 {
+        let most = 6 - got.len().min(4);
+        link.recv_batch(&mut got, most).unwrap();
+    }
+    for (message, seed) in got.iter().zip(50..) {
+        assert_eq!(**message, bytes(100, seed));
+    }
+    assert!(matches!(link.try_recv_batch(&mut got, 4), Err(Error::RingEmpty)));
+    assert_eq!(link.try_send_batch(&[]).unwrap(), 0);
+}
+
+#[test]
+fn streams() {
+    const TOTAL: usize = 3 << 20;
+    let test = test!();
+    for role in ROLES {
+        let (mut link, mut peer) = test.link(role, "slots=16 buffers=8 size=4096");
+        peer.tell("bg read");
+        peer.hear_ok();
+        let sent = bytes(TOTAL, 7);
+        // Pieces that fit no buffer evenly, and none at all.
+        for piece in sent.chunks(10_007) {
+            link.write_all(piece).unwrap();
+            assert_eq!(link.write(&[]).unwrap(), 0);
+        }
+        link.flush().unwrap();
+        link.shutdown(Shutdown::Write);
+        assert_eq!(peer.ask("join"), told(&sent));
+        peer.ask(format!("bg write {TOTAL} 8"));
+        let mut head = vec![0; 1000];
+        link.read_exact(&mut head).unwrap();
+        let mut all = head;
+        peer.tell("join");
+        let mut rest = vec![0; TOTAL - all.len()];
+        link.read_exact(&mut rest).unwrap();
+        all.append(&mut rest);
+        assert_eq!(all, bytes(TOTAL, 8));
+        peer.hear_ok();
+        peer.ask("shutdown write");
+        assert_eq!(link.read(&mut [0; 10]).unwrap(), 0, "the end");
+        assert_eq!(link.read(&mut [0; 10]).unwrap(), 0, "and it stays");
+    }
+}
+
+#[test]
+fn a_stream_cut_by_death_is_no_end() {
+    let test = test!();
+    let (mut link, mut peer) = test.link(Role::Primary, "");
+    peer.ask("write 5000 1");
+    peer.kill();
+    let mut all = Vec::new();
+    let error = link.read_to_end(&mut all).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(all, bytes(5000, 1), "what was committed came first");
+    assert_eq!(link.write(b"x").unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+struct Pose {
+    at: [f64; 9],
+    stamp: u64,
+}
+
+#[test]
+fn typed_values() {
+    let test = test!();
+    let (link, mut peer) = test.link(Role::Primary, "");
+    let pose = Pose { at: [1.5; 9], stamp: 7 };
+    let mut loan = link.loan_as::<Pose>().unwrap();
+    assert_eq!(*loan, Pose::zeroed(), "whatever the buffer held before");
+    *loan = pose;
+    loan.send().unwrap();
+    assert_eq!(peer.ask("recv"), told(bytemuck::bytes_of(&pose)));
+    let mut small = link.loan_as::<u32>().unwrap();
+    *small = 0x1234_5678;
+    small.send().unwrap();
+    assert_eq!(peer.ask("recv"), told(&0x1234_5678_u32.to_le_bytes()));
+    peer.ask("send 80 1");
+    let message = link.recv().unwrap();
+    assert_eq!(bytemuck::bytes_of(message.cast::<Pose>().unwrap()), bytes(80, 1));
+    match message.cast::<u64>() {
+        Err(Error::TypeSize { want: 8, found: 80 }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn detached_messages_outlive_the_link() {
+    let test = test!();
+    let (link, mut peer) = test.link(Role::Secondary, "slots=8 buffers=4 size=128");
+    peer.ask("send 100 1");
+    peer.ask("send 300 2");
+    let first = link.recv().unwrap().detach();
+    let second = link.recv().unwrap().detach();
+    assert!(peer.fails("try-send 100 3").starts_with("PoolExhausted"), "its buffers are held here");
+    let kept = thread::spawn(move || {
+        assert_eq!(*first, bytes(100, 1));
+        second
+    });
+    let second = kept.join().unwrap();
+    peer.ask("try-send 100 3");
+    assert_eq!(*link.recv().unwrap(), bytes(100, 3));
+    drop(link);
+    peer.kill();
+    assert_eq!(*second, bytes(300, 2), "the memory stays");
+}
+
+#[test]
+fn a_slice_too_small_loses_nothing() {
+    let test = test!();
+    let (link, mut peer) = test.link(Role::Primary, "");
+    for len in [30, 300] {
+        peer.ask(format!("send {len} 1"));
+        let mut into = vec![0; len - 1];
+        match link.recv_into(&mut into) {
+            Err(RecvIntoError::TooSmall { message, capacity }) => {
+                assert_eq!((&*message, capacity), (&*bytes(len, 1), len - 1));
+            }
+            other => panic!("{other:?}"),
+        }
+        peer.ask(format!("send {len} 2"));
+        let mut into = vec![0; len + 5];
+        assert_eq!(link.recv_into(&mut into).unwrap(), len);
+        assert_eq!(into[..len], bytes(len, 2));
+        link.send(&bytes(len, 3)).unwrap();
+        assert_eq!(peer.ask("recv-into 10"), format!("too small 10 {}", told(&bytes(len, 3))));
+    }
+}
+
+#[test]
+fn halves_in_every_mode() {
+    const COUNT: u64 = 2000;
+    let test = test!();
+    for (mode, role) in MODES.into_iter().zip(ROLES.into_iter().cycle()) {
+        let (link, mut peer) = test.link(role, &small(mode));
+        peer.tell("split-echo");
+        let (sender, receiver) = link.split().unwrap();
+        let sending = thread::spawn(move || {
+            for number in 0..COUNT {
+                sender.send(&bytes((number * 7 % 300) as usize, number)).unwrap();
+            }
+            // Dropping the half says that no more comes.
+        });
+        for number in 0..COUNT {
+            assert_eq!(*receiver.recv().unwrap(), bytes((number * 7 % 300) as usize, number), "{mode}");
+        }
+        sending.join().unwrap();
+        assert_eq!(peer.hear_ok(), COUNT.to_string());
+        assert!(matches!(receiver.recv(), Err(Error::Closed)), "{mode}");
+    }
+}
+
+#[test]
+fn a_split_link_carries_no_connections() {
+    let test = test!();
+    let (link, mut peer) = test.link(Role::Primary, "");
+    peer.tell("meet");
+    let connection = link.open_connection().unwrap();
+    peer.hear_ok();
+    drop(connection);
+    assert!(matches!(link.split(), Err(Error::Unsupported { .. })), "too late");
+}
+
+/// Threads of both processes, both ways at once, on one shared link.
+fn crowds(test: &hqq_tests::Test, options: &str, threads: u64, count: u64) {
+    for role in ROLES {
+        let (link, mut peer) = test.link(role, options);
+        peer.ask(format!("bg produce 100 {threads} {count}"));
+        peer.ask(format!("bg consume {threads} 200 {threads} {count}"));
+        thread::scope(|scope| {
+            let (done, result) = channel();
+            let shared: &StandardLink = &link;
+            scope.spawn(move || done.send(crowd::consume(shared, threads as usize, 100, threads, count)));
+            crowd::produce(&link, 200, threads, count).unwrap();
+            link.shutdown(Shutdown::Write);
+            peer.ask("join");
+            peer.ask("shutdown write");
+            peer.ask("join");
+            assert_eq!(result.recv().unwrap(), Ok(()), "{options}");
+        });
+        let stats = link.stats();
+        for direction in stats.directions {
+            assert_eq!(direction.packets_sent, direction.packets_received);
+            assert_eq!((direction.packets_sent, direction.buffers_free), (threads * count, 8), "{options}");
+        }
+    }
+}
+
+#[test]
+fn threads_share_a_link() {
+    crowds(&test!(), &small("mpmc"), 4, 1500);
+}
+
+#[test]
+fn threads_share_a_link_that_allows_one_at_a_time() {
+    let test = test!();
+    for mode in &MODES[1..] {
+        crowds(&test, &small(mode), 3, 500);
+    }
+}
+
+#[test]
+fn without_sleeping() {
+    let test = test!();
+    let (link, mut peer) = test.link(Role::Primary, "slots=16 buffers=8 size=256 wait=spin");
+    peer.ask("bg echo 200");
+    for number in 0..200 {
+        link.send(&bytes(number as usize, number)).unwrap();
+        assert_eq!(*link.recv().unwrap(), bytes(number as usize, number));
+    }
+    peer.ask("join");
+    for side in link.stats().sides {
+        assert_eq!((side.sleeps, side.rings), (0, 0));
+    }
+    // Who only spins sees the ends all the same.
+    peer.ask("send 10 1");
+    peer.kill();
+    assert_eq!(*link.recv().unwrap(), bytes(10, 1));
+    assert!(matches!(link.recv(), Err(Error::PeerDead)));
+}
