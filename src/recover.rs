@@ -20,6 +20,7 @@
 //! | label | store | load | guarantees |
 //! |---|---|---|---|
 //! | ring.publish | tombstones and returned packets, release | `find` in ring.rs, acquire | a returned packet is seen whole: the compare-exchange carries on what its producer released |
+//! | ring.reuse | `publish` in ring.rs, a release fence | the scan's operands, acquire | operands of the next packet are not taken for this one's |
 //! | ring.free | `release` in ring.rs | the scan of slots, acquire | a released slot's buffers are seen as held or free |
 //! | pool.give | buffers freed, release | `take` in pool.rs, acquire | as for any give |
 //! | pool.lease | lease vacated, release | `gather` in pool.rs, acquire | as for any gather |
@@ -135,6 +136,7 @@ fn buffers_of(slot: &Slot, bounds: &Bounds) -> Option<Run> {
         SlotState::Published | SlotState::Taken(_) => {}
         SlotState::Free | SlotState::Claimed(_) => return None,
     }
+    // edge(ring.reuse): acquire
     let operands = core::array::from_fn(|i| slot.operands[i].load(Ordering::Acquire));
     if Stamp::from_word(look(&slot.stamp, Ordering::Relaxed)).lap() != stamp.lap() {
         return None;

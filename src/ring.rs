@@ -34,6 +34,7 @@
 //! | ring.free | `release`, release | `claim`, acquire | the consumer has read the operands before a producer overwrites them |
 //! | ring.seen | `claim` and `take`, release, on the stamp | `claim` and `find`, acquire | who sees a slot claimed or taken also sees what its holder saw: no slot ahead looks older than it can be |
 //! | ring.tail | `claim`, release, on the private mark | `claim`, acquire | who starts behind a claimed slot also sees what its claimer saw |
+//! | ring.reuse | `publish`, a release fence ahead of the operands | `peek`, operands, acquire | who reads an operand of the next packet then finds the stamp changed |
 //! | ring.head | `take` and `find`, release, on the private mark | `find`, acquire | who starts behind a taken slot also sees what its taker did before it took |
 //!
 //! # Where a process can die
@@ -45,7 +46,7 @@
 
 use crate::error::Impossible;
 use crate::packet::{Packet, op};
-use crate::sync::{AtomicU64, Ordering, look};
+use crate::sync::{AtomicU64, Ordering, fence, look};
 use crate::words::{Holder, Lap, Slot, SlotState, Stamp};
 
 /// A position that its caller has claimed or taken. Must be published or released.
@@ -255,6 +256,7 @@ impl<'a> Producer<'a> {
     #[inline]
     pub fn publish(&self, ticket: Ticket, packet: &Packet) {
         let slot = self.slots.at(ticket.position);
+        fence(Ordering::Release); // edge(ring.reuse): release
         for (word, operand) in slot.operands.iter().zip(packet.operands) {
             word.store(operand, Ordering::Relaxed);
         }
@@ -366,6 +368,7 @@ impl<'a> Consumer<'a> {
     pub fn peek(&self) -> Result<Option<Packet>, Impossible> {
         let Ok(found) = self.find()? else { return Ok(None) };
         let slot = self.slots.at(found.position);
+        // edge(ring.reuse): acquire
         let operands = core::array::from_fn(|i| slot.operands[i].load(Ordering::Acquire));
         // Operands of a published slot do not change; if it still is that one, this was the packet.
         let same = look(&slot.stamp, Ordering::Acquire) == found.stamp.word();
