@@ -334,7 +334,7 @@ fn no_pair_of_words_holds_a_call() {
 /// Threads at both ends, half of them sharing marks and half with their own: each value arrives once, and the
 /// values that one consumer gets of one producer are in order.
 fn stress(capacity: u64, mode: RingMode, producers: u64, consumers: usize) {
-    const EACH: u64 = 20_000;
+    const EACH: u64 = 10_000;
     let lap = LAPS[2];
     let ring = Ring::new(capacity, lap, mode);
     let done = AtomicUsize::new(0);
