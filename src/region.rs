@@ -18,7 +18,7 @@ pub use crate::superblock::{Facts, Setup};
 use crate::sync::{AtomicU64, Ordering, require_memory};
 use crate::wait::Sleepers;
 use crate::words::{
-    BufferWord, Holder, Lap, LeaseWord, Role, SEATS, Seat, SeatWord, SideCounters, Slot, Stamp, Superblock,
+    BufferWord, Holder, Lap, LeaseWord, Role, SEATS, SeatWord, SideCounters, Slot, Stamp, Superblock,
 };
 
 /// The words of a region, as they lie in memory. What [`Region`] and observers are made of.
@@ -329,8 +329,9 @@ impl<'a> Region<'a> {
     ///
     /// # Panics
     /// If there is no seat of this number.
+    #[cfg(feature = "std")]
     #[inline(always)]
-    pub(crate) fn seat(&self, index: usize) -> &Seat {
+    pub(crate) fn seat(&self, index: usize) -> &crate::words::Seat {
         &self.superblock().seats[index]
     }
 

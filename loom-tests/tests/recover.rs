@@ -174,15 +174,15 @@ fn a_hole_beside_the_living() {
 /// nothing is done twice.
 #[test]
 fn two_recoverers() {
-    for (name, last) in [("hole", hole as fn(&Shared, &Private)), ("packet", half_received)] {
+    for taken in [false, true] {
+        let name = if taken { "packet" } else { "hole" };
         explore(&format!("two recoverers, {name}"), 3, 10, move || {
             let shared = Shared::new();
-            let taken = last == half_received as fn(&Shared, &Private);
             if taken {
                 assert!(shared.send(&Private::new(), SENDER, 5));
             }
             shared.lease.store(LeaseWord::leased(DEAD).word(), Ordering::Relaxed);
-            die(&shared, last);
+            die(&shared, if taken { half_received } else { hole });
             let other = {
                 let shared = shared.clone();
                 thread::spawn(move || shared.recover())

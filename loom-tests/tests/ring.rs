@@ -60,13 +60,17 @@ impl Ring {
         Consumer::new(&self.slots, &marks.head, &marks.floor, C[process], self.single.1)
     }
 
-    /// Sends `value`; false if the ring is full or others are in the way.
+    /// Sends `value`, or gives the slot up for a zero; false if the ring is full or others are in the way.
     fn send(&self, process: usize, value: u64) -> bool {
         let producer = self.producer(process);
         match producer.claim() {
             Ok(ticket) => {
                 self.payload[ticket.position() as usize & 1].write(value);
-                producer.publish(ticket, &Packet::new(op::CONN_CREATE, [value, !value]));
+                if value == 0 {
+                    producer.abandon(ticket);
+                } else {
+                    producer.publish(ticket, &Packet::new(op::CONN_CREATE, [value, !value]));
+                }
                 true
             }
             Err(Denied::Full | Denied::Busy) => false,
@@ -102,9 +106,14 @@ fn same(mut got: Vec<u64>, mut sent: Vec<u64>) {
     assert_eq!(got, sent, "none lost, none doubled");
 }
 
-/// Sends the values in order until one is refused; those that went out.
+/// Sends the values in order until one is refused; those that went out, but for tombstones.
 fn send_all(ring: &Ring, process: usize, values: &[u64]) -> Vec<u64> {
-    values.iter().copied().take_while(|value| ring.send(process, *value)).collect()
+    values
+        .iter()
+        .copied()
+        .take_while(|value| ring.send(process, *value))
+        .filter(|value| *value != 0)
+        .collect()
 }
 
 /// The spawned thread begins when the other has come to its end, and loom varies from there; so that it sees both
@@ -179,6 +188,7 @@ fn two_to_one(name: &'static str, processes: [usize; 2], values: [&'static [u64]
 fn two_producers_one_consumer() {
     two_to_one("2p1c", [0, 1], [&[10, 11], &[20, 21]]);
     two_to_one("2p1c, one lags", [0, 1], [&[10, 11, 12], &[20]]);
+    two_to_one("2p1c, tombstones", [0, 1], [&[10, 0, 12], &[0, 21]]);
 }
 
 /// Legal outcomes: as above, for two threads of one process, which share their tail mark.
