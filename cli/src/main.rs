@@ -1,2 +1,36 @@
-//! The hqq command.
-fn main() {}
+//! The `hqq` command: try links out, use them in a shell, measure them, look at those that are there.
+
+mod args;
+mod bench;
+mod demo;
+mod exit;
+mod inspect;
+mod out;
+mod pattern;
+mod pipe;
+mod second;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Send(args) => pipe::send(&args),
+        Command::Recv(args) => pipe::recv(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Ls(args) => inspect::ls(&args),
+        Command::Stat(args) => inspect::stat(&args),
+        Command::Check(args) => inspect::check(&args),
+        Command::DemoSecond(args) => demo::second(&args),
+        Command::BenchSecond(args) => bench::second(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}

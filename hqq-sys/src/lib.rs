@@ -13,6 +13,7 @@
 //! | [`barrier`] | a memory barrier on every thread of this process (`membarrier`) |
 //! | [`cpu`] | processor affinity and processor time |
 //! | [`spawn`] | handing a socket to a child process |
+//! | [`raw`] | one cache line to and fro, what a link is measured against |
 //!
 //! Linux 6.5 or newer is needed, because older kernels do not tell with a message which process
 //! sent it (`SO_PASSPIDFD`); [`sock`] reports that as [`std::io::ErrorKind::Unsupported`].
@@ -43,6 +44,8 @@ pub mod mem;
 pub mod peer;
 #[cfg(target_os = "linux")]
 pub mod poll;
+#[cfg(target_os = "linux")]
+pub mod raw;
 #[cfg(target_os = "linux")]
 pub mod sock;
 #[cfg(target_os = "linux")]

@@ -99,6 +99,13 @@ impl Peer {
         self.hear_error()
     }
 
+    /// Gives it an order: the whole answer, whatever it is.
+    #[track_caller]
+    pub fn ask_any(&mut self, order: impl AsRef<str>) -> String {
+        self.tell(order);
+        self.hear()
+    }
+
     /// Whether an answer has come that was not heard yet.
     pub fn has_answered(&mut self, within: Duration) -> Option<String> {
         self.answers.recv_timeout(within).ok()

@@ -1,0 +1,278 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::exit::CODES;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Move data between two processes through shared memory, without a copy and without a system call while both
+/// are awake.
+#[derive(Debug, Parser)]
+#[command(name = "hqq", version, styles = STYLES, after_help = CODES, max_term_width = 100)]
+#[command(propagate_version = true, arg_required_else_help = true, disable_help_subcommand = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a second process, move a million messages and a file, check everything, and measure
+    #[command(after_help = DEMO_HELP)]
+    Demo(Demo),
+    /// Send standard input to a waiting `hqq recv`
+    #[command(after_help = SEND_HELP)]
+    Send(Send),
+    /// Receive what `hqq send` sends, and write it to standard output
+    #[command(after_help = RECV_HELP)]
+    Recv(Recv),
+    /// Measure round trips or messages a second between two processes
+    #[command(after_help = BENCH_HELP)]
+    Bench(Bench),
+    /// List the links of this machine
+    #[command(after_help = LS_HELP)]
+    Ls(Ls),
+    /// Show the counters of a link
+    #[command(after_help = STAT_HELP)]
+    Stat(Which),
+    /// Verify every control word of a link, and say who holds which slots and buffers
+    #[command(after_help = CHECK_HELP)]
+    Check(Which),
+    /// The second process of the demonstration
+    #[command(hide = true)]
+    DemoSecond(DemoSecond),
+    /// The second process of a measurement
+    #[command(hide = true)]
+    BenchSecond(BenchSecond),
+}
+
+const DEMO_HELP: &str = "\
+Examples:
+  hqq demo
+  hqq demo --messages 100000 --size 4096
+  hqq demo --file big.iso --json
+  hqq demo --messages 20 --trace packets.txt && sort -n packets.txt
+
+Exit code 0 means that everything was verified and nothing is left behind, 1 that it was not,
+4 that the second process died. `hqq --help` lists all codes.";
+
+const SEND_HELP: &str = "\
+Examples:
+  in one terminal      hqq recv photos > copy.tar
+  in another           hqq send photos < photos.tar
+  in either order      hqq send photos --wait 30 < photos.tar
+
+The receiver listens, the sender connects. The end of the input ends both with 0, once the receiver
+has written everything. If either dies, the other ends within a second, with 4.
+`hqq --help` lists all codes.";
+
+const RECV_HELP: &str = "\
+Examples:
+  in one terminal      hqq recv photos > copy.tar
+  in another           hqq send photos < photos.tar
+  across containers    hqq recv /run/shared/photos > copy.tar
+
+One sender is taken, then the name is free again. Code 0 means that every byte of the sender's input
+was written out. If the sender dies, what it had sent is written out and the code is 4.
+`hqq --help` lists all codes.";
+
+const BENCH_HELP: &str = "\
+Examples:
+  hqq bench latency
+  hqq bench throughput --payload 8,64,4096
+  hqq bench latency --json | jq '.rows[] | select(.system == \"hqq\")'
+
+Systems: `raw` passes one cache line to and fro and is what the machine can do at best; `hqq` is a link
+with its defaults (several threads may send and receive), `hqq-spsc` one between a single sender and a
+single receiver. Cases: `slot` rides in the ring (payloads up to 48 bytes); `pool` is written into a
+buffer by the sender and read by the receiver, every byte. All of them take turns of a few
+milliseconds, so that what disturbs one disturbs the others too.";
+
+const LS_HELP: &str = "\
+Links are found without their owners' help; those of other users only as root.
+
+Examples:
+  hqq ls
+  hqq ls --json | jq '.links[].name'";
+
+const STAT_HELP: &str = "\
+The link is only read, and its owners notice nothing.
+
+Examples:
+  hqq stat photos
+  hqq stat 4711 --json";
+
+const CHECK_HELP: &str = "\
+The link is only read, and may be in use. Exit code 1 means that something is wrong with it.
+
+Examples:
+  hqq check photos
+  hqq check 4711 --json | jq '.links[].held_buffers'";
+
+/// `hqq demo`.
+#[derive(Debug, clap::Args)]
+pub struct Demo {
+    /// Messages to exchange in all, half of them each way
+    #[arg(long, value_name = "N", default_value_t = 2_000_000)]
+    pub messages: u64,
+    /// Bytes of each message, from 8 to 1048576; lengths from 8 to 256 in turn if not given
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(8..=1 << 20))]
+    pub size: Option<u64>,
+    /// The file to stream; this program itself if not given
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+    /// Print the results as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write every packet of both processes to a file, a line each; mind its size with many messages
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+}
+
+/// The second process of the demonstration.
+#[derive(Debug, clap::Args)]
+pub struct DemoSecond {
+    /// As for the first process.
+    #[arg(long)]
+    pub messages: u64,
+    /// As for the first process.
+    #[arg(long)]
+    pub size: Option<u64>,
+    /// Round trips to answer.
+    #[arg(long)]
+    pub rounds: u64,
+    /// As for the first process.
+    #[arg(long)]
+    pub trace: Option<PathBuf>,
+    /// When the first process began: nanoseconds since 1970.
+    #[arg(long)]
+    pub began: u64,
+}
+
+/// `hqq send`.
+#[derive(Debug, clap::Args)]
+pub struct Send {
+    /// Where `hqq recv` listens: a name, or a path with a slash
+    pub name: String,
+    /// Wait this long for the receiver, instead of failing if there is none
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub wait: Option<Duration>,
+    /// Show no progress
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// `hqq recv`.
+#[derive(Debug, clap::Args)]
+pub struct Recv {
+    /// Where to listen: a name of letters, digits, dots, hyphens and underscores, or a path with a slash
+    pub name: String,
+    /// Wait no longer than this for the sender; for ever if not given
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub wait: Option<Duration>,
+    /// Show no progress
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Bytes of a buffer: a multiple of 8
+    #[arg(long, value_name = "BYTES", default_value_t = crate::pipe::BUFFER_SIZE)]
+    pub buffer_size: u64,
+    /// Buffers each way: a power of two
+    #[arg(long, value_name = "N", default_value_t = crate::pipe::BUFFERS)]
+    pub buffers: u32,
+}
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Measure {
+    /// Round trips, one at a time
+    Latency,
+    /// Messages one way, as many as go
+    Throughput,
+}
+
+/// `hqq bench`.
+#[derive(Debug, clap::Args)]
+pub struct Bench {
+    /// What to measure
+    #[arg(value_enum)]
+    pub measure: Measure,
+    /// Bytes of the messages, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "8,64,1024,4096,65536",
+          value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub payload: Vec<u64>,
+    /// How often all cases take their turns
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub rounds: u64,
+    /// Print the results as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The second process of a measurement.
+#[derive(Debug, clap::Args)]
+pub struct BenchSecond {
+    /// The processor to stay on.
+    #[arg(long)]
+    pub cpu: Option<usize>,
+    /// The name of the link between one sender and one receiver.
+    #[arg(long)]
+    pub link: String,
+    /// The file of the raw line's memory.
+    #[arg(long)]
+    pub memory: PathBuf,
+}
+
+/// `hqq ls`.
+#[derive(Debug, clap::Args)]
+pub struct Ls {
+    /// Print the list as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hqq stat` and `hqq check`.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    /// The name of a link, or the id of a process that has it open
+    #[arg(value_name = "PID|NAME")]
+    pub which: String,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A time in seconds, as `2` or `0.5`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(number).map_err(|_| "not a time that one can wait".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn seconds_may_have_a_fraction() {
+        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
+        for wrong in ["", "soon", "-1", "inf", "1e300"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What lies between the two processes, and what goes over it.
+
+use std::fs::OpenOptions;
+use std::hint::black_box;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use hqq::{Listener, Options, RingMode, StandardLink};
+use hqq_sys::mem;
+use hqq_sys::raw::RawLine;
+
+use super::case::{Case, System};
+use crate::args::Measure;
+use crate::exit::{Exit, Failure, Result};
+
+/// How long one process waits for the other on the raw line.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the second link may take to come about.
+const BEGIN: Duration = Duration::from_secs(10);
+
+/// The options of both links: buffers for the longest payload.
+pub fn options(longest: u64) -> Options {
+    Options::new().buffer_size(longest.next_multiple_of(64).max(4096))
+}
+
+/// What the first process prepares for the second to find.
+pub struct Meeting {
+    listener: Listener,
+    memory: OwnedFd,
+}
+
+impl Meeting {
+    /// Prepares a second link and the raw line's memory.
+    pub fn new(longest: u64) -> Result<Self> {
+        let cannot = |error| Failure::system("making shared memory", &error);
+        let name = format!("bench-{}", std::process::id());
+        let listener = Listener::bind_with(&name, options(longest).ring_mode(RingMode::Spsc))?;
+        let memory = mem::create("hqq-bench", mem::page_size() as u64).map_err(cannot)?;
+        mem::seal(memory.as_fd()).map_err(cannot)?;
+        Ok(Self { listener, memory })
+    }
+
+    /// Where the second process finds the link and the memory.
+    pub fn place(&self) -> (String, PathBuf) {
+        let memory = format!("/proc/{}/fd/{}", std::process::id(), self.memory.as_raw_fd());
+        (self.listener.name().into(), memory.into())
+    }
+
+    /// Waits for the second process, which has the other end of `link`.
+    pub fn meet(self, link: StandardLink) -> Result<Wires> {
+        let spsc = self.listener.accept_timeout(BEGIN)?;
+        let raw =
+            RawLine::new(self.memory.as_fd()).map_err(|error| Failure::system("mapping memory", &error))?;
+        Ok(Wires { link, spsc, raw })
+    }
+}
+
+/// Everything between the processes, seen from one of them.
+pub struct Wires {
+    link: StandardLink,
+    spsc: StandardLink,
+    raw: RawLine,
+}
+
+/// A payload that is written anew, every byte of it, for each message.
+#[inline]
+fn write(number: u64, into: &mut [u8]) {
+    into.fill(number as u8);
+}
+
+/// Reads every byte.
+#[inline]
+fn read(message: &[u8]) {
+    let words = message.chunks_exact(8);
+    let rest = words.remainder().iter().fold(0, |sum: u64, byte| sum ^ u64::from(*byte));
+    let all =
+        words.fold(rest, |sum, word| sum ^ u64::from_le_bytes(word.try_into().expect("chunks of eight")));
+    black_box(all);
+}
+
+#[inline]
+fn send(link: &StandardLink, number: u64, payload: u64) -> hqq::Result<()> {
+    let mut loan = link.loan(payload as usize)?;
+    write(number, &mut loan);
+    loan.send()
+}
+
+#[inline]
+fn receive(link: &StandardLink) -> hqq::Result<()> {
+    read(&*link.recv()?);
+    Ok(())
+}
+
+fn late(error: std::io::Error) -> Failure {
+    Failure::new(Exit::Link, format!("the other process is silent: {error}"))
+}
+
+impl Wires {
+    /// In the second process: finds what the first has prepared.
+    pub fn find(name: &str, memory: &PathBuf) -> Result<Self> {
+        let cannot = |error| Failure::system("opening the first process's memory", &error);
+        let link = StandardLink::inherited()?;
+        let spsc = StandardLink::connect_timeout(name, BEGIN)?;
+        let memory = OpenOptions::new().read(true).write(true).open(memory).map_err(cannot)?;
+        let raw = RawLine::new(memory.as_fd()).map_err(cannot)?;
+        Ok(Self { link, spsc, raw })
+    }
+
+    /// The link that a case uses, unless it is the raw line.
+    fn of(&self, case: &Case) -> Option<&StandardLink> {
+        match case.system {
+            System::Raw => None,
+            System::Link => Some(&self.link),
+            System::LinkSpsc => Some(&self.spsc),
+        }
+    }
+
+    /// Tells the second process what comes next, and waits until it is ready for it.
+    fn announce(&self, case: &Case, measure: Measure, count: u64) -> Result<()> {
+        let words = case.words(measure, count).map(u64::to_le_bytes);
+        self.link.send(words.as_flattened())?;
+        self.acknowledged()
+    }
+
+    /// Waits for the second process's empty message.
+    fn acknowledged(&self) -> Result<()> {
+        match self.link.recv()?.len() {
+            0 => Ok(()),
+            _ => Err(Failure::new(Exit::Failed, "the second process answers out of turn")),
+        }
+    }
+
+    /// In the second process: what comes next; nothing once the first has closed.
+    pub fn announced(&self) -> Result<Option<(Case, Measure, u64)>> {
+        let message = match self.link.recv() {
+            Ok(message) => message,
+            Err(hqq::Error::Closed) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let (words, _) = message.as_chunks::<8>();
+        let words = <[[u8; 8]; 4]>::try_from(words).ok().map(|words| words.map(u64::from_le_bytes));
+        let case = words.and_then(Case::from_words);
+        case.map(Some)
+            .ok_or_else(|| Failure::new(Exit::Failed, "an announcement was due, something else came"))
+    }
+
+    /// Makes `count` round trips, and tells the time of each in nanoseconds. How long it all took.
+    pub fn ask(&self, case: &Case, count: u64, mut took: impl FnMut(u64)) -> Result<Duration> {
+        self.announce(case, Measure::Latency, count)?;
+        let began = Instant::now();
+        let mut last = began;
+        for number in 1..=count {
+            match self.of(case) {
+                None => self.raw.ping(number, PATIENCE).map_err(late)?,
+                Some(link) => {
+                    send(link, number, case.payload)?;
+                    receive(link)?;
+                }
+            }
+            let now = Instant::now();
+            took((now - last).as_nanos() as u64);
+            last = now;
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Sends `count` messages, and waits until all are received. How long that took.
+    pub fn flood(&self, case: &Case, count: u64) -> Result<Duration> {
+        self.announce(case, Measure::Throughput, count)?;
+        let began = Instant::now();
+        for number in 1..=count {
+            match self.of(case) {
+                None => self.raw.ping(number, PATIENCE).map_err(late)?,
+                Some(link) => send(link, number, case.payload)?,
+            }
+        }
+        self.acknowledged()?;
+        Ok(began.elapsed())
+    }
+
+    /// The second process's part in a turn.
+    pub fn follow(&self, case: &Case, measure: Measure, count: u64) -> Result<()> {
+        self.link.send(&[])?;
+        for number in 1..=count {
+            match self.of(case) {
+                None => self.raw.pong(number, PATIENCE).map_err(late)?,
+                Some(link) => {
+                    receive(link)?;
+                    if measure == Measure::Latency {
+                        send(link, number, case.payload)?;
+                    }
+                }
+            }
+        }
+        match measure {
+            Measure::Latency => Ok(()),
+            Measure::Throughput => Ok(self.link.send(&[])?),
+        }
+    }
+}

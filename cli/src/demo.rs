@@ -1,0 +1,225 @@
+//! `hqq demo`: two processes, messages both ways, a file, round trips; everything checked.
+
+mod exchange;
+mod file;
+mod remains;
+mod round_trips;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use hqq::{Options, StandardLink};
+use serde::Serialize;
+
+use crate::args::{Demo, DemoSecond};
+use crate::exit::{Exit, Failure, Result};
+use crate::out::{self, Percentiles, Progress};
+use crate::pattern::Pattern;
+use crate::second::{self, Second};
+use crate::trace::{self, Start};
+
+/// What the demonstration found; the first keys are documented and stay.
+#[derive(Debug, Serialize)]
+struct Facts {
+    messages: u64,
+    bytes: u64,
+    verified: bool,
+    rtt_ns: Percentiles,
+    messages_per_second: f64,
+    bytes_per_second: f64,
+    left_behind: Vec<String>,
+    exchange: exchange::Exchanged,
+    file: file::Streamed,
+    round_trips: u64,
+}
+
+/// The seeds of the two directions, named after who sends.
+const SEEDS: [u64; 2] = [1, 2];
+
+/// Slots, and buffers that hold the longest message each. Not more of them than stay in a cache.
+fn options(size: Option<u64>) -> Options {
+    const POOL: u64 = 32 << 20;
+    let buffer = Pattern::longest(size).next_multiple_of(64).max(1024);
+    let most = POOL / buffer;
+    let buffers = 1 << most.ilog2();
+    Options::new().slots(512).buffers(buffers.clamp(4, 512)).buffer_size(buffer)
+}
+
+/// `hqq demo`.
+pub fn run(args: &Demo) -> Result<ExitCode> {
+    let path = match &args.file {
+        Some(path) => path.clone(),
+        None => std::env::current_exe().map_err(|error| {
+            Failure::system("finding this program's file", &error).hint("name one with --file")
+        })?,
+    };
+    let file = file::Source::open(&path)?;
+    let remains = remains::Remains::before();
+    let start = Start::now();
+    let options = trace::to_file(options(args.size), args.trace.as_deref(), start, true)?;
+    let (mut second, link) = Second::start("demo-second", options, |command| {
+        command.arg("--messages").arg(args.messages.to_string()).arg("--began").arg(start.began.to_string());
+        if let Some(size) = args.size {
+            command.arg("--size").arg(size.to_string());
+        }
+        if let Some(path) = &args.trace {
+            command.arg("--trace").arg(path);
+        }
+    })?;
+    let child = second.pid();
+    let mut show = Show { json: args.json };
+    show.beginning(&link, child)?;
+
+    let progress = Progress::things(args.messages);
+    let halves = Halves::of(args.messages);
+    progress.message("messages, each one checked;");
+    let [own, other] = SEEDS.map(|seed| Pattern::new(seed, args.size));
+    let exchanged = exchange::run(&link, (&own, halves.there), (&other, halves.back), &progress)
+        .map_err(|failure| second.explain(failure, "during the exchange"))?;
+    progress.clear();
+    show.exchange(args.messages, &exchanged)?;
+
+    let streamed =
+        file.stream(&link).map_err(|failure| second.explain(failure, "while a file was streamed"))?;
+    show.file(&path, &streamed)?;
+
+    let size = args.size.unwrap_or(64);
+    let times =
+        round_trips::ask(&link, size).map_err(|failure| second.explain(failure, "during the round trips"))?;
+    let rtt_ns = Percentiles::from(&times);
+    show.round_trips(size, &times, &rtt_ns)?;
+
+    drop(link);
+    second.end()?;
+    drop(file);
+    let left_behind = remains.left_behind(child);
+    show.left_behind(&left_behind)?;
+
+    let facts = Facts {
+        messages: args.messages,
+        bytes: exchanged.bytes + 2 * streamed.bytes,
+        verified: true,
+        rtt_ns,
+        messages_per_second: exchanged.messages_per_second,
+        bytes_per_second: streamed.zero_copy.bytes_per_second,
+        left_behind,
+        exchange: exchanged,
+        file: streamed,
+        round_trips: times.len(),
+    };
+    if args.json {
+        out::json(&facts)?;
+    }
+    match facts.left_behind.first() {
+        Some(first) => Err(Failure::new(Exit::Failed, format!("something is left behind: {first}"))),
+        None => show.end(),
+    }
+}
+
+/// The second process.
+pub fn second(args: &DemoSecond) -> Result<ExitCode> {
+    answer(args).map_err(second::here)?;
+    out::done()
+}
+
+fn answer(args: &DemoSecond) -> Result<()> {
+    let options = trace::to_file(Options::new(), args.trace.as_deref(), Start::at(args.began), false)?;
+    let link = StandardLink::inherited_with(options)?;
+    let halves = Halves::of(args.messages);
+    let [other, own] = SEEDS.map(|seed| Pattern::new(seed, args.size));
+    exchange::run(&link, (&own, halves.back), (&other, halves.there), &Progress::none())?;
+    file::take(&link)?;
+    round_trips::answer(&link)?;
+    match link.recv().err() {
+        Some(hqq::Error::Closed) => Ok(()),
+        Some(error) => Err(error.into()),
+        None => Err(Failure::new(Exit::Failed, "a message more than there should be")),
+    }
+}
+
+/// How many messages go which way.
+struct Halves {
+    there: u64,
+    back: u64,
+}
+
+impl Halves {
+    fn of(messages: u64) -> Self {
+        Self { there: messages.div_ceil(2), back: messages / 2 }
+    }
+}
+
+/// The text for people, as it goes along. Nothing of it with `--json`.
+struct Show {
+    json: bool,
+}
+
+impl Show {
+    fn line(&self, text: impl std::fmt::Display) -> Result<()> {
+        if self.json { Ok(()) } else { out::line(text) }
+    }
+
+    fn fact(&self, name: &str, text: impl std::fmt::Display) -> Result<()> {
+        self.line(format_args!("{}  {text}", out::bold(format_args!("{name:<11}"))))
+    }
+
+    fn beginning(&mut self, link: &StandardLink, child: u32) -> Result<()> {
+        let geometry = link.geometry();
+        let own = std::process::id();
+        self.fact("processes", format_args!("{own} (primary) and {child} (secondary)"))?;
+        let buffers = out::bytes(geometry.buffer_size());
+        self.fact(
+            "link",
+            format_args!(
+                "{} slots and {} buffers of {buffers} each way",
+                geometry.slots(),
+                geometry.buffers()
+            ),
+        )
+    }
+
+    fn exchange(&mut self, messages: u64, found: &exchange::Exchanged) -> Result<()> {
+        let (messages, bytes) = (out::count(messages), out::bytes(found.bytes));
+        self.fact("messages", format_args!("{messages} both ways, {bytes}, in {:.2} s", found.seconds))?;
+        self.fact("", "all checked by their receivers: order, length, every byte; none lost, none twice")?;
+        let rate = out::rate(found.messages_per_second);
+        self.fact("", format_args!("{rate} messages, {}", out::bytes_rate(found.bytes_per_second)))
+    }
+
+    fn file(&mut self, path: &Path, found: &file::Streamed) -> Result<()> {
+        let path: PathBuf = path.file_name().map_or(path.into(), PathBuf::from);
+        self.fact("file", format_args!("{}, {}, streamed twice", path.display(), out::bytes(found.bytes)))?;
+        for (way, pass) in [("zero copy ", &found.zero_copy), ("Read, Write", &found.stream)] {
+            self.fact(
+                "",
+                format_args!("{way:<11} {}, hashing included", out::bytes_rate(pass.bytes_per_second)),
+            )?;
+        }
+        self.fact("", format_args!("SHA-256 {} at both ends", found.sha256))
+    }
+
+    fn round_trips(
+        &mut self,
+        size: u64,
+        times: &hdrhistogram::Histogram<u64>,
+        found: &Percentiles,
+    ) -> Result<()> {
+        self.fact("round trips", format_args!("{} of {size} bytes", out::count(times.len())))?;
+        let Percentiles { p50, p99, p999, max } = *found;
+        let [p50, p99, p999, max] = [p50, p99, p999, max].map(out::nanos);
+        self.fact("", format_args!("p50 {p50}   p99 {p99}   p99.9 {p999}   max {max}"))?;
+        out::draw(times).into_iter().try_for_each(|row| self.fact("", row))
+    }
+
+    fn left_behind(&mut self, found: &[String]) -> Result<()> {
+        if found.is_empty() {
+            return self.fact("left behind", "nothing: no process, descriptor, mapping, socket name or file");
+        }
+        found.iter().try_for_each(|what| self.fact("left behind", out::red(what)))
+    }
+
+    fn end(&mut self) -> Result<ExitCode> {
+        self.line(out::green("everything verified"))?;
+        out::done()
+    }
+}

@@ -1,0 +1,98 @@
+//! Messages both ways at once, each one checked.
+
+use std::time::Instant;
+
+use hqq::StandardLink;
+use serde::Serialize;
+
+use crate::exit::{Exit, Failure, Result};
+use crate::out::{self, Progress};
+use crate::pattern::Pattern;
+
+/// Messages that an end sends before it receives again.
+const BURST: u64 = 128;
+
+/// How it went.
+#[derive(Debug, Serialize)]
+pub struct Exchanged {
+    /// Payload both ways.
+    pub bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Both ways together.
+    pub messages_per_second: f64,
+    /// Both ways together.
+    pub bytes_per_second: f64,
+}
+
+/// Sends and receives as many messages as told, and checks each that comes.
+///
+/// Both ends take turns in bursts. Neither can block the other: who waits for room to send has received all of
+/// the burst before, so that at most one burst is under way, and there is room for that.
+pub fn run(
+    link: &StandardLink,
+    (own, there): (&Pattern, u64),
+    (other, back): (&Pattern, u64),
+    progress: &Progress,
+) -> Result<Exchanged> {
+    let burst = BURST.min(u64::from(link.geometry().buffers()) / 2);
+    let began = Instant::now();
+    let (mut sent, mut received, mut bytes) = (0, 0, 0);
+    while sent < there || received < back {
+        let before = sent + received;
+        for number in sent..there.min(sent + burst) {
+            let mut loan = link.loan(own.len(number))?;
+            own.fill(number, &mut loan);
+            bytes += loan.len() as u64;
+            loan.send()?;
+            sent += 1;
+        }
+        for number in received..back.min(received + burst) {
+            let message = link.recv()?;
+            other.check(number, &message).map_err(|fault| Failure::new(Exit::Failed, fault))?;
+            bytes += message.len() as u64;
+            received += 1;
+        }
+        progress.add(sent + received - before);
+    }
+    let time = began.elapsed();
+    Ok(Exchanged {
+        bytes,
+        seconds: time.as_secs_f64(),
+        messages_per_second: out::per_second(sent + received, time),
+        bytes_per_second: out::per_second(bytes, time),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hqq::Options;
+
+    fn pair() -> (StandardLink, StandardLink) {
+        StandardLink::pair_with(Options::new().slots(8).buffers(8).buffer_size(256)).unwrap()
+    }
+
+    #[test]
+    fn both_ends_count_the_same() {
+        let (a, b) = pair();
+        let (first, second) = (Pattern::new(1, None), Pattern::new(2, None));
+        std::thread::scope(|scope| {
+            let far = scope.spawn(|| run(&b, (&second, 100), (&first, 101), &Progress::none()).unwrap());
+            let near = run(&a, (&first, 101), (&second, 100), &Progress::none()).unwrap();
+            assert_eq!(near.bytes, far.join().unwrap().bytes);
+        });
+    }
+
+    #[test]
+    fn a_wrong_message_is_a_fault() {
+        let (a, b) = pair();
+        let pattern = Pattern::new(1, Some(64));
+        let mut message = [0; 64];
+        pattern.fill(1, &mut message);
+        a.send(&message).unwrap();
+        let failure = run(&b, (&pattern, 0), (&pattern, 5), &Progress::none()).unwrap_err();
+        assert_eq!(failure.exit, Exit::Failed);
+        assert!(failure.message.contains("message 0 was due, but 1 came"), "{}", failure.message);
+    }
+}

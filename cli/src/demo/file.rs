@@ -1,0 +1,178 @@
+//! A file through the link: once without a copy, once through `Read` and `Write`; hashed at both ends.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use hqq::StandardLink;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::exit::{Exit, Failure, Result};
+use crate::out;
+use crate::second::stream_error;
+
+/// The most that travels in one message.
+const CHUNK: u64 = 64 * 1024;
+
+/// How it went.
+#[derive(Debug, Serialize)]
+pub struct Streamed {
+    /// Which file.
+    pub path: String,
+    /// Its bytes; twice as many were streamed.
+    pub bytes: u64,
+    /// What both ends found.
+    pub sha256: String,
+    /// Read into the shared memory, and hashed there.
+    pub zero_copy: Pass,
+    /// By the standard library's traits.
+    pub stream: Pass,
+}
+
+/// One time through.
+#[derive(Debug, Serialize)]
+pub struct Pass {
+    /// How long it took, both ends' hashing included.
+    pub seconds: f64,
+    /// The same, as a rate.
+    pub bytes_per_second: f64,
+}
+
+/// The file to stream.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    file: File,
+    len: u64,
+}
+
+fn fault(message: impl Into<String>) -> Failure {
+    Failure::new(Exit::Failed, message)
+}
+
+impl Source {
+    /// Opens it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let cannot = |error| Failure::system(format_args!("opening {}", path.display()), &error);
+        let file = File::open(path).map_err(cannot)?;
+        let facts = file.metadata().map_err(cannot)?;
+        if !facts.is_file() {
+            let message = format!("{} is no regular file", path.display());
+            return Err(Failure::new(Exit::Usage, message).hint("name one with --file"));
+        }
+        Ok(Self { path: path.into(), file, len: facts.len() })
+    }
+
+    /// Streams it to the other end, both ways of doing so.
+    pub fn stream(&self, link: &StandardLink) -> Result<Streamed> {
+        let (zero_copy, hash) = self.pass(link, |hash| self.zero_copy(link, hash))?;
+        let (stream, again) = self.pass(link, |hash| self.written(link, hash))?;
+        if hash != again {
+            return Err(fault(format!("{} changed while it was streamed", self.path.display())));
+        }
+        let path = self.path.display().to_string();
+        Ok(Streamed { path, bytes: self.len, sha256: hex(&hash), zero_copy, stream })
+    }
+
+    /// Announces the length, lets `send` do it, and compares what both ends made of it.
+    fn pass(
+        &self,
+        link: &StandardLink,
+        send: impl FnOnce(&mut Sha256) -> Result<()>,
+    ) -> Result<(Pass, Vec<u8>)> {
+        (&self.file).rewind().map_err(|error| self.unreadable(&error))?;
+        let began = Instant::now();
+        link.send(&self.len.to_le_bytes())?;
+        let mut hash = Sha256::new();
+        send(&mut hash)?;
+        let own = hash.finalize().to_vec();
+        let far = link.recv()?.to_vec();
+        let time = began.elapsed();
+        if own != far {
+            return Err(fault(format!("SHA-256 was {} here, {} at the far end", hex(&own), hex(&far))));
+        }
+        let bytes_per_second = out::per_second(self.len, time);
+        Ok((Pass { seconds: time.as_secs_f64(), bytes_per_second }, own))
+    }
+
+    /// The kernel reads into the loan; that is the only copy.
+    fn zero_copy(&self, link: &StandardLink, hash: &mut Sha256) -> Result<()> {
+        let mut left = self.len;
+        while left > 0 {
+            let mut loan = link.loan(left.min(chunk(link)) as usize)?;
+            (&self.file).read_exact(&mut loan).map_err(|error| self.unreadable(&error))?;
+            hash.update(&*loan);
+            left -= loan.len() as u64;
+            loan.send()?;
+        }
+        Ok(())
+    }
+
+    /// As any writer of the standard library would.
+    fn written(&self, mut link: &StandardLink, hash: &mut Sha256) -> Result<()> {
+        let mut left = self.len;
+        let mut buffer = vec![0; CHUNK as usize];
+        while left > 0 {
+            let part = &mut buffer[..left.min(CHUNK) as usize];
+            (&self.file).read_exact(part).map_err(|error| self.unreadable(&error))?;
+            hash.update(&*part);
+            left -= part.len() as u64;
+            link.write_all(part).map_err(stream_error)?;
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, error: &std::io::Error) -> Failure {
+        Failure::system(format_args!("reading {}", self.path.display()), error)
+    }
+}
+
+/// Bytes of a message of the zero-copy pass: a run of whole buffers, and room for eight of them.
+fn chunk(link: &StandardLink) -> u64 {
+    let geometry = link.geometry();
+    geometry
+        .run_bytes(geometry.buffers() / 8)
+        .clamp(geometry.buffer_size(), CHUNK.max(geometry.buffer_size()))
+}
+
+/// The far end: takes the file both ways, and says what it hashed to.
+pub fn take(link: &StandardLink) -> Result<()> {
+    let mut left = announced(link)?;
+    let mut hash = Sha256::new();
+    while left > 0 {
+        let message = link.recv()?;
+        hash.update(&*message);
+        left =
+            left.checked_sub(message.len() as u64).ok_or_else(|| fault("more of the file than announced"))?;
+    }
+    link.send(&hash.finalize())?;
+
+    let mut left = announced(link)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; CHUNK as usize];
+    let mut stream = link;
+    while left > 0 {
+        let most = left.min(CHUNK) as usize;
+        let count = stream.read(&mut buffer[..most]).map_err(stream_error)?;
+        if count == 0 {
+            return Err(hqq::Error::Closed.into());
+        }
+        hash.update(&buffer[..count]);
+        left -= count as u64;
+    }
+    Ok(link.send(&hash.finalize())?)
+}
+
+/// The length that the other end announces.
+fn announced(link: &StandardLink) -> Result<u64> {
+    let message = link.recv()?;
+    let length = <[u8; 8]>::try_from(&*message)
+        .map_err(|_| fault("a file's length was due, but something else came"))?;
+    Ok(u64::from_le_bytes(length))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,152 @@
+//! How the command ends: exit codes, and errors that say what to do next.
+
+use std::io;
+use std::process::ExitCode;
+
+/// The exit codes, as `--help` documents them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// A check or a verification failed.
+    Failed = 1,
+    /// The command line, or a number in it, cannot be used.
+    Usage = 2,
+    /// There is no such name, or it is in use.
+    Name = 3,
+    /// The other process died, or the link broke.
+    Link = 4,
+    /// The other end refused, or belongs to another user.
+    Refused = 5,
+    /// The operating system said no.
+    System = 6,
+}
+
+/// The table of exit codes for `--help`.
+pub const CODES: &str = "\
+Exit codes:
+  0  it worked
+  1  a check or a verification failed
+  2  the command line cannot be used
+  3  no such name, or the name is in use
+  4  the other process died or gave up, or the link broke
+  5  the other end refused, or belongs to another user
+  6  the operating system refused";
+
+/// Why the command fails, and what to do about it.
+#[derive(Debug)]
+pub struct Failure {
+    /// With which code.
+    pub exit: Exit,
+    /// One sentence, without a full stop.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+/// Shorthand.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    /// A failure without a hint.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None }
+    }
+
+    /// Adds what to do next, in place of what was there.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// An error of the operating system.
+    pub fn system(doing: impl std::fmt::Display, error: &io::Error) -> Self {
+        Self::new(Exit::System, format!("{doing}: {error}"))
+    }
+
+    /// Puts what was being done ahead of the message.
+    pub fn during(mut self, doing: &str) -> Self {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+
+    /// Says it on standard error; the exit code.
+    pub fn report(&self) -> ExitCode {
+        use anstyle::{AnsiColor, Style};
+        let (red, blue) = (AnsiColor::Red.on_default().bold(), AnsiColor::Cyan.on_default());
+        let reset = Style::new();
+        anstream::eprintln!("{red}hqq: error:{reset:#}{red:#} {}", self.message);
+        if let Some(hint) = &self.hint {
+            anstream::eprintln!("{blue}hint:{blue:#} {hint}");
+        }
+        ExitCode::from(self.exit as u8)
+    }
+}
+
+impl From<hqq::Error> for Failure {
+    fn from(error: hqq::Error) -> Self {
+        use hqq::Error as E;
+        let (exit, hint) = match &error {
+            E::NoSuchName { .. } => (Exit::Name, None),
+            E::NameInUse { .. } => {
+                (Exit::Name, Some("take another name, or end the process that has this one".into()))
+            }
+            E::BadName { .. } | E::TooLarge { .. } => (Exit::Usage, None),
+            E::Geometry { .. } | E::RegionTooLarge { .. } => {
+                (Exit::Usage, Some("choose other sizes; --help has the limits".into()))
+            }
+            E::Closed | E::PeerDead | E::PeerGone | E::Cut { .. } => (Exit::Link, None),
+            E::Corrupt { .. } => (
+                Exit::Link,
+                Some("one of the two processes wrote where it must not; start both again".into()),
+            ),
+            E::Timeout { .. } => (Exit::Link, None),
+            E::OtherUser { .. } => {
+                (Exit::Refused, Some("run both sides as the same user, or take another name".into()))
+            }
+            E::Refused { .. } | E::Handshake { .. } | E::FormatVersion { .. } => {
+                (Exit::Refused, Some("is the other side an hqq of the same version?".into()))
+            }
+            E::Os { source, .. } => (Exit::System, system_hint(source)),
+            _ => (Exit::System, None),
+        };
+        Self { exit, message: error.to_string(), hint }
+    }
+}
+
+/// What to do about the commoner refusals of the kernel.
+fn system_hint(error: &io::Error) -> Option<String> {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => "only the owner of a process, or root, may look into it",
+        io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory => "free some memory, or use smaller buffers",
+        io::ErrorKind::Unsupported => "HQQ needs Linux 6.5 or later",
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_documented() {
+        for exit in
+            [Exit::Failed, Exit::Usage, Exit::Name, Exit::Link, Exit::Refused, Exit::System].map(|e| e as u8)
+        {
+            assert!(CODES.lines().any(|line| line.starts_with(&format!("  {exit}  "))), "{exit}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_library_have_codes() {
+        let name = || "x".to_owned();
+        assert_eq!(Failure::from(hqq::Error::NoSuchName { name: name() }).exit, Exit::Name);
+        assert_eq!(Failure::from(hqq::Error::NameInUse { name: name() }).exit, Exit::Name);
+        assert_eq!(Failure::from(hqq::Error::PeerDead).exit, Exit::Link);
+        assert_eq!(Failure::from(hqq::Error::OtherUser { uid: 1, expected: 2 }).exit, Exit::Refused);
+        let source = io::Error::from(io::ErrorKind::StorageFull);
+        let full = Failure::from(hqq::Error::Os { doing: "reserving", source });
+        assert_eq!(full.exit, Exit::System);
+        assert!(full.hint.is_some());
+    }
+}

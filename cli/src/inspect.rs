@@ -1,0 +1,392 @@
+//! `hqq ls`, `hqq stat`, `hqq check`: links of this machine, looked at from outside.
+
+use std::process::ExitCode;
+
+use hqq::Stats;
+use hqq::observe::{self, LinkSeen, Observer, Report};
+use hqq::words::{BufferState, SlotState};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::args::{Ls, Which};
+use crate::exit::{Exit, Failure, Result};
+use crate::out;
+
+/// The directions, by number.
+const WAYS: [&str; 2] = ["primary to secondary", "secondary to primary"];
+
+/// `hqq ls`.
+pub fn ls(args: &Ls) -> Result<ExitCode> {
+    let found = observe::links()?;
+    // A link may end between being found and being opened.
+    let links: Vec<_> = found.links.iter().map(|link| (link, link.open().ok())).collect();
+    if args.json {
+        let links: Vec<_> = links.iter().map(|(link, seen)| summary(link, seen.as_ref())).collect();
+        out::json(&json!({"links": links, "unreadable_processes": found.unreadable}))?;
+        return out::done();
+    }
+    if links.is_empty() {
+        out::line("no links")?;
+    } else {
+        let rows = links.iter().map(|(link, seen)| {
+            let [slots, buffers, packets, bytes] = match seen {
+                Some(seen) => {
+                    let (geometry, stats) = (seen.facts().geometry, seen.stats());
+                    let [there, back] = &stats.directions;
+                    [
+                        out::count(geometry.slots().into()),
+                        format!("{} x {}", geometry.buffers(), out::bytes(geometry.buffer_size())),
+                        out::count(there.packets_sent.wrapping_add(back.packets_sent)),
+                        out::bytes(there.bytes_sent.wrapping_add(back.bytes_sent)),
+                    ]
+                }
+                None => ["-"; 4].map(str::to_owned),
+            };
+            [link.name.clone(), processes(link), slots, buffers, packets, bytes]
+        });
+        out::line(out::table(["name", "processes", "slots", "buffers", "packets", "sent"], 2, rows))?;
+    }
+    if found.unreadable > 0 {
+        anstream::eprintln!(
+            "hqq: note: {} processes could not be looked into, as those of other users; root sees all links",
+            found.unreadable
+        );
+    }
+    out::done()
+}
+
+/// The processes that have a link open, for people.
+fn processes(link: &LinkSeen) -> String {
+    let each = link.processes.iter().map(|process| format!("{} ({})", process.pid, process.comm));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// What identifies a link, and what it was made with.
+fn summary(link: &LinkSeen, seen: Option<&Observer>) -> Value {
+    let processes: Vec<_> =
+        link.processes.iter().map(|p| json!({"pid": p.pid, "fd": p.fd, "command": p.comm})).collect();
+    let mut value = json!({"name": link.name, "inode": link.inode, "processes": processes});
+    if let Some(seen) = seen {
+        let facts = seen.facts();
+        let geometry = facts.geometry;
+        let more = json!({
+            "slots": geometry.slots(),
+            "buffers": geometry.buffers(),
+            "buffer_size": geometry.buffer_size(),
+            "ring_mode": format!("{:?}", facts.modes.ring).to_lowercase(),
+            "wait_mode": format!("{:?}", facts.modes.wait).to_lowercase(),
+            "packets": seen.stats().directions.map(|way| way.packets_sent),
+            "bytes": seen.stats().directions.map(|way| way.bytes_sent),
+        });
+        merge(&mut value, more);
+    }
+    value
+}
+
+/// Adds the keys of one object to another.
+fn merge(into: &mut Value, more: Value) {
+    if let (Value::Object(into), Value::Object(more)) = (into, more) {
+        into.extend(more);
+    }
+}
+
+/// The links that are meant, opened.
+fn find(which: &str) -> Result<Vec<(LinkSeen, Observer)>> {
+    let links = observe::find(which)?;
+    if links.is_empty() {
+        let message = match which.parse::<i32>() {
+            Ok(pid) => format!("no link named \"{which}\", and process {pid} has none that can be seen"),
+            Err(_) => format!("no link named \"{which}\""),
+        };
+        return Err(Failure::new(Exit::Name, message).hint("`hqq ls` lists those there are"));
+    }
+    links
+        .into_iter()
+        .map(|link| match link.open() {
+            Ok(seen) => Ok((link, seen)),
+            Err(error) => Err(Failure::from(error).during(&format!("looking at \"{}\"", link.name))),
+        })
+        .collect()
+}
+
+/// `hqq stat`.
+pub fn stat(args: &Which) -> Result<ExitCode> {
+    let links = find(&args.which)?;
+    if args.json {
+        let links: Vec<_> = links.iter().map(|(link, seen)| all_facts(link, seen)).collect();
+        out::json(&json!({ "links": links }))?;
+        return out::done();
+    }
+    for (index, (link, seen)) in links.iter().enumerate() {
+        if index > 0 {
+            out::line("")?;
+        }
+        show_stat(link, seen)?;
+    }
+    out::done()
+}
+
+/// Everything that is known of a link.
+fn all_facts(link: &LinkSeen, seen: &Observer) -> Value {
+    let facts = seen.facts();
+    let stats = seen.stats();
+    let seats: Vec<_> = seen
+        .seats()
+        .iter()
+        .filter(|seat| seat.joined)
+        .map(|seat| {
+            json!({
+                "seat": seat.index,
+                "role": seat.role.map(|role| role.to_string()),
+                "generation": seat.generation,
+                "pid": seat.pid,
+                "sends_no_more": seat.no_send,
+                "receives_no_more": seat.no_recv,
+            })
+        })
+        .collect();
+    let directions: Vec<_> = stats
+        .directions
+        .iter()
+        .zip(WAYS)
+        .map(|(way, name)| {
+            json!({
+                "direction": name,
+                "packets_sent": way.packets_sent,
+                "packets_received": way.packets_received,
+                "in_flight": way.in_flight,
+                "bytes_sent": way.bytes_sent,
+                "bytes_received": way.bytes_received,
+                "buffers_free": way.buffers_free,
+                "buffers_of_sender": way.buffers_owned,
+                "buffers_of_receiver": way.buffers_held,
+            })
+        })
+        .collect();
+    let sides: Vec<_> = stats
+        .sides
+        .iter()
+        .zip(["primary", "secondary"])
+        .map(|(side, name)| {
+            json!({
+                "side": name,
+                "full_waits": side.full_waits,
+                "pool_waits": side.pool_waits,
+                "empty_waits": side.empty_waits,
+                "sleeps": side.sleeps,
+                "wakes": side.wakes,
+                "rings": side.rings,
+                "tombstones": side.tombstones,
+                "refused": side.refused_total(),
+                "refused_by_code": by_code(side),
+                "errors_heard": side.heard_total(),
+            })
+        })
+        .collect();
+    let mut value = summary(link, Some(seen));
+    let more = json!({
+        "page": facts.page,
+        "epoch": format!("{:016x}", facts.epoch),
+        "seats": seats,
+        "directions": directions,
+        "sides": sides,
+    });
+    merge(&mut value, more);
+    value
+}
+
+/// The packets that a side refused, by the specification's codes.
+fn by_code(side: &hqq::stats::SideStats) -> Value {
+    let codes = hqq::ErrorCode::SPECIFIED.into_iter();
+    codes
+        .map(|code| (format!("{code:?}"), Value::from(side.refused_with(code))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+fn show_stat(link: &LinkSeen, seen: &Observer) -> Result<()> {
+    heading(link, seen)?;
+    let stats: Stats = seen.stats();
+    let [there, back] = &stats.directions;
+    let row = |name: &str, of: fn(&hqq::stats::DirectionStats) -> String| [name.into(), of(there), of(back)];
+    let rows = [
+        row("packets sent", |way| out::count(way.packets_sent)),
+        row("packets received", |way| out::count(way.packets_received)),
+        row("in flight", |way| out::count(way.in_flight)),
+        row("bytes sent", |way| out::count(way.bytes_sent)),
+        row("bytes received", |way| out::count(way.bytes_received)),
+        row("buffers free", |way| out::count(way.buffers_free)),
+        row("buffers of the sender", |way| out::count(way.buffers_owned)),
+        row("buffers of the receiver", |way| out::count(way.buffers_held)),
+    ];
+    out::line(out::table(["direction", WAYS[0], WAYS[1]], 1, rows))?;
+    let [primary, secondary] = &stats.sides;
+    let row = |name: &str, of: fn(&hqq::stats::SideStats) -> u64| {
+        [name.into(), out::count(of(primary)), out::count(of(secondary))]
+    };
+    let rows = [
+        row("waits, ring full", |side| side.full_waits),
+        row("waits, no buffer", |side| side.pool_waits),
+        row("waits, nothing there", |side| side.empty_waits),
+        row("sleeps", |side| side.sleeps),
+        row("woken by the other", |side| side.wakes),
+        row("woke the other", |side| side.rings),
+        row("tombstones skipped", |side| side.tombstones),
+        row("packets refused", |side| side.refused_total()),
+        row("errors heard", |side| side.heard_total()),
+    ];
+    out::line("")?;
+    out::line(out::table(["side", "primary", "secondary"], 1, rows))
+}
+
+/// Which link this is, and who sits where.
+fn heading(link: &LinkSeen, seen: &Observer) -> Result<()> {
+    let facts = seen.facts();
+    let geometry = facts.geometry;
+    out::line(format_args!("{}, open in {}", out::bold(&link.name), processes(link)))?;
+    out::line(format_args!(
+        "{} slots, {} buffers of {} bytes each way; {:?}, {:?}",
+        geometry.slots(),
+        geometry.buffers(),
+        geometry.buffer_size(),
+        facts.modes.ring,
+        facts.modes.wait
+    ))?;
+    for seat in seen.seats().iter().filter(|seat| seat.joined) {
+        let role = seat.role.map_or_else(String::new, |role| role.to_string());
+        let closed = match (seat.no_send, seat.no_recv) {
+            (false, false) => "",
+            (true, false) => ", sends no more",
+            (false, true) => ", receives no more",
+            (true, true) => ", closed",
+        };
+        out::line(format_args!("seat {}: {role}, process {}{closed}", seat.index, seat.pid))?;
+    }
+    out::line("")
+}
+
+/// A slot or buffer that somebody holds.
+#[derive(Debug, Serialize)]
+struct Held {
+    direction: &'static str,
+    index: u32,
+    state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_flight_in_slot: Option<u32>,
+    seat: Option<usize>,
+    pid: Option<u64>,
+}
+
+/// Who holds what, in words.
+fn held(seen: &Observer, report: &Report) -> (Vec<Held>, Vec<Held>) {
+    let seats = seen.seats();
+    let pid = |seat: Option<usize>| seats.get(seat?).filter(|seat| seat.joined).map(|seat| seat.pid);
+    let slots = report.slots.iter().map(|slot| Held {
+        direction: WAYS[slot.direction & 1],
+        index: slot.index,
+        state: match slot.state {
+            SlotState::Free => "free",
+            SlotState::Claimed(_) => "being filled",
+            SlotState::Published => "waiting for the receiver",
+            SlotState::Taken(_) => "being read",
+        }
+        .into(),
+        operation: slot.op,
+        in_flight_in_slot: None,
+        seat: slot.seat,
+        pid: pid(slot.seat),
+    });
+    let buffers = report.buffers.iter().map(|buffer| Held {
+        direction: WAYS[buffer.direction & 1],
+        index: buffer.index,
+        state: match (buffer.state, buffer.in_flight_in_slot) {
+            (_, Some(slot)) => format!("in flight in slot {slot}"),
+            (BufferState::Free, None) => "free".into(),
+            (BufferState::Owned(_), None) => "lent to the sender".into(),
+            (BufferState::Held(_), None) => "held by the receiver".into(),
+        },
+        operation: None,
+        in_flight_in_slot: buffer.in_flight_in_slot,
+        seat: Some(buffer.seat),
+        pid: pid(Some(buffer.seat)),
+    });
+    (slots.collect(), buffers.collect())
+}
+
+/// `hqq check`.
+pub fn check(args: &Which) -> Result<ExitCode> {
+    let links = find(&args.which)?;
+    let mut findings = 0;
+    let mut values = Vec::new();
+    for (link, seen) in &links {
+        let report = seen.check();
+        findings += report.findings.len();
+        if args.json {
+            values.push(check_json(link, seen, &report));
+        } else {
+            show_check(link, seen, &report)?;
+        }
+    }
+    if args.json {
+        out::json(&json!({"links": values, "ok": findings == 0}))?;
+    }
+    match findings {
+        0 => out::done(),
+        n => {
+            Err(Failure::new(Exit::Failed, format!("{n} finding(s): no operation of HQQ leaves such words"))
+                .hint("a process has written where it must not; end both sides and start anew"))
+        }
+    }
+}
+
+fn check_json(link: &LinkSeen, seen: &Observer, report: &Report) -> Value {
+    let findings: Vec<_> = report
+        .findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "what": finding.what,
+                "offset": finding.offset,
+                "found": format!("0x{:016x}", finding.found),
+                "rule": finding.rule,
+            })
+        })
+        .collect();
+    let (slots, buffers) = held(seen, report);
+    let mut value = summary(link, Some(seen));
+    merge(&mut value, json!({"findings": findings, "held_slots": slots, "held_buffers": buffers}));
+    value
+}
+
+fn show_check(link: &LinkSeen, seen: &Observer, report: &Report) -> Result<()> {
+    heading(link, seen)?;
+    let (slots, buffers) = held(seen, report);
+    for (what, all) in [("slot", slots), ("buffer", buffers)] {
+        if all.is_empty() {
+            out::line(format_args!("every {what} is free"))?;
+            continue;
+        }
+        let rows = all.into_iter().map(|held| {
+            let holder = match (held.pid, held.seat) {
+                (Some(pid), Some(seat)) => format!("process {pid}, seat {seat}"),
+                (None, Some(seat)) => format!("seat {seat}, vacant"),
+                (_, None) => "-".into(),
+            };
+            let state = match held.operation {
+                Some(operation) => format!("{}, {operation}", held.state),
+                None => held.state,
+            };
+            [format!("{what} {}", held.index), held.direction.into(), state, holder]
+        });
+        out::line(out::table(["held", "direction", "state", "holder"], 4, rows))?;
+    }
+    for finding in &report.findings {
+        out::line(format_args!("{} {finding}", out::red("wrong:")))?;
+    }
+    if report.findings.is_empty() {
+        out::line(out::green("every control word is as the protocol allows"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! `hqq send` and `hqq recv`: standard input to standard output, through a link.
+//!
+//! Every message is a piece of the stream, and an empty one its end. The receiver answers with the number of bytes
+//! that it has written out, so that the sender ends well only if they all arrived. The kernel reads straight into
+//! the shared memory and writes straight from it; no byte is copied besides.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use hqq::{Error, Listener, Options, StandardLink};
+use hqq_sys::{peer, poll};
+
+use crate::args::{Recv, Send};
+use crate::exit::{Exit, Failure, Result};
+use crate::out::{self, Progress};
+
+/// Bytes of a buffer: large enough that system calls do not count, small enough that a few of them stay in a
+/// processor's second-level cache.
+pub const BUFFER_SIZE: u64 = 256 * 1024;
+/// Buffers each way.
+pub const BUFFERS: u32 = 4;
+/// How often a sender that cannot see the receiver's process looks whether the link stands.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// `hqq send NAME`.
+pub fn send(args: &Send) -> Result<ExitCode> {
+    let link = StandardLink::connect_with(&args.name, Options::new(), args.wait).map_err(|error| {
+        let name = &args.name;
+        match (&error, args.wait) {
+            (Error::NoSuchName { .. }, None) => {
+                Failure::new(Exit::Name, format!("nobody receives at \"{name}\""))
+                    .hint(format!("start `hqq recv {name}` first, or add --wait SECONDS"))
+            }
+            (Error::NoSuchName { .. }, Some(wait)) => {
+                Failure::new(Exit::Name, format!("nobody received at \"{name}\" within {wait:?}"))
+                    .hint(format!("start `hqq recv {name}`"))
+            }
+            _ => Failure::from(error),
+        }
+    })?;
+    let began = Instant::now();
+    let mut input = Input::new(&link)?;
+    let progress = Progress::bytes(input.length, !args.quiet);
+    let size = link.geometry().buffer_size() as usize;
+    let mut sent = 0;
+    loop {
+        let mut loan = link.loan(size).map_err(|error| lost(error, "receiver", sent))?;
+        input.wait(&link, sent)?;
+        let count = match input.file.read(&mut loan) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => continue,
+            Err(error) => return Err(Failure::system("reading standard input", &error)),
+        };
+        loan.truncate(count);
+        loan.send().map_err(|error| lost(error, "receiver", sent))?;
+        sent += count as u64;
+        progress.add(count as u64);
+    }
+    link.send(&[]).map_err(|error| lost(error, "receiver", sent))?;
+    let answer = link.recv().map_err(|error| lost(error, "receiver", sent))?;
+    match <[u8; 8]>::try_from(&*answer).map(u64::from_le_bytes) {
+        Ok(written) if written == sent => {
+            progress.end(summary("sent", sent, began));
+            out::done()
+        }
+        Ok(written) => {
+            let message = format!("{sent} bytes were sent, but the receiver wrote {written}");
+            Err(Failure::new(Exit::Failed, message))
+        }
+        Err(_) => Err(Failure::new(Exit::Refused, "the other side does not answer as `hqq recv` does")),
+    }
+}
+
+/// `hqq recv NAME`.
+pub fn recv(args: &Recv) -> Result<ExitCode> {
+    let name = &args.name;
+    let options = Options::new().slots(64).buffers(args.buffers).buffer_size(args.buffer_size);
+    let listener = Listener::bind_with(name, options)?;
+    let accepted = match args.wait {
+        Some(wait) => listener.accept_timeout(wait),
+        None => listener.accept(),
+    };
+    let link = accepted.map_err(|error| match error {
+        Error::Timeout { .. } => Failure::new(
+            Exit::Name,
+            format!("nobody sent to \"{name}\" within {:?}", args.wait.unwrap_or_default()),
+        )
+        .hint(format!("start `hqq send {name}`, or wait longer")),
+        error => Failure::from(error),
+    })?;
+    drop(listener);
+    let began = Instant::now();
+    let mut output = file(io::stdout())?;
+    let progress = Progress::bytes(None, !args.quiet && !io::stdout().is_terminal());
+    let mut written = 0;
+    loop {
+        let message = link.recv().map_err(|error| lost(error, "sender", written))?;
+        if message.is_empty() {
+            break;
+        }
+        output.write_all(&message).map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => Failure::new(
+                Exit::System,
+                format!("whoever read standard output closed it, after {written} bytes"),
+            )
+            .hint("the sender has been stopped"),
+            _ => Failure::system("writing to standard output", &error).hint("the sender has been stopped"),
+        })?;
+        written += message.len() as u64;
+        progress.add(message.len() as u64);
+    }
+    // Everything has arrived, whether or not the sender still wants to hear it.
+    let _ = link.send(&u64::to_le_bytes(written));
+    progress.end(summary("received", written, began));
+    out::done()
+}
+
+/// A standard stream without the standard library's buffer.
+fn file(stream: impl AsFd) -> Result<File> {
+    let copied = stream.as_fd().try_clone_to_owned();
+    copied.map(File::from).map_err(|error| Failure::system("opening a standard stream", &error))
+}
+
+/// Standard input, and who must live for it to be read.
+struct Input {
+    file: File,
+    /// What is left of it, if it is a file.
+    length: Option<u64>,
+    receiver: Option<OwnedFd>,
+}
+
+impl Input {
+    fn new(link: &StandardLink) -> Result<Self> {
+        let mut file = file(io::stdin())?;
+        let facts = file.metadata().map_err(|error| Failure::system("looking at standard input", &error))?;
+        let length = facts.is_file().then(|| facts.len().saturating_sub(file.stream_position().unwrap_or(0)));
+        let receiver = link.peer().pid.and_then(|pid| peer::pidfd_open(pid).ok());
+        Ok(Self { file, length, receiver })
+    }
+
+    /// Waits until there is something to read; fails when the receiver dies meanwhile.
+    fn wait(&self, link: &StandardLink, sent: u64) -> Result<()> {
+        // A file does not keep one waiting.
+        if self.length.is_some() {
+            return Ok(());
+        }
+        loop {
+            let input = self.file.as_fd();
+            let ready = match &self.receiver {
+                Some(receiver) => poll::many(&[input, receiver.as_fd()], None),
+                None => poll::many(&[input], Some(LOOK)),
+            };
+            let ready = ready.map_err(|error| Failure::system("waiting for input", &error))?;
+            if ready[0] {
+                return Ok(());
+            }
+            if !link.is_open() {
+                // Why not, a look for an answer tells.
+                let end = link.try_recv().err().filter(Error::is_end).unwrap_or(Error::Closed);
+                return Err(lost(end, "receiver", sent));
+            }
+        }
+    }
+}
+
+/// What it means that the link has ended early.
+fn lost(error: Error, who: &str, done: u64) -> Failure {
+    let done = format!("after {done} bytes");
+    match error {
+        Error::PeerDead => Failure::new(Exit::Link, format!("the {who} died, {done}")),
+        Error::PeerGone => Failure::new(Exit::Link, format!("the {who} hung up, {done}")),
+        Error::Closed => Failure::new(Exit::Link, format!("the {who} gave up, {done}"))
+            .hint(format!("what the {who} printed says why")),
+        error => Failure::from(error),
+    }
+}
+
+/// What was done, and how fast.
+fn summary(what: &str, bytes: u64, began: Instant) -> String {
+    let time = began.elapsed();
+    let rate = out::bytes_rate(out::per_second(bytes, time));
+    format!("{what} {} in {:.1} s, {rate}", out::bytes(bytes), time.as_secs_f64())
+}

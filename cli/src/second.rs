@@ -1,0 +1,117 @@
+//! The second process of a demonstration or a measurement: this program once more, at the other end of a link.
+
+use std::env;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use hqq::{Error, Offer, Options, StandardLink};
+
+use crate::exit::{Exit, Failure, Result};
+
+/// How long it may take to begin, and to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A process that this one has started. Dropped, it is killed and reaped.
+#[derive(Debug)]
+pub struct Second {
+    child: Child,
+}
+
+impl Second {
+    /// Starts this program with the subcommand that `arrange` completes, and links up with it.
+    pub fn start(
+        subcommand: &str,
+        options: Options,
+        arrange: impl FnOnce(&mut Command),
+    ) -> Result<(Self, StandardLink)> {
+        let program =
+            env::current_exe().map_err(|error| Failure::system("finding this program's file", &error))?;
+        let offer = Offer::new(options)?;
+        let mut command = Command::new(program);
+        command.arg(subcommand).stdin(Stdio::null()).stdout(Stdio::null());
+        arrange(&mut command);
+        offer.pass_to(&mut command)?;
+        let child = command.spawn().map_err(|error| Failure::system("starting a second process", &error))?;
+        let mut second = Self { child };
+        match offer.accept(PATIENCE) {
+            Ok(link) => Ok((second, link)),
+            Err(error) => Err(second.explain(error.into(), "at the beginning")),
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for it to end, for a while.
+    fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let limit = Instant::now() + patience;
+        loop {
+            match self.child.try_wait() {
+                Ok(None) if Instant::now() < limit => std::thread::sleep(Duration::from_millis(1)),
+                found => return found.ok().flatten(),
+            }
+        }
+    }
+
+    /// Waits for it to end well, and reaps it.
+    pub fn end(mut self) -> Result<()> {
+        match self.wait(PATIENCE) {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(ended(status, "at the end")),
+            None => Err(Failure::new(Exit::Failed, "the second process does not end; it is killed")),
+        }
+    }
+
+    /// The failure that explains this one: how the second process ended, if the link to it broke.
+    pub fn explain(&mut self, failure: Failure, when: &str) -> Failure {
+        if failure.exit != Exit::Link {
+            return failure;
+        }
+        match self.wait(Duration::from_secs(2)) {
+            Some(status) => ended(status, when),
+            None => failure,
+        }
+    }
+}
+
+/// What to say of a process that ended.
+fn ended(status: ExitStatus, when: &str) -> Failure {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => {
+            Failure::new(Exit::Link, format!("the second process died {when}, by signal {signal}"))
+        }
+        (None, Some(1)) => Failure::new(Exit::Failed, format!("the second process found a fault {when}"))
+            .hint("it says above what it found"),
+        (None, code) => {
+            let code = code.unwrap_or_default();
+            Failure::new(Exit::Link, format!("the second process gave up {when}, with exit code {code}"))
+        }
+    }
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// In the second process: says of a failure which process it happened in.
+pub fn here(failure: Failure) -> Failure {
+    let failure = match failure.exit {
+        Exit::Link => Failure { message: "the first process died or gave up".into(), ..failure },
+        _ => failure,
+    };
+    failure.during("second process")
+}
+
+/// Turns an error of a stream over a link back into the link's.
+pub fn stream_error(error: std::io::Error) -> Failure {
+    match error.downcast::<Error>() {
+        Ok(error) => Failure::from(error),
+        Err(error) => Failure::system("reading or writing", &error),
+    }
+}

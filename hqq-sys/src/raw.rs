@@ -1,0 +1,115 @@
+//! The least that two processes can do with shared memory: one cache line to and one fro. What everything else
+//! is measured against.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::mem::{self, Mapping};
+
+/// Where the second line lies, bytes: two lines on, since processors fetch lines in pairs.
+const FRO: usize = 128;
+/// Polls between looks at the clock.
+const POLLS: u32 = 1 << 16;
+
+/// Two cache lines at the beginning of shared memory, one to be written by each of two processes.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::{os::fd::AsFd, thread, time::Duration};
+/// use hqq_sys::{mem, raw::RawLine};
+///
+/// let memory = mem::create("ping-pong", 4096)?;
+/// mem::seal(memory.as_fd())?;
+/// let (near, far) = (RawLine::new(memory.as_fd())?, RawLine::new(memory.as_fd())?);
+/// let patience = Duration::from_secs(5);
+/// let other = thread::spawn(move || (1..=1000).try_for_each(|n| far.pong(n, patience)));
+/// (1..=1000).try_for_each(|n| near.ping(n, patience))?;
+/// other.join().unwrap()
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct RawLine {
+    memory: Mapping,
+}
+
+impl RawLine {
+    /// Maps the lines.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] unless it is a sealed memfd of at least 192 bytes; those of
+    /// [`Mapping::map`].
+    pub fn new(memfd: BorrowedFd<'_>) -> io::Result<Self> {
+        if !mem::facts(memfd)?.sealed {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "only sealed memory can be relied on"));
+        }
+        Ok(Self { memory: Mapping::map(memfd, FRO + 64)? })
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: the offsets used are 0 and FRO, which lie in the mapping and are aligned for a word, since it
+        // begins on a page; it can be written to, is sealed, so that it stays there, and lives as long as
+        // `self`; all processes access the word atomically.
+        unsafe { AtomicU64::from_ptr(self.memory.base().as_ptr().add(offset).cast()) }
+    }
+
+    /// Writes `n` to one line and waits until the other process has written it to the other.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] if it does not within `patience`.
+    #[inline]
+    pub fn ping(&self, n: u64, patience: Duration) -> io::Result<()> {
+        self.word(0).store(n, Ordering::Release);
+        await_word(self.word(FRO), n, patience)
+    }
+
+    /// Waits until the other process has written `n` to one line, and writes it to the other.
+    ///
+    /// # Errors
+    /// As [`ping`](Self::ping).
+    #[inline]
+    pub fn pong(&self, n: u64, patience: Duration) -> io::Result<()> {
+        await_word(self.word(0), n, patience)?;
+        self.word(FRO).store(n, Ordering::Release);
+        Ok(())
+    }
+}
+
+#[inline]
+fn await_word(word: &AtomicU64, n: u64, patience: Duration) -> io::Result<()> {
+    let mut began = None;
+    loop {
+        for _ in 0..POLLS {
+            if word.load(Ordering::Acquire) == n {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+        if began.get_or_insert_with(Instant::now).elapsed() > patience {
+            let found = word.load(Ordering::Acquire);
+            let message = format!("{n} was due, {found} is there after {patience:?}");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        }
+        // It may need this processor.
+        std::thread::yield_now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn patience_ends_and_foreign_memory_is_refused() {
+        let memory = mem::create("raw", 4096).unwrap();
+        let unsealed = RawLine::new(memory.as_fd()).unwrap_err();
+        assert_eq!(unsealed.kind(), io::ErrorKind::InvalidInput);
+        mem::seal(memory.as_fd()).unwrap();
+        let line = RawLine::new(memory.as_fd()).unwrap();
+        let late = line.ping(1, Duration::ZERO).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        assert!(line.pong(1, Duration::ZERO).is_ok(), "the ping stands there");
+    }
+}
