@@ -149,9 +149,6 @@ pub struct DemoSecond {
     /// As for the first process.
     #[arg(long)]
     pub size: Option<u64>,
-    /// Round trips to answer.
-    #[arg(long)]
-    pub rounds: u64,
     /// As for the first process.
     #[arg(long)]
     pub trace: Option<PathBuf>,

@@ -89,7 +89,7 @@ fn measure(args: &Bench, wires: &Wires) -> Result<Vec<Row>> {
             let took = match args.measure {
                 Measure::Latency => wires.ask(&tally.case, count, |ns| {
                     if round > 0 {
-                        tally.times.saturating_record(ns);
+                        out::note(&mut tally.times, ns);
                     }
                 })?,
                 Measure::Throughput => wires.flood(&tally.case, count)?,

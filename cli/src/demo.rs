@@ -167,7 +167,7 @@ impl Show {
         let geometry = link.geometry();
         let own = std::process::id();
         self.fact("processes", format_args!("{own} (primary) and {child} (secondary)"))?;
-        let buffers = out::bytes(geometry.buffer_size());
+        let buffers = out::size(geometry.buffer_size());
         self.fact(
             "link",
             format_args!(

@@ -35,7 +35,7 @@ pub fn ls(args: &Ls) -> Result<ExitCode> {
                     let [there, back] = &stats.directions;
                     [
                         out::count(geometry.slots().into()),
-                        format!("{} x {}", geometry.buffers(), out::bytes(geometry.buffer_size())),
+                        format!("{} x {}", geometry.buffers(), out::size(geometry.buffer_size())),
                         out::count(there.packets_sent.wrapping_add(back.packets_sent)),
                         out::bytes(there.bytes_sent.wrapping_add(back.bytes_sent)),
                     ]
@@ -73,14 +73,19 @@ fn summary(link: &LinkSeen, seen: Option<&Observer>) -> Value {
             "slots": geometry.slots(),
             "buffers": geometry.buffers(),
             "buffer_size": geometry.buffer_size(),
-            "ring_mode": format!("{:?}", facts.modes.ring).to_lowercase(),
-            "wait_mode": format!("{:?}", facts.modes.wait).to_lowercase(),
+            "ring_mode": lower(facts.modes.ring),
+            "wait_mode": lower(facts.modes.wait),
             "packets": seen.stats().directions.map(|way| way.packets_sent),
             "bytes": seen.stats().directions.map(|way| way.bytes_sent),
         });
         merge(&mut value, more);
     }
     value
+}
+
+/// A mode, as it is printed.
+fn lower(mode: impl std::fmt::Debug) -> String {
+    format!("{mode:?}").to_lowercase()
 }
 
 /// Adds the keys of one object to another.
@@ -245,12 +250,12 @@ fn heading(link: &LinkSeen, seen: &Observer) -> Result<()> {
     let geometry = facts.geometry;
     out::line(format_args!("{}, open in {}", out::bold(&link.name), processes(link)))?;
     out::line(format_args!(
-        "{} slots, {} buffers of {} bytes each way; {:?}, {:?}",
+        "{} slots and {} buffers of {} each way; {} rings, {} waiting",
         geometry.slots(),
         geometry.buffers(),
-        geometry.buffer_size(),
-        facts.modes.ring,
-        facts.modes.wait
+        out::size(geometry.buffer_size()),
+        lower(facts.modes.ring),
+        lower(facts.modes.wait)
     ))?;
     for seat in seen.seats().iter().filter(|seat| seat.joined) {
         let role = seat.role.map_or_else(String::new, |role| role.to_string());

@@ -51,6 +51,15 @@ pub fn bytes(count: u64) -> String {
     DecimalBytes(count).to_string()
 }
 
+/// The size of a buffer, as `256 KiB` or `1000 B`.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        b if b >= 1 << 20 && b % (1 << 20) == 0 => format!("{} MiB", b >> 20),
+        b if b >= 1 << 10 && b % (1 << 10) == 0 => format!("{} KiB", b >> 10),
+        b => format!("{b} B"),
+    }
+}
+
 /// A number, as `1,234,567`.
 pub fn count(count: u64) -> String {
     HumanCount(count).to_string()
@@ -108,6 +117,13 @@ impl From<&Histogram<u64>> for Percentiles {
 /// A histogram for nanoseconds that grows as it must.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new(3).expect("three significant digits are allowed")
+}
+
+/// Notes a time, whatever its length.
+#[inline]
+pub fn note(times: &mut Histogram<u64>, ns: u64) {
+    // Cannot fail: the histogram grows.
+    let _ = times.record(ns);
 }
 
 /// Draws a histogram, a line a class, up to the 99.9th percentile; the classes grow by the same factor.
@@ -234,6 +250,7 @@ mod tests {
         assert_eq!(nanos(999), "999 ns");
         assert_eq!(nanos(1_500), "1.5 µs");
         assert_eq!(rate(2_500_000.0), "2.50 M/s");
+        assert_eq!((size(1 << 18), size(1000)), ("256 KiB".into(), "1000 B".into()));
         assert!(per_second(1, Duration::ZERO).is_finite());
     }
 
@@ -241,7 +258,7 @@ mod tests {
     fn every_value_is_drawn() {
         let mut times = histogram();
         for value in 1..=10_000 {
-            times.record(value).unwrap();
+            note(&mut times, value);
         }
         let rows = draw(&times);
         let drawn: u64 =

@@ -36,7 +36,10 @@ impl Second {
         let mut second = Self { child };
         match offer.accept(PATIENCE) {
             Ok(link) => Ok((second, link)),
-            Err(error) => Err(second.explain(error.into(), "at the beginning")),
+            Err(error) => Err(match second.wait(Duration::from_millis(500)) {
+                Some(status) => ended(status, "at the beginning"),
+                None => error.into(),
+            }),
         }
     }
 

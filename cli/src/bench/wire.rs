@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use hqq::{Listener, Options, RingMode, StandardLink};
+use hqq::{Listener, Options, Receiver, RingMode, Sender, StandardLink};
 use hqq_sys::mem;
 use hqq_sys::raw::RawLine;
 
@@ -52,14 +52,14 @@ impl Meeting {
         let spsc = self.listener.accept_timeout(BEGIN)?;
         let raw =
             RawLine::new(self.memory.as_fd()).map_err(|error| Failure::system("mapping memory", &error))?;
-        Ok(Wires { link, spsc, raw })
+        Ok(Wires { link, spsc: spsc.split()?, raw })
     }
 }
 
 /// Everything between the processes, seen from one of them.
 pub struct Wires {
     link: StandardLink,
-    spsc: StandardLink,
+    spsc: (Sender, Receiver),
     raw: RawLine,
 }
 
@@ -79,17 +79,43 @@ fn read(message: &[u8]) {
     black_box(all);
 }
 
-#[inline]
-fn send(link: &StandardLink, number: u64, payload: u64) -> hqq::Result<()> {
-    let mut loan = link.loan(payload as usize)?;
-    write(number, &mut loan);
-    loan.send()
+/// What passes the payload on.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Raw(&'a RawLine),
+    Link(&'a StandardLink),
+    Halves(&'a (Sender, Receiver)),
 }
 
-#[inline]
-fn receive(link: &StandardLink) -> hqq::Result<()> {
-    read(&*link.recv()?);
-    Ok(())
+impl Way<'_> {
+    /// Sends a payload; on the raw line, makes a round trip.
+    #[inline]
+    fn send(self, number: u64, payload: u64) -> Result<()> {
+        let mut loan = match self {
+            Self::Raw(line) => return line.ping(number, PATIENCE).map_err(late),
+            Self::Link(link) => link.loan(payload as usize)?,
+            Self::Halves((sender, _)) => sender.loan(payload as usize)?,
+        };
+        write(number, &mut loan);
+        Ok(loan.send()?)
+    }
+
+    /// Receives a payload; on the raw line, takes part in a round trip.
+    #[inline]
+    fn receive(self, number: u64) -> Result<()> {
+        let message = match self {
+            Self::Raw(line) => return line.pong(number, PATIENCE).map_err(late),
+            Self::Link(link) => link.recv()?,
+            Self::Halves((_, receiver)) => receiver.recv()?,
+        };
+        read(&message);
+        Ok(())
+    }
+
+    /// Whether a round trip takes an answer of its own.
+    fn is_link(self) -> bool {
+        !matches!(self, Self::Raw(_))
+    }
 }
 
 fn late(error: std::io::Error) -> Failure {
@@ -104,15 +130,15 @@ impl Wires {
         let spsc = StandardLink::connect_timeout(name, BEGIN)?;
         let memory = OpenOptions::new().read(true).write(true).open(memory).map_err(cannot)?;
         let raw = RawLine::new(memory.as_fd()).map_err(cannot)?;
-        Ok(Self { link, spsc, raw })
+        Ok(Self { link, spsc: spsc.split()?, raw })
     }
 
-    /// The link that a case uses, unless it is the raw line.
-    fn of(&self, case: &Case) -> Option<&StandardLink> {
+    /// What a case uses.
+    fn way(&self, case: &Case) -> Way<'_> {
         match case.system {
-            System::Raw => None,
-            System::Link => Some(&self.link),
-            System::LinkSpsc => Some(&self.spsc),
+            System::Raw => Way::Raw(&self.raw),
+            System::Link => Way::Link(&self.link),
+            System::LinkSpsc => Way::Halves(&self.spsc),
         }
     }
 
@@ -148,15 +174,13 @@ impl Wires {
     /// Makes `count` round trips, and tells the time of each in nanoseconds. How long it all took.
     pub fn ask(&self, case: &Case, count: u64, mut took: impl FnMut(u64)) -> Result<Duration> {
         self.announce(case, Measure::Latency, count)?;
+        let way = self.way(case);
         let began = Instant::now();
         let mut last = began;
         for number in 1..=count {
-            match self.of(case) {
-                None => self.raw.ping(number, PATIENCE).map_err(late)?,
-                Some(link) => {
-                    send(link, number, case.payload)?;
-                    receive(link)?;
-                }
+            way.send(number, case.payload)?;
+            if way.is_link() {
+                way.receive(number)?;
             }
             let now = Instant::now();
             took((now - last).as_nanos() as u64);
@@ -168,12 +192,10 @@ impl Wires {
     /// Sends `count` messages, and waits until all are received. How long that took.
     pub fn flood(&self, case: &Case, count: u64) -> Result<Duration> {
         self.announce(case, Measure::Throughput, count)?;
+        let way = self.way(case);
         let began = Instant::now();
         for number in 1..=count {
-            match self.of(case) {
-                None => self.raw.ping(number, PATIENCE).map_err(late)?,
-                Some(link) => send(link, number, case.payload)?,
-            }
+            way.send(number, case.payload)?;
         }
         self.acknowledged()?;
         Ok(began.elapsed())
@@ -182,15 +204,11 @@ impl Wires {
     /// The second process's part in a turn.
     pub fn follow(&self, case: &Case, measure: Measure, count: u64) -> Result<()> {
         self.link.send(&[])?;
+        let way = self.way(case);
         for number in 1..=count {
-            match self.of(case) {
-                None => self.raw.pong(number, PATIENCE).map_err(late)?,
-                Some(link) => {
-                    receive(link)?;
-                    if measure == Measure::Latency {
-                        send(link, number, case.payload)?;
-                    }
-                }
+            way.receive(number)?;
+            if way.is_link() && measure == Measure::Latency {
+                way.send(number, case.payload)?;
             }
         }
         match measure {

@@ -30,7 +30,7 @@ pub fn ask(link: &StandardLink, size: u64) -> Result<Histogram<u64>> {
         pattern.check(number, &back).map_err(|fault| Failure::new(Exit::Failed, fault))?;
         drop(back);
         if number >= WARM_UP {
-            times.saturating_record((answered - asked).as_nanos() as u64);
+            out::note(&mut times, (answered - asked).as_nanos() as u64);
         }
         if answered > end && times.len() > 0 {
             break;
