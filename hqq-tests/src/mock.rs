@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{Ordering, fence};
 
-use hqq::layout::Layout;
+use hqq::layout::{Layout, MAX_SLOTS};
 use hqq::packet::Packet;
 use hqq::ring::Producer;
 use hqq::words::{FORMAT, Lap, MAGIC, Slot, Stamp};
-use hqq::{Options, StandardLink};
+use hqq::{Geometry, Options, StandardLink};
 use hqq_sys::mem;
 use hqq_sys::{poll, sock};
 
@@ -139,6 +139,12 @@ pub fn memory(kind: &str) -> io::Result<OwnedFd> {
         "slots" => patch(0x20, 7)?,
         "buffers" => patch(0x28, 1 << 30)?,
         "size" => patch(0x30, 60)?,
+        // Consistent in itself, but not with the memory.
+        "huge" => {
+            let geometry = Geometry::new(MAX_SLOTS, 8, 64).map_err(io::Error::from)?;
+            patch(0x20, MAX_SLOTS.into())?;
+            patch(0x18, Layout::new(geometry, page).map_err(io::Error::from)?.len)?;
+        }
         "stride" => patch(0x38, 72)?,
         "modes" => patch(0x40, 1 << 63 | 1 << 40)?,
         "unready" => patch(0x58, 0)?,
