@@ -187,18 +187,18 @@ fn more(link: &StandardLink, verb: &str, words: &mut Words<'_>) -> Answer {
                 link.send(&message)?;
             }
         }
-        // The same without ever waiting.
+        // The same without ever waiting in the link.
         "busy-echo" => {
             for _ in 0..words.number::<u64>()? {
                 let message = loop {
                     match link.try_recv() {
-                        Err(Error::RingEmpty) => {}
+                        Err(Error::RingEmpty) => thread::yield_now(),
                         done => break done?,
                     }
                 };
                 loop {
                     match link.try_send(&message) {
-                        Err(Error::RingFull { .. } | Error::PoolExhausted { .. }) => {}
+                        Err(Error::RingFull { .. } | Error::PoolExhausted { .. }) => thread::yield_now(),
                         done => break done?,
                     }
                 }
