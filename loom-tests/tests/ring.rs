@@ -252,6 +252,64 @@ fn a_lagging_consumer() {
     });
 }
 
+/// A producer is late with the second of three slots, the third is published; one consumer takes both, another,
+/// which begins to look at the marks of `process`, comes after it.
+fn behind_a_taker(name: &str, process: usize, preemptions: usize) {
+    explore(name, preemptions, 20, move || {
+        let ring = Arc::new(Ring::new((false, false)));
+        assert!(ring.send(0, 1));
+        assert_eq!(ring.receive(0), Some(1));
+        let late = ring.producer(1).claim().expect("room");
+        assert!(ring.send(0, 3));
+        let taker = {
+            let ring = ring.clone();
+            thread::spawn(move || (0..2).filter_map(|_| ring.receive(0)).collect::<Vec<u64>>())
+        };
+        let other = {
+            let ring = ring.clone();
+            thread::spawn(move || ring.receive(process))
+        };
+        ring.payload[1].write(2);
+        ring.producer(1).publish(late, &Packet::new(op::CONN_CREATE, [2, !2]));
+        let mut got = taker.join().unwrap();
+        assert!(got.is_sorted());
+        got.extend(other.join().unwrap());
+        got.extend(ring.drain(0));
+        same(got, vec![2, 3]);
+    });
+}
+
+/// Legal outcomes for a consumer that has looked away for a lap, or shares its marks with the one that takes: it
+/// gets 2, 3 or nothing. It never finds a slot ahead of a taken one in a state that order makes impossible.
+#[test]
+fn a_consumer_behind_another() {
+    behind_a_taker("behind a taker", 1, 3);
+    behind_a_taker("behind a taker, one process", 0, 2);
+}
+
+/// Legal outcomes for two threads of a process that has looked away for a lap, of which one walks on and the other
+/// begins where it stopped: each gets 2, 3 or nothing, and neither finds an impossible word.
+#[test]
+fn where_another_stopped() {
+    explore("where another stopped", 1, 20, || {
+        let ring = Arc::new(Ring::new((false, false)));
+        assert!(ring.send(0, 1));
+        assert_eq!(ring.receive(0), Some(1));
+        let late = ring.producer(1).claim().expect("room");
+        assert!(ring.send(0, 3));
+        let others = [(); 2].map(|()| {
+            let ring = ring.clone();
+            thread::spawn(move || ring.receive(1))
+        });
+        ring.payload[1].write(2);
+        ring.producer(1).publish(late, &Packet::new(op::CONN_CREATE, [2, !2]));
+        let mut got: Vec<u64> = (0..2).filter_map(|_| ring.receive(0)).collect();
+        got.extend(others.into_iter().filter_map(|other| other.join().unwrap()));
+        got.extend(ring.drain(0));
+        same(got, vec![2, 3]);
+    });
+}
+
 /// Legal outcomes of a peek beside a take, a release and a producer that overwrites the slot: one of the
 /// packets 1, 2, 3 whole, or nothing. Never a mixture.
 #[test]
