@@ -159,12 +159,14 @@ impl Inner {
         self.state.fetch_or(bits, Ordering::AcqRel)
     }
 
+    #[inline(always)]
     fn peer_word(&self) -> SeatWord {
         let seat = self.region().seat(self.parts.peer_seat.seat());
         SeatWord::from_word(seat.word.load(Ordering::Acquire))
     }
 
     /// Whether connections can be used.
+    #[inline(always)]
     pub(crate) fn is_split(&self) -> bool {
         self.state() & bit::SPLIT != 0
     }

@@ -270,7 +270,7 @@ impl Operation {
     /// what lies outside the pool, `MemorySmall` for a message over this end's limit.
     #[inline]
     pub fn check(packet: &Packet, bounds: &Bounds) -> Result<Self, Fault> {
-        let [a, b, c, d, ..] = packet.operands;
+        let [a, b, c, ..] = packet.operands;
         let fault = |code| Fault { code, context: a, op: packet.op, run: None };
         match packet.op {
             op::INLINE_COPY => {
@@ -283,14 +283,7 @@ impl Operation {
                 Ok(Self::Inline { copy_id, len, words })
             }
             op::STANDARD_LINK_COPY => {
-                let run = match (b, c) {
-                    (NO_BUFFER, 0) => None,
-                    (NO_BUFFER, _) | (_, 0) => return Err(fault(ErrorCode::InvalidSize)),
-                    _ => Some(bounds.run(b, d.max(1), c).map_err(fault)?),
-                };
-                if c > bounds.max_message {
-                    return Err(Fault { run, ..fault(ErrorCode::MemorySmall) });
-                }
+                let run = bounds.check_copy(packet)?;
                 Ok(Self::Copy { copy_id: a, len: c, run })
             }
             op::CONN_COPY => Self::check_conn_copy(packet, bounds),
@@ -338,6 +331,22 @@ impl Operation {
 }
 
 impl Bounds {
+    /// Checks an OpStandardLinkCopy: the buffers with its message, `None` for an empty one.
+    #[inline(always)]
+    pub(crate) fn check_copy(&self, packet: &Packet) -> Result<Option<Run>, Fault> {
+        let [context, first, len, count, ..] = packet.operands;
+        let fault = |code| Fault { code, context, op: packet.op, run: None };
+        let run = match (first, len) {
+            (NO_BUFFER, 0) => return Ok(None),
+            (NO_BUFFER, _) | (_, 0) => return Err(fault(ErrorCode::InvalidSize)),
+            _ => self.run(first, count.max(1), len).map_err(fault)?,
+        };
+        if len > self.max_message {
+            return Err(Fault { run: Some(run), ..fault(ErrorCode::MemorySmall) });
+        }
+        Ok(Some(run))
+    }
+
     /// The run of `count` buffers from `first`, if it lies in the pool and holds `len` bytes.
     #[inline]
     fn run(&self, first: u64, count: u64, len: u64) -> Result<Run, ErrorCode> {

@@ -72,6 +72,7 @@ impl Inline {
     ///
     /// # Panics
     /// If that is more than [`INLINE_MAX`].
+    #[inline(always)]
     pub fn zeroed(len: usize) -> Self {
         assert!(len <= INLINE_MAX);
         Self { words: [0; 6], len: len as u8 }
@@ -131,7 +132,7 @@ pub enum Incoming<'a> {
 
 /// A claimed slot that becomes a tombstone if a panicking hook keeps it from being published.
 struct Claimed<'p> {
-    producer: Producer<'p>,
+    producer: &'p Producer<'p>,
     ticket: Option<Ticket>,
 }
 
@@ -154,6 +155,7 @@ impl Drop for Claimed<'_> {
     }
 }
 
+#[inline(always)]
 fn count(words: &[AtomicU64], ticket: &Ticket, bytes: u64) {
     if bytes > 0 {
         // Only the ticket's holder stores to this word, so no read-modify-write is needed.
@@ -200,7 +202,7 @@ impl<'a> Region<'a> {
         let packet = packet(copy_id);
         seen(&packet);
         claimed.publish(&packet, |ticket| {
-            count(self.views().tally_sent(self.role().direction()), ticket, bytes);
+            count(self.sent(), ticket, bytes);
         });
         Ok(copy_id)
     }
@@ -342,6 +344,71 @@ impl<'a> Region<'a> {
         }
     }
 
+    /// Takes the next packet if it is a small message where the head mark says: the usual case, without detours.
+    ///
+    /// # Errors
+    /// The packet was refused.
+    #[inline(always)]
+    pub(crate) fn receive_inline(&self, seen: impl FnOnce(&Packet)) -> Result<Option<(Inline, u64)>, Fault> {
+        let consumer = self.consumer();
+        let Some((ticket, packet)) = consumer.take_at_head(|op| op == op::INLINE_COPY) else {
+            return Ok(None);
+        };
+        let [first, words @ ..] = packet.operands;
+        let (len, context, position) = ((first >> 56) as u8, first << 8 >> 8, ticket.position());
+        if len as usize > INLINE_MAX {
+            consumer.release(ticket);
+            seen(&packet);
+            return Err(Fault { code: ErrorCode::InvalidSize, context, op: packet.op, run: None });
+        }
+        count(self.received(), &ticket, len.into());
+        consumer.release(ticket);
+        seen(&packet);
+        Ok(Some((Inline { words, len }, position)))
+    }
+
+    /// Takes the next packet if it is a message in the pool where the head mark says: the other usual case.
+    ///
+    /// # Errors
+    /// The packet was refused.
+    #[inline(always)]
+    pub(crate) fn receive_pool(
+        &self,
+        seen: impl FnOnce(&Packet),
+    ) -> Result<Option<(Payload<'a>, u64)>, Fault> {
+        let consumer = self.consumer();
+        let Some((ticket, packet)) = consumer.take_at_head(|op| op == op::STANDARD_LINK_COPY) else {
+            return Ok(None);
+        };
+        let direction = self.role().other().direction();
+        let (len, position) = (packet.operands[2], ticket.position());
+        if let Ok(Some(run)) = self.bounds().check_copy(&packet) {
+            if self.pool(direction).hold(run).is_ok() {
+                count(self.received(), &ticket, len);
+                consumer.release(ticket);
+                seen(&packet);
+                let buffer = self.buffer(direction, run, len as usize);
+                return Ok(Some((Payload::Pool(buffer), position)));
+            }
+        }
+        self.receive_odd(ticket, &packet, seen)
+    }
+
+    /// A message in the pool that is empty, or refused.
+    #[cold]
+    fn receive_odd(
+        &self,
+        ticket: Ticket,
+        packet: &Packet,
+        seen: impl FnOnce(&Packet),
+    ) -> Result<Option<(Payload<'a>, u64)>, Fault> {
+        match self.finish(ticket, packet, seen) {
+            Incoming::Refused(fault) => Err(fault),
+            Incoming::Message(payload, position) => Ok(Some((payload, position))),
+            _ => Ok(None),
+        }
+    }
+
     /// Takes the next packet whose opcode is `wanted`, checks it and holds its buffers. `seen` is shown it once its
     /// slot is free again.
     ///
@@ -349,37 +416,57 @@ impl<'a> Region<'a> {
     /// [`Error::Corrupt`].
     #[inline]
     pub fn receive(&self, wanted: impl Fn(u8) -> bool, seen: impl FnOnce(&Packet)) -> Result<Incoming<'a>> {
-        let consumer = self.consumer();
-        let direction = self.role().other().direction();
+        match self.consumer().take_at_head(&wanted) {
+            Some((ticket, packet)) => Ok(self.finish(ticket, &packet, seen)),
+            None => self.receive_slow(wanted, seen),
+        }
+    }
+
+    #[cold]
+    fn receive_slow(&self, wanted: impl Fn(u8) -> bool, seen: impl FnOnce(&Packet)) -> Result<Incoming<'a>> {
         let skipped = || {
             self.counters(self.role()).tombstones.fetch_add(1, Ordering::Relaxed);
         };
-        let (ticket, packet) = match consumer.take(wanted, skipped)? {
-            Take::Packet(ticket, packet) => (ticket, packet),
-            Take::Other(op) => return Ok(Incoming::Other(op)),
-            Take::Empty => return Ok(Incoming::Empty),
-            Take::Busy => return Ok(Incoming::Busy),
-        };
-        let incoming = match Operation::check(&packet, &self.bounds()) {
-            Ok(operation) => self.accept(direction, packet.op, operation, ticket.position()),
-            Err(mut fault) => {
-                // Buffers that somebody here holds are not the packet's to give.
-                fault.run = fault.run.filter(|&run| self.pool(direction).hold(run).is_ok());
-                Incoming::Refused(fault)
-            }
-        };
+        Ok(match self.consumer().take(wanted, skipped)? {
+            Take::Packet(ticket, packet) => self.finish(ticket, &packet, seen),
+            Take::Other(op) => Incoming::Other(op),
+            Take::Empty => Incoming::Empty,
+            Take::Busy => Incoming::Busy,
+        })
+    }
+
+    /// Checks a taken packet, holds its buffers, and releases its slot.
+    #[inline(always)]
+    fn finish(&self, ticket: Ticket, packet: &Packet, seen: impl FnOnce(&Packet)) -> Incoming<'a> {
+        let consumer = self.consumer();
+        let direction = self.role().other().direction();
+        let position = ticket.position();
+        let incoming = self.examine(direction, packet, position);
         let bytes = match &incoming {
             Incoming::Message(payload, _) => payload.len() as u64,
             Incoming::ConnData(copy, _) => copy.transfer_size,
             _ => 0,
         };
-        count(self.views().tally_received(direction), &ticket, bytes);
+        count(self.received(), &ticket, bytes);
         consumer.release(ticket);
         if let Incoming::Refused(Fault { run: Some(run), .. }) = incoming {
             self.pool(direction).give(run);
         }
-        seen(&packet);
-        Ok(incoming)
+        seen(packet);
+        incoming
+    }
+
+    /// Checks a packet and holds the buffers that it names.
+    #[inline]
+    fn examine(&self, direction: usize, packet: &Packet, position: u64) -> Incoming<'a> {
+        match Operation::check(packet, &self.bounds()) {
+            Ok(operation) => self.accept(direction, packet.op, operation, position),
+            Err(mut fault) => {
+                // Buffers that somebody here holds are not the packet's to give.
+                fault.run = fault.run.filter(|&run| self.pool(direction).hold(run).is_ok());
+                Incoming::Refused(fault)
+            }
+        }
     }
 
     /// Holds the buffers of a checked operation.

@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use crate::buffer::Buffer;
-use crate::error::{Error, Impossible, Result};
+use crate::error::{Error, Result};
 use crate::layout::{CURSOR_WORDS, DirectionLayout, Geometry, Layout, required_scratch};
 use crate::packet::{Bounds, Run};
 use crate::pool::Pool;
@@ -42,7 +42,11 @@ pub struct Region<'a> {
     role: Role,
     holder: Holder,
     limit: u64,
-    scratch: &'a [AtomicU64],
+    producer: Producer<'a>,
+    consumer: Consumer<'a>,
+    pools: [Pool<'a>; 2],
+    sent: &'a [AtomicU64],
+    received: &'a [AtomicU64],
 }
 
 impl<'a> Views<'a> {
@@ -120,12 +124,53 @@ impl<'a> Views<'a> {
     pub fn tally_received(&self, direction: usize) -> &'a [AtomicU64] {
         self.words(self.offsets(direction).received, self.layout.geometry.slots())
     }
+
+    /// Takes a vacant seat.
+    fn join(&self, role: Role) -> Result<Holder> {
+        for (index, seat) in self.superblock().seats.iter().enumerate() {
+            let found = seat.word.load(Ordering::Acquire);
+            let word = SeatWord::from_word(found);
+            if !word.is_valid() {
+                return Err(Error::Corrupt { what: "a seat", found });
+            }
+            if word.is_joined() {
+                continue;
+            }
+            let holder = Holder::new(index, word.generation());
+            let joined = SeatWord::joined(holder, role).word();
+            let won = seat.word.compare_exchange(found, joined, Ordering::AcqRel, Ordering::Relaxed);
+            if won.is_ok() {
+                return Ok(holder);
+            }
+        }
+        Err(Error::NoSeat { seats: SEATS })
+    }
+
+    /// Writes every control word of a new region, the ready word last.
+    fn write(&self, setup: &Setup<'_>, creator: Holder) {
+        superblock::write(self.superblock(), setup, &self.layout, creator);
+        let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
+        for direction in 0..2 {
+            let free = Stamp::free(Lap::new(setup.first_lap)).word();
+            for slot in self.slots(direction) {
+                store(&slot.stamp, free);
+                slot.operands.iter().for_each(|word| store(word, 0));
+            }
+            self.buffer_words(direction).iter().for_each(|word| store(word, BufferWord::FREE.word()));
+            store(self.lease(direction), LeaseWord::VACANT.word());
+            let tallies = self.tally_sent(direction).iter().chain(self.tally_received(direction));
+            tallies.for_each(|word| store(word, 0));
+        }
+        superblock::publish(self.superblock());
+    }
 }
 
 /// Indices into the private words of a direction.
 mod private {
     pub const TAIL: usize = 0;
     pub const HINT: usize = 8;
+    /// The hint of the pool that this end does not take from.
+    pub const UNUSED: usize = 9;
     pub const HEAD: usize = 0;
     pub const FLOOR: usize = 1;
 }
@@ -160,10 +205,8 @@ impl<'a> Region<'a> {
         };
         let holder = Holder::new(0, 1);
         let views = Views { base, layout, memory: PhantomData };
-        let region = Self { views, facts, role: Role::Primary, holder, limit: u64::MAX, scratch };
-        region.write_words(setup);
-        region.set_marks()?;
-        Ok(region)
+        views.write(setup, holder);
+        Self::open(views, facts, Role::Primary, holder, scratch)
     }
 
     /// Reads what the region at `base` says of itself, without attaching. `page` is this machine's page size.
@@ -212,65 +255,48 @@ impl<'a> Region<'a> {
         let layout = Layout::new(facts.geometry, page)?;
         let scratch = private_words(scratch, &facts.geometry)?;
         let views = Views { base, layout, memory: PhantomData };
-        let holder = Holder::new(0, 1);
-        let mut region = Self { views, facts, role, holder, limit: u64::MAX, scratch };
-        region.holder = region.join(role)?;
-        region.set_marks()?;
-        Ok(region)
+        let holder = views.join(role)?;
+        Self::open(views, facts, role, holder, scratch)
     }
 
-    /// Takes a vacant seat.
-    fn join(&self, role: Role) -> Result<Holder> {
-        for (index, seat) in self.superblock().seats.iter().enumerate() {
-            let found = seat.word.load(Ordering::Acquire);
-            let word = SeatWord::from_word(found);
-            if !word.is_valid() {
-                return Err(Error::Corrupt { what: "a seat", found });
-            }
-            if word.is_joined() {
-                continue;
-            }
-            let holder = Holder::new(index, word.generation());
-            let joined = SeatWord::joined(holder, role).word();
-            let won = seat.word.compare_exchange(found, joined, Ordering::AcqRel, Ordering::Relaxed);
-            if won.is_ok() {
-                return Ok(holder);
-            }
-        }
-        Err(Error::NoSeat { seats: SEATS })
-    }
-
-    /// Writes every control word of a new region, the ready word last.
-    fn write_words(&self, setup: &Setup<'_>) {
-        superblock::write(self.superblock(), setup, &self.views.layout, self.holder);
-        let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
-        for direction in 0..2 {
-            let free = Stamp::free(Lap::new(setup.first_lap)).word();
-            for slot in self.views.slots(direction) {
-                store(&slot.stamp, free);
-                slot.operands.iter().for_each(|word| store(word, 0));
-            }
-            self.views.buffer_words(direction).iter().for_each(|word| store(word, BufferWord::FREE.word()));
-            store(self.views.lease(direction), LeaseWord::VACANT.word());
-            let tallies = self.views.tally_sent(direction).iter().chain(self.views.tally_received(direction));
-            tallies.for_each(|word| store(word, 0));
-        }
-        superblock::publish(self.superblock());
-    }
-
-    /// Sets the private marks to where the rings stand.
-    fn set_marks(&self) -> Result<(), Impossible> {
-        let (out, inward) = (self.role.direction(), self.role.other().direction());
-        let tail = Producer::survey(self.views.slots(out))?;
-        self.private(out)[private::TAIL].store(tail, Ordering::Relaxed);
-        self.private(out)[private::HINT].store(0, Ordering::Relaxed);
-        let head = Consumer::survey(self.views.slots(inward))?;
-        self.private(inward)[private::HEAD].store(head, Ordering::Relaxed);
-        self.private(inward)[private::FLOOR].store(head, Ordering::Relaxed);
-        for direction in 0..2 {
-            self.marks(direction).iter().for_each(|mark| mark.store(0, Ordering::Relaxed));
-        }
-        Ok(())
+    /// An end with its private words, the marks where the rings stand.
+    fn open(
+        views: Views<'a>,
+        facts: Facts,
+        role: Role,
+        holder: Holder,
+        scratch: &'a [AtomicU64],
+    ) -> Result<Self> {
+        let (out, inward) = (role.direction(), role.other().direction());
+        let (cursors, marks) = scratch.split_at(2 * CURSOR_WORDS);
+        let (ours, theirs) = cursors.split_at(CURSOR_WORDS);
+        let marks = marks.split_at(facts.geometry.buffers() as usize);
+        scratch.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        ours[private::TAIL].store(Producer::survey(views.slots(out))?, Ordering::Relaxed);
+        let head = Consumer::survey(views.slots(inward))?;
+        theirs[private::HEAD].store(head, Ordering::Relaxed);
+        theirs[private::FLOOR].store(head, Ordering::Relaxed);
+        let ring = facts.modes.ring;
+        let pool = |direction: usize, marks| {
+            let sends = direction == out;
+            let single = if sends { ring.single_producer() } else { ring.single_consumer() };
+            let hint = &ours[if sends { private::HINT } else { private::UNUSED }];
+            let words = views.buffer_words(direction);
+            Pool::new(words, views.lease(direction), marks, hint, holder, single)
+        };
+        let (tail, head, floor) = (&ours[private::TAIL], &theirs[private::HEAD], &theirs[private::FLOOR]);
+        Ok(Self {
+            views,
+            facts,
+            role,
+            holder,
+            limit: u64::MAX,
+            producer: Producer::new(views.slots(out), tail, holder, ring.single_producer()),
+            consumer: Consumer::new(views.slots(inward), head, floor, holder, ring.single_consumer()),
+            pools: [pool(0, marks.0), pool(1, marks.1)],
+            sent: views.tally_sent(out),
+            received: views.tally_received(inward),
+        })
     }
 
     /// Limits the messages that this end sends or accepts to `limit` bytes.
@@ -346,47 +372,34 @@ impl<'a> Region<'a> {
         Sleepers::new(&self.superblock().sides[side.direction()].sleepers)
     }
 
-    /// The private cursors of a direction.
+    /// Payload bytes that this end sent through each slot.
     #[inline(always)]
-    fn private(&self, direction: usize) -> &[AtomicU64] {
-        &self.scratch[direction * CURSOR_WORDS..][..CURSOR_WORDS]
+    pub(crate) fn sent(&self) -> &[AtomicU64] {
+        self.sent
     }
 
-    /// The private marks of a direction's buffers.
+    /// Payload bytes that this end received through each slot.
     #[inline(always)]
-    fn marks(&self, direction: usize) -> &[AtomicU64] {
-        let buffers = self.views.layout.geometry.buffers() as usize;
-        &self.scratch[2 * CURSOR_WORDS + direction * buffers..][..buffers]
+    pub(crate) fn received(&self) -> &[AtomicU64] {
+        self.received
     }
 
     /// The ring that this end sends into.
     #[inline(always)]
-    pub(crate) fn producer(&self) -> Producer<'_> {
-        let out = self.role.direction();
-        let tail = &self.private(out)[private::TAIL];
-        let single = self.facts.modes.ring.single_producer();
-        Producer::new(self.views.slots(out), tail, self.holder, single)
+    pub(crate) fn producer(&self) -> &Producer<'a> {
+        &self.producer
     }
 
     /// The ring that this end receives from.
     #[inline(always)]
-    pub(crate) fn consumer(&self) -> Consumer<'_> {
-        let inward = self.role.other().direction();
-        let cursors = self.private(inward);
-        let single = self.facts.modes.ring.single_consumer();
-        let (head, floor) = (&cursors[private::HEAD], &cursors[private::FLOOR]);
-        Consumer::new(self.views.slots(inward), head, floor, self.holder, single)
+    pub(crate) fn consumer(&self) -> &Consumer<'a> {
+        &self.consumer
     }
 
     /// The pool of a direction: this end takes from the one it sends in and holds in the other.
     #[inline(always)]
-    pub(crate) fn pool(&self, direction: usize) -> Pool<'_> {
-        let ring = self.facts.modes.ring;
-        let sends = direction == self.role.direction();
-        let single = if sends { ring.single_producer() } else { ring.single_consumer() };
-        let hint = &self.private(direction)[private::HINT];
-        let words = self.views.buffer_words(direction);
-        Pool::new(words, self.views.lease(direction), self.marks(direction), hint, self.holder, single)
+    pub(crate) fn pool(&self, direction: usize) -> &Pool<'a> {
+        &self.pools[direction]
     }
 
     /// The memory of a run that this end holds.

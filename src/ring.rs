@@ -96,9 +96,16 @@ fn impossible(stamp: Stamp) -> Impossible {
 #[derive(Clone, Copy, Debug)]
 struct Slots<'a> {
     slots: &'a [Slot],
+    /// The binary logarithm of the capacity.
+    shift: u32,
 }
 
 impl<'a> Slots<'a> {
+    fn new(slots: &'a [Slot]) -> Self {
+        assert!(slots.len().is_power_of_two());
+        Self { slots, shift: slots.len().trailing_zeros() }
+    }
+
     #[inline(always)]
     fn capacity(self) -> u64 {
         self.slots.len() as u64
@@ -112,7 +119,7 @@ impl<'a> Slots<'a> {
 
     #[inline(always)]
     fn lap(self, position: u64) -> Lap {
-        Lap::new(position >> self.slots.len().trailing_zeros())
+        Lap::new(position >> self.shift)
     }
 
     /// The position of slot `index` in `lap`, on the turn of the 64-bit count nearest to zero.
@@ -173,8 +180,7 @@ impl<'a> Producer<'a> {
     /// Unless the number of slots is a power of two.
     #[inline(always)]
     pub fn new(slots: &'a [Slot], tail: &'a AtomicU64, holder: Holder, single: bool) -> Self {
-        assert!(slots.len().is_power_of_two());
-        Self { slots: Slots { slots }, tail, holder, single }
+        Self { slots: Slots::new(slots), tail, holder, single }
     }
 
     /// Where a newcomer's `tail` mark starts: no later than the next position to be claimed.
@@ -182,7 +188,7 @@ impl<'a> Producer<'a> {
     /// # Errors
     /// A stamp that no operation leaves.
     pub fn survey(slots: &[Slot]) -> Result<u64, Impossible> {
-        Slots { slots }.survey()
+        Slots::new(slots).survey()
     }
 
     /// Claims the next slot.
@@ -311,8 +317,7 @@ impl<'a> Consumer<'a> {
         holder: Holder,
         single: bool,
     ) -> Self {
-        assert!(slots.len().is_power_of_two());
-        Self { slots: Slots { slots }, head, floor, holder, single }
+        Self { slots: Slots::new(slots), head, floor, holder, single }
     }
 
     /// Where a newcomer's marks start: at the oldest packet that has not been released.
@@ -320,7 +325,7 @@ impl<'a> Consumer<'a> {
     /// # Errors
     /// A stamp that no operation leaves.
     pub fn survey(slots: &[Slot]) -> Result<u64, Impossible> {
-        let slots = Slots { slots };
+        let slots = Slots::new(slots);
         let tail = slots.survey()?;
         // All that is a lap behind a claimed position was released; walk on over what else was.
         let mut position = tail.wrapping_sub(slots.capacity());
@@ -332,6 +337,23 @@ impl<'a> Consumer<'a> {
             position = position.wrapping_add(1);
         }
         Ok(position)
+    }
+
+    /// Takes the next packet if it is where the head mark says and `wanted` says yes to its opcode: the usual case.
+    /// `None` says nothing; [`take`](Self::take) does.
+    #[inline(always)]
+    pub fn take_at_head(&self, wanted: impl Fn(u8) -> bool) -> Option<(Ticket, Packet)> {
+        let position = self.head.load(Ordering::Acquire); // edge(ring.head): acquire
+        let lap = self.slots.lap(position);
+        let slot = self.slots.at(position);
+        let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
+        // Equal to a published stamp of this lap, whatever the opcode.
+        if stamp.word() != Stamp::published(lap, stamp.op()).word() || !wanted(stamp.op()) {
+            return None;
+        }
+        let ticket = self.hold(&Found { position, stamp, at_head: true })?;
+        let packet = self.copy(&ticket, stamp.op());
+        Some((ticket, packet))
     }
 
     /// Takes the next packet if `wanted` says yes to its opcode. Skips at most one lap of tombstones.

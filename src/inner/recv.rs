@@ -7,7 +7,7 @@ use super::{Inner, bit};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::mux::{Mux, Pumped};
-use crate::packet::Packet;
+use crate::packet::{Fault, Packet};
 use crate::port::{Incoming, Payload};
 
 /// What a look into the ring gave.
@@ -93,6 +93,58 @@ impl Inner {
     /// The next message, if there is one. `own` as in [`pump`](Self::pump).
     #[inline]
     pub(crate) fn take(&self, own: u64) -> Result<Option<Payload<'static>>> {
+        if self.takes_straight() {
+            let line = self.line();
+            match line.region.receive_inline(|packet| line.show(false, packet)) {
+                Ok(Some((inline, position))) => {
+                    self.ring(line.region.wake_senders());
+                    let payload = Payload::Inline(inline);
+                    if self.state() & bit::SORTED != 0 {
+                        return Ok(Some(self.reorder(position, payload)));
+                    }
+                    return Ok(Some(payload));
+                }
+                Ok(None) => {}
+                Err(fault) => self.refuse(fault, own),
+            }
+        }
+        self.take_any(own)
+    }
+
+    /// As [`take`](Self::take), whatever comes next.
+    #[inline(never)]
+    fn take_any(&self, own: u64) -> Result<Option<Payload<'static>>> {
+        if self.takes_straight() {
+            let line = self.line();
+            match line.region.receive_pool(|packet| line.show(false, packet)) {
+                Ok(Some((payload, position))) => {
+                    self.ring(line.region.wake_senders());
+                    if self.state() & bit::SORTED != 0 {
+                        return Ok(Some(self.reorder(position, payload)));
+                    }
+                    return Ok(Some(payload));
+                }
+                Ok(None) => {}
+                Err(fault) => self.refuse(fault, own),
+            }
+        }
+        self.take_slowly(own)
+    }
+
+    /// Whether messages can be taken straight from the ring.
+    #[inline(always)]
+    fn takes_straight(&self) -> bool {
+        let state = self.state();
+        if self.region().facts().modes.ring.single_consumer() && state & bit::SPLIT == 0 {
+            // Several threads may share the receiving end, while the ring allows one.
+            return false;
+        }
+        state & (bit::NO_RECV | bit::SORTED) == 0
+    }
+
+    /// As [`take`](Self::take), with an eye on the link's end.
+    #[inline(never)]
+    fn take_slowly(&self, own: u64) -> Result<Option<Payload<'static>>> {
         let found = match self.look(own) {
             Ok(Look::Empty) => match self.recv_end() {
                 None => return Ok(None),
@@ -114,10 +166,8 @@ impl Inner {
         }
     }
 
-    #[inline]
     fn look(&self, own: u64) -> Result<Look> {
-        let state = self.state();
-        if state & (bit::NO_RECV | bit::SORTED) != 0 || self.takes_in_turn(state) {
+        if !self.takes_straight() {
             return self.look_sorted(own);
         }
         let line = self.line();
@@ -125,17 +175,14 @@ impl Inner {
             Incoming::Message(payload, position) => {
                 self.ring(line.region.wake_senders());
                 if self.state() & bit::SORTED != 0 {
-                    return Ok(self.reorder(position, payload));
+                    return Ok(Look::Got(self.reorder(position, payload)));
                 }
                 Ok(Look::Got(payload))
             }
             Incoming::Empty => Ok(Look::Empty),
             Incoming::Busy => Ok(Look::Busy),
             Incoming::Refused(fault) => {
-                self.ring(line.region.wake_senders());
-                let mut mux = self.lock();
-                mux.answer(line, fault.code, fault.context, fault.op);
-                self.settle(mux, own);
+                self.refuse(fault, own);
                 Ok(Look::Busy)
             }
             _ => {
@@ -145,17 +192,21 @@ impl Inner {
         }
     }
 
-    /// Whether several threads may share the receiving end, while the ring allows one.
-    fn takes_in_turn(&self, state: u64) -> bool {
-        state & bit::SPLIT == 0 && self.region().facts().modes.ring.single_consumer()
+    /// Counts a refused packet and tells the peer.
+    #[cold]
+    fn refuse(&self, fault: Fault, own: u64) {
+        self.ring(self.region().wake_senders());
+        let mut mux = self.lock();
+        mux.answer(self.line(), fault.code, fault.context, fault.op);
+        self.settle(mux, own);
     }
 
     #[cold]
-    fn reorder(&self, position: u64, payload: Payload<'static>) -> Look {
+    fn reorder(&self, position: u64, payload: Payload<'static>) -> Payload<'static> {
         let mut mux = self.lock();
         let oldest = mux.reorder(position, payload);
         self.settle(mux, 0);
-        Look::Got(oldest)
+        oldest
     }
 
     fn look_sorted(&self, own: u64) -> Result<Look> {

@@ -33,11 +33,17 @@ impl Inner {
     }
 
     /// The lock that senders share where only one may send at a time.
+    #[inline(always)]
     pub(super) fn gate(&self) -> Option<MutexGuard<'_, ()>> {
         if !self.region().facts().modes.ring.single_producer() || self.is_split() {
             return None;
         }
-        Some(self.gate.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(self.close_gate())
+    }
+
+    #[cold]
+    fn close_gate(&self) -> MutexGuard<'_, ()> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why nothing can be sent any more.
