@@ -24,10 +24,19 @@ pub use peer::Peer;
 pub use test::{Test, eventually};
 
 /// Begins a test: its name is that of the function that it stands in.
+///
+/// Its packets are traced. `test!(untraced)` is for tests in which chance decides what is sent, as where a process is
+/// killed: the table in `docs/testing.md` must be the same after each run.
 #[macro_export]
 macro_rules! test {
-    () => {{
+    () => {
+        $crate::test!(@ true)
+    };
+    (untraced) => {
+        $crate::test!(@ false)
+    };
+    (@ $traced:expr) => {{
         fn here() {}
-        $crate::Test::new(std::any::type_name_of_val(&here), env!("CARGO_BIN_EXE_hqq-test-peer"))
+        $crate::Test::new(std::any::type_name_of_val(&here), env!("CARGO_BIN_EXE_hqq-test-peer"), $traced)
     }};
 }

@@ -25,13 +25,14 @@ pub const SOON: Duration = Duration::from_secs(30);
 pub struct Test {
     name: String,
     program: PathBuf,
+    traced: bool,
     folder: Option<PathBuf>,
     _over: Sender<()>,
 }
 
 impl Test {
     /// Begins the test `here`, as the compiler names an inner function of it, with `program` as its peer.
-    pub fn new(here: &str, program: &str) -> Self {
+    pub fn new(here: &str, program: &str, traced: bool) -> Self {
         let name = here.rsplit_once("::").map_or(here, |(name, _)| name).to_owned();
         let (over, alarm) = channel::<()>();
         let told = name.clone();
@@ -41,7 +42,7 @@ impl Test {
                 process::abort();
             }
         });
-        Self { name, program: program.into(), folder: None, _over: over }
+        Self { name, program: program.into(), traced, folder: None, _over: over }
     }
 
     /// The test's name: file and function.
@@ -49,9 +50,9 @@ impl Test {
         &self.name
     }
 
-    /// Default options, traced.
+    /// Default options, traced if the test is.
     pub fn options(&self) -> Options {
-        trace::options(&self.name, Options::new())
+        if self.traced { trace::options(&self.name, Options::new()) } else { Options::new() }
     }
 
     /// A name for a link that nobody else uses.
@@ -80,6 +81,9 @@ impl Test {
     pub fn peer_with(&self, more: impl FnOnce(&mut Command)) -> Peer {
         let mut command = Command::new(&self.program);
         command.env(trace::TEST, &self.name);
+        if !self.traced {
+            command.env_remove(trace::VARIABLE);
+        }
         more(&mut command);
         Peer::start(&mut command)
     }

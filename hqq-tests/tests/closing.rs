@@ -18,7 +18,7 @@ fn closed<T: std::fmt::Debug>(result: Result<T, Error>) {
 
 #[test]
 fn what_was_sent_before_the_close_arrives() {
-    let test = test!();
+    let test = test!(untraced);
     for role in ROLES {
         let (link, mut peer) = test.link(role, SMALL);
         assert_eq!(peer.ask("fill 60 10"), "4");
@@ -39,7 +39,7 @@ fn what_was_sent_before_the_close_arrives() {
 
 #[test]
 fn a_peer_that_closes_wakes_every_kind_of_waiting() {
-    let test = test!();
+    let test = test!(untraced);
     for role in ROLES {
         for order in ["drop", "shutdown both", "quit"] {
             let (link, mut peer) = test.link(role, SMALL);
@@ -61,9 +61,10 @@ fn a_peer_that_closes_wakes_every_kind_of_waiting() {
 
 #[test]
 fn shutdown_from_another_thread_wakes_every_kind_of_waiting() {
-    let test = test!();
-    // Both, and the one half that each call waits for.
-    let waits: [(&str, fn(&StandardLink), &[Shutdown]); 5] = [
+    let test = test!(untraced);
+    // Each with the halves whose end it must notice.
+    type Wait = fn(&StandardLink);
+    let waits: [(&str, Wait, &[Shutdown]); 5] = [
         ("recv", |link| closed(link.recv()), &[Shutdown::Read, Shutdown::Both]),
         ("send", |link| closed(link.send(b"no room")), &[Shutdown::Write, Shutdown::Both]),
         ("loan", |link| closed(link.loan(64)), &[Shutdown::Write, Shutdown::Both]),
@@ -96,7 +97,7 @@ fn shutdown_from_another_thread_wakes_every_kind_of_waiting() {
 
 #[test]
 fn half_a_link_goes_on() {
-    let test = test!();
+    let test = test!(untraced);
     for role in ROLES {
         let (link, mut peer) = test.link(role, SMALL);
         link.send(&bytes(60, 1)).unwrap();
@@ -119,7 +120,7 @@ fn half_a_link_goes_on() {
 
 #[test]
 fn a_sender_blocked_on_a_full_ring_hears_that_nobody_reads() {
-    let test = test!();
+    let test = test!(untraced);
     let (link, mut peer) = test.link(Role::Secondary, SMALL);
     while link.try_send(&[1; 8]).is_ok() {}
     let before = sleeps(&link);
@@ -135,7 +136,7 @@ fn a_sender_blocked_on_a_full_ring_hears_that_nobody_reads() {
 
 #[test]
 fn connections_keep_a_link_open() {
-    let test = test!();
+    let test = test!(untraced);
     let (link, mut peer) = test.link(Role::Primary, "");
     peer.tell("meet");
     let connection = link.open_connection().unwrap();
@@ -154,7 +155,7 @@ fn connections_keep_a_link_open() {
 
 #[test]
 fn loans_and_messages_may_be_dropped_after_the_end() {
-    let test = test!();
+    let test = test!(untraced);
     let (link, mut peer) = test.link(Role::Primary, SMALL);
     peer.ask("send 60 1");
     let message = link.recv().unwrap();

@@ -87,12 +87,10 @@ fn a_message_allocates_nothing() {
 #[test]
 fn with_a_peer_that_is_awake_too_nothing_is_allocated_and_nobody_is_rung() {
     const COUNT: u64 = 10_000;
-    let test = test!();
+    let test = test!(untraced);
     for len in [40, 4000] {
         let (link, mut peer) = test.link(Role::Primary, "");
         let message = bytes(len, 1);
-        // A hook for traces would allocate.
-        let traced = std::env::var_os(hqq_tests::trace::VARIABLE).is_some();
         peer.tell(format!("busy-echo {COUNT}"));
         let spent = allocations(|| {
             for _ in 0..COUNT {
@@ -107,7 +105,7 @@ fn with_a_peer_that_is_awake_too_nothing_is_allocated_and_nobody_is_rung() {
             }
         });
         peer.hear_ok();
-        assert!(spent == 0 || traced, "{spent} for {len} bytes");
+        assert_eq!(spent, 0, "{len} bytes");
         for side in link.stats().sides {
             assert_eq!((side.sleeps, side.rings, side.wakes), (0, 0, 0), "{len} bytes");
         }
@@ -116,18 +114,18 @@ fn with_a_peer_that_is_awake_too_nothing_is_allocated_and_nobody_is_rung() {
 
 #[test]
 fn a_message_makes_no_system_call() {
-    let mut peer = test!().peer();
+    let mut peer = test!(untraced).peer();
     // The thread is killed at the first call but read, write and exit. `max` sleeps in no round.
     for len in [0, 48, 1000, 40_000] {
         assert_eq!(peer.ask(format!("strict 10000 {len} 4294967295")), "10000 0", "{len} bytes");
     }
     // To see that it would have been: the sleep in round 5.
-    assert_eq!(test!().peer().fails("strict 10000 48 5"), "\"killed after 5\"");
+    assert_eq!(test!(untraced).peer().fails("strict 10000 48 5"), "\"killed after 5\"");
 }
 
 #[test]
 fn waiting_uses_no_processor_time() {
-    let test = test!();
+    let test = test!(untraced);
     for (wait, options) in
         [("recv", "slots=4"), ("send 8 1", "slots=4"), ("meet", "slots=4"), ("conn-recv 2", "")]
     {
@@ -162,7 +160,7 @@ fn left(told: &str) -> (u32, u32) {
 
 #[test]
 fn links_leave_nothing_behind() {
-    let test = test!();
+    let test = test!(untraced);
     let name = test.link_name();
     let mut host = test.peer();
     let mut guest = test.peer();
@@ -182,7 +180,7 @@ fn links_leave_nothing_behind() {
     assert_eq!(rounds(&mut host, &mut guest, 200), first);
     // Callers that never finish the handshake leave nothing either, nor do the dead.
     host.ask("unlisten");
-    let mut test = test!();
+    let mut test = test!(untraced);
     let path = test.folder().join("link").to_str().unwrap().to_owned();
     host.ask(format!("listen {path} handshake-ms=50"));
     for _ in 0..20 {
@@ -204,7 +202,7 @@ fn links_leave_nothing_behind() {
 
 #[test]
 fn the_region_is_gone_with_its_processes() {
-    let test = test!();
+    let test = test!(untraced);
     let name = test.link_name();
     let listener = Listener::bind(&name).unwrap();
     let mut peer = test.peer();

@@ -74,7 +74,7 @@ fn connection(link: &StandardLink, peer: &mut Peer) -> Connection {
 #[test]
 fn while_the_other_receives() {
     let nothing = |_: &StandardLink, _: &mut Peer| None;
-    killed_while(&test!(), SMALL, nothing, |link, _| dead(link.recv()));
+    killed_while(&test!(untraced), SMALL, nothing, |link, _| dead(link.recv()));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn while_the_other_sends_into_a_full_ring() {
         while link.try_send(&bytes(8, 1)).is_ok() {}
         None
     };
-    killed_while(&test!(), SMALL, fill, |link, _| dead(link.send(b"no room")));
+    killed_while(&test!(untraced), SMALL, fill, |link, _| dead(link.send(b"no room")));
 }
 
 #[test]
@@ -95,21 +95,21 @@ fn while_the_other_waits_for_buffers_that_the_dead_held() {
         }
         None
     };
-    killed_while(&test!(), SMALL, exhaust, |link, _| dead(link.loan(256).map(drop)));
+    killed_while(&test!(untraced), SMALL, exhaust, |link, _| dead(link.loan(256).map(drop)));
 }
 
 #[test]
 fn while_the_other_opens_a_connection() {
     let nothing = |_: &StandardLink, _: &mut Peer| None;
-    killed_while(&test!(), SMALL, nothing, |link, _| dead(link.open_connection()));
-    killed_while(&test!(), SMALL, nothing, |link, _| dead(link.accept_connection()));
+    killed_while(&test!(untraced), SMALL, nothing, |link, _| dead(link.open_connection()));
+    killed_while(&test!(untraced), SMALL, nothing, |link, _| dead(link.accept_connection()));
 }
 
 #[test]
 fn while_the_other_uses_a_connection() {
     let open = |link: &StandardLink, peer: &mut Peer| Some(connection(link, peer));
-    killed_while(&test!(), SMALL, open, |_, connection| dead(connection.unwrap().recv()));
-    killed_while(&test!(), SMALL, open, |_, connection| {
+    killed_while(&test!(untraced), SMALL, open, |_, connection| dead(connection.unwrap().recv()));
+    killed_while(&test!(untraced), SMALL, open, |_, connection| {
         // More than the link holds, so that it must wait.
         let connection = connection.unwrap();
         dead((0..).try_for_each(|_| connection.send(&[1; 200])));
@@ -118,7 +118,7 @@ fn while_the_other_uses_a_connection() {
 
 #[test]
 fn while_many_threads_wait() {
-    let test = test!();
+    let test = test!(untraced);
     for role in ROLES {
         let (link, mut peer) = test.link(role, SMALL);
         let connection = connection(&link, &mut peer);
@@ -143,7 +143,7 @@ fn while_many_threads_wait() {
 
 #[test]
 fn what_was_committed_is_received_first() {
-    let test = test!();
+    let test = test!(untraced);
     for role in ROLES {
         for mode in ["mpmc", "spsc", "mpsc", "spmc"] {
             let (link, mut peer) = test.link(role, &format!("{SMALL} mode={mode}"));
@@ -160,7 +160,7 @@ fn what_was_committed_is_received_first() {
 
 #[test]
 fn what_was_committed_on_connections_is_received_first() {
-    let test = test!();
+    let test = test!(untraced);
     let (link, mut peer) = test.link(Role::Primary, "slots=32 buffers=32 size=64");
     let (one, two) = (connection(&link, &mut peer), connection(&link, &mut peer));
     peer.ask("conn-send 1 1000 1");
@@ -182,7 +182,7 @@ fn what_was_committed_on_connections_is_received_first() {
 
 #[test]
 fn a_kill_in_the_middle_of_everything() {
-    let test = test!();
+    let test = test!(untraced);
     for round in 0..12 {
         let role = ROLES[round % 2];
         let mode = ["mpmc", "spsc", "mpsc", "spmc"][round / 2 % 4];
@@ -213,7 +213,7 @@ fn a_kill_in_the_middle_of_everything() {
 
 #[test]
 fn a_stopped_process_is_not_dead() {
-    let test = test!();
+    let test = test!(untraced);
     for role in ROLES {
         let (link, mut peer) = test.link(role, SMALL);
         peer.stop();
@@ -241,7 +241,7 @@ fn a_stopped_process_is_not_dead() {
 
 #[test]
 fn polls_see_a_death_too() {
-    let test = test!();
+    let test = test!(untraced);
     let (link, mut peer) = test.link(Role::Primary, SMALL);
     peer.kill();
     eventually("an idle poll says so", || match link.try_recv() {
@@ -265,7 +265,7 @@ fn polls_see_a_death_too() {
 
 #[test]
 fn a_peer_that_hangs_up_and_lives_is_gone() {
-    let mut test = test!();
+    let mut test = test!(untraced);
     let path = test.folder().join("link").to_str().unwrap().to_owned();
     let listener = Listener::bind_with(&path, test.options().slots(4).buffers(4).buffer_size(64)).unwrap();
     for blocked in ["recv", "send", "loan"] {

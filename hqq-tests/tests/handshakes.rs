@@ -9,6 +9,9 @@ use hqq_tests::{Peer, Test, eventually, test};
 
 const MAGIC: &str = "0x1A4B4E494C515148";
 
+/// Whether an error is the one that is meant.
+type Meant<'a> = &'a dyn Fn(&Error) -> bool;
+
 /// Does what a listener does until it has refused `count` callers, and admits none of them.
 fn refuses(listener: &Listener, count: u64) {
     eventually("the caller is refused", || {
@@ -136,15 +139,15 @@ fn listeners_that_greet_wrongly() {
     peer.ask(format!("sock-listen {path}"));
     let hello =
         |magic: &str, format: u64, version: &str| format!("sock-send 0x20 {magic} {format} {version}");
-    let handshake: fn(&Error) -> bool = |error| matches!(error, Error::Handshake { .. });
-    let cases: [(String, fn(&Error) -> bool, &str); 9] = [
-        (hello("1", 1, "0x101"), |e| matches!(e, Error::ForeignMagic { found: 1 }), "00 0 4 20"),
+    let handshake: Meant = &|error| matches!(error, Error::Handshake { .. });
+    let cases: [(String, Meant, &str); 9] = [
+        (hello("1", 1, "0x101"), &|e| matches!(e, Error::ForeignMagic { found: 1 }), "00 0 4 20"),
         (
             hello(MAGIC, 7, "0x101"),
             |e| matches!(e, Error::FormatVersion { found: 7, supported: 1 }),
             "00 0 4 20",
         ),
-        (hello(MAGIC, 1, "0x301"), |e| matches!(e, Error::Handshake { found: 0x301, .. }), "00 0 4 20"),
+        (hello(MAGIC, 1, "0x301"), &|e| matches!(e, Error::Handshake { found: 0x301, .. }), "00 0 4 20"),
         ("sock-bytes 63 32".into(), handshake, ""),
         ("sock-bytes 65 32".into(), handshake, ""),
         ("sock-bytes 64 32".into(), handshake, ""),
@@ -185,7 +188,7 @@ fn listeners_that_offer_wrong_memory() {
     let page = hqq_sys::mem::page_size() as u64;
     // What the caller finds, and the code that the listener hears: 1 MemoryAlign, 2 InvalidSize, 3 MemorySmall,
     // 4 FailedInit; none for what has no code.
-    let cases: [(&str, &dyn Fn(&Error) -> bool, u8); 19] = [
+    let cases: [(&str, Meant, u8); 19] = [
         ("file", &|e| matches!(e, Error::Handshake { .. }), 4),
         ("unsealed", &|e| matches!(e, Error::Handshake { .. }), 4),
         ("over", &|e| matches!(e, Error::RegionTooLarge { need: 0x20_0000, limit: 0x10_0000 }), 2),

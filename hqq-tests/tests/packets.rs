@@ -165,7 +165,8 @@ fn a_connection_that_its_peer_had_closed() {
 
 #[test]
 fn an_error_is_never_answered() {
-    let test = test!();
+    // Its codes are no codes.
+    let test = test!(untraced);
     for role in ROLES {
         let (link, mut peer) = test.link(role, OPTIONS);
         for (order, code, op) in [
