@@ -144,7 +144,7 @@ fn listeners_that_greet_wrongly() {
         (hello("1", 1, "0x101"), &|e| matches!(e, Error::ForeignMagic { found: 1 }), "00 0 4 20"),
         (
             hello(MAGIC, 7, "0x101"),
-            |e| matches!(e, Error::FormatVersion { found: 7, supported: 1 }),
+            &|e| matches!(e, Error::FormatVersion { found: 7, supported: 1 }),
             "00 0 4 20",
         ),
         (hello(MAGIC, 1, "0x301"), &|e| matches!(e, Error::Handshake { found: 0x301, .. }), "00 0 4 20"),
