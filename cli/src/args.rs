@@ -28,7 +28,7 @@ pub struct Args {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Start a second process, move a million messages and a file, check everything, and measure
+    /// Start a second process, move messages and a file, check everything, and measure
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),
     /// Send standard input to a waiting `hqq recv`
@@ -64,6 +64,10 @@ Examples:
   hqq demo --file big.iso --json
   hqq demo --messages 20 --trace packets.txt && sort -n packets.txt
 
+In the JSON, messages_per_second is that of the messages, bytes_per_second that of the file without
+a copy, hashing at both ends included; bytes is the payload of both. A file of packets is in order
+once it has been sorted by its first column, microseconds since the start.
+
 Exit code 0 means that everything was verified and nothing is left behind, 1 that it was not,
 4 that the second process died. `hqq --help` lists all codes.";
 
@@ -93,11 +97,12 @@ Examples:
   hqq bench throughput --payload 8,64,4096
   hqq bench latency --json | jq '.rows[] | select(.system == \"hqq\")'
 
-Systems: `raw` passes one cache line to and fro and is what the machine can do at best; `hqq` is a link
-with its defaults (several threads may send and receive), `hqq-spsc` one between a single sender and a
-single receiver. Cases: `slot` rides in the ring (payloads up to 48 bytes); `pool` is written into a
-buffer by the sender and read by the receiver, every byte. All of them take turns of a few
-milliseconds, so that what disturbs one disturbs the others too.";
+Systems: `raw` passes one cache line to and fro, which is the best that the machine can do; `hqq` is
+a link with its defaults, where several threads may send and receive; `hqq-spsc` is one between a
+single sender and a single receiver.
+Cases: `slot` rides in the ring (payloads up to 48 bytes); `pool` is written into a buffer by the
+sender, and every byte of it is read by the receiver.
+All of them take turns of a few milliseconds, so that what disturbs one disturbs the others too.";
 
 const LS_HELP: &str = "\
 Links are found without their owners' help; those of other users only as root.
@@ -201,8 +206,8 @@ pub enum Measure {
 /// `hqq bench`.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
-    /// What to measure
-    #[arg(value_enum)]
+    /// `latency`: round trips, one at a time; `throughput`: messages one way, as many as go
+    #[arg(value_enum, hide_possible_values = true)]
     pub measure: Measure,
     /// Bytes of the messages, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "8,64,1024,4096,65536",

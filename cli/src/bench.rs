@@ -84,7 +84,10 @@ fn measure(args: &Bench, wires: &Wires) -> Result<Vec<Row>> {
     let progress = out::Progress::things(args.rounds * cases.len() as u64);
     progress.message("turns;");
     for round in 0..=args.rounds {
-        for tally in &mut cases {
+        // Every round begins with another case: the later ones are interrupted more often.
+        let first = round as usize % cases.len();
+        let (later, sooner) = cases.split_at_mut(first);
+        for tally in sooner.iter_mut().chain(later) {
             let count = tally.next;
             let took = match args.measure {
                 Measure::Latency => wires.ask(&tally.case, count, |ns| {

@@ -55,10 +55,10 @@ pub fn to_file(options: Options, path: Option<&Path>, start: Start, first: bool)
         let micros = start.elapsed().as_nanos() as f64 / 1e3;
         let line = format!("{micros:>14.3} pid {pid} {event}\n");
         // One call a line, so that two processes do not mix theirs.
-        if let Err(error) = (&file).write_all(line.as_bytes()) {
-            if !failed.swap(true, Ordering::Relaxed) {
-                anstream::eprintln!("hqq: warning: the packet trace has gaps: {error}");
-            }
+        if let Err(error) = (&file).write_all(line.as_bytes())
+            && !failed.swap(true, Ordering::Relaxed)
+        {
+            anstream::eprintln!("hqq: warning: the packet trace has gaps: {error}");
         }
     }))
 }

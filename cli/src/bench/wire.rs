@@ -47,8 +47,8 @@ impl Meeting {
         (self.listener.name().into(), memory.into())
     }
 
-    /// Waits for the second process, which has the other end of `link`.
-    pub fn meet(self, link: StandardLink) -> Result<Wires> {
+    /// Waits for the second process, which has the other end of `link`. It may open the memory later than that.
+    pub fn meet(&self, link: StandardLink) -> Result<Wires> {
         let spsc = self.listener.accept_timeout(BEGIN)?;
         let raw =
             RawLine::new(self.memory.as_fd()).map_err(|error| Failure::system("mapping memory", &error))?;

@@ -40,16 +40,18 @@ pub fn run(
     let (mut sent, mut received, mut bytes) = (0, 0, 0);
     while sent < there || received < back {
         let before = sent + received;
-        for number in sent..there.min(sent + burst) {
-            let mut loan = link.loan(own.len(number))?;
-            own.fill(number, &mut loan);
+        let until = there.min(sent + burst);
+        while sent < until {
+            let mut loan = link.loan(own.len(sent))?;
+            own.fill(sent, &mut loan);
             bytes += loan.len() as u64;
             loan.send()?;
             sent += 1;
         }
-        for number in received..back.min(received + burst) {
+        let until = back.min(received + burst);
+        while received < until {
             let message = link.recv()?;
-            other.check(number, &message).map_err(|fault| Failure::new(Exit::Failed, fault))?;
+            other.check(received, &message).map_err(|fault| Failure::new(Exit::Failed, fault))?;
             bytes += message.len() as u64;
             received += 1;
         }

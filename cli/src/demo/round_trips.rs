@@ -32,7 +32,7 @@ pub fn ask(link: &StandardLink, size: u64) -> Result<Histogram<u64>> {
         if number >= WARM_UP {
             out::note(&mut times, (answered - asked).as_nanos() as u64);
         }
-        if answered > end && times.len() > 0 {
+        if answered > end && !times.is_empty() {
             break;
         }
     }

@@ -1,0 +1,231 @@
+//! `hqq demo`, `bench`, `ls`, `stat`, `check`, and what the command line gets wrong.
+
+mod common;
+
+use std::io::Write;
+use std::process::Stdio;
+
+use common::{Running, hqq, name, run, text, until};
+use serde_json::Value;
+
+fn json(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_else(|error| panic!("{error}:\n{}", text(bytes)))
+}
+
+fn pid(process: &Running) -> u64 {
+    process.0.id().into()
+}
+
+fn small_file() -> std::path::PathBuf {
+    let path = std::env::temp_dir().join(name());
+    std::fs::write(&path, vec![7; 200_001]).unwrap();
+    path
+}
+
+#[test]
+fn the_demonstration_verifies_everything() {
+    let file = small_file();
+    for size in [None, Some("8"), Some("49"), Some("5000")] {
+        let mut args = vec!["demo", "--messages", "2001", "--json", "--file", file.to_str().unwrap()];
+        args.extend(size.iter().flat_map(|size| ["--size", size]));
+        let demo = run(&args);
+        assert_eq!(demo.status.code(), Some(0), "{}", text(&demo.stderr));
+        let facts = json(&demo.stdout);
+        assert_eq!(facts["messages"], 2001);
+        assert_eq!(facts["verified"], true);
+        assert_eq!(facts["left_behind"], Value::Array(Vec::new()));
+        let file = 2 * 200_001;
+        if let Some(size) = size {
+            assert_eq!(facts["bytes"], 2001 * size.parse::<u64>().unwrap() + file);
+        }
+        let rtt = &facts["rtt_ns"];
+        let order = ["p50", "p99", "p999", "max"].map(|key| rtt[key].as_u64().unwrap());
+        assert!(order[0] > 0 && order.is_sorted(), "{rtt}");
+        for key in ["messages_per_second", "bytes_per_second"] {
+            assert!(facts[key].as_f64().unwrap() > 0.0, "{key}");
+        }
+        assert_eq!(text(&demo.stderr), "");
+    }
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn the_demonstration_speaks_to_people_and_traces_packets() {
+    let (file, trace) = (small_file(), std::env::temp_dir().join(name()));
+    let demo = hqq(&["demo", "--messages", "20", "--file", file.to_str().unwrap()])
+        .arg("--trace")
+        .arg(&trace)
+        .output()
+        .unwrap();
+    let said = text(&demo.stdout);
+    assert_eq!(demo.status.code(), Some(0), "{}", text(&demo.stderr));
+    assert!(said.contains("everything verified") && said.contains("left behind"), "{said}");
+    assert!(!said.contains('\u{1b}'), "no colours without a terminal");
+    let packets = std::fs::read_to_string(&trace).unwrap();
+    let mut roles = [0, 0];
+    for line in packets.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert!(words.len() >= 6 && words[0].parse::<f64>().is_ok() && words[1] == "pid", "{line}");
+        roles[usize::from(words[3] == "secondary")] += 1;
+    }
+    assert!(roles[0] > 20 && roles[0] == roles[1], "{roles:?}: who sends is heard by the other");
+    std::fs::remove_file(file).unwrap();
+    std::fs::remove_file(trace).unwrap();
+}
+
+#[test]
+fn a_killed_second_process_fails_the_demonstration() {
+    let mut demo = Running::start(&mut hqq(&["demo", "--messages", "100000000000", "--json"]));
+    let children = format!("/proc/{0}/task/{0}/children", pid(&demo));
+    let mut child = String::new();
+    until("the second process", || {
+        child = std::fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
+        // By then it is this program, and no copy of its parent.
+        let line = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        !child.is_empty() && line.windows(11).any(|word| word == b"demo-second")
+    });
+    // Its link is there when the region is.
+    until("the link", || run(&["stat", &child]).status.success());
+    assert!(hqq_kill(&child));
+    let (code, errors) = demo.code_and_errors();
+    assert_eq!(code, Some(4), "{errors}");
+    assert!(errors.contains("the second process died") && errors.contains("by signal 9"), "{errors}");
+}
+
+fn hqq_kill(pid: &str) -> bool {
+    std::process::Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status().unwrap().success()
+}
+
+#[test]
+fn measurements_come_as_rows() {
+    for (measure, key) in [("latency", "rtt_ns"), ("throughput", "messages_per_second")] {
+        let bench = run(&["bench", measure, "--payload", "8,64", "--rounds", "2", "--json"]);
+        assert_eq!(bench.status.code(), Some(0), "{}", text(&bench.stderr));
+        let facts = json(&bench.stdout);
+        let rows = facts["rows"].as_array().unwrap();
+        let of = |system: &str, case: &str| {
+            rows.iter().find(|row| row["system"] == system && row["case"] == case).unwrap()
+        };
+        for row in [of("raw", "line"), of("hqq", "slot"), of("hqq", "pool"), of("hqq-spsc", "slot")] {
+            assert!(row["ratio_to_raw"].as_f64().unwrap() > 0.0, "{row}");
+            match key {
+                "rtt_ns" => assert!(row[key]["p50"].as_u64() > Some(0), "{row}"),
+                _ => assert!(row[key].as_f64() > Some(0.0), "{row}"),
+            }
+        }
+        assert_eq!(of("raw", "line")["ratio_to_raw"], 1.0);
+        let table = run(&["bench", measure, "--payload", "8", "--rounds", "1"]);
+        assert!(text(&table.stdout).starts_with("SYSTEM"), "{}", text(&table.stdout));
+    }
+}
+
+#[test]
+fn a_live_link_is_listed_counted_and_checked() {
+    let name = name();
+    let recv = Running::start(&mut hqq(&["recv", &name]));
+    let mut send = Running::start(hqq(&["send", &name, "--wait", "60"]).stdin(Stdio::piped()));
+    let mut input = send.0.stdin.take().unwrap();
+    input.write_all(&[1; 1000]).unwrap();
+    // Counters may lag behind what one sees, so wait for them.
+    let mut stat = Value::Null;
+    until("the bytes are counted", || {
+        let found = run(&["stat", &name, "--json"]);
+        stat = serde_json::from_slice(&found.stdout).unwrap_or_default();
+        stat["links"][0]["directions"][1]["bytes_received"] == 1000
+    });
+    let link = &stat["links"][0];
+    assert_eq!(link["name"], *name);
+    assert_eq!(link["directions"][1]["packets_sent"], 1);
+    assert_eq!(link["directions"][0]["packets_sent"], 0);
+    let seats = link["seats"].as_array().unwrap().iter();
+    let pids: Vec<u64> = seats.map(|seat| seat["pid"].as_u64().unwrap()).collect();
+    assert_eq!(pids, [pid(&recv), pid(&send)]);
+
+    let listed = json(&run(&["ls", "--json"]).stdout);
+    let listed = listed["links"].as_array().unwrap().iter().find(|link| link["name"] == *name);
+    assert_eq!(listed.unwrap()["processes"].as_array().unwrap().len(), 2);
+    assert!(text(&run(&["ls"]).stdout).contains(&name));
+
+    // The sender holds the buffer that its next input goes to.
+    let by_pid = run(&["check", &pid(&send).to_string(), "--json"]);
+    assert_eq!(by_pid.status.code(), Some(0), "{}", text(&by_pid.stderr));
+    let checked = json(&by_pid.stdout);
+    assert_eq!(checked["ok"], true);
+    let mut held = checked["links"][0]["held_buffers"].clone();
+    until("the sender has a buffer", || {
+        held = json(&run(&["check", &name, "--json"]).stdout)["links"][0]["held_buffers"].clone();
+        held.as_array().unwrap().iter().any(|buffer| buffer["pid"] == pid(&send))
+    });
+    let said = text(&run(&["check", &name]).stdout);
+    assert!(said.contains("every control word is as the protocol allows"), "{said}");
+    assert!(said.contains(&format!("process {}, seat 1", pid(&send))), "{said}");
+    let said = text(&run(&["stat", &name]).stdout);
+    assert!(said.contains("bytes received") && said.contains("1,000"), "{said}");
+    drop(input);
+    assert_eq!(send.end().code(), Some(0));
+}
+
+#[test]
+fn links_that_are_not_there() {
+    for command in ["stat", "check"] {
+        for which in [name(), "1999999999".into()] {
+            let none = run(&[command, &which]);
+            assert_eq!(none.status.code(), Some(3));
+            assert!(text(&none.stderr).contains("hqq ls"), "{}", text(&none.stderr));
+        }
+    }
+}
+
+#[test]
+fn wrong_command_lines() {
+    for args in [
+        &["demo", "--messages", "many"][..],
+        &["demo", "--size", "7"],
+        &["demo", "--size", "1048577"],
+        &["bench"],
+        &["bench", "speed"],
+        &["bench", "latency", "--payload", "0"],
+        &["send"],
+        &["recv", "x", "--wait", "soon"],
+        &["nothing"],
+        &[],
+    ] {
+        let wrong = run(args);
+        assert_eq!(wrong.status.code(), Some(2), "{args:?}");
+        assert!(!wrong.stderr.is_empty());
+    }
+    let missing = run(&["demo", "--file", "/no/such/file"]);
+    assert_eq!(missing.status.code(), Some(6));
+    assert!(text(&missing.stderr).contains("/no/such/file"));
+    assert_eq!(run(&["demo", "--file", "/proc"]).status.code(), Some(2));
+}
+
+#[test]
+fn help_shows_examples_and_exit_codes() {
+    let help = text(&run(&["--help"]).stdout);
+    assert!(help.contains("Exit codes:") && help.contains("the link broke"), "{help}");
+    assert!(!help.contains("demo-second"), "{help}");
+    for command in ["demo", "send", "recv", "bench", "ls", "stat", "check"] {
+        let help = text(&run(&[command, "--help"]).stdout);
+        assert!(help.contains("Examples:"), "{help}");
+    }
+    let version = text(&run(&["--version"]).stdout);
+    assert_eq!(version, format!("hqq {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn colours_only_where_wanted() {
+    let name = name();
+    let colours =
+        |command: &mut std::process::Command| text(&command.output().unwrap().stderr).contains('\u{1b}');
+    assert!(!colours(&mut hqq(&["send", &name])), "no terminal");
+    assert!(colours(hqq(&["send", &name]).env("CLICOLOR_FORCE", "1")), "asked for");
+    assert!(!colours(hqq(&["send", &name]).env("NO_COLOR", "1")));
+}
+
+#[test]
+fn an_output_that_is_closed_early_is_no_error() {
+    let mut ls = Running::start(&mut hqq(&["ls", "--json"]));
+    drop(ls.0.stdout.take());
+    assert_eq!(ls.code_and_errors().0, Some(0));
+}

@@ -1,0 +1,216 @@
+//! `hqq send` and `hqq recv` as two processes.
+
+mod common;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::{Running, hqq, name, run, text, until};
+
+/// How soon one end must follow the other; the promise is a second, and machines may be busy.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Bytes that no mistake leaves as they are.
+fn noise(count: usize) -> Vec<u8> {
+    let mut word: u64 = 0x1234_5678_9abc_def1;
+    let mut step = || {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        word as u8
+    };
+    (0..count).map(|_| step()).collect()
+}
+
+fn temporary(what: &str, bytes: &[u8]) -> std::path::PathBuf {
+    let path = std::env::temp_dir().join(format!("{}-{what}", name()));
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// Waits until somebody listens at a name, as the kernel says.
+fn until_bound(name: &str) {
+    until("a listener", || {
+        let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+        sockets.lines().any(|line| line.ends_with(&format!(".{name}")))
+    });
+}
+
+/// A receiver and a sender that are linked up, the sender waiting for input that comes through a pipe.
+fn linked() -> (Running, Running, std::process::ChildStdin) {
+    let name = name();
+    let mut recv = Running::start(&mut hqq(&["recv", &name]));
+    let mut send = Running::start(hqq(&["send", &name, "--wait", "60"]).stdin(Stdio::piped()));
+    let mut input = send.0.stdin.take().unwrap();
+    input.write_all(b"first").unwrap();
+    // Once this has come through, both are at work.
+    let mut found = [0; 5];
+    recv.0.stdout.as_mut().unwrap().read_exact(&mut found).unwrap();
+    assert_eq!(&found, b"first");
+    (recv, send, input)
+}
+
+#[test]
+fn a_file_arrives_in_either_order() {
+    let bytes = noise(3_000_001);
+    let path = temporary("in", &bytes);
+    for sender_first in [false, true] {
+        let name = name();
+        let start_send = || {
+            let input = File::open(&path).unwrap();
+            Running::start(hqq(&["send", &name, "--wait", "60"]).stdin(input))
+        };
+        let early = sender_first.then(start_send);
+        let mut recv = Running::start(&mut hqq(&["recv", &name, "--wait", "60"]));
+        let mut send = early.unwrap_or_else(|| {
+            until_bound(&name);
+            start_send()
+        });
+        let mut found = Vec::new();
+        recv.0.stdout.take().unwrap().read_to_end(&mut found).unwrap();
+        assert_eq!(recv.code_and_errors(), (Some(0), String::new()));
+        assert_eq!(send.code_and_errors(), (Some(0), String::new()));
+        assert!(found == bytes, "{} bytes came", found.len());
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn pieces_arrive_as_they_are_written_and_nothing_is_an_input_too() {
+    let (mut recv, mut send, mut input) = linked();
+    let mut output = recv.0.stdout.take().unwrap();
+    for piece in [&b"a"[..], b"bc", &noise(700_000)] {
+        let mut found = vec![0; piece.len()];
+        std::thread::scope(|scope| {
+            scope.spawn(|| output.read_exact(&mut found).unwrap());
+            input.write_all(piece).unwrap();
+        });
+        assert!(found == piece);
+    }
+    drop(input);
+    assert_eq!(output.read(&mut [0]).unwrap(), 0);
+    assert_eq!((send.end().code(), recv.end().code()), (Some(0), Some(0)));
+
+    let name = name();
+    let mut recv = Running::start(&mut hqq(&["recv", &name]));
+    until_bound(&name);
+    assert_eq!(run(&["send", &name]).status.code(), Some(0));
+    assert_eq!(recv.end().code(), Some(0));
+}
+
+#[test]
+fn other_buffers_can_be_chosen() {
+    let name = name();
+    let bytes = noise(100_000);
+    let path = temporary("small", &bytes);
+    let mut recv = Running::start(&mut hqq(&["recv", &name, "--buffer-size", "64", "--buffers", "2"]));
+    until_bound(&name);
+    let mut send = Running::start(hqq(&["send", &name]).stdin(File::open(&path).unwrap()));
+    let mut found = Vec::new();
+    recv.0.stdout.take().unwrap().read_to_end(&mut found).unwrap();
+    assert!(found == bytes);
+    assert_eq!((send.end().code(), recv.end().code()), (Some(0), Some(0)));
+    std::fs::remove_file(path).unwrap();
+
+    let wrong = run(&["recv", &name, "--buffers", "3"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("buffers is 3"), "{}", text(&wrong.stderr));
+    let wrong = run(&["recv", &name, "--buffer-size", "1099511627776"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn a_killed_sender_ends_the_receiver() {
+    let (mut recv, mut send, input) = linked();
+    send.0.kill().unwrap();
+    let killed = Instant::now();
+    let (code, errors) = recv.code_and_errors();
+    assert!(killed.elapsed() < SOON, "{:?}", killed.elapsed());
+    assert_eq!(code, Some(4));
+    assert!(errors.contains("the sender died, after 5 bytes"), "{errors}");
+    drop(input);
+}
+
+#[test]
+fn a_killed_receiver_ends_a_sender_that_waits_for_input() {
+    let (mut recv, mut send, input) = linked();
+    recv.0.kill().unwrap();
+    let killed = Instant::now();
+    let (code, errors) = send.code_and_errors();
+    assert!(killed.elapsed() < SOON, "{:?}", killed.elapsed());
+    assert_eq!(code, Some(4));
+    assert!(errors.contains("the receiver died, after 5 bytes"), "{errors}");
+    drop(input);
+}
+
+#[test]
+fn a_killed_receiver_ends_a_sender_that_waits_for_room() {
+    let name = name();
+    // Nobody reads what it writes, so that it comes to a halt, and the sender with it.
+    let mut recv = Running::start(&mut hqq(&["recv", &name]));
+    until_bound(&name);
+    let mut send = Running::start(hqq(&["send", &name]).stdin(File::open("/dev/zero").unwrap()));
+    until("the sender waits for a buffer", || {
+        let facts = run(&["stat", &name, "--json"]);
+        let facts: serde_json::Value = serde_json::from_slice(&facts.stdout).unwrap_or_default();
+        facts["links"][0]["sides"][1]["pool_waits"].as_u64() > Some(0)
+    });
+    recv.0.kill().unwrap();
+    let (code, errors) = send.code_and_errors();
+    assert_eq!(code, Some(4));
+    assert!(errors.contains("the receiver died"), "{errors}");
+}
+
+#[test]
+fn a_closed_output_ends_both() {
+    let name = name();
+    let mut recv = Running::start(&mut hqq(&["recv", &name]));
+    drop(recv.0.stdout.take());
+    until_bound(&name);
+    let mut send = Running::start(hqq(&["send", &name]).stdin(File::open("/dev/zero").unwrap()));
+    let (code, errors) = recv.code_and_errors();
+    assert_eq!(code, Some(6));
+    assert!(errors.contains("closed it, after"), "{errors}");
+    let (code, errors) = send.code_and_errors();
+    assert_eq!(code, Some(4));
+    assert!(errors.contains("the receiver gave up"), "{errors}");
+}
+
+#[test]
+fn a_reader_that_cannot_read_is_no_end_of_input() {
+    let name = name();
+    let mut recv = Running::start(&mut hqq(&["recv", &name]));
+    until_bound(&name);
+    let folder = File::open(std::env::temp_dir()).unwrap();
+    let (code, errors) = Running::start(hqq(&["send", &name]).stdin(folder)).code_and_errors();
+    assert_eq!(code, Some(6));
+    assert!(errors.contains("reading standard input"), "{errors}");
+    let (code, errors) = recv.code_and_errors();
+    assert_eq!(code, Some(4));
+    assert!(errors.contains("the sender gave up, after 0 bytes"), "{errors}");
+}
+
+#[test]
+fn names_that_are_not_there_or_taken() {
+    let name = name();
+    let nobody = run(&["send", &name]);
+    assert_eq!(nobody.status.code(), Some(3));
+    let said = text(&nobody.stderr);
+    assert!(said.contains("nobody receives at") && said.contains("hint: start `hqq recv"), "{said}");
+    assert_eq!(run(&["send", &name, "--wait", "0.05"]).status.code(), Some(3));
+    let late = run(&["recv", &name, "--wait", "0.05"]);
+    assert_eq!(late.status.code(), Some(3));
+    assert!(text(&late.stderr).contains("nobody sent to"), "{}", text(&late.stderr));
+
+    let _first = Running::start(&mut hqq(&["recv", &name]));
+    until_bound(&name);
+    let second = run(&["recv", &name]);
+    assert_eq!(second.status.code(), Some(3));
+    assert!(text(&second.stderr).contains("in use"), "{}", text(&second.stderr));
+
+    let wrong = run(&["recv", "no name"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("is no name for a link"), "{}", text(&wrong.stderr));
+}
