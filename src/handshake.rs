@@ -11,6 +11,7 @@
 //! from SCM_PIDFD, both attached to the first message that it receives: so nothing is shared before it is known
 //! with whom. Afterwards the socket carries doorbell tokens only.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,9 @@ pub(crate) fn os(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |source| Error::Os { doing, source }
 }
 
+/// The other end closed its socket, or died: seen by the next receive, or already by a send.
+const HUNG_UP: Error = Error::Handshake { what: "it hung up", found: 0 };
+
 /// A socket that speaks in packets.
 struct Talk<'o> {
     role: Role,
@@ -55,7 +59,10 @@ impl Talk<'_> {
 
     fn send(&self, socket: BorrowedFd<'_>, packet: &Packet, fds: &[BorrowedFd<'_>]) -> Result<()> {
         self.trace(true, packet);
-        sock::send(socket, &packet.to_bytes(), fds).map_err(os("sending a handshake message"))
+        sock::send(socket, &packet.to_bytes(), fds).map_err(|source| match source.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => HUNG_UP,
+            _ => Error::Os { doing: "sending a handshake message", source },
+        })
     }
 
     /// Tells the peer why the handshake ends, if it is a reason for it.
@@ -77,7 +84,7 @@ impl Talk<'_> {
         };
         let wrong = |what, found| Err(Error::Handshake { what, found });
         if received.len == 0 {
-            return wrong("it hung up", 0);
+            return Err(HUNG_UP);
         }
         if received.len != 64 || received.truncated {
             return wrong("a message is not 64 bytes long", received.len as u64);
