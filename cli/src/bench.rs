@@ -59,13 +59,14 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
             command.arg("--cpu").arg(cpu.to_string());
         }
     })?;
+    let wires = meeting.meet(link).map_err(|failure| second.explain(failure, "at the beginning"))?;
+    // Only now: a link made by a process that is tied to one processor takes it for the machine's only one.
     let pinned = pinned.filter(|[cpu, _]| hqq_sys::cpu::pin(*cpu).is_ok());
     if pinned.is_none() {
         anstream::eprintln!(
             "hqq: note: the processes are not tied to two processors; expect figures to vary"
         );
     }
-    let wires = meeting.meet(link).map_err(|failure| second.explain(failure, "at the beginning"))?;
     let rows = measure(args, &wires).map_err(|failure| second.explain(failure, "during the measurement"))?;
     drop(wires);
     second.end()?;
@@ -192,16 +193,16 @@ fn show(measure: Measure, facts: &Facts) -> Result<()> {
 
 /// The second process.
 pub fn second(args: &BenchSecond) -> Result<ExitCode> {
-    if let Some(cpu) = args.cpu {
-        // If it cannot, the first process will not either, and says so.
-        let _ = hqq_sys::cpu::pin(cpu);
-    }
     serve(args).map_err(second::here)?;
     out::done()
 }
 
 fn serve(args: &BenchSecond) -> Result<()> {
     let wires = Wires::find(&args.link, &args.memory)?;
+    if let Some(cpu) = args.cpu {
+        // If it cannot, the first process will not either, and says so.
+        let _ = hqq_sys::cpu::pin(cpu);
+    }
     while let Some((case, measure, count)) = wires.announced()? {
         wires.follow(&case, measure, count)?;
     }
