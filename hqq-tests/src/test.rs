@@ -1,5 +1,6 @@
 //! A test's name, its time limit, and names that belong to it alone.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +39,8 @@ impl Test {
         let told = name.clone();
         thread::spawn(move || {
             if alarm.recv_timeout(LIMIT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                eprintln!("{told}: not over after {LIMIT:?}; giving up");
+                // Past the capture of the tests' output, which is lost in an abort.
+                let _ = writeln!(io::stderr(), "{told}: not over after {LIMIT:?}; giving up");
                 process::abort();
             }
         });

@@ -297,6 +297,39 @@ fn threads_share_a_link() {
 }
 
 #[test]
+fn threads_share_a_link_while_connections_come_and_go() {
+    const THREADS: u64 = 2;
+    const COUNT: u64 = 1500;
+    let test = test!();
+    for role in ROLES {
+        let (link, mut peer) = test.link(role, &small("mpmc"));
+        peer.ask("bg serve 8");
+        peer.ask(format!("bg produce 100 {THREADS} {COUNT}"));
+        peer.ask(format!("bg consume {THREADS} 200 {THREADS} {COUNT}"));
+        thread::scope(|scope| {
+            let receiver = scope.spawn(|| crowd::consume(&link, THREADS as usize, 100, THREADS, COUNT));
+            let sender = scope.spawn(|| crowd::produce(&link, 200, THREADS, COUNT));
+            // The first of them makes every receiver sort what was taken straight from the ring before.
+            for number in 0..8 {
+                let connection = link.open_connection().unwrap();
+                for round in 0..10 {
+                    let message = bytes(number * 100 + round, round as u64);
+                    connection.send(&message).unwrap();
+                    assert!(connection.recv().unwrap() == message);
+                }
+            }
+            peer.ask("join");
+            sender.join().unwrap().unwrap();
+            peer.ask("join");
+            link.shutdown(Shutdown::Write);
+            peer.ask("join");
+            peer.ask("shutdown write");
+            assert_eq!(receiver.join().unwrap(), Ok(()));
+        });
+    }
+}
+
+#[test]
 fn threads_share_a_link_that_allows_one_at_a_time() {
     let test = test!();
     for mode in &MODES[1..] {

@@ -164,6 +164,33 @@ fn a_connection_that_its_peer_had_closed() {
 }
 
 #[test]
+fn an_answer_for_which_there_is_no_room() {
+    let test = test!();
+    for role in ROLES {
+        let (link, mut peer) = test.link(role, OPTIONS);
+        while link.try_send(&[1; 8]).is_ok() {}
+        // Far more refusals than anybody keeps answers for.
+        for _ in 0..200 {
+            peer.ask("push 0x7e 5");
+            assert!(matches!(link.try_recv(), Err(Error::RingEmpty)));
+        }
+        assert_eq!(link.stats().side(role).refused_with(hqq::ErrorCode::InvalidOp), 200);
+        peer.ask("send 60 1");
+        assert_eq!(*link.recv().unwrap(), bytes(60, 1), "the link goes on");
+        // What was kept goes out as soon as there is room, and the peer survives it.
+        for _ in 0..16 {
+            assert_eq!(peer.ask("recv"), told(&[1; 8]));
+        }
+        peer.tell("recv");
+        link.send(b"after").unwrap();
+        assert_eq!(peer.hear_ok(), told(b"after"));
+        assert_eq!(peer.ask("heard"), "7e 6 5");
+        let heard = link.stats().side(role.other()).heard_total();
+        assert!((1..200).contains(&heard), "{heard}");
+    }
+}
+
+#[test]
 fn an_error_is_never_answered() {
     // Its codes are no codes.
     let test = test!(untraced);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of `src/` from the bottom up: each may use itself and what stands ahead of it.
-const LAYERS: [&str; 31] = [
+const LAYERS: [&str; 32] = [
     "sync",
     "error",
     "words",
@@ -31,6 +31,7 @@ const LAYERS: [&str; 31] = [
     "observe",
     "connection",
     "park",
+    "turn",
     "mux",
     "inner",
     "message",
