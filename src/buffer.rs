@@ -65,6 +65,11 @@ impl<'a> Buffer<'a> {
         self.run
     }
 
+    /// The address of the first byte.
+    pub(crate) fn address(&self) -> usize {
+        self.at.addr().get()
+    }
+
     /// The direction whose pool the buffers belong to.
     pub fn direction(&self) -> usize {
         self.direction

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::net::Shutdown;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::buffer::Buffer;
 use crate::connection::{Chunk, ConnEnd, LinkEnd, Pop, TableError};
@@ -12,6 +12,7 @@ use crate::inner::{Goal, Inner, Until, unless_transient};
 use crate::link::StandardLink;
 use crate::mux::{Piece, home};
 use crate::packet::{CloseHow, ConnCopy, Packet, op};
+use crate::turn::{Holding, Patience, Turn};
 
 /// A logical connection on a link: a byte stream ([`Read`](std::io::Read), [`Write`](std::io::Write)) and messages
 /// of any length up to the limit, beside others on the same link.
@@ -41,8 +42,8 @@ use crate::packet::{CloseHow, ConnCopy, Packet, op};
 pub struct Connection {
     inner: Arc<Inner>,
     id: u64,
-    sending: Mutex<()>,
-    reading: Mutex<Reading>,
+    sending: Turn<()>,
+    reading: Turn<Reading>,
 }
 
 /// What a reader has begun.
@@ -177,7 +178,7 @@ fn link_error(inner: &Inner, end: LinkEnd) -> Error {
 impl Connection {
     fn new(inner: Arc<Inner>, id: u64) -> Self {
         inner.open_handle();
-        Self { inner, id, sending: Mutex::new(()), reading: Mutex::default() }
+        Self { inner, id, sending: Turn::new(()), reading: Turn::new(Reading::default()) }
     }
 
     /// Its number on the link: odd if the Primary opened it, even if the Secondary did.
@@ -222,7 +223,10 @@ impl Connection {
         if len > limit {
             return Err(Error::TooLarge { len, limit });
         }
-        let _turn = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        let Some(_turn) = self.sending.take(Patience::Until(until.instant())) else {
+            return Err(Error::Timeout { what: "another sender on the connection", after: began.elapsed() });
+        };
         let size = bounds.geometry.buffer_size() as usize;
         let mut copy_id = 0;
         let mut offset = 0;
@@ -278,19 +282,23 @@ impl Connection {
             buffer.bytes_mut().copy_from_slice(part);
             *kept = Some(buffer);
         }
-        self.inner.try_post(|line| {
-            let seen = |packet: &_| line.show(true, packet);
-            line.region.send_chunk(chunk, kept.take(), seen).map_err(|(error, buffer)| {
-                *kept = buffer;
-                error
-            })
-        })
+        let mut mux = self.inner.lock();
+        // Asked again now that nobody can close it before the chunk is in the ring.
+        let open = mux.table.can_send(self.id).map_err(|end| self.error(end));
+        let sent = open.and_then(|()| self.inner.post_chunk(&mut mux, chunk, kept));
+        drop(mux);
+        sent.inspect_err(|error| self.inner.poison(error))
     }
 
     // ---- receiving ----
 
-    fn reading(&self) -> MutexGuard<'_, Reading> {
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reading(&self, until: Option<Until>) -> Result<Holding<'_, Reading>> {
+        let began = Instant::now();
+        let patience = until.map_or(Patience::None, |until| Patience::Until(until.instant()));
+        self.reading.take(patience).ok_or_else(|| match until {
+            None => Error::Busy,
+            Some(_) => Error::Timeout { what: "another reader of the connection", after: began.elapsed() },
+        })
     }
 
     /// The next chunk, with how much of it has been read.
@@ -359,12 +367,16 @@ impl Connection {
     }
 
     fn recv_until(&self, until: Option<Until>) -> Result<Vec<u8>> {
-        let mut reading = self.reading();
+        self.finish(&mut *self.reading(until)?, until)
+    }
+
+    /// Receives the rest of a message.
+    fn finish(&self, reading: &mut Reading, until: Option<Until>) -> Result<Vec<u8>> {
         loop {
-            let (chunk, read) = self.next_chunk(&mut reading, until)?;
+            let (chunk, read) = self.next_chunk(reading, until)?;
             let part = bytes(chunk).get(*read..).unwrap_or(&[]).to_vec();
             let last = chunk.is_last();
-            self.done(&mut reading);
+            self.done(reading);
             if reading.message.is_empty() {
                 reading.message = part;
             } else {
@@ -381,16 +393,15 @@ impl Connection {
     /// # Errors
     /// As [`recv`](Self::recv); [`Error::TooLarge`] if the slice is too small: the message stays.
     pub fn recv_into(&self, into: &mut [u8]) -> Result<usize> {
-        {
-            let mut reading = self.reading();
-            let begun = reading.message.len() as u64;
-            let (chunk, read) = self.next_chunk(&mut reading, Some(Until::Forever))?;
-            let len = chunk.copy_size - chunk.offset - *read as u64 + begun;
-            if len > into.len() as u64 {
-                return Err(Error::TooLarge { len, limit: into.len() as u64 });
-            }
+        let until = Some(Until::Forever);
+        let mut reading = self.reading(until)?;
+        let begun = reading.message.len() as u64;
+        let (chunk, read) = self.next_chunk(&mut reading, until)?;
+        let len = chunk.copy_size - chunk.offset - *read as u64 + begun;
+        if len > into.len() as u64 {
+            return Err(Error::TooLarge { len, limit: into.len() as u64 });
         }
-        let message = self.recv()?;
+        let message = self.finish(&mut reading, until)?;
         into[..message.len()].copy_from_slice(&message);
         Ok(message.len())
     }
@@ -400,7 +411,7 @@ impl Connection {
         if into.is_empty() {
             return Ok(0);
         }
-        let mut reading = self.reading();
+        let mut reading = self.reading(Some(Until::Forever))?;
         if !reading.message.is_empty() {
             let count = into.len().min(reading.message.len());
             into[..count].copy_from_slice(&reading.message[..count]);
@@ -456,8 +467,9 @@ fn bytes(chunk: &Chunk<Piece>) -> &[u8] {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let mut reading = std::mem::take(&mut *self.reading());
-        self.done(&mut reading);
+        if let Ok(mut reading) = self.reading(None) {
+            self.done(&mut reading);
+        }
         let mut mux = self.inner.lock();
         let forgotten = mux.table.forget(self.id);
         if let Some(how) = forgotten.close {

@@ -36,6 +36,11 @@ mod shake {
     pub const READY: u8 = 0x23;
 }
 
+/// What fails on the peer's own socket, and is no trouble of ours.
+pub(crate) const SENDING: &str = "sending a handshake message";
+/// As [`SENDING`].
+pub(crate) const READING: &str = "reading a handshake message";
+
 /// Adds what was being done to an error of the operating system.
 pub(crate) fn os(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |source| Error::Os { doing, source }
@@ -61,7 +66,7 @@ impl Talk<'_> {
         self.trace(true, packet);
         sock::send(socket, &packet.to_bytes(), fds).map_err(|source| match source.kind() {
             ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => HUNG_UP,
-            _ => Error::Os { doing: "sending a handshake message", source },
+            _ => Error::Os { doing: SENDING, source },
         })
     }
 
@@ -78,8 +83,7 @@ impl Talk<'_> {
     /// The next message, if it is there and is the `wanted` one.
     fn receive(&self, socket: BorrowedFd<'_>, wanted: u8) -> Result<Option<(Packet, Received)>> {
         let mut bytes = [0; 65];
-        let Some(received) = sock::recv(socket, &mut bytes).map_err(os("reading a handshake message"))?
-        else {
+        let Some(received) = sock::recv(socket, &mut bytes).map_err(os(READING))? else {
             return Ok(None);
         };
         let wrong = |what, found| Err(Error::Handshake { what, found });
@@ -134,8 +138,7 @@ fn identify(received: Received) -> Result<(Peer, OwnedFd)> {
         return Err(Error::Handshake { what: "no credentials came with a message", found: 0 });
     };
     let Some(pidfd) = received.pidfd else {
-        let what = "the kernel names no pidfd for the peer: Linux 6.5 or later is needed";
-        return Err(Error::Unsupported { what });
+        return Err(Error::Handshake { what: "it ended before its message was read", found: 0 });
     };
     let pid = (creds.pid > 0).then_some(creds.pid);
     Ok((Peer { pid, uid: creds.uid, gid: creds.gid }, pidfd))
@@ -181,6 +184,16 @@ impl Host {
         Talk { role: Role::Primary, options }.send(socket.as_fd(), &hello, &[])?;
         let deadline = Instant::now().checked_add(timeout);
         Ok(Self { socket: Some(socket), stage: Stage::Greeted, deadline })
+    }
+
+    /// Whether who knocks belongs to our user; tells it if not.
+    pub(crate) fn admits(socket: &OwnedFd, options: &Options) -> bool {
+        let Ok(creds) = sock::peer_creds(socket.as_fd()) else { return false };
+        let admitted = same_user(creds.uid);
+        if let Err(error) = &admitted {
+            Talk { role: Role::Primary, options }.refuse(socket.as_fd(), error, shake::HELLO, 0);
+        }
+        admitted.is_ok()
     }
 
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {

@@ -18,7 +18,7 @@ use crate::options::{Options, Trace};
 use crate::park::Park;
 use crate::port::Payload;
 use crate::region::{OwnedRegion, Region};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence};
 use crate::words::{Holder, Role, SeatWord};
 
 pub(crate) use self::send::unless_transient;
@@ -52,8 +52,10 @@ mod bit {
     pub const HUNG_UP: u64 = 1 << 8;
     /// The connection table knows of the end.
     pub const TOLD: u64 = 1 << 9;
+    /// The peer had closed in order when it hung up, whatever its seat says later.
+    pub const PEER_CLOSED: u64 = 1 << 10;
 
-    pub const NO_SEND: u64 = SEND_SHUT | PEER_DEAD | PEER_GONE | CORRUPT;
+    pub const NO_SEND: u64 = SEND_SHUT | PEER_DEAD | PEER_GONE | PEER_CLOSED | CORRUPT;
     pub const NO_RECV: u64 = RECV_SHUT | CORRUPT;
 }
 
@@ -176,12 +178,15 @@ impl Inner {
     /// # Errors
     /// [`Error::Unsupported`] if connections have been used.
     pub(crate) fn split(&self) -> Result<()> {
-        if self.set(bit::SPLIT) & bit::SORTED != 0 {
-            self.state.fetch_and(!bit::SPLIT, Ordering::AcqRel);
+        let mux = self.lock();
+        if self.state() & bit::SORTED != 0 {
             let what =
                 "this link has carried connections or control packets: share it instead of splitting it";
             return Err(Error::Unsupported { what });
         }
+        // What has been sorted before must come out first.
+        let sorted = if mux.is_idle() { 0 } else { bit::SORTED };
+        self.set(bit::SPLIT | sorted);
         Ok(())
     }
 
@@ -214,7 +219,13 @@ impl Inner {
 
     #[cold]
     pub(super) fn glance(&self) {
-        if self.state() & bit::HUNG_UP != 0 {
+        let state = self.state();
+        if state & bit::HUNG_UP != 0 {
+            // It may have been dying all the while, only slowly.
+            let gone = state & (bit::PEER_GONE | bit::PEER_DEAD) == bit::PEER_GONE;
+            if gone && peer::is_dead(self.parts.pidfd.as_fd()) {
+                self.peer_died();
+            }
             return;
         }
         let event = self.park.event();
@@ -235,7 +246,7 @@ impl Inner {
     pub(super) fn hung_up(&self) {
         let word = self.peer_word();
         if word.no_send() && word.no_recv() {
-            self.ended(bit::HUNG_UP);
+            self.ended(bit::PEER_CLOSED | bit::HUNG_UP);
             return;
         }
         // A dying process closes its descriptors before its pidfd tells.
@@ -246,7 +257,7 @@ impl Inner {
         } else {
             let word = self.peer_word();
             let closed = word.no_send() && word.no_recv();
-            self.ended(if closed { bit::HUNG_UP } else { bit::PEER_GONE | bit::HUNG_UP });
+            self.ended(if closed { bit::PEER_CLOSED } else { bit::PEER_GONE } | bit::HUNG_UP);
         }
     }
 
@@ -303,7 +314,10 @@ impl Inner {
             drop(mux);
             self.set(bit::SEND_SHUT);
             // After this, a sender of ours that found the link open has published; any other sees it shut.
-            barrier::process_barrier();
+            if !barrier::process_barrier() {
+                // Where the kernel refuses, this side's fence pairs with the one that adaptive senders pay.
+                fence(Ordering::SeqCst);
+            }
         }
         if recv {
             said |= SeatWord::NO_RECV;

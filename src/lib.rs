@@ -135,6 +135,8 @@ pub mod stats;
 mod superblock;
 pub mod sync;
 #[cfg(feature = "std")]
+mod turn;
+#[cfg(feature = "std")]
 mod untrusted;
 pub mod wait;
 pub mod words;
@@ -146,7 +148,7 @@ pub use error::{Error, ErrorCode, Result};
 pub use inner::Peer;
 pub use layout::{Geometry, RingMode, WaitMode};
 #[cfg(feature = "std")]
-pub use link::{Receiver, Sender, StandardLink};
+pub use link::{Receiver, Sender, StandardLink, Stopper};
 #[cfg(feature = "std")]
 pub use listener::{Listener, Offer};
 #[cfg(feature = "std")]

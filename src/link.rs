@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
@@ -25,7 +25,8 @@ macro_rules! sending {
         ///
         /// # Errors
         /// [`Error::TooLarge`]; [`Error::Closed`], [`Error::PeerDead`], [`Error::PeerGone`] or
-        /// [`Error::Corrupt`] once the link has ended.
+        /// [`Error::Corrupt`] once the link has ended. If it ends during the call, the message may have been
+        /// delivered all the same.
         #[inline]
         pub fn send(&self, message: &[u8]) -> Result<()> {
             self.inner.send(message, Until::Forever)
@@ -87,17 +88,7 @@ macro_rules! sending {
             if messages.is_empty() {
                 return Ok(0);
             }
-            self.inner.try_post(|line| {
-                let mut sent = 0;
-                for message in messages {
-                    match line.region.send_bytes(message, |packet| line.show(true, packet)) {
-                        Ok(()) => sent += 1,
-                        Err(error) if sent == 0 => return Err(error),
-                        Err(_) => break,
-                    }
-                }
-                Ok(sent)
-            })
+            self.inner.try_send_batch(messages)
         }
 
         /// Lends memory for a message of `len` bytes, waiting for it. Up to 48 bytes are lent without a buffer;
@@ -304,16 +295,17 @@ impl StandardLink {
         self.inner.lock().heard
     }
 
-    /// Ends one or both directions for good; callable from any thread. Blocked calls of this process and of the
+    /// Ends one or both directions for good, and with either of them the connections on the link; callable from any
+    /// thread. Blocked calls of this process and of the
     /// peer return. After `Write` the peer receives what was sent, then [`Error::Closed`]; after `Read` this
     /// end receives nothing more, and the peer's sends fail.
     pub fn shutdown(&self, how: Shutdown) {
-        let (recv, send) = match how {
-            Shutdown::Read => (true, false),
-            Shutdown::Write => (false, true),
-            Shutdown::Both => (true, true),
-        };
-        self.inner.shutdown(send, recv);
+        shut(&self.inner, how);
+    }
+
+    /// A handle that can shut the link down from elsewhere, also after it was split.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { inner: Arc::downgrade(&self.inner) }
     }
 
     /// The region's memory: for observers, which map it read-only, and for tests.
@@ -345,6 +337,42 @@ impl fmt::Debug for StandardLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
+}
+
+/// Shuts a link down from any thread; see [`StandardLink::stopper`]. It does not keep the link open.
+///
+/// ```
+/// use std::net::Shutdown;
+///
+/// let (primary, _secondary) = hqq::StandardLink::pair()?;
+/// let stopper = primary.stopper();
+/// let (_sender, receiver) = primary.split()?;
+/// let waiting = std::thread::spawn(move || matches!(receiver.recv(), Err(hqq::Error::Closed)));
+/// stopper.shutdown(Shutdown::Read);
+/// assert!(waiting.join().unwrap());
+/// # Ok::<(), hqq::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    inner: Weak<Inner>,
+}
+
+impl Stopper {
+    /// Ends one or both directions; see [`StandardLink::shutdown`]. Nothing happens if the link is gone.
+    pub fn shutdown(&self, how: Shutdown) {
+        if let Some(inner) = self.inner.upgrade() {
+            shut(&inner, how);
+        }
+    }
+}
+
+fn shut(inner: &Inner, how: Shutdown) {
+    let (recv, send) = match how {
+        Shutdown::Read => (true, false),
+        Shutdown::Write => (false, true),
+        Shutdown::Both => (true, true),
+    };
+    inner.shutdown(send, recv);
 }
 
 /// The sending half of a link; see [`StandardLink::split`]. It can move to a thread, and is used by one at a time.

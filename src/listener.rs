@@ -6,27 +6,29 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hqq_sys::sock::{self, Address, FileId};
 use hqq_sys::{peer, poll, spawn};
 
 use crate::error::{Error, Result};
-use crate::handshake::{Guest, Host, os};
+use crate::handshake::{Guest, Host, READING, SENDING, os};
 use crate::inner::{Inner, Until};
 use crate::link::StandardLink;
 use crate::options::Options;
+use crate::turn::{Patience, Turn};
 use crate::untrusted::UntrustedLink;
 
 /// The environment variable that names an inherited link's descriptor.
 const INHERITED: &str = "HQQ_LINK_FD";
 /// Connectors that wait in the kernel before the listener hears of them.
 const BACKLOG: i32 = 128;
-/// Handshakes under way at once; more wait in the kernel.
+/// Handshakes under way at once; beyond it the slowest is given up.
 const MAX_PENDING: usize = 128;
 /// How long a waiting `connect` sleeps before it looks for the name again.
 const RETRY: Duration = Duration::from_millis(2);
+/// As good as for ever, and within the clock's range.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The address of a name.
 fn address(name: &str) -> Result<Address> {
@@ -57,7 +59,7 @@ pub struct Listener {
     name: String,
     file: Option<(PathBuf, FileId)>,
     options: Options,
-    pending: Mutex<Vec<Host>>,
+    pending: Turn<Vec<Host>>,
     refused: AtomicU64,
 }
 
@@ -95,7 +97,7 @@ impl Listener {
                 Some((path, id))
             }
         };
-        let (pending, refused) = (Mutex::new(Vec::new()), AtomicU64::new(0));
+        let (pending, refused) = (Turn::new(Vec::new()), AtomicU64::new(0));
         Ok(Self { socket, name: name.into(), file, options, pending, refused })
     }
 
@@ -156,9 +158,11 @@ impl Listener {
 
     fn accept_until(&self, any_user: bool, until: Until) -> Result<Inner> {
         let began = Instant::now();
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let timeout = || Error::Timeout { what: "a peer", after: began.elapsed() };
+        let turn = self.pending.take(Patience::Until(until.instant()));
+        let mut pending = turn.ok_or_else(timeout)?;
         loop {
-            self.greet(&mut pending)?;
+            self.greet(&mut pending, any_user)?;
             if let Some(inner) = self.advance(&mut pending, any_user)? {
                 return Ok(inner);
             }
@@ -166,22 +170,30 @@ impl Listener {
             let deadlines = pending.iter().map(Host::deadline).chain([until.instant()]);
             let left = deadlines.flatten().min().map(|at| at.saturating_duration_since(now));
             if until.instant().is_some_and(|at| at <= now) {
-                return Err(Error::Timeout { what: "a peer", after: began.elapsed() });
+                return Err(timeout());
             }
             let sockets = pending.iter().map(Host::socket);
-            // With the most handshakes under way, newcomers wait in the kernel.
-            let newcomers = (pending.len() < MAX_PENDING).then(|| self.socket.as_fd());
-            let fds: Vec<_> = sockets.chain(newcomers).collect();
+            let fds: Vec<_> = sockets.chain([self.socket.as_fd()]).collect();
             poll::many(&fds, left).map_err(os("waiting for peers"))?;
         }
     }
 
-    /// Begins a handshake with everybody who knocks.
-    fn greet(&self, pending: &mut Vec<Host>) -> Result<()> {
-        while pending.len() < MAX_PENDING {
+    /// Begins a handshake with everybody who knocks and may.
+    fn greet(&self, pending: &mut Vec<Host>, any_user: bool) -> Result<()> {
+        for _ in 0..2 * MAX_PENDING {
             let Some(socket) = sock::accept(self.socket.as_fd()).map_err(os("accepting a connector"))? else {
                 break;
             };
+            if !any_user && !Host::admits(&socket, &self.options) {
+                self.count_refused();
+                continue;
+            }
+            if pending.len() >= MAX_PENDING {
+                // The slowest makes room: who falls silent shall keep nobody out.
+                let slowest = (0..pending.len()).min_by_key(|&index| pending[index].deadline());
+                pending.swap_remove(slowest.unwrap_or(0));
+                self.count_refused();
+            }
             match Host::new(socket, &self.options, self.options.handshake_timeout) {
                 Ok(host) => pending.push(host),
                 Err(_) => self.count_refused(),
@@ -225,11 +237,8 @@ impl Listener {
 /// Whether a failed handshake is this process's trouble, not the connector's.
 fn is_ours(error: &Error) -> bool {
     match error {
-        Error::Os { source, .. } => !matches!(
-            source.kind(),
-            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::WouldBlock
-        ),
-        Error::Unsupported { .. } => true,
+        // What fails on the connector's own socket is between it and us.
+        Error::Os { doing, .. } => !matches!(*doing, SENDING | READING),
         _ => false,
     }
 }
@@ -262,17 +271,25 @@ impl Drop for Listener {
 fn connect(name: &str, options: &Options, wait: Option<Duration>, any_user: bool) -> Result<StandardLink> {
     let address = address(name)?;
     let began = Instant::now();
-    let deadline = wait.map(|wait| began + wait);
+    let deadline = wait.map(|wait| began.checked_add(wait).unwrap_or(began + FOREVER));
+    // A listener whose queue is full is there: it gets as long as a handshake may take.
+    let patience = began.checked_add(options.handshake_timeout).unwrap_or(began + FOREVER);
     let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
     let socket = loop {
         match sock::connect(&address) {
             Ok(socket) => break socket,
             Err(error) => {
                 let absent = matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound);
-                let again = absent || error.kind() == ErrorKind::WouldBlock;
-                match deadline {
-                    Some(deadline) if again && left(deadline) > Duration::ZERO => {
+                let crowded = error.kind() == ErrorKind::WouldBlock;
+                match deadline.or(crowded.then_some(patience)) {
+                    Some(deadline) if (absent || crowded) && left(deadline) > Duration::ZERO => {
                         std::thread::sleep(RETRY.min(left(deadline)));
+                    }
+                    _ if crowded => {
+                        return Err(Error::Timeout {
+                            what: "a place in the listener's queue",
+                            after: began.elapsed(),
+                        });
                     }
                     _ if absent => return Err(Error::NoSuchName { name: name.into() }),
                     _ => return Err(os("connecting")(error)),

@@ -91,6 +91,8 @@ pub(crate) struct Mux {
     inbox: VecDeque<(u64, Payload<'static>)>,
     inbox_limit: usize,
     outbox: VecDeque<Packet>,
+    /// Answers to connection requests that may wait beyond the outbox's limit.
+    requests: usize,
     /// A chunk whose inbox is full; everything behind it waits in the ring.
     held: Option<(CopyHeader, Piece)>,
     /// The next packet has no room.
@@ -114,11 +116,22 @@ impl Mux {
             inbox: VecDeque::new(),
             inbox_limit: slots.max(options.inbox as usize),
             outbox: VecDeque::new(),
+            requests: options.max_connections as usize,
             held: None,
             stalled: false,
             woke: false,
             heard: None,
         }
+    }
+
+    /// Whether nothing has been sorted and nothing waits to go out.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.inbox.is_empty() && self.held.is_none() && self.outbox.is_empty()
+    }
+
+    /// Whether the next packet has no room.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled
     }
 
     /// The oldest message of the link itself.
@@ -248,8 +261,12 @@ impl Mux {
     /// Counts a refusal and tells the peer, unless it was itself an OpError or there is no room.
     pub(crate) fn answer(&mut self, line: Line<'_>, code: ErrorCode, context: u64, failed: u8) {
         line.count_refusal(code);
-        if failed != op::ERROR {
-            self.post(Packet::error(context, code, failed));
+        let packet = Packet::error(context, code, failed);
+        match failed {
+            op::ERROR => {}
+            // Somebody waits for this answer: it is dropped only for who asks more often than anybody may.
+            op::CONN_CREATE if self.outbox.len() < OUTBOX + self.requests => self.post_surely(packet),
+            _ => self.post(packet),
         }
     }
 
@@ -298,7 +315,11 @@ impl Mux {
             Error::Corrupt { .. } => LinkEnd::Corrupt,
             _ => LinkEnd::Closed,
         };
-        self.table.link_ended(end, line.region.layout().geometry.slots() as usize);
+        // All that can still come: a ring's worth, and the packet in hand.
+        let spare = line.region.layout().geometry.slots() as usize + 1;
+        self.table.link_ended(end, spare);
+        self.inbox_limit += spare;
+        self.stalled = false;
         self.outbox.clear();
         self.woke = true;
     }

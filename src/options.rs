@@ -76,7 +76,7 @@ pub struct Options {
 
 impl Options {
     /// The defaults: 1024 slots, 64 buffers of 16 KiB in each direction, MPMC rings, adaptive waiting; regions
-    /// up to 1 GiB, messages up to a whole pool, 1024 connections with inboxes of 64 chunks and a backlog of
+    /// up to 1 GiB, messages of up to 256 MiB, 1024 connections with inboxes of 64 chunks and a backlog of
     /// 128; 5 seconds for a handshake; no trace.
     pub fn new() -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Options {
             buffer_size: 16 * 1024,
             modes: Modes::default(),
             max_region: 1 << 30,
-            max_message: u64::MAX,
+            max_message: 256 << 20,
             max_connections: 1024,
             inbox: 64,
             backlog: 128,
@@ -130,7 +130,8 @@ impl Options {
         self
     }
 
-    /// The longest message, bytes, that this end sends or accepts; a whole pool is the most there can be.
+    /// The longest message, bytes, that this end sends or accepts. On the link itself a whole pool is the most there
+    /// can be; on a connection messages may be longer, and are put together in this process's memory.
     pub fn max_message(mut self, bytes: u64) -> Self {
         self.max_message = bytes;
         self
@@ -161,7 +162,7 @@ impl Options {
     }
 
     /// A hook that sees every packet that this end sends or receives, on the thread that does it. It must not
-    /// use the link. Without one, a packet costs a predictable branch.
+    /// use the link, and not panic: the message it is shown would be lost. Without one, a packet costs a predictable branch.
     pub fn trace(mut self, hook: impl Fn(&TraceEvent) + Send + Sync + 'static) -> Self {
         self.trace = Some(Arc::new(hook));
         self

@@ -279,6 +279,9 @@ impl Operation {
                 if len as usize > INLINE_MAX {
                     return Err(Fault { context: copy_id, ..fault(ErrorCode::InvalidSize) });
                 }
+                if u64::from(len) > bounds.max_message {
+                    return Err(Fault { context: copy_id, ..fault(ErrorCode::MemorySmall) });
+                }
                 let [_, words @ ..] = packet.operands;
                 Ok(Self::Inline { copy_id, len, words })
             }

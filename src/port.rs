@@ -234,7 +234,7 @@ impl<'a> Region<'a> {
     #[inline]
     pub fn send(&self, buffer: Buffer<'a>, seen: impl FnOnce(&Packet)) -> Result<(), (Error, Buffer<'a>)> {
         let direction = self.role().direction();
-        assert!(buffer.direction() == direction, "a loan of this end");
+        assert!(buffer.direction() == direction && self.owns(&buffer), "a loan of this end");
         let (run, len) = (buffer.run(), buffer.len() as u64);
         let sent = self.post(len, seen, |copy_id| {
             // A run that carries nothing comes home at once: an empty message names no buffer.
@@ -296,6 +296,9 @@ impl<'a> Region<'a> {
     ///
     /// # Errors
     /// As [`send`](Self::send).
+    ///
+    /// # Panics
+    /// As there.
     pub fn send_chunk(
         &self,
         chunk: &ConnCopy,
@@ -304,6 +307,8 @@ impl<'a> Region<'a> {
     ) -> Result<u64, (Error, Option<Buffer<'a>>)> {
         let direction = self.role().direction();
         let stride = self.layout().geometry.stride();
+        let ours = |buffer: &Buffer<'_>| buffer.direction() == direction && self.owns(buffer);
+        assert!(buffer.as_ref().is_none_or(ours), "a loan of this end");
         // BufferSize is the run's whole room, so that the receiver gives all of it back.
         let place = buffer.as_ref().map(|buffer| (buffer.run(), buffer.capacity() as u64));
         let sent = self.post(chunk.transfer_size, seen, |fresh| {
@@ -331,8 +336,12 @@ impl<'a> Region<'a> {
     }
 
     /// Gives buffers back to their pool: a loan unsent, or a message that has been read.
+    ///
+    /// # Panics
+    /// If they are another region's.
     #[inline]
     pub fn give(&self, buffer: Buffer<'a>) {
+        assert!(self.owns(&buffer), "a buffer of this region");
         self.pool(buffer.direction()).give(buffer.run());
     }
 
@@ -356,10 +365,12 @@ impl<'a> Region<'a> {
         };
         let [first, words @ ..] = packet.operands;
         let (len, context, position) = ((first >> 56) as u8, first << 8 >> 8, ticket.position());
-        if len as usize > INLINE_MAX {
+        if len as usize > self.max_inline() {
             consumer.release(ticket);
             seen(&packet);
-            return Err(Fault { code: ErrorCode::InvalidSize, context, op: packet.op, run: None });
+            let known = len as usize <= INLINE_MAX;
+            let code = if known { ErrorCode::MemorySmall } else { ErrorCode::InvalidSize };
+            return Err(Fault { code, context, op: packet.op, run: None });
         }
         count(self.received(), &ticket, len.into());
         consumer.release(ticket);

@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::layout::{CURSOR_WORDS, DirectionLayout, Geometry, Layout, required_scratch};
-use crate::packet::{Bounds, Run};
+use crate::packet::{Bounds, INLINE_MAX, Run};
 use crate::pool::Pool;
 use crate::recover::{Direction, Recovered, recover};
 use crate::ring::{Consumer, Producer};
@@ -42,11 +42,14 @@ pub struct Region<'a> {
     role: Role,
     holder: Holder,
     limit: u64,
+    max_inline: usize,
     producer: Producer<'a>,
     consumer: Consumer<'a>,
     pools: [Pool<'a>; 2],
     sent: &'a [AtomicU64],
     received: &'a [AtomicU64],
+    /// Not to be shared by threads: in the single modes only one may send, and one receive.
+    thread: PhantomData<core::cell::Cell<()>>,
 }
 
 impl<'a> Views<'a> {
@@ -291,17 +294,26 @@ impl<'a> Region<'a> {
             role,
             holder,
             limit: u64::MAX,
+            max_inline: INLINE_MAX,
             producer: Producer::new(views.slots(out), tail, holder, ring.single_producer()),
             consumer: Consumer::new(views.slots(inward), head, floor, holder, ring.single_consumer()),
             pools: [pool(0, marks.0), pool(1, marks.1)],
             sent: views.tally_sent(out),
             received: views.tally_received(inward),
+            thread: PhantomData,
         })
     }
 
     /// Limits the messages that this end sends or accepts to `limit` bytes.
     pub fn limit_messages(&mut self, limit: u64) {
         self.limit = limit;
+        self.max_inline = INLINE_MAX.min(usize::try_from(limit).unwrap_or(INLINE_MAX));
+    }
+
+    /// The longest message that rides in the slot, bytes.
+    #[inline(always)]
+    pub(crate) fn max_inline(&self) -> usize {
+        self.max_inline
     }
 
     /// The longest message in one piece, bytes: the limit, or a whole pool if that is less.
@@ -420,6 +432,15 @@ impl<'a> Region<'a> {
         }
     }
 
+    /// Whether a buffer is memory of this region.
+    #[inline(always)]
+    pub(crate) fn owns(&self, buffer: &Buffer<'_>) -> bool {
+        let geometry = &self.views.layout.geometry;
+        let offset = u64::from(buffer.run().first) * geometry.stride();
+        let offset = self.views.offsets(buffer.direction()).buffers + offset;
+        buffer.address() == self.views.base.addr().get() + offset as usize
+    }
+
     /// Clears the region of what the dead occupant of a seat left in both directions. `named` is private
     /// scratch of one word a buffer.
     ///
@@ -492,7 +513,9 @@ mod owned {
 
     // SAFETY: the raw pointer is this struct's own allocation, reached only through the region.
     unsafe impl<M: Send> Send for OwnedRegion<M> {}
-    // SAFETY: as above.
+    // SAFETY: in MPMC mode a region may be used by many threads. In the others the link sees to it that only one
+    // thread sends and one receives at a time: by its gate and its lock, or because it was split into halves that
+    // are not Sync and whose loans are not Send. A named link is MPMC.
     unsafe impl<M: Sync> Sync for OwnedRegion<M> {}
 
     /// Memory that a region can lie in.

@@ -13,7 +13,7 @@ pub const IN_MEMORY: bool = cfg!(not(loom));
 /// Under loom the load is a compare-exchange that fails, because a plain load followed by a store to the same
 /// atomic hides interleavings from it. (One that succeeds, such as adding zero, is no remedy: loom lets it
 /// undo a plain store that it never saw.) But such a load never sees a stale value, so models run a second time
-/// with plain loads ([`look_plainly`]).
+/// with plain loads (`look_plainly`).
 #[inline(always)]
 pub fn look(word: &AtomicU64, order: Ordering) -> u64 {
     #[cfg(not(loom))]

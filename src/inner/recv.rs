@@ -43,8 +43,9 @@ impl Inner {
             return Ok(Pumped { empty: true, ..Pumped::default() });
         }
         let mut pumped = mux.pump(self.line())?;
-        if pumped.empty {
+        if pumped.empty || mux.is_stalled() {
             if let Some(end) = self.recv_end() {
+                // From here on no inbox is too full for what was committed.
                 self.tell(mux, &end);
                 // What was committed before the end is visible now.
                 let last = mux.pump(self.line())?;
@@ -84,7 +85,7 @@ impl Inner {
         if state & bit::CORRUPT != 0 {
             return Some(self.corrupt_error());
         }
-        if state & bit::RECV_SHUT != 0 || self.peer_word().no_send() {
+        if state & (bit::RECV_SHUT | bit::PEER_CLOSED) != 0 || self.peer_word().no_send() {
             return Some(Error::Closed);
         }
         self.peer_end(state)
@@ -171,25 +172,27 @@ impl Inner {
             return self.look_sorted(own);
         }
         let line = self.line();
-        match line.region.receive(Packet::is_plain, |packet| line.show(false, packet))? {
-            Incoming::Message(payload, position) => {
-                self.ring(line.region.wake_senders());
-                if self.state() & bit::SORTED != 0 {
-                    return Ok(Look::Got(self.reorder(position, payload)));
+        // A look goes past refused packets: who sleeps after it must not leave a good one behind them. There are
+        // no more than the ring has slots; for any that comes later, the peer rings.
+        for _ in 0..line.region.layout().geometry.slots() {
+            match line.region.receive(Packet::is_plain, |packet| line.show(false, packet))? {
+                Incoming::Message(payload, position) => {
+                    self.ring(line.region.wake_senders());
+                    if self.state() & bit::SORTED != 0 {
+                        return Ok(Look::Got(self.reorder(position, payload)));
+                    }
+                    return Ok(Look::Got(payload));
                 }
-                Ok(Look::Got(payload))
-            }
-            Incoming::Empty => Ok(Look::Empty),
-            Incoming::Busy => Ok(Look::Busy),
-            Incoming::Refused(fault) => {
-                self.refuse(fault, own);
-                Ok(Look::Busy)
-            }
-            _ => {
-                self.sort();
-                self.look_sorted(own)
+                Incoming::Empty => return Ok(Look::Empty),
+                Incoming::Busy => return Ok(Look::Busy),
+                Incoming::Refused(fault) => self.refuse(fault, own),
+                _ => {
+                    self.sort();
+                    return self.look_sorted(own);
+                }
             }
         }
+        Ok(Look::Busy)
     }
 
     /// Counts a refused packet and tells the peer.

@@ -7,7 +7,7 @@ use super::{Goal, Inner, Until, bit};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::mux::{Line, Mux};
-use crate::packet::INLINE_MAX;
+use crate::packet::ConnCopy;
 use crate::port::{Inline, Payload};
 use crate::sync::Ordering;
 
@@ -53,7 +53,7 @@ impl Inner {
         if state & bit::CORRUPT != 0 {
             return Some(self.corrupt_error());
         }
-        if state & bit::SEND_SHUT != 0 || self.peer_word().no_recv() {
+        if state & (bit::SEND_SHUT | bit::PEER_CLOSED) != 0 || self.peer_word().no_recv() {
             return Some(Error::Closed);
         }
         self.peer_end(state)
@@ -125,7 +125,7 @@ impl Inner {
     /// Tries to send a message.
     #[inline]
     pub(crate) fn try_send(&self, message: &[u8]) -> Result<()> {
-        if message.len() <= INLINE_MAX {
+        if message.len() <= self.region().max_inline() {
             return self.try_post(|line| line.region.send_bytes(message, |packet| line.show(true, packet)));
         }
         let mut buffer = self.take_buffer(message.len())?;
@@ -136,6 +136,96 @@ impl Inner {
             self.give(payload);
         }
         sent
+    }
+
+    /// Sends as many of the messages, in order, as there is room for now, and rings the peer once.
+    pub(crate) fn try_send_batch(&self, messages: &[&[u8]]) -> Result<usize> {
+        self.check_send()?;
+        let mut sent = 0;
+        let mut failure = None;
+        for message in messages {
+            match self.send_one(message) {
+                Ok(()) => sent += 1,
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        if sent > 0 {
+            self.ring(self.region().wake_receivers());
+        }
+        if let Some(error) = failure {
+            self.failed(&error);
+            if sent == 0 {
+                return Err(error);
+            }
+        }
+        if self.state.load(Ordering::Relaxed) & bit::SEND_SHUT != 0 {
+            return Err(Error::Closed);
+        }
+        Ok(sent)
+    }
+
+    /// Sends one message without waiting and without ringing.
+    fn send_one(&self, message: &[u8]) -> Result<()> {
+        let line = self.line();
+        let seen = |packet: &_| line.show(true, packet);
+        if message.len() <= line.region.max_inline() {
+            let _gate = self.gate();
+            return line.region.send_bytes(message, seen);
+        }
+        let mut buffer = self.take_buffer(message.len())?;
+        buffer.bytes_mut().copy_from_slice(message);
+        let gate = self.gate();
+        let sent = line.region.send(buffer, seen);
+        drop(gate);
+        sent.map_err(|(error, buffer)| {
+            self.give_buffer(buffer);
+            error
+        })
+    }
+
+    /// Posts a chunk of a connection's copy with the table locked, so that nobody closes the connection in between.
+    /// Rings the peer; on failure the buffer is still there.
+    pub(crate) fn post_chunk(
+        &self,
+        mux: &mut Mux,
+        chunk: &ConnCopy,
+        kept: &mut Option<Buffer<'static>>,
+    ) -> Result<u64> {
+        let slots = self.region().layout().geometry.slots().into();
+        if let Some(end) = self.send_end() {
+            return Err(end);
+        }
+        if mux.has_outgoing() {
+            self.flush(mux);
+            if mux.has_outgoing() {
+                return Err(Error::RingFull { slots });
+            }
+        }
+        let line = self.line();
+        let gate = self.gate();
+        let sent = line.region.send_chunk(chunk, kept.take(), |packet| line.show(true, packet));
+        drop(gate);
+        match sent {
+            Ok(copy_id) => {
+                self.ring(self.region().wake_receivers());
+                Ok(copy_id)
+            }
+            Err((error, buffer)) => {
+                *kept = buffer;
+                Err(error)
+            }
+        }
+    }
+
+    /// While a call waits to send on a link with connections, it sorts what comes in: the peer may wait for that.
+    fn keep_sorting(&self, own: u64) -> Result<()> {
+        if self.state() & (bit::SORTED | bit::SPLIT) == bit::SORTED {
+            self.pump(own, |_, _| Ok(()))?;
+        }
+        Ok(())
     }
 
     /// Sends a message, waiting for room until `until`.
@@ -165,6 +255,11 @@ impl Inner {
 
     /// Sends what `slot` holds, without waiting; on failure it is still there.
     pub(crate) fn try_send_payload(&self, slot: &mut Option<Payload<'static>>) -> Result<()> {
+        if let Some(Payload::Pool(buffer)) = slot.take_if(|payload| payload.is_empty()) {
+            // An empty message needs no buffer, and somebody may wait for this one.
+            self.give_buffer(buffer);
+        }
+        slot.get_or_insert(Payload::Inline(Inline::zeroed(0)));
         self.try_post(|line| {
             let seen = |packet: &_| line.show(true, packet);
             match slot.take() {
@@ -186,12 +281,15 @@ impl Inner {
             Err(error) if error.is_transient() => {}
             done => return done,
         }
-        self.wait(Goal::ROOM, until, |_| unless_transient(self.try_send_payload(slot)))
+        self.wait(Goal::ROOM, until, |own| {
+            self.keep_sorting(own)?;
+            unless_transient(self.try_send_payload(slot))
+        })
     }
 
     /// Memory for a message of `len` bytes, without waiting.
     pub(crate) fn try_loan(&self, len: usize, align: usize) -> Result<Payload<'static>> {
-        if len <= INLINE_MAX && align <= align_of::<Inline>() {
+        if len <= self.region().max_inline() && align <= align_of::<Inline>() {
             self.check_send()?;
             return Ok(Payload::Inline(Inline::zeroed(len)));
         }
@@ -204,7 +302,10 @@ impl Inner {
             Err(error) if error.is_transient() => {}
             done => return done,
         }
-        self.wait(Goal::BUFFER, until, |_| unless_transient(self.try_loan(len, align)))
+        self.wait(Goal::BUFFER, until, |own| {
+            self.keep_sorting(own)?;
+            unless_transient(self.try_loan(len, align))
+        })
     }
 
     /// Takes buffers for a message of `len` bytes, without waiting.

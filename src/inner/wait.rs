@@ -19,7 +19,7 @@ const SHORT_SPIN: Duration = Duration::from_micros(10);
 /// Polls between two looks at the clock.
 const CLOCK: u64 = 16;
 /// Polls between two offers of the processor to somebody who may need it.
-const YIELD: u64 = 256;
+const YIELD: u64 = 32;
 
 /// What a call waits for.
 #[derive(Clone, Copy, Debug)]
@@ -38,16 +38,11 @@ impl Goal {
         Self { what: "room to send", wants: &[Want::Space], count: |counters| &counters.full_waits };
     pub(crate) const BUFFER: Self =
         Self { what: "a free buffer", wants: &[Want::Space], count: |counters| &counters.pool_waits };
-    pub(crate) const CONN_DATA: Self = Self::both("data on a connection", Self::MESSAGE);
-    pub(crate) const CONN_ROOM: Self = Self::both("room to send on a connection", Self::ROOM);
-    pub(crate) const OPEN: Self = Self::both("room to open a connection", Self::ROOM);
-    pub(crate) const ANSWER: Self = Self::both("the peer's answer to a new connection", Self::MESSAGE);
-    pub(crate) const ACCEPT: Self = Self::both("a connection from the peer", Self::MESSAGE);
-
-    /// Who waits on a connection waits for packets to sort, and for room for what must go out meanwhile.
-    const fn both(what: &'static str, like: Self) -> Self {
-        Self { what, wants: &[Want::Data, Want::Space], count: like.count }
-    }
+    pub(crate) const CONN_DATA: Self = Self { what: "data on a connection", ..Self::MESSAGE };
+    pub(crate) const CONN_ROOM: Self = Self { what: "room to send on a connection", ..Self::ROOM };
+    pub(crate) const OPEN: Self = Self { what: "room to open a connection", ..Self::ROOM };
+    pub(crate) const ANSWER: Self = Self { what: "the peer's answer to a new connection", ..Self::MESSAGE };
+    pub(crate) const ACCEPT: Self = Self { what: "a connection from the peer", ..Self::MESSAGE };
 }
 
 /// When a waiting call gives up.
@@ -146,7 +141,10 @@ impl Inner {
         let sleepers = self.region().sleepers(self.role());
         loop {
             let round = self.park.arrive();
-            for &want in goal.wants {
+            // On a link with connections whoever waits sorts, and sends what waits to go out.
+            let wants: &[Want] =
+                if self.state() & bit::SORTED == 0 { goal.wants } else { &[Want::Data, Want::Space] };
+            for &want in wants {
                 sleepers.announce(seat, want);
             }
             let found = match poll(1) {
@@ -157,7 +155,7 @@ impl Inner {
             };
             if let Some(found) = found {
                 self.park.leave();
-                for &want in goal.wants {
+                for &want in wants {
                     sleepers.cancel(seat, want);
                 }
                 // Other threads share the announcement: let them renew it.

@@ -149,7 +149,7 @@ fn a_hole_becomes_a_tombstone() {
     let (sender, dead, receiver) = (world.join(S), world.join(DEAD), world.join(R));
     let _claimed = dead.producer(&world).claim().unwrap();
     sender.send(&world, 1, 1, 4);
-    assert_eq!(receiver.drain(&world), []);
+    assert!(receiver.drain(&world).is_empty());
     assert_eq!(world.recover(), Recovered { tombstones: 1, returned: 0, buffers: 0 });
     assert_eq!(receiver.drain(&world), [1]);
     is_whole(&world, &sender, &receiver);
