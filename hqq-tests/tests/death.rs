@@ -1,10 +1,13 @@
 //! Death by SIGKILL of either side, whatever the other waits for; and what is no death.
 
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hqq::observe::Observer;
 use hqq::{Connection, Error, Listener, Role, StandardLink};
+use hqq_sys::sock::{self, Address};
+use hqq_tests::mock;
 use hqq_tests::pattern::{bytes, told};
 use hqq_tests::test::{SOON, asleep, sleeps};
 use hqq_tests::{Peer, Test, eventually, test};
@@ -149,6 +152,10 @@ fn what_was_committed_is_received_first() {
             let (link, mut peer) = test.link(role, &format!("{SMALL} mode={mode}"));
             assert_eq!(peer.ask("fill 60 10"), "4");
             peer.kill();
+            // Whether the death is noticed before or after must make no difference.
+            if role == Role::Primary {
+                eventually("the death is seen", || !link.is_open());
+            }
             for seed in 10..14 {
                 assert_eq!(*link.recv().unwrap(), bytes(60, seed), "{mode}");
             }
@@ -170,6 +177,7 @@ fn what_was_committed_on_connections_is_received_first() {
     peer.tell("conn-send 3 100000 4");
     eventually("the ring is full", || link.stats().directions[1].in_flight == 32);
     peer.kill();
+    eventually("the death is seen", || !link.is_open());
     assert_eq!(two.recv().unwrap(), bytes(10, 3));
     dead(two.recv());
     assert_eq!(one.recv().unwrap(), bytes(1000, 1));
@@ -263,6 +271,43 @@ fn polls_see_a_death_too() {
     });
 }
 
+/// A link whose other end the peer made by hand.
+fn by_hand(listener: &Listener, peer: &mut Peer) -> StandardLink {
+    peer.ask(format!("sock-connect {}", listener.name()));
+    peer.tell("sock-join");
+    thread::scope(|scope| {
+        let accepting = scope.spawn(|| listener.accept_timeout(SOON));
+        peer.hear_ok();
+        peer.ask("sock-send 0x23 1 1");
+        accepting.join().unwrap().unwrap()
+    })
+}
+
+#[test]
+fn a_death_that_hangs_nothing_up() {
+    let mut test = test!(untraced);
+    let folder = test.folder().to_owned();
+    let listener = Listener::bind(folder.join("link").to_str().unwrap()).unwrap();
+    let other = Address::Path(folder.join("other"));
+    let keeper = sock::listen(&other, 1).unwrap();
+    let mut peer = test.peer();
+    let link = by_hand(&listener, &mut peer);
+    // Somebody else has the peer's socket too, so that only its process tells of its death.
+    peer.ask(format!("sock-lend {}", folder.join("other").display()));
+    let lent = sock::accept(keeper.as_fd()).unwrap().unwrap();
+    let (_, kept) = mock::hear(lent.as_fd()).unwrap();
+    assert_eq!(kept.len(), 1);
+    let before = sleeps(&link);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| dead(link.recv()));
+        asleep(&link, before);
+        let began = Instant::now();
+        peer.kill();
+        waiting.join().unwrap();
+        assert!(began.elapsed() < NOTICE);
+    });
+}
+
 #[test]
 fn a_peer_that_hangs_up_and_lives_is_gone() {
     let mut test = test!(untraced);
@@ -270,14 +315,7 @@ fn a_peer_that_hangs_up_and_lives_is_gone() {
     let listener = Listener::bind_with(&path, test.options().slots(4).buffers(4).buffer_size(64)).unwrap();
     for blocked in ["recv", "send", "loan"] {
         let mut peer = test.peer();
-        peer.ask(format!("sock-connect {path}"));
-        peer.tell("sock-join");
-        let link = thread::scope(|scope| {
-            let accepting = scope.spawn(|| listener.accept_timeout(SOON));
-            peer.hear_ok();
-            peer.ask("sock-send 0x23 1 1");
-            accepting.join().unwrap().unwrap()
-        });
+        let link = by_hand(&listener, &mut peer);
         if blocked == "send" {
             while link.try_send(&[1; 8]).is_ok() {}
         }

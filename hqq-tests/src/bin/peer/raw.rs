@@ -90,6 +90,11 @@ fn shake(sockets: &mut Sockets, verb: &str, words: &mut Words<'_>) -> Answer {
             let null = File::open("/dev/null")?;
             say(sockets.socket()?, &words.operands()?, &[null.as_fd()])?;
         }
+        // Lets somebody else have this socket too.
+        "sock-lend" => {
+            let other = sock::connect(&address(words.next()?))?;
+            sock::send(other.as_fd(), &[0], &[sockets.socket()?])?;
+        }
         "sock-recv" => return heard(sockets.socket()?),
         // As a listener: accepts a caller and offers it memory of some kind; what the caller says then.
         "sock-offer" => {
