@@ -1,6 +1,6 @@
-#![cfg(loom)]
 //! Models of the pool, two buffers. A payload cell for each buffer: loom reports a race unless take and give
 //! order its accesses.
+#![cfg(loom)]
 
 use hqq::packet::{Packet, Run, op};
 use hqq::pool::{Pool, Shortage};

@@ -1,6 +1,6 @@
-#![cfg(loom)]
 //! Models of recovery: a dead seat's leavings are cleared while others work. The dead is a thread that stopped
 //! in the middle and was joined, which is the proof of its death.
+#![cfg(loom)]
 
 use hqq::layout::Geometry;
 use hqq::packet::{Packet, Run, op};

@@ -1,6 +1,6 @@
-#![cfg(loom)]
 //! Models of the ring, capacity 2. A payload cell beside each slot stands for a buffer: loom reports a race
 //! unless publish and release order its accesses.
+#![cfg(loom)]
 
 use hqq::packet::{Packet, op};
 use hqq::ring::{Consumer, Denied, Producer, Take};

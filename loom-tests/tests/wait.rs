@@ -1,6 +1,6 @@
-#![cfg(loom)]
 //! Models of announcing sleep. A doorbell is a token that stays until it is read; whoever waits for one that
 //! never comes is a deadlock, which loom reports.
+#![cfg(loom)]
 
 use hqq::packet::{Packet, op};
 use hqq::ring::{Consumer, Denied, Producer, Take};
