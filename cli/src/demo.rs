@@ -84,8 +84,9 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
     show.file(&path, &streamed)?;
 
     let size = args.size.unwrap_or(64);
-    let times =
-        round_trips::ask(&link, size).map_err(|failure| second.explain(failure, "during the round trips"))?;
+    let rounds = if args.trace.is_some() { round_trips::TRACED } else { round_trips::ROUNDS };
+    let times = round_trips::ask(&link, size, rounds)
+        .map_err(|failure| second.explain(failure, "during the round trips"))?;
     let rtt_ns = Percentiles::from(&times);
     show.round_trips(size, &times, &rtt_ns)?;
 

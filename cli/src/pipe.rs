@@ -79,7 +79,12 @@ pub fn send(args: &Send) -> Result<ExitCode> {
 pub fn recv(args: &Recv) -> Result<ExitCode> {
     let name = &args.name;
     let options = Options::new().slots(64).buffers(args.buffers).buffer_size(args.buffer_size);
-    let listener = Listener::bind_with(name, options)?;
+    let listener = Listener::bind_with(name, options).map_err(|error| match &error {
+        Error::Os { source, .. } if source.kind() == ErrorKind::NotFound => {
+            Failure::from(error).hint(format!("the folder that \"{name}\" is to be in must exist"))
+        }
+        _ => Failure::from(error),
+    })?;
     let accepted = match args.wait {
         Some(wait) => listener.accept_timeout(wait),
         None => listener.accept(),

@@ -3,6 +3,7 @@
 mod common;
 
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 
 use common::{Running, hqq, name, run, text, until};
@@ -163,6 +164,35 @@ fn a_live_link_is_listed_counted_and_checked() {
     assert!(said.contains("bytes received") && said.contains("1,000"), "{said}");
     drop(input);
     assert_eq!(send.end().code(), Some(0));
+}
+
+#[test]
+fn a_word_that_nobody_may_leave_is_found() {
+    let name = name();
+    let _recv = Running::start(&mut hqq(&["recv", &name]));
+    let mut send = Running::start(hqq(&["send", &name, "--wait", "60"]).stdin(Stdio::piped()));
+    let _input = send.0.stdin.take().unwrap();
+    let mut stat = Value::Null;
+    until("both have joined", || {
+        let found = run(&["stat", &name, "--json"]);
+        stat = serde_json::from_slice(&found.stdout).unwrap_or_default();
+        stat["links"][0]["seats"].as_array().is_some_and(|seats| seats.len() == 2)
+    });
+    // The first words behind the superblock, which has a page, are slots; zero is in none of them.
+    let (process, page) = (&stat["links"][0]["processes"][0], stat["links"][0]["page"].as_u64().unwrap());
+    let region = format!("/proc/{}/fd/{}", process["pid"], process["fd"]);
+    let region = std::fs::File::options().read(true).write(true).open(region).unwrap();
+    region.write_all_at(&[0; 64], page).unwrap();
+
+    let check = run(&["check", &name]);
+    assert_eq!(check.status.code(), Some(1));
+    let said = text(&check.stdout);
+    assert!(said.contains("wrong: slot 0 of ring 0"), "{said}");
+    assert!(text(&check.stderr).contains("1 finding(s)"), "{}", text(&check.stderr));
+    let check = run(&["check", &name, "--json"]);
+    assert_eq!(check.status.code(), Some(1));
+    let facts = json(&check.stdout);
+    assert_eq!((&facts["ok"], &facts["links"][0]["findings"][0]["offset"]), (&false.into(), &page.into()));
 }
 
 #[test]

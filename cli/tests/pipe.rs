@@ -101,6 +101,20 @@ fn pieces_arrive_as_they_are_written_and_nothing_is_an_input_too() {
 }
 
 #[test]
+fn a_path_is_a_name_too_and_goes_away() {
+    let path = std::env::temp_dir().join(name());
+    let path = path.to_str().unwrap();
+    let mut recv = Running::start(&mut hqq(&["recv", path]));
+    let mut send = Running::start(&mut hqq(&["send", path, "--wait", "60"]));
+    assert_eq!((send.end().code(), recv.end().code()), (Some(0), Some(0)));
+    assert!(!std::path::Path::new(path).exists());
+
+    let nowhere = run(&["recv", "/no/such/folder/name"]);
+    assert_eq!(nowhere.status.code(), Some(6));
+    assert!(text(&nowhere.stderr).contains("must exist"), "{}", text(&nowhere.stderr));
+}
+
+#[test]
 fn other_buffers_can_be_chosen() {
     let name = name();
     let bytes = noise(100_000);

@@ -9,19 +9,22 @@ use crate::exit::{Exit, Failure, Result};
 use crate::out;
 use crate::pattern::Pattern;
 
-/// How many, unless the time is up first.
-const ROUNDS: u64 = 100_000;
-/// The first few, that wake everything up, do not count.
-const WARM_UP: u64 = 1_000;
+/// How many there should be.
+pub const ROUNDS: u64 = 100_000;
+/// How many where each packet is written to a file, and times mean little.
+pub const TRACED: u64 = 100;
+/// After so long, it is enough.
 const TIME: Duration = Duration::from_secs(2);
 
-/// Sends messages of `size` bytes and waits for each to come back. Nanoseconds.
-pub fn ask(link: &StandardLink, size: u64) -> Result<Histogram<u64>> {
+/// Sends `rounds` messages of `size` bytes and waits for each to come back. Nanoseconds.
+pub fn ask(link: &StandardLink, size: u64, rounds: u64) -> Result<Histogram<u64>> {
     let pattern = Pattern::new(3, Some(size));
     let mut message = vec![0; size as usize];
     let mut times = out::histogram();
     let end = Instant::now() + TIME;
-    for number in 0..WARM_UP + ROUNDS {
+    // The first few, which wake everything up, do not count.
+    let warm_up = rounds / 100;
+    for number in 0..warm_up + rounds {
         pattern.fill(number, &mut message);
         let asked = Instant::now();
         link.send(&message)?;
@@ -29,7 +32,7 @@ pub fn ask(link: &StandardLink, size: u64) -> Result<Histogram<u64>> {
         let answered = Instant::now();
         pattern.check(number, &back).map_err(|fault| Failure::new(Exit::Failed, fault))?;
         drop(back);
-        if number >= WARM_UP {
+        if number >= warm_up {
             out::note(&mut times, (answered - asked).as_nanos() as u64);
         }
         if answered > end && !times.is_empty() {
