@@ -93,6 +93,11 @@ impl Test {
     /// Starts a peer that runs as another user, which only root can. It leaves no trace, so that the table of
     /// opcodes is the same whoever runs the tests.
     pub fn peer_of(&mut self, uid: u32) -> Peer {
+        self.peer_of_with(uid, |_| ())
+    }
+
+    /// As [`peer_of`](Self::peer_of), with more in its command.
+    pub fn peer_of_with(&mut self, uid: u32, more: impl FnOnce(&mut Command)) -> Peer {
         use std::os::unix::process::CommandExt;
         // The build folder may be closed to that user.
         let program = self.folder().join("peer");
@@ -102,6 +107,7 @@ impl Test {
         }
         let mut command = Command::new(program);
         command.env_remove(trace::VARIABLE).current_dir("/").uid(uid).gid(uid);
+        more(&mut command);
         Peer::start(&mut command)
     }
 

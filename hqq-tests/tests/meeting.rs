@@ -1,11 +1,14 @@
 //! How two processes find each other: names, start orders, users, inheritance.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hqq::{Error, Listener, Offer, Options, Role, StandardLink};
 use hqq_sys::peer::{pid, uid};
+use hqq_sys::sock::{self, Address};
+use hqq_sys::spawn;
 use hqq_tests::test::{SOON, allow};
 use hqq_tests::{eventually, pattern, test};
 
@@ -302,7 +305,22 @@ fn another_user_is_refused_by_both_sides() {
         scope.spawn(none_comes);
         assert_eq!(peer.hear_error(), "Refused { what: \"the handshake\", code: NotAdmitted }");
     });
-    assert_eq!(listener.refused(), 2);
+    // Before anything else is said.
+    peer.ask(format!("sock-connect {path}"));
+    none_comes();
+    assert_eq!(peer.ask("sock-recv"), "00 0 41 20");
+    assert_eq!(peer.ask("sock-recv"), "0 bytes");
+    // One who was handed a socket that we had connected ourselves is refused when it speaks, before it is handed
+    // a region.
+    let socket = sock::connect(&Address::Path(path.clone().into())).unwrap();
+    let mut heir = test.peer_of_with(NOBODY, |command| {
+        spawn::inherit_fd(command, socket.as_fd(), "HQQ_LINK_FD").unwrap();
+    });
+    heir.ask("sock-inherit");
+    heir.tell("sock-join");
+    none_comes();
+    assert_eq!(heir.hear_ok(), "00 0 41 21");
+    assert_eq!(listener.refused(), 4);
     // Its own bare names are others than ours.
     let name = test.link_name();
     peer.ask(format!("listen {name}"));

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use hqq::packet::Packet;
 use hqq_sys::mem;
 use hqq_sys::sock::{self, Address};
-use hqq_sys::{peer, poll};
+use hqq_sys::{peer, poll, spawn};
 use hqq_tests::mock::{self, GREETING, JOINED, Memory, SEAT_1, shake};
 use hqq_tests::test::SOON;
 
@@ -78,6 +78,7 @@ fn shake(sockets: &mut Sockets, verb: &str, words: &mut Words<'_>) -> Answer {
             sockets.socket()?;
         }
         "sock-connect" => sockets.socket = Some(sock::connect(&address(words.next()?))?),
+        "sock-inherit" => sockets.socket = Some(spawn::inherited("HQQ_LINK_FD")?),
         "sock-drop" => sockets.socket = None,
         "sock-send" => say(sockets.socket()?, &words.operands()?, &[])?,
         // Bytes that are no packet: all the same.
