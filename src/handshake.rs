@@ -28,14 +28,6 @@ use crate::region::{OwnedRegion, Setup};
 use crate::sync::Ordering;
 use crate::words::{FORMAT, Holder, MAGIC, Role, SEATS, SeatWord};
 
-/// Handshake packets; they never travel in a ring.
-mod shake {
-    pub const HELLO: u8 = 0x20;
-    pub const JOIN: u8 = 0x21;
-    pub const OFFER: u8 = 0x22;
-    pub const READY: u8 = 0x23;
-}
-
 /// What fails on the peer's own socket, and is no trouble of ours.
 pub(crate) const SENDING: &str = "sending a handshake message";
 /// As [`SENDING`].
@@ -109,7 +101,7 @@ impl Talk<'_> {
         if packet.op != wanted {
             return wrong("a message out of turn", packet.op.into());
         }
-        let fds = usize::from(wanted == shake::OFFER);
+        let fds = usize::from(wanted == op::OFFER);
         if received.fds.len() != fds {
             return wrong("a wrong number of descriptors", received.fds.len() as u64);
         }
@@ -180,7 +172,7 @@ enum Stage {
 impl Host {
     /// Begins a handshake.
     pub(crate) fn new(socket: OwnedFd, options: &Options, timeout: Duration) -> Result<Self> {
-        let hello = Packet::new(shake::HELLO, [MAGIC, FORMAT, VERSION]);
+        let hello = Packet::new(op::HELLO, [MAGIC, FORMAT, VERSION]);
         Talk { role: Role::Primary, options }.send(socket.as_fd(), &hello, &[])?;
         let deadline = Instant::now().checked_add(timeout);
         Ok(Self { socket: Some(socket), stage: Stage::Greeted, deadline })
@@ -191,7 +183,7 @@ impl Host {
         let Ok(creds) = sock::peer_creds(socket.as_fd()) else { return false };
         let admitted = same_user(creds.uid);
         if let Err(error) = &admitted {
-            Talk { role: Role::Primary, options }.refuse(socket.as_fd(), error, shake::HELLO, 0);
+            Talk { role: Role::Primary, options }.refuse(socket.as_fd(), error, op::HELLO, 0);
         }
         admitted.is_ok()
     }
@@ -207,7 +199,7 @@ impl Host {
     /// Goes as far as what has been received allows; a finished link's inside. `any_user` admits all users.
     pub(crate) fn step(&mut self, options: &Options, name: &str, any_user: bool) -> Result<Option<Inner>> {
         let talk = Talk { role: Role::Primary, options };
-        let wanted = if matches!(self.stage, Stage::Greeted) { shake::JOIN } else { shake::READY };
+        let wanted = if matches!(self.stage, Stage::Greeted) { op::JOIN } else { op::READY };
         let stepped = self.advance(&talk, name, any_user, wanted);
         if let Err(error) = &stepped {
             if !matches!(error, Error::RegionTooLarge { .. } | Error::Refused { .. }) {
@@ -251,7 +243,7 @@ impl Host {
         let need = crate::layout::required_bytes(&geometry, page)?;
         if need > limit {
             let error = Error::RegionTooLarge { need, limit };
-            talk.refuse(self.socket(), &error, shake::JOIN, need);
+            talk.refuse(self.socket(), &error, op::JOIN, need);
             return Err(error);
         }
         let memory =
@@ -264,7 +256,7 @@ impl Host {
         region.limit_messages(options.max_message);
         let seat = region.region().seat(0);
         seat.pid.store(peer::pid() as u64, Ordering::Relaxed);
-        let offer = Packet::new(shake::OFFER, [need, epoch]);
+        let offer = Packet::new(op::OFFER, [need, epoch]);
         talk.send(self.socket(), &offer, &[memory.as_fd()])?;
         self.stage = Stage::Offered(Box::new(Offered { region, memory, pidfd, peer }));
         Ok(())
@@ -325,7 +317,7 @@ impl<'o> Guest<'o> {
 
     /// Hears HELLO, checks who speaks, sends JOIN.
     pub(crate) fn join(&mut self, any_user: bool) -> Result<()> {
-        let (packet, received) = self.receive(shake::HELLO)?;
+        let (packet, received) = self.receive(op::HELLO)?;
         let checked = identify(received).and_then(|(host, pidfd)| {
             if !any_user {
                 same_user(host.uid)?;
@@ -333,9 +325,9 @@ impl<'o> Guest<'o> {
             check_greeting(&packet)?;
             Ok((host, pidfd))
         });
-        self.host = Some(self.or_refuse(checked, shake::HELLO)?);
+        self.host = Some(self.or_refuse(checked, op::HELLO)?);
         let limit = self.talk.options.max_region;
-        let join = Packet::new(shake::JOIN, [MAGIC, FORMAT, VERSION, limit]);
+        let join = Packet::new(op::JOIN, [MAGIC, FORMAT, VERSION, limit]);
         self.talk.send(self.socket.as_fd(), &join, &[])
     }
 
@@ -346,12 +338,12 @@ impl<'o> Guest<'o> {
 
     /// Hears OFFER, attaches, sends READY.
     pub(crate) fn attach(mut self) -> Result<Inner> {
-        let (_, mut received) = self.receive(shake::OFFER)?;
+        let (_, mut received) = self.receive(op::OFFER)?;
         let memory = received.fds.pop().expect("one was counted");
-        let region = self.or_refuse(self.open(&memory), shake::OFFER)?;
+        let region = self.or_refuse(self.open(&memory), op::OFFER)?;
         let holder = region.region().holder();
         region.region().seat(holder.seat()).pid.store(peer::pid() as u64, Ordering::Relaxed);
-        let ready = Packet::new(shake::READY, [holder.seat() as u64, holder.generation().into()]);
+        let ready = Packet::new(op::READY, [holder.seat() as u64, holder.generation().into()]);
         self.talk.send(self.socket.as_fd(), &ready, &[])?;
         let (peer, pidfd) = self.host.take().expect("heard before the offer");
         let peer_seat = Holder::new(0, 1);

@@ -115,7 +115,8 @@ impl Inner {
         let park = Park::new().map_err(|source| Error::Os { doing: "creating an eventfd", source })?;
         barrier::register();
         let mux = Mutex::new(Mux::new(parts.region.region(), options));
-        let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
+        // Not what this process may use: one that is bound to a processor has its peer on another.
+        let alone = hqq_sys::cpu::online() == 1;
         Ok(Self {
             parts,
             trace: options.trace.clone(),

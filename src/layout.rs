@@ -18,8 +18,9 @@ pub const MAX_BUFFERS: u32 = 1 << 20;
 
 /// Who may use a ring at the same time. Chosen at creation, for both directions alike.
 ///
-/// The single forms need no read-modify-write at all; a link in such a mode takes a private lock when several
-/// threads of a process share it, and needs none once it is [split](crate::StandardLink::split).
+/// The single forms need no read-modify-write on the ring. **Split a link in such a mode**
+/// ([`split`](crate::StandardLink::split)): as long as it is whole, its threads take turns by a private lock, which
+/// costs more than the mode saves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RingMode {
     /// Many producers, many consumers.

@@ -308,6 +308,11 @@ impl StandardLink {
         Stopper { inner: Arc::downgrade(&self.inner) }
     }
 
+    /// The peer's process: becomes readable for `poll` and the like once it is dead.
+    pub fn peer_process(&self) -> BorrowedFd<'_> {
+        self.inner.parts().pidfd.as_fd()
+    }
+
     /// The region's memory: for observers, which map it read-only, and for tests.
     pub fn memory(&self) -> BorrowedFd<'_> {
         self.inner.parts().memory.as_fd()

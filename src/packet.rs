@@ -24,6 +24,14 @@ pub mod op {
     pub const PROTO_ACK: u8 = 0x06;
     /// A message of up to 48 bytes in the slot itself (ours).
     pub const INLINE_COPY: u8 = 0x10;
+    /// First message of a handshake: the Primary greets (ours; on the socket, never in a ring).
+    pub const HELLO: u8 = 0x20;
+    /// The Secondary's answer (ours, on the socket).
+    pub const JOIN: u8 = 0x21;
+    /// The Primary's region, with its descriptor (ours, on the socket).
+    pub const OFFER: u8 = 0x22;
+    /// The Secondary has attached (ours, on the socket).
+    pub const READY: u8 = 0x23;
     /// A slot that was claimed and will never be filled (ours). Receivers skip it.
     pub const TOMBSTONE: u8 = 0xFE;
     /// A message in the pool.
@@ -102,6 +110,10 @@ impl Packet {
             op::PROTO_NEGOTIATE => "OpProtoNegotiate",
             op::PROTO_ACK => "OpProtoAck",
             op::INLINE_COPY => "InlineCopy",
+            op::HELLO => "Hello",
+            op::JOIN => "Join",
+            op::OFFER => "Offer",
+            op::READY => "Ready",
             op::TOMBSTONE => "Tombstone",
             op::STANDARD_LINK_COPY => "OpStandardLinkCopy",
             _ => "unknown",

@@ -6,6 +6,13 @@ use std::time::Duration;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
+/// How many processors the machine runs, whichever of them this process may use; at least 1.
+pub fn online() -> usize {
+    // SAFETY: a query without pointers.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    usize::try_from(count).unwrap_or(1).max(1)
+}
+
 /// The numbers of the processors that the calling thread may run on, ascending.
 ///
 /// # Errors
