@@ -308,6 +308,30 @@ impl StandardLink {
         Stopper { inner: Arc::downgrade(&self.inner) }
     }
 
+    /// For event loops: takes what the doorbell holds, and says whether there is something to receive or accept, the
+    /// link's end included. On `true` call the `try_` forms until they have nothing more, then this again. On `false`
+    /// the link's descriptor ([`AsFd`]) becomes readable when there is something; then call this again.
+    ///
+    /// A link that is driven so should not be waited on by blocking calls at the same time: they share the doorbell.
+    ///
+    /// ```
+    /// use std::os::fd::AsFd;
+    ///
+    /// let (primary, secondary) = hqq::StandardLink::pair()?;
+    /// assert!(!secondary.drive()?); // poll secondary.as_fd() now
+    /// primary.send(b"news")?; // makes it readable
+    /// assert!(secondary.drive()?);
+    /// assert_eq!(&*secondary.try_recv()?, b"news");
+    /// assert!(!secondary.drive()?);
+    /// # Ok::<(), hqq::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] in spin-only mode, where nobody rings; [`Error::Corrupt`], [`Error::Os`].
+    pub fn drive(&self) -> Result<bool> {
+        self.inner.drive()
+    }
+
     /// The peer's process: becomes readable for `poll` and the like once it is dead.
     pub fn peer_process(&self) -> BorrowedFd<'_> {
         self.inner.parts().pidfd.as_fd()
@@ -329,6 +353,13 @@ impl StandardLink {
         self.inner.open_handle();
         let (inner, thread) = (&self.inner, PhantomData);
         Ok((Sender { inner: inner.clone(), thread }, Receiver { inner: inner.clone(), thread }))
+    }
+}
+
+/// The link's doorbell, to be polled for reading; see [`StandardLink::drive`].
+impl AsFd for StandardLink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.parts().socket.as_fd()
     }
 }
 

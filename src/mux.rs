@@ -129,6 +129,11 @@ impl Mux {
         self.inbox.is_empty() && self.held.is_none() && self.outbox.is_empty()
     }
 
+    /// Whether messages of the link itself wait to be received.
+    pub(crate) fn has_messages(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
     /// Whether the next packet has no room.
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled

@@ -509,6 +509,26 @@ impl<'a> Region<'a> {
         }
     }
 
+    /// Whether a send is worth trying, as far as the ring goes. Only loads; stale as soon as it returns.
+    pub fn has_room(&self) -> bool {
+        self.producer().has_room()
+    }
+
+    /// Whether a receive is worth trying. Only loads; stale as soon as it returns. Packets that recovery put back
+    /// behind others are found by [`receive`](Self::receive) alone.
+    pub fn has_packet(&self) -> bool {
+        self.consumer().is_ready()
+    }
+
+    /// A copy of the next packet, unchecked, which stays where it is; `None` if there is none or another thread is
+    /// just taking it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn peek(&self) -> Result<Option<Packet>> {
+        Ok(self.consumer().peek()?)
+    }
+
     /// After something was sent: the seats of the other side to wake, a bit each. Always 0 in spin-only mode.
     #[inline(always)]
     #[must_use = "the seats have been struck off: nobody else will wake them"]

@@ -169,6 +169,45 @@ impl Inner {
         }
     }
 
+    /// Takes what the doorbell holds, then says whether there is something to receive, or announces that this end
+    /// waits for it: the socket becomes readable then.
+    pub(crate) fn drive(&self) -> Result<bool> {
+        if self.region().facts().modes.wait == WaitMode::Spin {
+            let what = "nobody rings on a spin-only link: poll it, or make it with WaitMode::Adaptive";
+            return Err(Error::Unsupported { what });
+        }
+        let now = Some(Duration::ZERO);
+        let (socket, event) = (self.parts.socket.as_fd(), self.park.event());
+        if self.state() & bit::HUNG_UP == 0 {
+            match poll::wait(socket, Some(self.parts.pidfd.as_fd()), event.as_fd(), now) {
+                Ok(ready) => self.woken(ready),
+                Err(source) => return Err(Error::Os { doing: "looking at the doorbell", source }),
+            }
+        }
+        if self.has_news()? {
+            return Ok(true);
+        }
+        let sleepers = self.region().sleepers(self.role());
+        let seat = self.region().holder().seat();
+        let sorted = self.state() & bit::SORTED != 0;
+        let wants: &[Want] = if sorted { &[Want::Data, Want::Space] } else { &[Want::Data] };
+        for &want in wants {
+            sleepers.announce(seat, want);
+        }
+        self.has_news()
+    }
+
+    /// Whether a receiving call would have something to return.
+    fn has_news(&self) -> Result<bool> {
+        if self.recv_end().is_some() || self.region().has_packet() && self.state() & bit::SORTED == 0 {
+            return Ok(true);
+        }
+        if self.state() & bit::SORTED == 0 {
+            return Ok(false);
+        }
+        self.pump(0, |mux, _| Ok(mux.woke || mux.has_messages()))
+    }
+
     /// Sleeps in the kernel until the doorbell rings, the peer dies, this process has news, or the time is up.
     pub(super) fn sleep(&self, until: Until) {
         let timeout = until.instant().map(|at| at.saturating_duration_since(Instant::now()));

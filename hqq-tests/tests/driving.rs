@@ -1,0 +1,71 @@
+//! Links in an event loop: one thread, many links, asleep in one `poll` until any of them has news.
+
+use std::os::fd::AsFd;
+
+use hqq::{Error, Options, Role, StandardLink, WaitMode};
+use hqq_sys::poll;
+use hqq_tests::pattern::bytes;
+use hqq_tests::test;
+use hqq_tests::test::SOON;
+
+/// Drives the links until one has news; which.
+fn next(links: &[&StandardLink]) -> usize {
+    loop {
+        if let Some(index) = links.iter().position(|link| link.drive().unwrap()) {
+            return index;
+        }
+        let fds: Vec<_> = links.iter().map(|link| link.as_fd()).collect();
+        let ready = poll::many(&fds, Some(SOON)).unwrap();
+        assert!(ready.contains(&true), "nobody rang");
+    }
+}
+
+#[test]
+fn one_thread_hears_every_link_and_every_end() {
+    let test = test!(untraced);
+    let (first, mut one) = test.link(Role::Primary, "");
+    let (second, mut two) = test.link(Role::Secondary, "");
+    let links = [&first, &second];
+    for round in 0..50 {
+        let (peer, from) = if round % 2 == 0 { (&mut one, 0) } else { (&mut two, 1) };
+        peer.ask(format!("send 100 {round}"));
+        assert_eq!(next(&links), from);
+        assert_eq!(*links[from].try_recv().unwrap(), bytes(100, round));
+        assert!(matches!(links[from].try_recv(), Err(Error::RingEmpty)));
+    }
+    one.kill();
+    assert_eq!(next(&links), 0);
+    assert!(matches!(first.try_recv(), Err(Error::PeerDead)));
+    two.quit();
+    assert_eq!(next(&links[1..]), 0);
+    assert!(matches!(second.try_recv(), Err(Error::Closed)));
+}
+
+#[test]
+fn connections_are_news() {
+    let (primary, secondary) = StandardLink::pair().unwrap();
+    std::thread::scope(|scope| {
+        let opener = scope.spawn(|| {
+            let connection = primary.open_connection().unwrap();
+            connection.send(&[7; 1000]).unwrap();
+            connection.recv().unwrap()
+        });
+        assert_eq!(next(&[&secondary]), 0);
+        let connection = secondary.try_accept_connection().unwrap();
+        let message = loop {
+            match connection.try_recv() {
+                Ok(message) => break message,
+                Err(Error::RingEmpty) => assert_eq!(next(&[&secondary]), 0),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        connection.send(&message).unwrap();
+        assert_eq!(opener.join().unwrap(), [7; 1000]);
+    });
+}
+
+#[test]
+fn a_link_on_which_nobody_rings_says_so() {
+    let (primary, _secondary) = StandardLink::pair_with(Options::new().wait_mode(WaitMode::Spin)).unwrap();
+    assert!(matches!(primary.drive(), Err(Error::Unsupported { .. })));
+}
