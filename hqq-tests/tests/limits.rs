@@ -165,3 +165,35 @@ fn a_message_over_the_limit_of_either_end() {
     assert_eq!(peer.fails("try-recv"), "RingEmpty");
     assert_eq!(peer.ask("heard"), "ff 3 1", "OpStandardLinkCopy, MemorySmall, the first copy");
 }
+
+#[test]
+fn a_limit_below_what_a_slot_carries() {
+    let test = test!(untraced);
+    let name = test.link_name();
+    let listener = hqq::Listener::bind_with(&name, test.options().max_message(20)).unwrap();
+    let mut peer = test.peer();
+    peer.tell(format!("connect {name}"));
+    let link = listener.accept().unwrap();
+    peer.hear_ok();
+    assert_eq!(link.max_message(), 20);
+    let small =
+        |link: &hqq::StandardLink| link.stats().side(Role::Primary).refused_with(ErrorCode::MemorySmall);
+    // Straight from the ring, and sorted.
+    for round in 0..2 {
+        let over =
+            |result| assert!(matches!(result, Err(Error::TooLarge { len: 21, limit: 20 })), "{result:?}");
+        over(link.send(&[0; 21]));
+        over(link.send_batch(&[&[0; 21]]).map(drop));
+        over(link.loan(21).map(drop));
+        link.send(&bytes(20, 1)).unwrap();
+        assert_eq!(peer.ask("recv"), told(&bytes(20, 1)));
+        peer.ask("send 21 2");
+        peer.ask("send 48 3");
+        peer.ask("send 20 4");
+        assert_eq!(*link.recv().unwrap(), bytes(20, 4), "those before were refused");
+        assert_eq!(small(&link), 2 * (round + 1));
+        peer.tell("open");
+        link.accept_connection().unwrap();
+        peer.hear_ok();
+    }
+}

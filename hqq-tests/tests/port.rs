@@ -3,6 +3,7 @@
 //! answers to memory that is no region.
 
 use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use hqq::buffer::Buffer;
@@ -304,6 +305,34 @@ fn a_buffer_that_is_held_cannot_be_sent_again() {
         assert_eq!(held.bytes(), [4; 64]);
         secondary.give(held);
         is_whole(primary);
+    });
+}
+
+#[test]
+fn buffers_of_another_region_are_turned_away() {
+    type Use = for<'a> fn(&Region<'a>, Buffer<'a>);
+    let chunk: Use = |region, buffer| {
+        let sizes =
+            ConnCopy { conn: 1, copy_id: 0, copy_size: 64, transfer_size: 64, transfer_offset: 0, run: None };
+        drop(region.send_chunk(&sizes, Some(buffer), |_| {}));
+    };
+    let uses: [Use; 3] = [|r, buffer| r.give(buffer), |r, buffer| drop(r.send(buffer, |_| {})), chunk];
+    with_pair(&setup(small(), RingMode::Mpmc, 0), |ours, peer| {
+        let kept = filled(ours, 64, 1);
+        for misuse in uses {
+            with_pair(&setup(small(), RingMode::Mpmc, 0), |other, _| {
+                // The same run in both: whoever took one for the other would hand it out twice.
+                let foreign = filled(other, 64, 2);
+                assert_eq!(foreign.run(), kept.run());
+                let done = catch_unwind(AssertUnwindSafe(|| misuse(ours, foreign)));
+                assert!(done.is_err(), "the caller's error");
+            });
+        }
+        assert!(matches!(next(peer), Incoming::Empty), "nothing was sent");
+        let rest: Vec<_> = (0..3).map(|_| filled(ours, 64, 3)).collect();
+        assert!(ours.loan(64).is_err(), "all are lent");
+        rest.into_iter().chain([kept]).for_each(|buffer| ours.give(buffer));
+        is_whole(ours);
     });
 }
 
