@@ -2,11 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::thread;
 
 use bytemuck::{Pod, Zeroable};
-use hqq::{Error, RecvIntoError, Role, StandardLink};
+use hqq::packet::op;
+use hqq::{Error, Listener, Options, RecvIntoError, Role, StandardLink};
 use hqq_tests::pattern::{bytes, told};
 use hqq_tests::{crowd, test};
 
@@ -330,10 +332,59 @@ fn threads_share_a_link_while_connections_come_and_go() {
 }
 
 #[test]
+fn what_was_taken_before_others_sort_keeps_its_place() {
+    let test = test!(untraced);
+    for role in ROLES {
+        // Stops the thread that takes the first message, in the middle of taking it.
+        let (seen, first_is_taken) = channel();
+        let (go_on, may_go_on) = channel::<()>();
+        let may_go_on = Mutex::new(may_go_on);
+        let options = Options::new().trace(move |event| {
+            if !event.sent && event.packet.op == op::INLINE_COPY && event.packet.operands[1] == 1 {
+                seen.send(()).unwrap();
+                let _ = may_go_on.lock().unwrap().recv();
+            }
+        });
+        let mut peer = test.peer();
+        let name = test.link_name();
+        let link = if role == Role::Primary {
+            let listener = Listener::bind_with(&name, options).unwrap();
+            peer.tell(format!("connect {name}"));
+            let link = listener.accept().unwrap();
+            peer.hear_ok();
+            link
+        } else {
+            peer.ask(format!("listen {name}"));
+            peer.tell("accept");
+            let link = StandardLink::connect_with(&name, options, None).unwrap();
+            peer.hear_ok();
+            link
+        };
+        for number in 1..=3u64 {
+            peer.ask(format!("send-number {number}"));
+        }
+        thread::scope(|scope| {
+            let first = scope.spawn(|| *link.recv().unwrap().cast::<u64>().unwrap());
+            // Dropped if this thread fails, so that the other goes on.
+            let go_on = go_on;
+            first_is_taken.recv().unwrap();
+            // From here on packets are sorted, which takes the others out of the ring.
+            assert!(matches!(link.try_accept_connection(), Err(Error::NoneWaiting)));
+            assert!(link.stats().sent_by(role.other()).in_flight <= 1);
+            go_on.send(()).unwrap();
+            assert_eq!(first.join().unwrap(), 1);
+        });
+        for number in 2..=3 {
+            assert_eq!(*link.recv().unwrap().cast::<u64>().unwrap(), number);
+        }
+    }
+}
+
+#[test]
 fn threads_share_a_link_that_allows_one_at_a_time() {
     let test = test!();
     for mode in &MODES[1..] {
-        crowds(&test, &small(mode), 3, 500);
+        crowds(&test, &small(mode), 3, 1500);
     }
 }
 

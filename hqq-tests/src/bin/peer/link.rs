@@ -30,7 +30,7 @@ pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> 
         "hold" => hold(state),
         "strict" => strict(words),
         "split-echo" => split_echo(state),
-        "shutdown" | "heard" | "fill" | "echo" | "busy-echo" | "produce" | "consume" => {
+        "shutdown" | "send-number" | "heard" | "fill" | "echo" | "busy-echo" | "produce" | "consume" => {
             state.link().map_err(Into::into).and_then(|link| more(&link, verb, words))
         }
         "send" | "try-send" | "send-for" | "loan" | "batch" | "write" => {
@@ -165,6 +165,7 @@ fn hold(state: &State) -> Answer {
 fn more(link: &StandardLink, verb: &str, words: &mut Words<'_>) -> Answer {
     match verb {
         "shutdown" => link.shutdown(how(words.next()?)?),
+        "send-number" => link.send(&words.number::<u64>()?.to_le_bytes())?,
         "heard" => {
             let heard = link.wire_error();
             return Ok(heard.map_or("none".into(), |e| format!("{:x} {} {:x}", e.op, e.code, e.context)));
