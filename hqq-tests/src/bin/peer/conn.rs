@@ -19,8 +19,8 @@ pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> 
             lock(&state.connections).remove(&id);
             String::new()
         }),
-        "conn-send" | "conn-send-for" | "conn-recv" | "conn-recv-for" | "conn-recv-into" | "conn-write"
-        | "conn-read" | "conn-shutdown" | "conn-echo" => act(state, verb, words),
+        "conn-swap" | "conn-send" | "conn-send-for" | "conn-recv" | "conn-recv-for" | "conn-recv-into"
+        | "conn-write" | "conn-read" | "conn-shutdown" | "conn-echo" => act(state, verb, words),
         _ => return None,
     })
 }
@@ -45,6 +45,10 @@ fn act(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
     let mut stream: &Connection = &connection;
     match verb {
         "conn-send" => connection.send(&pattern::bytes(words.number()?, words.number()?))?,
+        "conn-swap" => {
+            connection.send(&pattern::bytes(words.number()?, words.number()?))?;
+            return Ok(pattern::told(&connection.recv()?));
+        }
         "conn-send-for" => {
             let time = Duration::from_millis(words.number()?);
             connection.send_timeout(&pattern::bytes(words.number()?, words.number()?), time)?;
