@@ -60,7 +60,7 @@ fn caller_first() {
 
 #[test]
 fn nobody_listens() {
-    let mut test = test!();
+    let mut test = test!(untraced);
     let path = test.folder().join("nothing").to_str().unwrap().to_owned();
     for name in [test.link_name(), path] {
         match StandardLink::connect(&name) {
@@ -82,7 +82,7 @@ fn nobody_listens() {
 
 #[test]
 fn a_listener_that_never_accepts() {
-    let test = test!();
+    let test = test!(untraced);
     let name = test.link_name();
     let mut peer = test.peer();
     peer.ask(format!("listen {name}"));
@@ -118,7 +118,7 @@ fn a_name_in_use() {
 
 #[test]
 fn bad_names() {
-    let test = test!();
+    let test = test!(untraced);
     let mut peer = test.peer();
     let long = "n".repeat(65);
     let path = format!("/{}", "p".repeat(107));
@@ -141,7 +141,7 @@ fn bad_names() {
 
 #[test]
 fn bad_geometry_is_refused_at_once() {
-    let test = test!();
+    let test = test!(untraced);
     for (options, what) in [
         (Options::new().slots(3), "slots"),
         (Options::new().slots(1), "slots"),
@@ -181,7 +181,7 @@ fn a_socket_file_is_removed_with_its_listener() {
 
 #[test]
 fn a_socket_file_of_the_dead_is_taken_over() {
-    let mut test = test!();
+    let mut test = test!(untraced);
     let path = test.folder().join("link");
     let name = path.to_str().unwrap();
     let mut peer = test.peer();
@@ -204,7 +204,7 @@ fn a_socket_file_of_the_dead_is_taken_over() {
 
 #[test]
 fn many_links_of_one_listener() {
-    let test = test!();
+    let test = test!(untraced);
     let name = test.link_name();
     let listener = Listener::bind_with(&name, test.options().slots(4).buffers(4).buffer_size(64)).unwrap();
     let mut links = Vec::new();
@@ -230,7 +230,7 @@ fn many_links_of_one_listener() {
 
 #[test]
 fn a_child_inherits_its_end() {
-    let test = test!();
+    let test = test!(untraced);
     let offer = Offer::new(test.options()).unwrap();
     let mut peer = test.peer_with(|command| offer.pass_to(command).unwrap());
     peer.tell("inherit");
@@ -247,7 +247,7 @@ fn a_child_inherits_its_end() {
 
 #[test]
 fn a_child_that_does_not_take_its_end() {
-    let test = test!();
+    let test = test!(untraced);
     let offer = Offer::new(test.options()).unwrap();
     let peer = test.peer_with(|command| offer.pass_to(command).unwrap());
     let timeout = offer.accept(Duration::from_millis(50)).unwrap_err();
@@ -283,7 +283,7 @@ fn can_be_somebody_else() -> bool {
 
 #[test]
 fn another_user_is_refused_by_both_sides() {
-    let mut test = test!();
+    let mut test = test!(untraced);
     if !can_be_somebody_else() {
         return;
     }
@@ -329,7 +329,7 @@ fn another_user_is_refused_by_both_sides() {
 
 #[test]
 fn a_name_squatted_by_another_user() {
-    let mut test = test!();
+    let mut test = test!(untraced);
     if !can_be_somebody_else() {
         return;
     }
@@ -347,7 +347,7 @@ fn a_name_squatted_by_another_user() {
 
 #[test]
 fn an_untrusted_link_takes_any_user() {
-    let mut test = test!();
+    let mut test = test!(untraced);
     let path = test.folder().join("link").to_str().unwrap().to_owned();
     let listener = Listener::bind(&path).unwrap();
     allow(path.as_ref(), 0o666);
@@ -384,7 +384,7 @@ fn an_untrusted_link_takes_any_user() {
 
 #[test]
 fn a_silent_caller_delays_nobody_and_is_dropped() {
-    let mut test = test!();
+    let mut test = test!(untraced);
     let path = test.folder().join("link").to_str().unwrap().to_owned();
     let listener =
         Listener::bind_with(&path, test.options().handshake_timeout(Duration::from_secs(1))).unwrap();
