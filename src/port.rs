@@ -358,7 +358,7 @@ impl<'a> Region<'a> {
     /// # Errors
     /// The packet was refused.
     #[inline(always)]
-    pub(crate) fn receive_inline(&self, seen: impl FnOnce(&Packet)) -> Result<Option<(Inline, u64)>, Fault> {
+    pub fn receive_inline(&self, seen: impl FnOnce(&Packet)) -> Result<Option<(Inline, u64)>, Fault> {
         let consumer = self.consumer();
         let Some((ticket, packet)) = consumer.take_at_head(|op| op == op::INLINE_COPY) else {
             return Ok(None);
@@ -383,10 +383,7 @@ impl<'a> Region<'a> {
     /// # Errors
     /// The packet was refused.
     #[inline(always)]
-    pub(crate) fn receive_pool(
-        &self,
-        seen: impl FnOnce(&Packet),
-    ) -> Result<Option<(Payload<'a>, u64)>, Fault> {
+    pub fn receive_pool(&self, seen: impl FnOnce(&Packet)) -> Result<Option<(Payload<'a>, u64)>, Fault> {
         let consumer = self.consumer();
         let Some((ticket, packet)) = consumer.take_at_head(|op| op == op::STANDARD_LINK_COPY) else {
             return Ok(None);

@@ -141,10 +141,12 @@ fn buffers_of(slot: &Slot, bounds: &Bounds) -> Option<Run> {
     if Stamp::from_word(look(&slot.stamp, Ordering::Relaxed)).lap() != stamp.lap() {
         return None;
     }
-    match Operation::check(&Packet { op: stamp.op(), operands }, bounds).ok()? {
-        Operation::Copy { run, .. } => run,
-        Operation::ConnCopy(copy) => copy.run,
-        _ => None,
+    match Operation::check(&Packet { op: stamp.op(), operands }, bounds) {
+        Ok(Operation::Copy { run, .. }) => run,
+        Ok(Operation::ConnCopy(copy)) => copy.run,
+        Ok(_) => None,
+        // Refused, but its receiver gives these home.
+        Err(fault) => fault.run,
     }
 }
 

@@ -312,7 +312,7 @@ impl<'a> Region<'a> {
 
     /// The longest message that rides in the slot, bytes.
     #[inline(always)]
-    pub(crate) fn max_inline(&self) -> usize {
+    pub fn max_inline(&self) -> usize {
         self.max_inline
     }
 
@@ -352,6 +352,7 @@ impl<'a> Region<'a> {
     }
 
     /// The words.
+    #[cfg(feature = "std")]
     #[inline(always)]
     pub(crate) fn views(&self) -> &Views<'a> {
         &self.views

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use hqq::{Error, Options, Role, StandardLink, WaitMode};
+use hqq::{Error, Options, RingMode, Role, StandardLink, WaitMode};
 use hqq_sys::poll;
 use hqq_tests::pattern::bytes;
 use hqq_tests::test;
@@ -70,4 +70,20 @@ fn connections_are_news() {
 fn a_link_on_which_nobody_rings_says_so() {
     let (primary, _secondary) = StandardLink::pair_with(Options::new().wait_mode(WaitMode::Spin)).unwrap();
     assert!(matches!(primary.drive(), Err(Error::Unsupported { .. })));
+}
+
+#[test]
+fn what_an_earlier_receive_has_sorted_is_news() {
+    for mode in [RingMode::Mpmc, RingMode::Spsc, RingMode::Mpsc, RingMode::Spmc] {
+        let (primary, secondary) = StandardLink::pair_with(Options::new().ring_mode(mode)).unwrap();
+        for _ in 0..3 {
+            primary.send(b"x").unwrap();
+        }
+        secondary.recv().unwrap();
+        for _ in 0..2 {
+            assert!(secondary.drive().unwrap(), "{mode:?}");
+            secondary.try_recv().unwrap();
+        }
+        assert!(!secondary.drive().unwrap(), "{mode:?}");
+    }
 }

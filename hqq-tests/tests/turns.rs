@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hqq::{Error, ErrorCode, Listener, Options, Role, StandardLink};
+use hqq::{Error, ErrorCode, Listener, Options, RingMode, Role, StandardLink};
 use hqq_sys::peer::uid;
 use hqq_sys::sock::{self, Address};
 use hqq_tests::pattern::{bytes, told};
@@ -302,4 +302,28 @@ fn a_caller_may_wait_for_ever() {
         listener.accept_timeout(SOON).unwrap();
         caller.join().unwrap().unwrap();
     });
+}
+
+#[test]
+fn answers_that_a_sending_half_carries_wake_their_receiver() {
+    let test = test!(untraced);
+    let name = test.link_name();
+    let options =
+        Options::new().slots(2).buffers(8).buffer_size(64).ring_mode(RingMode::Spsc).max_message(50);
+    let listener = Listener::bind_with(&name, options).unwrap();
+    let (primary, secondary) = thread::scope(|scope| {
+        let connector = scope.spawn(|| StandardLink::connect_timeout(&name, SOON).unwrap());
+        (listener.accept().unwrap(), connector.join().unwrap())
+    });
+    let ((sender, receiver), (strangers, heard)) = (primary.split().unwrap(), secondary.split().unwrap());
+    // Four refusals, for which the ring has two slots; they go with what the sending half sends next.
+    for _ in 0..4 {
+        strangers.send_timeout(&[1; 60], SOON).unwrap();
+        let _ = receiver.try_recv();
+    }
+    let waiting = thread::spawn(move || heard.recv_timeout(SOON).map(|message| message.to_vec()));
+    // Asleep or not yet: either way it must be woken by the answers, and make room for the message.
+    thread::sleep(Duration::from_millis(50));
+    sender.send_timeout(b"x", SOON).unwrap();
+    assert_eq!(waiting.join().unwrap().unwrap(), b"x");
 }

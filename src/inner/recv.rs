@@ -134,7 +134,7 @@ impl Inner {
 
     /// Whether messages can be taken straight from the ring.
     #[inline(always)]
-    fn takes_straight(&self) -> bool {
+    pub(super) fn takes_straight(&self) -> bool {
         let state = self.state();
         if self.region().facts().modes.ring.single_consumer() && state & bit::SPLIT == 0 {
             // Several threads may share the receiving end, while the ring allows one.

@@ -92,7 +92,9 @@ impl Inner {
         }
         if self.is_split() {
             // The sending half is here, so it may do what `flush` leaves to it.
-            mux.flush(self.line())?;
+            if mux.flush(self.line())? > 0 {
+                self.ring(self.region().wake_receivers());
+            }
             if !mux.has_outgoing() {
                 self.state.fetch_and(!bit::OUTGOING, Ordering::AcqRel);
             }

@@ -199,11 +199,11 @@ impl Inner {
 
     /// Whether a receiving call would have something to return.
     fn has_news(&self) -> Result<bool> {
-        if self.recv_end().is_some() || self.region().has_packet() && self.state() & bit::SORTED == 0 {
+        if self.recv_end().is_some() {
             return Ok(true);
         }
-        if self.state() & bit::SORTED == 0 {
-            return Ok(false);
+        if self.takes_straight() {
+            return Ok(self.region().has_packet());
         }
         self.pump(0, |mux, _| Ok(mux.woke || mux.has_messages()))
     }
