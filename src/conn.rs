@@ -24,6 +24,10 @@ use crate::turn::{Holding, Patience, Turn};
 /// and everything that the peer sent behind it, on whatever connection, waits until the inbox is read or the
 /// connection dropped. Whoever waits on any connection of a link sorts packets for all of them.
 ///
+/// There is no helper thread: what finds the ring full, be it the close of a dropped connection, goes out with this
+/// process's next call on the link. Unread chunks keep their buffers, so two ends that each send more than a pool
+/// holds before they read wait for each other, as with sockets.
+///
 /// ```
 /// use std::thread;
 ///
