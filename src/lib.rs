@@ -76,7 +76,7 @@
 //! | 1 | [`ring`], [`pool`], [`wait`], [`recover`] | messages in order; who holds a buffer; sleep announced; what the dead left |
 //! | 2 | `superblock`, [`buffer`], [`region`], [`port`] | from bytes to words; one end without waiting |
 //! | 3 | `options`, [`stats`], [`observe`] | what can be chosen and what can be seen |
-//! | 3 | `connection`, `park`, `mux`, `inner` | the connection table; threads that wait; what all handles share |
+//! | 3 | `connection`, `park`, `turn`, `mux`, `inner` | the connection table; threads that wait; what all handles share |
 //! | 3 | `message`, `link`, `untrusted`, `conn` | what the caller holds |
 //! | 3 | `handshake`, `listener`, `named` | how links come about |
 //! | 5 | `io` | the standard library's traits |

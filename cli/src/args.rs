@@ -8,6 +8,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::exit::CODES;
 
+/// Bytes of a buffer: large enough that system calls do not count, small enough that a few of them stay in a
+/// processor's second-level cache.
+const BUFFER_SIZE: u64 = 256 * 1024;
+/// Buffers each way.
+const BUFFERS: u32 = 4;
+
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
     .usage(AnsiColor::Green.on_default().bold())
@@ -187,10 +193,10 @@ pub struct Recv {
     #[arg(long, short)]
     pub quiet: bool,
     /// Bytes of a buffer: a multiple of 8
-    #[arg(long, value_name = "BYTES", default_value_t = crate::pipe::BUFFER_SIZE)]
+    #[arg(long, value_name = "BYTES", default_value_t = BUFFER_SIZE)]
     pub buffer_size: u64,
     /// Buffers each way: a power of two
-    #[arg(long, value_name = "N", default_value_t = crate::pipe::BUFFERS)]
+    #[arg(long, value_name = "N", default_value_t = BUFFERS)]
     pub buffers: u32,
 }
 

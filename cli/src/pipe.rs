@@ -17,11 +17,6 @@ use crate::args::{Recv, Send};
 use crate::exit::{Exit, Failure, Result};
 use crate::out::{self, Progress};
 
-/// Bytes of a buffer: large enough that system calls do not count, small enough that a few of them stay in a
-/// processor's second-level cache.
-pub const BUFFER_SIZE: u64 = 256 * 1024;
-/// Buffers each way.
-pub const BUFFERS: u32 = 4;
 /// How often a sender that cannot see the receiver's process looks whether the link stands.
 const LOOK: Duration = Duration::from_millis(200);
 
