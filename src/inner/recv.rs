@@ -98,12 +98,7 @@ impl Inner {
             let line = self.line();
             match line.region.receive_inline(|packet| line.show(false, packet)) {
                 Ok(Some((inline, position))) => {
-                    self.ring(line.region.wake_senders());
-                    let payload = Payload::Inline(inline);
-                    if self.state() & bit::SORTED != 0 {
-                        return Ok(Some(self.reorder(position, payload)));
-                    }
-                    return Ok(Some(payload));
+                    return Ok(Some(self.arrived(position, Payload::Inline(inline))));
                 }
                 Ok(None) => {}
                 Err(fault) => self.refuse(fault, own),
@@ -118,13 +113,7 @@ impl Inner {
         if self.takes_straight() {
             let line = self.line();
             match line.region.receive_pool(|packet| line.show(false, packet)) {
-                Ok(Some((payload, position))) => {
-                    self.ring(line.region.wake_senders());
-                    if self.state() & bit::SORTED != 0 {
-                        return Ok(Some(self.reorder(position, payload)));
-                    }
-                    return Ok(Some(payload));
-                }
+                Ok(Some((payload, position))) => return Ok(Some(self.arrived(position, payload))),
                 Ok(None) => {}
                 Err(fault) => self.refuse(fault, own),
             }
@@ -177,11 +166,7 @@ impl Inner {
         for _ in 0..line.region.layout().geometry.slots() {
             match line.region.receive(Packet::is_plain, |packet| line.show(false, packet))? {
                 Incoming::Message(payload, position) => {
-                    self.ring(line.region.wake_senders());
-                    if self.state() & bit::SORTED != 0 {
-                        return Ok(Look::Got(self.reorder(position, payload)));
-                    }
-                    return Ok(Look::Got(payload));
+                    return Ok(Look::Got(self.arrived(position, payload)));
                 }
                 Incoming::Empty => return Ok(Look::Empty),
                 Incoming::Busy => return Ok(Look::Busy),
@@ -202,6 +187,14 @@ impl Inner {
         let mut mux = self.lock();
         mux.answer(self.line(), fault.code, fault.context, fault.op);
         self.settle(mux, own);
+    }
+
+    /// A message came straight from the ring: its slot is free, and it is the next one unless others have begun to
+    /// sort meanwhile.
+    #[inline(always)]
+    fn arrived(&self, position: u64, payload: Payload<'static>) -> Payload<'static> {
+        self.ring(self.region().wake_senders());
+        if self.state() & bit::SORTED == 0 { payload } else { self.reorder(position, payload) }
     }
 
     #[cold]
