@@ -9,6 +9,7 @@
 //! | [`sock`] | Unix sockets that keep messages apart: names, credentials, descriptors, doorbell |
 //! | [`poll`] | sleeping on a socket, a peer's death and a local event at once |
 //! | [`peer`] | process identity and proof of death (`pidfd`) |
+//! | [`lock`] | a locked byte of shared memory: proof that its holder's memory lives |
 //! | [`event`] | waking a thread of this process (`eventfd`) |
 //! | [`barrier`] | a memory barrier on every thread of this process (`membarrier`) |
 //! | [`cpu`] | processor affinity and processor time |
@@ -38,6 +39,8 @@ pub mod barrier;
 pub mod cpu;
 #[cfg(target_os = "linux")]
 pub mod event;
+#[cfg(target_os = "linux")]
+pub mod lock;
 #[cfg(target_os = "linux")]
 pub mod mem;
 #[cfg(target_os = "linux")]
