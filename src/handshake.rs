@@ -252,7 +252,7 @@ impl Host {
         let mapping = Mapping::map(memory.as_fd(), need as usize).map_err(os("mapping the region"))?;
         let epoch = random();
         let setup = Setup { geometry, modes: options.modes, page, epoch, first_lap: 0, name };
-        let mut region = OwnedRegion::create(mapping, &setup)?;
+        let mut region = OwnedRegion::create(mapping, &setup, false)?;
         region.limit_messages(options.max_message);
         let seat = region.region().seat(0);
         seat.pid.store(peer::pid() as u64, Ordering::Relaxed);
@@ -369,7 +369,8 @@ impl<'o> Guest<'o> {
         }
         let mapping =
             Mapping::map(memory.as_fd(), facts.len as usize).map_err(os("mapping the offered region"))?;
-        let mut region = OwnedRegion::attach(mapping, mem::page_size() as u64, Role::Secondary)?;
+        let mut region =
+            OwnedRegion::attach(mapping, mem::page_size() as u64, Role::Secondary, |_| Some(false))?;
         region.limit_messages(self.talk.options.max_message);
         Ok(region)
     }

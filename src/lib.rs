@@ -73,7 +73,7 @@
 //! | layer | files | what they do |
 //! |---|---|---|
 //! | 0 | [`sync`], [`error`], [`words`], [`layout`], [`packet`] | atomics; errors; the words as stored; offsets; packets and their check |
-//! | 1 | [`ring`], [`pool`], [`wait`], [`recover`] | messages in order; who holds a buffer; sleep announced; what the dead left |
+//! | 1 | [`ring`], [`pool`], [`wait`], [`seat`], [`recover`] | messages in order; who holds a buffer; sleep announced; who is attached; what the dead left |
 //! | 2 | `superblock`, [`buffer`], [`region`], [`port`] | from bytes to words; one end without waiting |
 //! | 3 | `options`, [`stats`], [`observe`] | what can be chosen and what can be seen |
 //! | 3 | `connection`, `park`, `turn`, `mux`, `inner` | the connection table; threads that wait; what all handles share |
@@ -130,6 +130,7 @@ pub mod port;
 pub mod recover;
 pub mod region;
 pub mod ring;
+pub mod seat;
 #[cfg(feature = "std")]
 pub mod stats;
 mod superblock;

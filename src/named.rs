@@ -58,7 +58,7 @@ pub fn create(name: &str, options: &Options) -> Result<NamedLink> {
     let memory = ShmemConf::new().os_id(name).size(need as usize).create();
     let memory = memory.map_err(|error| failed(name, error))?;
     let setup = Setup { geometry, modes: options.modes, page, epoch: 1, first_lap: 0, name };
-    let mut region = OwnedRegion::create(memory, &setup)?;
+    let mut region = OwnedRegion::create(memory, &setup, false)?;
     region.limit_messages(options.max_message);
     Ok(NamedLink { region })
 }
@@ -69,7 +69,8 @@ pub fn create(name: &str, options: &Options) -> Result<NamedLink> {
 /// [`Error::NoSuchName`]; those of [`Region::attach`](crate::region::Region::attach); [`Error::Os`].
 pub fn open(name: &str) -> Result<NamedLink> {
     let memory = ShmemConf::new().os_id(name).open().map_err(|error| failed(name, error))?;
-    let region = OwnedRegion::attach(memory, hqq_sys::mem::page_size() as u64, Role::Secondary)?;
+    let region =
+        OwnedRegion::attach(memory, hqq_sys::mem::page_size() as u64, Role::Secondary, |_| Some(false))?;
     Ok(NamedLink { region })
 }
 

@@ -250,6 +250,11 @@ impl<'a> Pool<'a> {
         }
     }
 
+    /// Whether this process has any buffer of this pool, on loan or received.
+    pub fn is_in_use(&self) -> bool {
+        self.marks.iter().any(|mark| mark.load(Ordering::Relaxed) != 0)
+    }
+
     /// Counts the free buffers. A picture that may be stale when it is returned.
     pub fn free(&self) -> u64 {
         let free = |word: &&AtomicU64| {

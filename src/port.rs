@@ -540,6 +540,18 @@ impl<'a> Region<'a> {
         self.wake(Want::Space)
     }
 
+    /// After a recovery: the seats of both sides that sleep, whatever they wait for, a bit each.
+    #[must_use = "the seats have been struck off: nobody else will wake them"]
+    pub fn wake_all(&self) -> u64 {
+        let ours = self.sleepers(self.role());
+        match self.facts().modes.wait {
+            WaitMode::Spin => 0,
+            WaitMode::Adaptive => {
+                self.wake_receivers() | self.wake_senders() | ours.check(Want::Data) | ours.check(Want::Space)
+            }
+        }
+    }
+
     #[inline(always)]
     fn wake(&self, want: Want) -> u64 {
         match self.facts().modes.wait {

@@ -13,6 +13,7 @@ use crate::packet::{Bounds, INLINE_MAX, Run};
 use crate::pool::Pool;
 use crate::recover::{Direction, Recovered, recover};
 use crate::ring::{Consumer, Producer};
+use crate::seat::Seats;
 use crate::superblock;
 pub use crate::superblock::{Facts, Setup};
 use crate::sync::{AtomicU64, Ordering, require_memory};
@@ -128,29 +129,13 @@ impl<'a> Views<'a> {
         self.words(self.offsets(direction).received, self.layout.geometry.slots())
     }
 
-    /// Takes a vacant seat.
-    fn join(&self, role: Role) -> Result<Holder> {
-        for (index, seat) in self.superblock().seats.iter().enumerate() {
-            let found = seat.word.load(Ordering::Acquire);
-            let word = SeatWord::from_word(found);
-            if !word.is_valid() {
-                return Err(Error::Corrupt { what: "a seat", found });
-            }
-            if word.is_joined() {
-                continue;
-            }
-            let holder = Holder::new(index, word.generation());
-            let joined = SeatWord::joined(holder, role).word();
-            let won = seat.word.compare_exchange(found, joined, Ordering::AcqRel, Ordering::Relaxed);
-            if won.is_ok() {
-                return Ok(holder);
-            }
-        }
-        Err(Error::NoSeat { seats: SEATS })
+    /// The seats.
+    pub fn seats(&self) -> Seats<'a> {
+        Seats::new(&self.superblock().seats)
     }
 
     /// Writes every control word of a new region, the ready word last.
-    fn write(&self, setup: &Setup<'_>, creator: Holder) {
+    fn write(&self, setup: &Setup<'_>, creator: SeatWord) {
         superblock::write(self.superblock(), setup, &self.layout, creator);
         let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
         for direction in 0..2 {
@@ -196,6 +181,21 @@ impl<'a> Region<'a> {
         setup: &Setup<'_>,
         scratch: &'a mut [u64],
     ) -> Result<Self> {
+        // SAFETY: the caller's.
+        unsafe { Self::init_seated(base, len, setup, scratch, false) }
+    }
+
+    /// As [`init`](Self::init); `locked` if the creator holds the lock on seat 0.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn init_seated(
+        base: NonNull<u8>,
+        len: u64,
+        setup: &Setup<'_>,
+        scratch: &'a mut [u64],
+        locked: bool,
+    ) -> Result<Self> {
         let layout = Layout::new(setup.geometry, setup.page)?;
         check_memory(base, len, &layout)?;
         let scratch = private_words(scratch, &setup.geometry)?;
@@ -208,7 +208,7 @@ impl<'a> Region<'a> {
         };
         let holder = Holder::new(0, 1);
         let views = Views { base, layout, memory: PhantomData };
-        views.write(setup, holder);
+        views.write(setup, SeatWord::joined(holder, Role::Primary, locked));
         Self::open(views, facts, Role::Primary, holder, scratch)
     }
 
@@ -254,12 +254,31 @@ impl<'a> Region<'a> {
         scratch: &'a mut [u64],
     ) -> Result<Self> {
         // SAFETY: the caller's.
+        unsafe { Self::attach_seated(base, len, page, role, scratch, |_| Some(false)) }
+    }
+
+    /// As [`attach`](Self::attach), in a seat that `prepare` agrees to; see [`Seats::join`].
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn attach_seated(
+        base: NonNull<u8>,
+        len: u64,
+        page: u64,
+        role: Role,
+        scratch: &'a mut [u64],
+        prepare: impl FnMut(usize) -> Option<bool>,
+    ) -> Result<Self> {
+        // SAFETY: the caller's.
         let facts = unsafe { Self::inspect(base, len, page) }?;
         let layout = Layout::new(facts.geometry, page)?;
         let scratch = private_words(scratch, &facts.geometry)?;
         let views = Views { base, layout, memory: PhantomData };
-        let holder = views.join(role)?;
-        Self::open(views, facts, role, holder, scratch)
+        let holder = views.seats().join(role, prepare)?.ok_or(Error::NoSeat { seats: SEATS })?;
+        Self::open(views, facts, role, holder, scratch).inspect_err(|_| {
+            // Nothing was done from this seat.
+            let _ = views.seats().leave(holder);
+        })
     }
 
     /// An end with its private words, the marks where the rings stand.
@@ -442,11 +461,15 @@ impl<'a> Region<'a> {
         buffer.address() == self.views.base.addr().get() + offset as usize
     }
 
-    /// Clears the region of what the dead occupant of a seat left in both directions. `named` is private
-    /// scratch of one word a buffer.
+    /// Clears the region of what the dead occupant of a seat left in both directions. Its seat stays taken until it is
+    /// [vacated](Self::vacate); if that has been done, there is nothing to clear. `named` is private scratch of one word a
+    /// buffer. Wake [everybody](Self::wake_all) afterwards: there may be packets to receive and room to send.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
+    ///
+    /// # Panics
+    /// If `dead` is this end, or `named` is too short.
     ///
     /// # Safety
     /// The occupant must be dead, by proof: what it holds is handed to others.
@@ -456,6 +479,18 @@ impl<'a> Region<'a> {
 
     /// As [`recover`](Self::recover), for callers in this crate that have the proof.
     pub(crate) fn recover_dead(&self, dead: Holder, named: &mut [u64]) -> Result<Recovered> {
+        assert!(dead.seat() != self.holder.seat(), "nobody recovers itself");
+        let seats = self.views.seats();
+        if !seats.enter(dead, self.holder)? {
+            return Ok(Recovered::default());
+        }
+        let done = self.clear(dead, named);
+        seats.strike(dead);
+        seats.finish(dead, self.holder);
+        done
+    }
+
+    fn clear(&self, dead: Holder, named: &mut [u64]) -> Result<Recovered> {
         let mut done = Recovered::default();
         for direction in 0..2 {
             let words = Direction {
@@ -466,6 +501,41 @@ impl<'a> Region<'a> {
             done += recover(words, self.views.layout.geometry, dead, named)?;
         }
         Ok(done)
+    }
+
+    /// Makes the seat of a dead occupant vacant for a successor, after this end has recovered it without an error.
+    /// False while another process recovers it too; call again later, or once that process has been recovered itself.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    ///
+    /// # Safety
+    /// As [`recover`](Self::recover), and the recovery must have been complete: what is left in the name of `dead`
+    /// would be taken for its 31st successor's.
+    pub unsafe fn vacate(&self, dead: Holder) -> Result<bool> {
+        self.vacate_dead(dead)
+    }
+
+    /// As [`vacate`](Self::vacate), for callers in this crate.
+    pub(crate) fn vacate_dead(&self, dead: Holder) -> Result<bool> {
+        Ok(self.views.seats().vacate(dead)?)
+    }
+
+    /// Gives this end's seat up, in order. False, and the seat stays, if buffers are still on loan or being read: they
+    /// could not be told from a successor's. They come home once this process is dead and has been recovered.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn leave(self) -> Result<bool> {
+        self.leave_seat()
+    }
+
+    /// As [`leave`](Self::leave), for an owner that lets nobody use the region afterwards.
+    fn leave_seat(&self) -> Result<bool> {
+        if self.pools.iter().any(Pool::is_in_use) {
+            return Ok(false);
+        }
+        Ok(self.views.seats().leave(self.holder)?)
     }
 }
 
@@ -496,169 +566,6 @@ fn private_words<'a>(scratch: &'a mut [u64], geometry: &Geometry) -> Result<&'a 
 }
 
 #[cfg(feature = "std")]
-pub(crate) use owned::OwnedRegion;
-
+mod owned;
 #[cfg(feature = "std")]
-mod owned {
-    use super::*;
-
-    /// A region together with the memory that it lies in, of type `M`, and its private words.
-    ///
-    /// Buffers that it hands out say that they live for ever; the crate keeps the owner beside each of them.
-    #[derive(Debug)]
-    pub(crate) struct OwnedRegion<M> {
-        region: Region<'static>,
-        scratch: *mut [u64],
-        _memory: M,
-    }
-
-    // SAFETY: the raw pointer is this struct's own allocation, reached only through the region.
-    unsafe impl<M: Send> Send for OwnedRegion<M> {}
-    // SAFETY: in MPMC mode a region may be used by many threads. In the others the link sees to it that only one
-    // thread sends and one receives at a time: by its gate and its lock, or because it was split into halves that
-    // are not Sync and whose loans are not Send. A named link is MPMC.
-    unsafe impl<M: Sync> Sync for OwnedRegion<M> {}
-
-    /// Memory that a region can lie in.
-    ///
-    /// # Safety
-    /// `base` and `len` always name the same memory, valid for reads and writes until the value is dropped, even
-    /// if the value moves, and touched by nothing but HQQ's protocol.
-    pub(crate) unsafe trait Memory {
-        /// Its first byte.
-        fn base(&self) -> NonNull<u8>;
-        /// Its bytes.
-        fn len(&self) -> u64;
-    }
-
-    // SAFETY: a mapping stays where it is until it is dropped; the crate makes writable ones only of memfds that it
-    // created or that a handshake brought.
-    unsafe impl Memory for hqq_sys::mem::Mapping {
-        fn base(&self) -> NonNull<u8> {
-            Self::base(self)
-        }
-
-        fn len(&self) -> u64 {
-            Self::len(self) as u64
-        }
-    }
-
-    // SAFETY: a segment stays where it is until it is dropped. That nothing else touches or truncates it is what the
-    // feature's documentation asks of those who use it.
-    #[cfg(feature = "named")]
-    unsafe impl Memory for shared_memory::Shmem {
-        fn base(&self) -> NonNull<u8> {
-            NonNull::new(self.as_ptr()).unwrap_or(NonNull::dangling())
-        }
-
-        fn len(&self) -> u64 {
-            shared_memory::Shmem::len(self) as u64
-        }
-    }
-
-    impl<M: Memory> OwnedRegion<M> {
-        /// Lays a region out in `memory` as its Primary; see [`Region::init`].
-        ///
-        /// # Errors
-        /// As there.
-        pub(crate) fn create(memory: M, setup: &Setup<'_>) -> Result<Self> {
-            let words = required_scratch(&setup.geometry);
-            // SAFETY: the memory is kept beside the region and valid as long (`Memory`).
-            Self::open(memory, words, |memory, scratch| unsafe {
-                Region::init(memory.base(), memory.len(), setup, scratch)
-            })
-        }
-
-        /// Attaches to the region in `memory` on the side of `role`; see [`Region::attach`].
-        ///
-        /// # Errors
-        /// As there.
-        pub(crate) fn attach(memory: M, page: u64, role: Role) -> Result<Self> {
-            // SAFETY: as in `create`.
-            let facts = unsafe { Region::inspect(memory.base(), memory.len(), page) }?;
-            let words = required_scratch(&facts.geometry);
-            // SAFETY: as in `create`.
-            Self::open(memory, words, |memory, scratch| unsafe {
-                Region::attach(memory.base(), memory.len(), page, role, scratch)
-            })
-        }
-
-        /// Opens a region on `words` words of scratch of its own.
-        fn open(
-            memory: M,
-            words: usize,
-            open: impl FnOnce(&M, &'static mut [u64]) -> Result<Region<'static>>,
-        ) -> Result<Self> {
-            let scratch = Box::into_raw(vec![0; words].into_boxed_slice());
-            // SAFETY: a fresh allocation that is freed only in `drop`, after the region.
-            match open(&memory, unsafe { &mut *scratch }) {
-                Ok(region) => Ok(Self { region, scratch, _memory: memory }),
-                Err(error) => {
-                    // SAFETY: the pointer is from `into_raw`, and `open` kept nothing of it.
-                    drop(unsafe { Box::from_raw(scratch) });
-                    Err(error)
-                }
-            }
-        }
-
-        /// Limits the messages of this end; see [`Region::limit_messages`].
-        pub(crate) fn limit_messages(&mut self, limit: u64) {
-            self.region.limit_messages(limit);
-        }
-
-        /// The region, to be used no longer than `self`.
-        #[inline(always)]
-        pub(crate) fn region(&self) -> &Region<'static> {
-            &self.region
-        }
-    }
-
-    impl<M> Drop for OwnedRegion<M> {
-        fn drop(&mut self) {
-            // SAFETY: from `into_raw`; the region has no destructor that would reach its scratch, and buffers
-            // have none either.
-            drop(unsafe { Box::from_raw(self.scratch) });
-        }
-    }
-}
-
-#[cfg(feature = "std")]
-pub(crate) use owned_views::OwnedViews;
-
-#[cfg(feature = "std")]
-mod owned_views {
-    use super::*;
-    use hqq_sys::mem::{Mapping, page_size};
-
-    /// The words of a region and the mapping that they lie in, mostly a read-only one: then a store through them
-    /// kills the process.
-    #[derive(Debug)]
-    pub(crate) struct OwnedViews {
-        views: Views<'static>,
-        facts: Facts,
-        _mapping: Mapping,
-    }
-
-    impl OwnedViews {
-        /// Checks the region in `mapping` as [`Region::inspect`] does, and fails as it does.
-        pub(crate) fn new(mapping: Mapping) -> Result<Self> {
-            let (base, len) = (mapping.base(), mapping.len() as u64);
-            // SAFETY: the mapping is valid for reads of its length as long as it lives.
-            let facts = unsafe { Region::inspect(base, len, page_size() as u64) }?;
-            let layout = Layout::new(facts.geometry, facts.page)?;
-            // The views lie in the mapping by `inspect`, and lend nothing out for longer than it is kept here.
-            let views = Views { base, layout, memory: PhantomData };
-            Ok(Self { views, facts, _mapping: mapping })
-        }
-
-        /// What the region was made with. Private memory.
-        pub(crate) fn facts(&self) -> &Facts {
-            &self.facts
-        }
-
-        /// The words.
-        pub(crate) fn views(&self) -> &Views<'_> {
-            &self.views
-        }
-    }
-}
+pub(crate) use owned::{OwnedRegion, OwnedViews};

@@ -3,9 +3,7 @@
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, Layout, Modes};
 use crate::sync::{AtomicU64, Ordering, fence};
-use crate::words::{
-    FORMAT, Holder, MAGIC, NAME_WORDS, READY, Role, SeatWord, SideCounters, SleepersWord, Superblock,
-};
+use crate::words::{FORMAT, MAGIC, NAME_WORDS, READY, SeatWord, SideCounters, SleepersWord, Superblock};
 
 /// What the creator of a region decides.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +38,7 @@ pub struct Facts {
 }
 
 /// Writes everything but the ready word.
-pub(crate) fn write(superblock: &Superblock, setup: &Setup<'_>, layout: &Layout, creator: Holder) {
+pub(crate) fn write(superblock: &Superblock, setup: &Setup<'_>, layout: &Layout, creator: SeatWord) {
     let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
     store(&superblock.ready, 0);
     store(&superblock.magic, MAGIC);
@@ -76,7 +74,7 @@ pub(crate) fn write(superblock: &Superblock, setup: &Setup<'_>, layout: &Layout,
         side.reserved.iter().for_each(|word| store(word, 0));
     }
     for (index, seat) in superblock.seats.iter().enumerate() {
-        let word = if index == 0 { SeatWord::joined(creator, Role::Primary) } else { SeatWord::vacant(1) };
+        let word = if index == 0 { creator } else { SeatWord::vacant(1) };
         store(&seat.word, word.word());
         store(&seat.pid, 0);
         seat.reserved.iter().for_each(|word| store(word, 0));

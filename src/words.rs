@@ -361,10 +361,19 @@ impl LeaseWord {
 /// |---|---|
 /// | 0..3 | state: 1 vacant, 2 joined |
 /// | 3 | side: 0 Primary, 1 Secondary |
-/// | 4 | sends no more |
-/// | 5 | receives no more |
-/// | 8..16 | generation of the present occupant, or of the next one while vacant (1..=31) |
+/// | 4 | sends no more; always set while vacant |
+/// | 5 | receives no more; always set while vacant |
+/// | 6 | locked: the occupant holds a file lock on the seat's byte of the memory, which ends with its process |
+/// | 8..13 | generation of the present occupant, or of the next one while vacant (1 to 31) |
+/// | 16..24 | recoverers: bit `16 + s` while the occupant of seat `s` recovers what this one's left |
 /// | the rest | reserved, zero |
+///
+/// ```text
+/// vacant(g) -> joined(g) -> vacant(g + 1)          left in order, or vacated after a recovery
+///                 |  ^
+///                 v  |
+///              joined(g), recoverers                its occupant is dead
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeatWord(u64);
 
@@ -373,21 +382,37 @@ impl SeatWord {
     pub const NO_SEND: u64 = 1 << 4;
     /// Set once the occupant receives no more.
     pub const NO_RECV: u64 = 1 << 5;
+    /// Set if the occupant holds the lock on the seat's byte.
+    pub const LOCKED: u64 = 1 << 6;
+
+    const VACANT: u64 = Self::NO_SEND | Self::NO_RECV | 1;
+    const RECOVERERS: u64 = 0xFF << 16;
 
     /// An empty seat whose next occupant gets the given generation.
     pub const fn vacant(generation: u8) -> Self {
-        Self((generation as u64) << 8 | 1)
+        Self((generation as u64) << 8 | Self::VACANT)
     }
 
-    /// Taken by `holder` on the side of `role`.
-    pub const fn joined(holder: Holder, role: Role) -> Self {
-        Self((holder.generation() as u64) << 8 | (role.direction() as u64) << 3 | 2)
+    /// Taken by `holder` on the side of `role`; `locked` if it holds the lock.
+    pub const fn joined(holder: Holder, role: Role, locked: bool) -> Self {
+        let locked = if locked { Self::LOCKED } else { 0 };
+        Self((holder.generation() as u64) << 8 | locked | (role.direction() as u64) << 3 | 2)
     }
 
     /// The word of the vacant seat after this occupant.
     pub const fn vacated(self) -> Self {
         let generation = self.generation();
         Self::vacant(if generation >= 31 { 1 } else { generation + 1 })
+    }
+
+    /// The bit that says that the occupant of seat `seat` recovers this one.
+    pub const fn recoverer(seat: usize) -> u64 {
+        1 << (16 + seat)
+    }
+
+    /// The same word with `seat` among the recoverers.
+    pub const fn with_recoverer(self, seat: usize) -> Self {
+        Self(self.0 | Self::recoverer(seat))
     }
 
     /// A word as loaded.
@@ -402,15 +427,20 @@ impl SeatWord {
 
     /// Whether the word can have been produced by a transition.
     pub const fn is_valid(self) -> bool {
-        let generation = self.0 >> 8;
-        let vacant = self.0 & 0xFF == 1;
-        let joined = self.0 & 7 == 2 && self.0 & 0xC0 == 0;
+        let generation = self.0 >> 8 & 0xFF;
+        let vacant = self.0 & !0xFF00 == Self::VACANT;
+        let joined = self.0 & 7 == 2 && self.0 & !(Self::RECOVERERS | 0xFF7F) == 0;
         generation >= 1 && generation < 32 && (vacant || joined)
     }
 
     /// Whether somebody sits here.
     pub const fn is_joined(self) -> bool {
         self.0 & 7 == 2
+    }
+
+    /// Whether `holder` sits here, living or dead.
+    pub const fn is_occupied_by(self, holder: Holder) -> bool {
+        self.is_joined() && self.generation() == holder.generation()
     }
 
     /// The side of the occupant.
@@ -423,13 +453,23 @@ impl SeatWord {
         (self.0 >> 8 & 0x1F) as u8
     }
 
-    /// Whether the occupant sends no more.
+    /// The seats whose occupants recover this one, a bit each.
+    pub const fn recoverers(self) -> u64 {
+        (self.0 & Self::RECOVERERS) >> 16
+    }
+
+    /// Whether the occupant holds the lock on the seat's byte.
+    pub const fn is_locked(self) -> bool {
+        self.0 & Self::LOCKED != 0
+    }
+
+    /// Whether the occupant sends no more. True of a vacant seat.
     #[inline(always)]
     pub const fn no_send(self) -> bool {
         self.0 & Self::NO_SEND != 0
     }
 
-    /// Whether the occupant receives no more.
+    /// Whether the occupant receives no more. True of a vacant seat.
     #[inline(always)]
     pub const fn no_recv(self) -> bool {
         self.0 & Self::NO_RECV != 0
@@ -601,62 +641,4 @@ static_assertions::assert_impl_all!(Slot: Send, Sync);
 static_assertions::assert_impl_all!(Superblock: Send, Sync);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ME: Holder = Holder::new(3, 17);
-
-    #[test]
-    fn stamps_decode_to_what_was_packed() {
-        for lap in [0, 1, Lap::MASK - 1, Lap::MASK] {
-            let lap = Lap::new(lap);
-            assert_eq!(Stamp::free(lap).state(), Some(SlotState::Free));
-            assert_eq!(Stamp::claimed(lap, ME).state(), Some(SlotState::Claimed(ME)));
-            assert_eq!(Stamp::published(lap, 0xFF).state(), Some(SlotState::Published));
-            assert_eq!(Stamp::taken(lap, ME, 0xFF).state(), Some(SlotState::Taken(ME)));
-            for stamp in [Stamp::free(lap), Stamp::claimed(lap, ME), Stamp::taken(lap, ME, 4)] {
-                assert_eq!(stamp.lap(), lap);
-                assert_ne!(stamp.word(), 0);
-            }
-        }
-        assert_eq!(Stamp::taken(Lap::new(9), ME, 0xAB).op(), 0xAB);
-    }
-
-    #[test]
-    fn no_transition_produces_these() {
-        assert_eq!(Stamp::from_word(0).state(), None);
-        assert_eq!(Stamp::from_word(u64::MAX).state(), None);
-        assert_eq!(Stamp::from_word(Stamp::free(Lap::new(5)).word() | 1 << 20).state(), None);
-        assert_eq!(Stamp::from_word(Stamp::free(Lap::new(5)).word() | 7).state(), None);
-        assert_eq!(Stamp::from_word(2 << 8).state(), None, "claimed by nobody");
-        assert_eq!(BufferWord::from_word(0).state(), None);
-        assert_eq!(BufferWord::from_word(2).state(), None, "owned by nobody");
-        assert_eq!(BufferWord::from_word(BufferWord::held(ME).word() | 1 << 40).state(), None);
-        assert_eq!(LeaseWord::from_word(0).holder(), None);
-        assert!(!SeatWord::from_word(0).is_valid());
-        assert!(!SleepersWord::from_word(0).is_valid());
-    }
-
-    #[test]
-    fn laps_compare_across_the_wrap() {
-        let last = Lap::new(Lap::MASK);
-        assert_eq!(last.next(), Lap::new(0));
-        assert_eq!(last.next().ahead_of(last), 1);
-        assert_eq!(last.ahead_of(last.next()), -1);
-        assert_eq!(Lap::new(7).ahead_of(Lap::new(3)), 4);
-    }
-
-    #[test]
-    fn buffers_seats_and_leases_round_trip() {
-        assert_eq!(BufferWord::owned(ME).state(), Some(BufferState::Owned(ME)));
-        assert_eq!(BufferWord::held(ME).state(), Some(BufferState::Held(ME)));
-        assert_eq!(BufferWord::FREE.state(), Some(BufferState::Free));
-        assert_eq!(LeaseWord::leased(ME).holder(), Some(Some(ME)));
-        assert_eq!(LeaseWord::VACANT.holder(), Some(None));
-        let seat = SeatWord::joined(ME, Role::Secondary);
-        assert!(seat.is_valid() && seat.is_joined() && seat.role() == Role::Secondary);
-        assert_eq!(seat.generation(), 17);
-        assert_eq!(seat.vacated(), SeatWord::vacant(18));
-        assert_eq!(SeatWord::vacant(31).vacated(), SeatWord::vacant(1));
-    }
-}
+mod tests;

@@ -35,7 +35,7 @@ pub const SEAT_1: u64 = 0x240;
 /// That seat's word once the Secondary has taken it.
 pub const JOINED: u64 = 0x10A;
 /// That seat's word before.
-const VACANT: u64 = 0x101;
+const VACANT: u64 = 0x131;
 
 /// What HELLO and JOIN begin with.
 pub const GREETING: [u64; 3] = [MAGIC, FORMAT, 0x0101];

@@ -10,8 +10,10 @@ use hqq::buffer::Buffer;
 use hqq::layout::{Geometry, Modes, RingMode, WaitMode, required_bytes, required_scratch};
 use hqq::packet::{CloseHow, ConnCopy, NO_BUFFER, Operation, Packet, op};
 use hqq::port::{Incoming, Inline, Payload};
+use hqq::recover::Recovered;
 use hqq::region::{Region, Setup, Views};
-use hqq::words::{FORMAT, Holder, MAGIC, READY, Role, SEATS};
+use hqq::wait::Sleepers;
+use hqq::words::{FORMAT, Holder, MAGIC, READY, Role, SEATS, Want};
 use hqq::{Error, ErrorCode};
 
 const PAGE: u64 = 4096;
@@ -367,6 +369,79 @@ fn positions_are_kept_by_a_second_attach() {
     is_whole(&primary);
     heir.send_bytes(b"in turn", |_| {}).unwrap();
     assert_eq!(bytes(&primary), b"in turn");
+}
+
+#[test]
+fn seats_change_hands() {
+    let setup = setup(small(), RingMode::Mpmc, 0);
+    let len = required_bytes(&setup.geometry, PAGE).unwrap();
+    let mut memory = Memory::new(len);
+    let base = memory.base();
+    let words = required_scratch(&setup.geometry);
+    let mut scratch = vec![vec![0; words]; 3];
+    let [a, b, c] = &mut scratch[..] else { panic!() };
+    // SAFETY: the memory outlives the ends, and only they touch it.
+    let (primary, other) = unsafe {
+        let primary = Region::init(base, len, &setup, a).unwrap();
+        (primary, Region::attach(base, len, PAGE, Role::Primary, b).unwrap())
+    };
+    let mut named = [0; 4];
+    for generation in (1..32).chain(1..4) {
+        primary.send_bytes(&[generation; 60], |_| {}).unwrap();
+        // SAFETY: as above; the end that was there before makes no more calls.
+        let guest = unsafe { Region::attach(base, len, PAGE, Role::Secondary, c) }.unwrap();
+        let holder = guest.holder();
+        assert_eq!(holder, Holder::new(2, generation));
+        assert_eq!(bytes(&guest), [generation; 60]);
+        let held = guest.loan(8).unwrap();
+        if generation % 2 == 0 {
+            guest.give(held);
+            assert!(guest.leave().unwrap());
+        } else {
+            assert!(!guest.leave().unwrap(), "a loan is out");
+            // SAFETY: the guest makes no more calls, as if it were dead.
+            unsafe {
+                // Both recover; only one need, and the seat is given up but once.
+                let done = [&primary, &other].map(|end| end.recover(holder, &mut named).unwrap().buffers);
+                assert_eq!(done, [1, 0]);
+                assert!(other.vacate(holder).unwrap() && primary.vacate(holder).unwrap());
+                assert_eq!(primary.recover(holder, &mut named).unwrap(), Recovered::default());
+            }
+        }
+        is_whole(&primary);
+    }
+    assert!(other.leave().unwrap());
+}
+
+#[test]
+#[should_panic(expected = "nobody recovers itself")]
+fn an_end_does_not_recover_itself() {
+    with_pair(&setup(small(), RingMode::Mpmc, 0), |primary, _| {
+        // SAFETY: not so, and refused.
+        let _ = unsafe { primary.recover(primary.holder(), &mut [0; 4]) };
+    });
+}
+
+#[test]
+fn a_recovery_wakes_both_sides() {
+    let setup = setup(small(), RingMode::Mpmc, 0);
+    let len = required_bytes(&setup.geometry, PAGE).unwrap();
+    let mut memory = Memory::new(len);
+    let base = memory.base();
+    let mut scratch = vec![vec![0; required_scratch(&setup.geometry)]; 3];
+    let [a, b, c] = &mut scratch[..] else { panic!() };
+    // SAFETY: the memory outlives the ends, and only they touch it.
+    let (primary, other, secondary, views) = unsafe {
+        let primary = Region::init(base, len, &setup, a).unwrap();
+        let other = Region::attach(base, len, PAGE, Role::Primary, b).unwrap();
+        let secondary = Region::attach(base, len, PAGE, Role::Secondary, c).unwrap();
+        (primary, other, secondary, Views::new(base, len, PAGE).unwrap())
+    };
+    let sides = &views.superblock().sides;
+    Sleepers::new(&sides[0].sleepers).announce(other.holder().seat(), Want::Data);
+    Sleepers::new(&sides[1].sleepers).announce(secondary.holder().seat(), Want::Space);
+    assert_eq!(primary.wake_all(), 0b110);
+    assert_eq!(primary.wake_all(), 0);
 }
 
 // ---- the bytes ----------------------------------------------------------------------------------

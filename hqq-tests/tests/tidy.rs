@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of `src/` from the bottom up: each may use itself and what stands ahead of it.
-const LAYERS: [&str; 32] = [
+const LAYERS: [&str; 33] = [
     "sync",
     "error",
     "words",
@@ -21,6 +21,7 @@ const LAYERS: [&str; 32] = [
     "ring",
     "pool",
     "wait",
+    "seat",
     "recover",
     "superblock",
     "buffer",
@@ -48,10 +49,10 @@ const LAYERS: [&str; 32] = [
 ];
 
 /// The files of `src/` that open with a table of their ordering edges.
-const TABLES: [&str; 4] = ["ring.rs", "pool.rs", "wait.rs", "recover.rs"];
+const TABLES: [&str; 5] = ["ring.rs", "pool.rs", "wait.rs", "seat.rs", "recover.rs"];
 
 /// The files of `src/` where raw memory is handled.
-const RAW: [&str; 2] = ["region.rs", "buffer.rs"];
+const RAW: [&str; 3] = ["region.rs", "region/owned.rs", "buffer.rs"];
 
 const LONGEST: usize = 700;
 

@@ -45,8 +45,8 @@ impl Bench {
         let modes = Modes { ring, wait: WaitMode::Adaptive };
         let setup = Setup { geometry, modes, page, epoch: 99, first_lap, name };
         let map = || Mapping::map(memfd.as_fd(), len as usize).unwrap();
-        let primary = OwnedRegion::create(map(), &setup).unwrap();
-        let secondary = OwnedRegion::attach(map(), page, Role::Secondary).unwrap();
+        let primary = OwnedRegion::create(map(), &setup, false).unwrap();
+        let secondary = OwnedRegion::attach(map(), page, Role::Secondary, |_| Some(false)).unwrap();
         let observer = Observer::open(memfd.as_fd()).unwrap();
         Self { memfd, primary, secondary, observer }
     }
