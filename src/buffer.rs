@@ -18,7 +18,8 @@ pub struct Buffer<'a> {
     len: usize,
     capacity: usize,
     run: Run,
-    direction: usize,
+    /// The address of its region, which is even, plus the direction.
+    home: usize,
     memory: PhantomData<&'a [u8]>,
 }
 
@@ -29,7 +30,8 @@ unsafe impl Send for Buffer<'_> {}
 unsafe impl Sync for Buffer<'_> {}
 
 impl<'a> Buffer<'a> {
-    /// A handle to the `capacity` bytes of `run`, the first `len` of them in use.
+    /// A handle to the `capacity` bytes of `run`, the first `len` of them in use. `region` is the address of the
+    /// region whose pool of `direction` they belong to.
     ///
     /// # Safety
     /// `at` must be valid for reads and writes of `capacity` bytes during `'a`, `len` at most `capacity`, and
@@ -39,10 +41,11 @@ impl<'a> Buffer<'a> {
         len: usize,
         capacity: usize,
         run: Run,
+        region: usize,
         direction: usize,
     ) -> Self {
-        debug_assert!(len <= capacity);
-        Self { at, len, capacity, run, direction, memory: PhantomData }
+        debug_assert!(len <= capacity && region % 2 == 0 && direction < 2);
+        Self { at, len, capacity, run, home: region | direction, memory: PhantomData }
     }
 
     /// Bytes in use.
@@ -65,14 +68,15 @@ impl<'a> Buffer<'a> {
         self.run
     }
 
-    /// The address of the first byte.
-    pub(crate) fn address(&self) -> usize {
-        self.at.addr().get()
+    /// The address of the region whose buffers these are.
+    pub(crate) fn region(&self) -> usize {
+        self.home & !1
     }
 
     /// The direction whose pool the buffers belong to.
+    #[inline(always)]
     pub fn direction(&self) -> usize {
-        self.direction
+        self.home & 1
     }
 
     /// The bytes in use. Only for a trusted peer: it must not write them while the slice lives.
@@ -152,7 +156,7 @@ mod tests {
         let at = NonNull::new(memory.as_mut_ptr()).unwrap();
         let run = Run { first: 0, count: 1 };
         // SAFETY: the array outlives the handle and nothing else touches it meanwhile.
-        let mut buffer = unsafe { Buffer::new(at, 50, 64, run, 0) };
+        let mut buffer = unsafe { Buffer::new(at, 50, 64, run, 0, 0) };
         let data: [u8; 60] = core::array::from_fn(|i| i as u8 + 1);
         for offset in 0..60 {
             buffer.bytes_mut().fill(0);

@@ -352,7 +352,7 @@ impl<C> Table<C> {
     }
 
     /// Connections that count against the limit: all but the lingering.
-    fn live(&self) -> usize {
+    pub fn live(&self) -> usize {
         self.conns.len() - self.lingering.len()
     }
 
@@ -645,6 +645,16 @@ impl<C> Table<C> {
         for id in std::mem::take(&mut self.offered) {
             self.conns.remove(&id);
         }
+    }
+
+    /// Begins anew with another peer after the link has ended. The ids go on: none is given out twice. What nobody read
+    /// goes home.
+    pub fn renew(&mut self) -> impl Iterator<Item = Chunk<C>> + use<C> {
+        self.end = None;
+        self.spare = 0;
+        self.offered.clear();
+        self.lingering.clear();
+        std::mem::take(&mut self.conns).into_values().flat_map(|conn| conn.inbox)
     }
 
     /// Empties the table, as the link is dropped: all chunks that nobody read; their buffers go home.

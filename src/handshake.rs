@@ -7,6 +7,9 @@
 //!         <- READY  the seat it took
 //! ```
 //!
+//! If the region is protected, OFFER brings the Primary's payload as a second memfd, and READY the Secondary's. A Secondary
+//! that takes a former one's place hears the same: the region is then not new.
+//!
 //! Either may answer OpError instead. Each takes the other's user from the kernel's credentials and its pidfd
 //! from SCM_PIDFD, both attached to the first message that it receives: so nothing is shared before it is known
 //! with whom. Afterwards the socket carries doorbell tokens only.
@@ -15,16 +18,18 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use hqq_sys::lock::{self, SeatLock};
 use hqq_sys::mem::{self, Mapping};
 use hqq_sys::sock::{self, Received};
 use hqq_sys::{peer, poll};
 
 use crate::error::{Error, ErrorCode, Result};
-use crate::inner::{Inner, Parts, Peer};
+use crate::inner::{Heir, Inner, Parts, Peer};
+use crate::layout::Layout;
 use crate::mux::VERSION;
 use crate::options::{Options, TraceEvent};
 use crate::packet::{Packet, op};
-use crate::region::{OwnedRegion, Setup};
+use crate::region::{OwnedRegion, Region, Setup};
 use crate::sync::Ordering;
 use crate::words::{FORMAT, Holder, MAGIC, Role, SEATS, SeatWord};
 
@@ -101,9 +106,13 @@ impl Talk<'_> {
         if packet.op != wanted {
             return wrong("a message out of turn", packet.op.into());
         }
-        let fds = usize::from(wanted == op::OFFER);
-        if received.fds.len() != fds {
-            return wrong("a wrong number of descriptors", received.fds.len() as u64);
+        let fds = match wanted {
+            op::OFFER => 1..=2,
+            op::READY => 0..=1,
+            _ => 0..=0,
+        };
+        if !fds.contains(&received.fds.len()) {
+            return Err(wrong_number(received.fds.len()));
         }
         Ok(Some((packet, received)))
     }
@@ -136,10 +145,20 @@ fn identify(received: Received) -> Result<(Peer, OwnedFd)> {
     Ok((Peer { pid, uid: creds.uid, gid: creds.gid }, pidfd))
 }
 
-/// Whether a peer of this user is admitted where only our own user is.
-fn same_user(uid: u32) -> Result<()> {
+fn wrong_number(found: usize) -> Error {
+    Error::Handshake { what: "a wrong number of descriptors", found: found as u64 }
+}
+
+/// Whether a peer is admitted where not everybody is.
+pub(crate) fn admit(options: &Options, any_user: bool, uid: u32, gid: u32) -> Result<()> {
     let expected = peer::uid();
-    if uid == expected { Ok(()) } else { Err(Error::OtherUser { uid, expected }) }
+    // Whoever is trusted with nothing may come from anywhere, unless there is a list.
+    let anybody = any_user && !options.admits_others();
+    if anybody || options.admits(expected, uid, gid) {
+        Ok(())
+    } else {
+        Err(Error::OtherUser { uid, expected })
+    }
 }
 
 /// A random number for a region's epoch.
@@ -148,10 +167,82 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// What waits for READY.
-struct Offered {
+/// A region with what it takes to offer it.
+struct Ground {
     region: OwnedRegion<Mapping>,
     memory: OwnedFd,
+    /// The Primary's payload, in a protected region.
+    payload: Option<OwnedFd>,
+    lock: Option<SeatLock>,
+}
+
+/// A fresh payload for the direction that this end sends in, mapped and sealed against everybody else.
+fn own_payload(layout: &Layout, name: &str) -> Result<(OwnedFd, Mapping)> {
+    let len = layout.payload_len();
+    let memory = mem::create(name, len).map_err(os("reserving memory for the payload"))?;
+    let mapping = Mapping::map(memory.as_fd(), len as usize).map_err(os("mapping the payload"))?;
+    mem::seal_contents(memory.as_fd()).map_err(os("sealing the payload"))?;
+    Ok((memory, mapping))
+}
+
+/// The payload that the peer brings, mapped for reading.
+fn their_payload(layout: &Layout, memory: &OwnedFd) -> Result<Mapping> {
+    let facts = mem::facts(memory.as_fd()).map_err(os("looking at the peer's payload"))?;
+    check_memfd(&facts)?;
+    if facts.len != layout.payload_len() {
+        return Err(Error::Handshake {
+            what: "the peer's payload is not as long as it must be",
+            found: facts.len,
+        });
+    }
+    Mapping::map_read_only(memory.as_fd(), facts.len as usize).map_err(os("mapping the peer's payload"))
+}
+
+/// Whether mapping what a peer offers is safe.
+fn check_memfd(facts: &mem::Facts) -> Result<()> {
+    let wrong = |what| Err(Error::Handshake { what, found: facts.len });
+    match (facts.is_memfd, facts.sealed) {
+        (false, _) => wrong("the offered descriptor is no memfd"),
+        (_, false) => wrong("the offered memory is not sealed against truncation"),
+        _ => Ok(()),
+    }
+}
+
+impl Ground {
+    /// Makes a region.
+    fn new(options: &Options, name: &str) -> Result<Self> {
+        let geometry = options.geometry()?;
+        let page = mem::page_size() as u64;
+        let layout = Layout::new(geometry, page)?;
+        let title = format!("hqq:{name}");
+        let memory = if options.modes.protected {
+            mem::create_sparse(&title, layout.len, &layout.control())
+        } else {
+            mem::create(&title, layout.len)
+        };
+        let memory = memory.map_err(os("reserving memory for the region"))?;
+        mem::seal(memory.as_fd()).map_err(os("sealing the region's memory"))?;
+        let mapping = Mapping::map(memory.as_fd(), layout.len as usize).map_err(os("mapping the region"))?;
+        // Without it, nobody but the peer can tell when this process is dead.
+        let lock = lock::lock(memory.as_fd(), 0).unwrap_or(None);
+        let setup = Setup { geometry, modes: options.modes, page, epoch: random(), first_lap: 0, name };
+        let mut region = OwnedRegion::create(mapping, &setup, lock.is_some())?;
+        region.limit_messages(options.max_message);
+        region.region().seat(0).pid.store(peer::pid() as u64, Ordering::Relaxed);
+        let mut payload = None;
+        if options.modes.protected {
+            let (memory, mapping) = own_payload(&layout, &format!("hqq-payload:{name}"))?;
+            region.set_payload(0, mapping)?;
+            payload = Some(memory);
+        }
+        Ok(Self { region, memory, payload, lock })
+    }
+}
+
+/// What waits for READY.
+struct Offered {
+    /// The region; none if it is that of a link whose former Secondary is gone.
+    ground: Option<Ground>,
     pidfd: OwnedFd,
     peer: Peer,
 }
@@ -169,6 +260,25 @@ enum Stage {
     Over,
 }
 
+/// What comes of a handshake.
+pub(crate) enum Met {
+    /// A new link.
+    Link(Box<Inner>),
+    /// Somebody for the vacant place of an old one.
+    Heir(Heir),
+}
+
+/// What a Primary needs to know to go on with a handshake.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'t> {
+    pub(crate) options: &'t Options,
+    pub(crate) name: &'t str,
+    /// Peers of any user are admitted, unless the options have a list.
+    pub(crate) any_user: bool,
+    /// The link whose vacant place is offered, in place of a new region.
+    pub(crate) into: Option<&'t Inner>,
+}
+
 impl Host {
     /// Begins a handshake.
     pub(crate) fn new(socket: OwnedFd, options: &Options, timeout: Duration) -> Result<Self> {
@@ -178,10 +288,10 @@ impl Host {
         Ok(Self { socket: Some(socket), stage: Stage::Greeted, deadline })
     }
 
-    /// Whether who knocks belongs to our user; tells it if not.
-    pub(crate) fn admits(socket: &OwnedFd, options: &Options) -> bool {
+    /// Whether who knocks may; tells it if not.
+    pub(crate) fn admits(socket: &OwnedFd, options: &Options, any_user: bool) -> bool {
         let Ok(creds) = sock::peer_creds(socket.as_fd()) else { return false };
-        let admitted = same_user(creds.uid);
+        let admitted = admit(options, any_user, creds.uid, creds.gid);
         if let Err(error) = &admitted {
             Talk { role: Role::Primary, options }.refuse(socket.as_fd(), error, op::HELLO, 0);
         }
@@ -196,11 +306,19 @@ impl Host {
         self.deadline
     }
 
-    /// Goes as far as what has been received allows; a finished link's inside. `any_user` admits all users.
-    pub(crate) fn step(&mut self, options: &Options, name: &str, any_user: bool) -> Result<Option<Inner>> {
-        let talk = Talk { role: Role::Primary, options };
+    /// Whether it has been offered a new region (`Some(true)`), a vacant place in one (`Some(false)`), or nothing yet.
+    pub(crate) fn was_offered_new(&self) -> Option<bool> {
+        match &self.stage {
+            Stage::Offered(offered) => Some(offered.ground.is_some()),
+            Stage::Greeted | Stage::Over => None,
+        }
+    }
+
+    /// Goes as far as what has been received allows.
+    pub(crate) fn step(&mut self, terms: Terms<'_>) -> Result<Option<Met>> {
+        let talk = Talk { role: Role::Primary, options: terms.options };
         let wanted = if matches!(self.stage, Stage::Greeted) { op::JOIN } else { op::READY };
-        let stepped = self.advance(&talk, name, any_user, wanted);
+        let stepped = self.advance(&talk, terms, wanted);
         if let Err(error) = &stepped {
             if !matches!(error, Error::RegionTooLarge { .. } | Error::Refused { .. }) {
                 talk.refuse(self.socket(), error, wanted, 0);
@@ -209,62 +327,89 @@ impl Host {
         stepped
     }
 
-    fn advance(&mut self, talk: &Talk<'_>, name: &str, any_user: bool, wanted: u8) -> Result<Option<Inner>> {
-        let Some((packet, received)) = talk.receive(self.socket(), wanted)? else { return Ok(None) };
+    fn advance(&mut self, talk: &Talk<'_>, terms: Terms<'_>, wanted: u8) -> Result<Option<Met>> {
+        let Some((packet, mut received)) = talk.receive(self.socket(), wanted)? else { return Ok(None) };
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Greeted => {
                 let (peer, pidfd) = identify(received)?;
-                if !any_user {
-                    same_user(peer.uid)?;
-                }
+                admit(terms.options, terms.any_user, peer.uid, peer.gid)?;
                 check_greeting(&packet)?;
-                self.offer(talk, name, peer, pidfd, packet.operands[3])?;
+                self.offer(talk, terms, peer, pidfd, packet.operands[3])?;
                 Ok(None)
             }
             Stage::Offered(offered) => {
-                let Offered { region, memory, pidfd, peer } = *offered;
-                if !any_user {
-                    same_user(peer.uid)?;
-                }
-                let peer_seat = check_seat(&region, packet.operands[0], packet.operands[1])?;
-                let socket = self.socket.take().expect("kept until the link is made");
-                let parts = Parts { region, memory, socket, pidfd, peer, peer_seat };
-                Inner::new(parts, talk.options).map(Some)
+                let Offered { ground, pidfd, peer } = *offered;
+                admit(terms.options, terms.any_user, peer.uid, peer.gid)?;
+                let brought = received.fds.pop();
+                let at = |region: &Region<'static>| check_ready(region, &packet, brought.as_ref());
+                let met = match (ground, terms.into) {
+                    (Some(Ground { region, memory, payload, lock }), _) => {
+                        let (peer_seat, theirs) = at(region.region())?;
+                        if let Some(mapping) = theirs {
+                            region.set_payload(1, mapping)?;
+                        }
+                        let socket = self.socket.take().expect("kept until the link is made");
+                        let parts =
+                            Parts { region, memory, payload, _lock: lock, socket, pidfd, peer, peer_seat };
+                        Met::Link(Box::new(Inner::new(parts, talk.options)?))
+                    }
+                    (None, Some(link)) => {
+                        let (seat, payload) = at(link.region())?;
+                        let socket = self.socket.take().expect("kept until the link is made");
+                        Met::Heir(Heir { socket, pidfd, peer, seat, payload })
+                    }
+                    (None, None) => {
+                        return Err(Error::Handshake { what: "the place is no longer vacant", found: 0 });
+                    }
+                };
+                Ok(Some(met))
             }
             Stage::Over => Err(Error::Handshake { what: "a message after the end", found: wanted.into() }),
         }
     }
 
-    /// Makes the region and offers it.
-    fn offer(&mut self, talk: &Talk<'_>, name: &str, peer: Peer, pidfd: OwnedFd, limit: u64) -> Result<()> {
-        let options = talk.options;
-        let geometry = options.geometry()?;
-        let page = mem::page_size() as u64;
-        let need = crate::layout::required_bytes(&geometry, page)?;
+    /// Offers a vacant place, or a new region.
+    fn offer(
+        &mut self,
+        talk: &Talk<'_>,
+        terms: Terms<'_>,
+        peer: Peer,
+        pidfd: OwnedFd,
+        limit: u64,
+    ) -> Result<()> {
+        let need = match terms.into {
+            Some(link) => link.region().layout().len,
+            None => crate::layout::required_bytes(&terms.options.geometry()?, mem::page_size() as u64)?,
+        };
         if need > limit {
             let error = Error::RegionTooLarge { need, limit };
             talk.refuse(self.socket(), &error, op::JOIN, need);
             return Err(error);
         }
-        let memory =
-            mem::create(&format!("hqq:{name}"), need).map_err(os("reserving memory for the region"))?;
-        mem::seal(memory.as_fd()).map_err(os("sealing the region's memory"))?;
-        let mapping = Mapping::map(memory.as_fd(), need as usize).map_err(os("mapping the region"))?;
-        let epoch = random();
-        let setup = Setup { geometry, modes: options.modes, page, epoch, first_lap: 0, name };
-        let mut region = OwnedRegion::create(mapping, &setup, false)?;
-        region.limit_messages(options.max_message);
-        let seat = region.region().seat(0);
-        seat.pid.store(peer::pid() as u64, Ordering::Relaxed);
-        let offer = Packet::new(op::OFFER, [need, epoch]);
-        talk.send(self.socket(), &offer, &[memory.as_fd()])?;
-        self.stage = Stage::Offered(Box::new(Offered { region, memory, pidfd, peer }));
+        let ground = match terms.into {
+            Some(_) => None,
+            None => Some(Ground::new(terms.options, terms.name)?),
+        };
+        let (region, memory, payload) = match (&ground, terms.into) {
+            (Some(ground), _) => (ground.region.region(), &ground.memory, &ground.payload),
+            (None, Some(link)) => (link.region(), &link.parts().memory, &link.parts().payload),
+            (None, None) => unreachable!("made where there is no link"),
+        };
+        let fds: Vec<_> = [memory].into_iter().chain(payload).map(AsFd::as_fd).collect();
+        let offer = Packet::new(op::OFFER, [need, region.facts().epoch]);
+        talk.send(self.socket(), &offer, &fds)?;
+        self.stage = Stage::Offered(Box::new(Offered { ground, pidfd, peer }));
         Ok(())
     }
 }
 
-/// The Secondary's seat, as READY names it.
-fn check_seat(region: &OwnedRegion<Mapping>, seat: u64, generation: u64) -> Result<Holder> {
+/// The Secondary's seat, as READY names it, and its payload, if the region is protected.
+fn check_ready(
+    region: &Region<'static>,
+    packet: &Packet,
+    brought: Option<&OwnedFd>,
+) -> Result<(Holder, Option<Mapping>)> {
+    let [seat, generation, ..] = packet.operands;
     if !(1..SEATS as u64).contains(&seat) {
         return Err(Error::Handshake { what: "there is no such seat for a Secondary", found: seat });
     }
@@ -272,14 +417,20 @@ fn check_seat(region: &OwnedRegion<Mapping>, seat: u64, generation: u64) -> Resu
         return Err(Error::Handshake { what: "there is no such generation of a seat", found: generation });
     }
     let holder = Holder::new(seat as usize, generation as u8);
-    let found = region.region().seat(holder.seat()).word.load(Ordering::Acquire);
+    let found = region.seat(holder.seat()).word.load(Ordering::Acquire);
     let word = SeatWord::from_word(found);
-    let joined = word.is_valid() && word.is_joined() && word.role() == Role::Secondary;
-    if joined && u64::from(word.generation()) == generation {
-        Ok(holder)
-    } else {
-        Err(Error::Corrupt { what: "the Secondary's seat", found })
+    let sits = word.is_valid() && word.is_occupied_by(holder) && word.role() == Role::Secondary;
+    // It may have closed the link at once.
+    let has_left = word == SeatWord::joined(holder, Role::Secondary, false).vacated();
+    if !sits && !has_left {
+        return Err(Error::Corrupt { what: "the Secondary's seat", found });
     }
+    let payload = match (region.facts().modes.protected, brought) {
+        (true, Some(memory)) => Some(their_payload(region.layout(), memory)?),
+        (false, None) => None,
+        (_, brought) => return Err(wrong_number(brought.into_iter().count())),
+    };
+    Ok((holder, payload))
 }
 
 /// The Secondary's side of a handshake, a message at a time.
@@ -319,9 +470,7 @@ impl<'o> Guest<'o> {
     pub(crate) fn join(&mut self, any_user: bool) -> Result<()> {
         let (packet, received) = self.receive(op::HELLO)?;
         let checked = identify(received).and_then(|(host, pidfd)| {
-            if !any_user {
-                same_user(host.uid)?;
-            }
+            admit(self.talk.options, any_user, host.uid, host.gid)?;
             check_greeting(&packet)?;
             Ok((host, pidfd))
         });
@@ -338,28 +487,28 @@ impl<'o> Guest<'o> {
 
     /// Hears OFFER, attaches, sends READY.
     pub(crate) fn attach(mut self) -> Result<Inner> {
-        let (_, mut received) = self.receive(op::OFFER)?;
-        let memory = received.fds.pop().expect("one was counted");
-        let region = self.or_refuse(self.open(&memory), op::OFFER)?;
+        let (_, received) = self.receive(op::OFFER)?;
+        let mut fds = received.fds.into_iter();
+        let memory = fds.next().expect("one was counted");
+        let (region, lock, payload) = self.or_refuse(self.open(&memory, fds.next()), op::OFFER)?;
         let holder = region.region().holder();
         region.region().seat(holder.seat()).pid.store(peer::pid() as u64, Ordering::Relaxed);
         let ready = Packet::new(op::READY, [holder.seat() as u64, holder.generation().into()]);
-        self.talk.send(self.socket.as_fd(), &ready, &[])?;
+        let fds: Vec<_> = payload.iter().map(AsFd::as_fd).collect();
+        self.talk.send(self.socket.as_fd(), &ready, &fds)?;
         let (peer, pidfd) = self.host.take().expect("heard before the offer");
-        let peer_seat = Holder::new(0, 1);
-        let parts = Parts { region, memory, socket: self.socket, pidfd, peer, peer_seat };
+        let (socket, peer_seat) = (self.socket, Holder::new(0, 1));
+        let parts = Parts { region, memory, payload, _lock: lock, socket, pidfd, peer, peer_seat };
         Inner::new(parts, self.talk.options)
     }
 
-    fn open(&self, memory: &OwnedFd) -> Result<OwnedRegion<Mapping>> {
+    fn open(
+        &self,
+        memory: &OwnedFd,
+        theirs: Option<OwnedFd>,
+    ) -> Result<(OwnedRegion<Mapping>, Option<SeatLock>, Option<OwnedFd>)> {
         let facts = mem::facts(memory.as_fd()).map_err(os("looking at the offered memory"))?;
-        let wrong = |what| Err(Error::Handshake { what, found: facts.len });
-        if !facts.is_memfd {
-            return wrong("the offered descriptor is no memfd");
-        }
-        if !facts.sealed {
-            return wrong("the offered memory is not sealed against truncation");
-        }
+        check_memfd(&facts)?;
         let limit = self.talk.options.max_region;
         if facts.len > limit {
             return Err(Error::RegionTooLarge { need: facts.len, limit });
@@ -369,9 +518,30 @@ impl<'o> Guest<'o> {
         }
         let mapping =
             Mapping::map(memory.as_fd(), facts.len as usize).map_err(os("mapping the offered region"))?;
-        let mut region =
-            OwnedRegion::attach(mapping, mem::page_size() as u64, Role::Secondary, |_| Some(false))?;
+        let mut held = None;
+        let prepare = |seat: usize| match lock::lock(memory.as_fd(), seat as u64) {
+            Ok(lock) => {
+                // If there is none, a former occupant has not quite gone.
+                held = lock;
+                held.is_some().then_some(true)
+            }
+            // Then nobody but the peer can tell when this process is dead.
+            Err(_) => Some(false),
+        };
+        let mut region = OwnedRegion::attach(mapping, mem::page_size() as u64, Role::Secondary, prepare)?;
         region.limit_messages(self.talk.options.max_message);
-        Ok(region)
+        let layout = *region.region().layout();
+        let payload = match (region.region().facts().modes.protected, theirs) {
+            (true, Some(theirs)) => {
+                let theirs = their_payload(&layout, &theirs)?;
+                let (payload, ours) = own_payload(&layout, "hqq-payload")?;
+                region.set_payload(0, theirs)?;
+                region.set_payload(1, ours)?;
+                Some(payload)
+            }
+            (false, None) => None,
+            (_, theirs) => return Err(wrong_number(1 + theirs.into_iter().count())),
+        };
+        Ok((region, held, payload))
     }
 }

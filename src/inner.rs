@@ -1,5 +1,6 @@
 //! Layer 3: what all handles of a link share: sending, receiving, waiting, and how it ends.
 
+mod reattach;
 mod recv;
 mod send;
 mod wait;
@@ -9,6 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
+use hqq_sys::lock::SeatLock;
 use hqq_sys::mem::Mapping;
 use hqq_sys::{barrier, peer, poll, sock};
 
@@ -21,6 +23,7 @@ use crate::region::{OwnedRegion, Region};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::words::{Holder, Role, SeatWord};
 
+pub(crate) use self::reattach::Heir;
 pub(crate) use self::send::unless_transient;
 pub(crate) use self::wait::{Goal, Until};
 
@@ -54,6 +57,9 @@ mod bit {
     pub const TOLD: u64 = 1 << 9;
     /// The peer had closed in order when it hung up, whatever its seat says later.
     pub const PEER_CLOSED: u64 = 1 << 10;
+    /// The dead peer had said before that it sends no more, or receives no more. Its seat may be vacant by now.
+    pub const DEAD_NO_SEND: u64 = 1 << 11;
+    pub const DEAD_NO_RECV: u64 = 1 << 12;
 
     pub const NO_SEND: u64 = SEND_SHUT | PEER_DEAD | PEER_GONE | PEER_CLOSED | CORRUPT;
     pub const NO_RECV: u64 = RECV_SHUT | CORRUPT;
@@ -68,8 +74,13 @@ const GRACE: Duration = Duration::from_millis(200);
 pub(crate) struct Parts {
     pub(crate) region: OwnedRegion<Mapping>,
     pub(crate) memory: OwnedFd,
+    /// This end's payload, in a protected region.
+    pub(crate) payload: Option<OwnedFd>,
+    /// The proof for others that this process lives.
+    pub(crate) _lock: Option<SeatLock>,
     pub(crate) socket: OwnedFd,
     pub(crate) pidfd: OwnedFd,
+    /// The first peer. Others may follow.
     pub(crate) peer: Peer,
     pub(crate) peer_seat: Holder,
 }
@@ -77,6 +88,10 @@ pub(crate) struct Parts {
 /// One end of a link.
 pub(crate) struct Inner {
     parts: Parts,
+    /// The present peer, and its holder's bits. They change only while nobody else uses the link.
+    peer: Mutex<Peer>,
+    peer_seat: AtomicU64,
+    reattachable: bool,
     trace: Option<Trace>,
     /// Bits of `bit`.
     state: CachePadded<AtomicU64>,
@@ -103,7 +118,7 @@ impl std::fmt::Debug for Inner {
         let facts = self.parts.region.region().facts();
         f.debug_struct("Link")
             .field("role", &self.role())
-            .field("peer", &self.parts.peer)
+            .field("peer", &self.peer())
             .field("geometry", &facts.geometry)
             .field("modes", &facts.modes)
             .finish_non_exhaustive()
@@ -118,6 +133,9 @@ impl Inner {
         // Not what this process may use: one that is bound to a processor has its peer on another.
         let alone = hqq_sys::cpu::online() == 1;
         Ok(Self {
+            peer: Mutex::new(parts.peer),
+            peer_seat: AtomicU64::new(parts.peer_seat.bits()),
+            reattachable: options.reattachable,
             parts,
             trace: options.trace.clone(),
             state: CachePadded::new(AtomicU64::new(0)),
@@ -162,9 +180,19 @@ impl Inner {
         self.state.fetch_or(bits, Ordering::AcqRel)
     }
 
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> Peer {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline(always)]
+    fn peer_seat(&self) -> Holder {
+        Holder::from_bits(self.peer_seat.load(Ordering::Relaxed)).unwrap_or(self.parts.peer_seat)
+    }
+
     #[inline(always)]
     fn peer_word(&self) -> SeatWord {
-        let seat = self.region().seat(self.parts.peer_seat.seat());
+        let seat = self.region().seat(self.peer_seat().seat());
         SeatWord::from_word(seat.word.load(Ordering::Acquire))
     }
 
@@ -201,7 +229,7 @@ impl Inner {
 
     #[cold]
     pub(super) fn ring_now(&self, seats: u64) {
-        if seats >> self.parts.peer_seat.seat() & 1 != 0 {
+        if seats >> self.peer_seat().seat() & 1 != 0 {
             self.region().counters(self.role()).rings.fetch_add(1, Ordering::Relaxed);
             // A peer that is gone is noticed elsewhere.
             let _ = sock::ring(self.parts.socket.as_fd());
@@ -266,14 +294,25 @@ impl Inner {
     #[cold]
     pub(super) fn peer_died(&self) {
         let mux = self.lock();
+        let mut said = 0;
         if self.state() & bit::PEER_DEAD == 0 {
-            let mut named = vec![0; self.region().layout().geometry.buffers() as usize];
-            if let Err(error) = self.region().recover_dead(self.parts.peer_seat, &mut named) {
-                self.poison(&error);
-            }
+            let word = self.peer_word();
+            said |= if word.no_send() { bit::DEAD_NO_SEND } else { 0 };
+            said |= if word.no_recv() { bit::DEAD_NO_RECV } else { 0 };
+            self.recover(self.peer_seat());
         }
         drop(mux);
-        self.ended(bit::PEER_DEAD | bit::HUNG_UP);
+        self.ended(bit::PEER_DEAD | bit::HUNG_UP | said);
+    }
+
+    /// Whether the peer said that it sends no more, and that it receives no more.
+    fn peer_said(&self, state: u64) -> (bool, bool) {
+        if state & bit::PEER_DEAD != 0 {
+            (state & bit::DEAD_NO_SEND != 0, state & bit::DEAD_NO_RECV != 0)
+        } else {
+            let word = self.peer_word();
+            (word.no_send(), word.no_recv())
+        }
     }
 
     pub(super) fn ended(&self, bits: u64) {

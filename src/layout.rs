@@ -58,24 +58,33 @@ pub enum WaitMode {
     Spin,
 }
 
-/// The modes word of the superblock: bit 0 single producer, bit 1 single consumer, bit 16 spin only, bit 63
-/// always set.
+/// The modes word of the superblock: bit 0 single producer, bit 1 single consumer, bit 16 spin only, bit 17 protected,
+/// bit 63 always set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Modes {
     /// The rings' mode.
     pub ring: RingMode,
     /// How waiting calls wait.
     pub wait: WaitMode,
+    /// Payload does not lie in the region but in memory of each writer's own, which the other end cannot write to. The
+    /// region's payload sections are then unused.
+    pub protected: bool,
 }
 
 impl Modes {
     const SET: u64 = 1 << 63;
     const SPIN: u64 = 1 << 16;
+    const PROTECTED: u64 = 1 << 17;
 
     /// The word to store.
     pub const fn word(self) -> u64 {
         let spin = matches!(self.wait, WaitMode::Spin) as u64 * Self::SPIN;
-        Self::SET | spin | self.ring.single_producer() as u64 | (self.ring.single_consumer() as u64) << 1
+        let protected = self.protected as u64 * Self::PROTECTED;
+        Self::SET
+            | spin
+            | protected
+            | self.ring.single_producer() as u64
+            | (self.ring.single_consumer() as u64) << 1
     }
 
     /// The modes in a word as loaded; `None` if it has a bit that we do not know.
@@ -87,7 +96,7 @@ impl Modes {
             _ => RingMode::Spsc,
         };
         let wait = if word & Self::SPIN == 0 { WaitMode::Adaptive } else { WaitMode::Spin };
-        let modes = Self { ring, wait };
+        let modes = Self { ring, wait, protected: word & Self::PROTECTED != 0 };
         if modes.word() == word { Some(modes) } else { None }
     }
 }
@@ -237,6 +246,19 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// Bytes of one direction's payload on pages of its own.
+    pub const fn payload_len(&self) -> u64 {
+        (self.geometry.buffers as u64 * self.geometry.stride()).next_multiple_of(self.page)
+    }
+
+    /// The parts of the region that are not payload.
+    pub const fn control(&self) -> [core::ops::Range<u64>; 2] {
+        let [first, second] = &self.directions;
+        [0..first.buffers, second.ring..second.buffers]
+    }
+}
+
 /// Private words of each direction for cursors, on lines of their own.
 pub const CURSOR_WORDS: usize = 16;
 
@@ -317,9 +339,11 @@ mod tests {
     fn modes_round_trip_and_unknown_bits_are_refused() {
         for ring in [RingMode::Mpmc, RingMode::Spsc, RingMode::Mpsc, RingMode::Spmc] {
             for wait in [WaitMode::Adaptive, WaitMode::Spin] {
-                let modes = Modes { ring, wait };
-                assert_eq!(Modes::from_word(modes.word()), Some(modes));
-                assert_eq!(Modes::from_word(modes.word() | 1 << 40), None);
+                for protected in [false, true] {
+                    let modes = Modes { ring, wait, protected };
+                    assert_eq!(Modes::from_word(modes.word()), Some(modes));
+                    assert_eq!(Modes::from_word(modes.word() | 1 << 40), None);
+                }
             }
         }
         assert_eq!(Modes::from_word(0), None);

@@ -267,7 +267,12 @@ impl StandardLink {
 
     /// Who is at the other end, as the kernel says.
     pub fn peer(&self) -> Peer {
-        self.inner.parts().peer
+        self.inner.peer()
+    }
+
+    /// Whether each end's payload is protected from the other; see [`Options::protected`](crate::Options::protected).
+    pub fn is_protected(&self) -> bool {
+        self.inner.region().facts().modes.protected
     }
 
     /// Slots and buffers of the link.

@@ -12,7 +12,7 @@ use hqq_sys::sock::{self, Address, FileId};
 use hqq_sys::{peer, poll, spawn};
 
 use crate::error::{Error, Result};
-use crate::handshake::{Guest, Host, READING, SENDING, os};
+use crate::handshake::{Guest, Host, Met, READING, SENDING, Terms, admit, os};
 use crate::inner::{Inner, Until};
 use crate::link::StandardLink;
 use crate::options::Options;
@@ -111,7 +111,8 @@ impl Listener {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Waits for a peer of the same user. Others are refused and counted.
+    /// Waits for a peer of the same user, or one that [`Options::allow_uid`] admits. Others are refused, told so, and
+    /// counted.
     ///
     /// # Errors
     /// [`Error::Os`]; what a failed handshake says stays between its two processes.
@@ -139,7 +140,8 @@ impl Listener {
         }
     }
 
-    /// Waits for a peer of any user, trusted with nothing.
+    /// Waits for a peer of any user, trusted with nothing. If the options have a list of users or groups, only those and
+    /// this user are admitted.
     ///
     /// # Errors
     /// As [`accept`](Self::accept).
@@ -156,26 +158,110 @@ impl Listener {
         Ok(UntrustedLink::new(StandardLink::new(inner)))
     }
 
+    /// Waits for a new Secondary to take the place of one that died or left, on the same link: what this end had sent and
+    /// nobody received is delivered to the newcomer, and what the former peer had sent is still received first.
+    ///
+    /// The link must have been made with [`Options::reattachable`]. Connections on it have ended with the former peer: drop
+    /// them beforehand. Descriptors got from the link (its doorbell, [`StandardLink::peer_process`]) stand for the new peer
+    /// afterwards; register them with an event loop anew.
+    ///
+    /// ```
+    /// use hqq::{Error, Listener, Options, StandardLink};
+    ///
+    /// # let name = format!("doc-again-{}", std::process::id());
+    /// let listener = Listener::bind_with(&name, Options::new().reattachable(true))?;
+    /// # let connect = |name: &str| { let name = name.to_owned();
+    /// #     std::thread::spawn(move || StandardLink::connect(&name)) };
+    /// let first = connect(&name); // another process, mostly
+    /// let mut link = listener.accept()?;
+    /// link.send(b"one")?;
+    /// link.send(b"two")?;
+    /// # let first = first.join().unwrap()?;
+    /// assert_eq!(&*first.recv()?, b"one");
+    /// drop(first); // or it is killed
+    /// assert!(matches!(link.recv(), Err(Error::Closed | Error::PeerDead)));
+    ///
+    /// let second = connect(&name);
+    /// listener.reattach(&mut link)?;
+    /// # let second = second.join().unwrap()?;
+    /// assert_eq!(&*second.recv()?, b"two");
+    /// # Ok::<(), hqq::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] unless the place is vacant, saying what is in the way; [`Error::PeerGone`] if the former
+    /// peer hung up and lives, so that it may still use the link; [`Error::Closed`] if this end was shut down;
+    /// [`Error::Corrupt`], [`Error::Os`]. The link is then as it was.
+    pub fn reattach(&self, link: &mut StandardLink) -> Result<()> {
+        self.reattach_until(link, false, Until::Forever)
+    }
+
+    /// As [`reattach`](Self::reattach), no longer than `time`.
+    ///
+    /// # Errors
+    /// As there, or [`Error::Timeout`].
+    pub fn reattach_timeout(&self, link: &mut StandardLink, time: Duration) -> Result<()> {
+        self.reattach_until(link, false, Until::after(time))
+    }
+
+    /// As [`reattach`](Self::reattach), for a peer that is trusted with nothing; no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`reattach_timeout`](Self::reattach_timeout).
+    pub fn reattach_untrusted(&self, link: &mut UntrustedLink, time: Duration) -> Result<()> {
+        self.reattach_until(link.link_mut(), true, Until::after(time))
+    }
+
+    fn reattach_until(&self, link: &mut StandardLink, any_user: bool, until: Until) -> Result<()> {
+        let inner = link.inner();
+        inner.make_vacant()?;
+        match self.meet(Some(inner), any_user, until)? {
+            Met::Heir(heir) => inner.adopt(heir),
+            Met::Link(_) => {
+                Err(Error::Handshake { what: "a new link where an old one was offered", found: 0 })
+            }
+        }
+    }
+
     fn accept_until(&self, any_user: bool, until: Until) -> Result<Inner> {
+        match self.meet(None, any_user, until)? {
+            Met::Link(inner) => Ok(*inner),
+            Met::Heir(_) => {
+                Err(Error::Handshake { what: "an old link where a new one was offered", found: 0 })
+            }
+        }
+    }
+
+    /// Drives handshakes until one is complete: for a new link, or for the vacant place of `into`.
+    fn meet(&self, into: Option<&Inner>, any_user: bool, until: Until) -> Result<Met> {
         let began = Instant::now();
         let timeout = || Error::Timeout { what: "a peer", after: began.elapsed() };
         let turn = self.pending.take(Patience::Until(until.instant()));
         let mut pending = turn.ok_or_else(timeout)?;
-        loop {
-            self.greet(&mut pending, any_user)?;
-            if let Some(inner) = self.advance(&mut pending, any_user)? {
-                return Ok(inner);
+        let terms = Terms { options: &self.options, name: &self.name, any_user, into };
+        let met = loop {
+            let step = self.greet(&mut pending, any_user).and_then(|()| self.advance(&mut pending, terms));
+            match step {
+                Ok(Some(met)) => break Ok(met),
+                Err(error) => break Err(error),
+                Ok(None) => {}
             }
             let now = Instant::now();
             let deadlines = pending.iter().map(Host::deadline).chain([until.instant()]);
             let left = deadlines.flatten().min().map(|at| at.saturating_duration_since(now));
             if until.instant().is_some_and(|at| at <= now) {
-                return Err(timeout());
+                break Err(timeout());
             }
-            let sockets = pending.iter().map(Host::socket);
+            let offered = is_offered(&pending);
+            let sockets = pending.iter().filter(|host| is_due(host, terms, offered)).map(Host::socket);
             let fds: Vec<_> = sockets.chain([self.socket.as_fd()]).collect();
-            poll::many(&fds, left).map_err(os("waiting for peers"))?;
-        }
+            if let Err(source) = poll::many(&fds, left) {
+                break Err(os("waiting for peers")(source));
+            }
+        };
+        // Whoever is offered a place must not be taken for an heir of another link later.
+        pending.retain(|host| host.was_offered_new() != Some(false));
+        met
     }
 
     /// Begins a handshake with everybody who knocks and may.
@@ -184,7 +270,7 @@ impl Listener {
             let Some(socket) = sock::accept(self.socket.as_fd()).map_err(os("accepting a connector"))? else {
                 break;
             };
-            if !any_user && !Host::admits(&socket, &self.options) {
+            if !Host::admits(&socket, &self.options, any_user) {
                 self.count_refused();
                 continue;
             }
@@ -206,15 +292,17 @@ impl Listener {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Moves every handshake on; the first that is complete.
-    fn advance(&self, pending: &mut Vec<Host>, any_user: bool) -> Result<Option<Inner>> {
+    /// Moves every handshake on that is due; the first that is complete.
+    fn advance(&self, pending: &mut Vec<Host>, terms: Terms<'_>) -> Result<Option<Met>> {
         let now = Instant::now();
         let mut index = 0;
         while index < pending.len() {
-            match pending[index].step(&self.options, &self.name, any_user) {
-                Ok(Some(inner)) => {
+            let due = is_due(&pending[index], terms, is_offered(pending));
+            let stepped = if due { pending[index].step(terms) } else { Ok(None) };
+            match stepped {
+                Ok(Some(met)) => {
                     pending.swap_remove(index);
-                    return Ok(Some(inner));
+                    return Ok(Some(met));
                 }
                 Ok(None) if pending[index].deadline().is_none_or(|deadline| deadline > now) => index += 1,
                 Ok(None) => {
@@ -231,6 +319,20 @@ impl Listener {
             }
         }
         Ok(None)
+    }
+}
+
+/// Whether somebody has been offered a vacant place.
+fn is_offered(pending: &[Host]) -> bool {
+    pending.iter().any(|host| host.was_offered_new() == Some(false))
+}
+
+/// Whether a handshake may go on now: a vacant place is offered to one at a time, and who was offered something else
+/// waits until that is asked for again.
+fn is_due(host: &Host, terms: Terms<'_>, offered: bool) -> bool {
+    match host.was_offered_new() {
+        None => terms.into.is_none() || !offered,
+        Some(new) => new == terms.into.is_none(),
     }
 }
 
@@ -298,9 +400,7 @@ fn connect(name: &str, options: &Options, wait: Option<Duration>, any_user: bool
         }
     };
     let creds = sock::peer_creds(socket.as_fd()).map_err(os("asking who listens"))?;
-    if !any_user && creds.uid != peer::uid() {
-        return Err(Error::OtherUser { uid: creds.uid, expected: peer::uid() });
-    }
+    admit(options, any_user, creds.uid, creds.gid)?;
     let timeout = deadline.map_or(options.handshake_timeout, left);
     let mut guest = Guest::new(socket, options, timeout);
     guest.join(any_user)?;
@@ -352,14 +452,15 @@ impl StandardLink {
         let (ours, theirs) = sock::pair().map_err(os("creating a pair of sockets"))?;
         let timeout = options.handshake_timeout;
         let mut host = Host::new(ours, &options, timeout)?;
+        let terms = Terms { options: &options, name: "pair", any_user: false, into: None };
         let mut guest = Guest::new(theirs, &options, timeout);
         // Each message waits in the socket for the other's turn.
         guest.join(false)?;
-        host.step(&options, "pair", false)?;
+        host.step(terms)?;
         let secondary = Self::new(guest.attach()?);
-        match host.step(&options, "pair", false)? {
-            Some(primary) => Ok((Self::new(primary), secondary)),
-            None => Err(Error::Handshake { what: "a pair does not hear itself", found: 0 }),
+        match host.step(terms)? {
+            Some(Met::Link(primary)) => Ok((Self::new(*primary), secondary)),
+            _ => Err(Error::Handshake { what: "a pair does not hear itself", found: 0 }),
         }
     }
 
@@ -445,8 +546,9 @@ impl Offer {
         drop(child_end);
         let began = Instant::now();
         loop {
-            if let Some(inner) = host.step(&options, "offer", false)? {
-                return Ok(StandardLink::new(inner));
+            let terms = Terms { options: &options, name: "offer", any_user: false, into: None };
+            if let Some(Met::Link(inner)) = host.step(terms)? {
+                return Ok(StandardLink::new(*inner));
             }
             let left = time.saturating_sub(began.elapsed());
             if left.is_zero() {

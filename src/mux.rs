@@ -90,6 +90,8 @@ pub(crate) struct Mux {
     pub(crate) table: Table<Piece>,
     inbox: VecDeque<(u64, Payload<'static>)>,
     inbox_limit: usize,
+    /// The inbox's limit as long as the link has not ended.
+    full_inbox: usize,
     outbox: VecDeque<Packet>,
     /// Answers to connection requests that may wait beyond the outbox's limit.
     requests: usize,
@@ -111,10 +113,12 @@ impl Mux {
             max_message: options.max_message,
         };
         let slots = region.layout().geometry.slots() as usize;
+        let full_inbox = slots.max(options.inbox as usize);
         Self {
             table: Table::new(region.role(), limits),
             inbox: VecDeque::new(),
-            inbox_limit: slots.max(options.inbox as usize),
+            inbox_limit: full_inbox,
+            full_inbox,
             outbox: VecDeque::new(),
             requests: options.max_connections as usize,
             held: None,
@@ -164,15 +168,16 @@ impl Mux {
         }
     }
 
-    /// Sorts what the ring holds, at most a lap of it.
-    pub(crate) fn pump(&mut self, line: Line<'_>) -> Result<Pumped> {
+    /// Sorts what the ring holds, at most a lap of it. With `one`, only until there is a message of the link itself: what
+    /// stays in the ring is not lost with this process.
+    pub(crate) fn pump(&mut self, line: Line<'_>, one: bool) -> Result<Pumped> {
         let mut done = Pumped::default();
         if let Some((header, piece)) = self.held.take() {
             self.place(line, header, piece);
             done.freed = self.held.is_none();
         }
         for _ in 0..line.region.layout().geometry.slots() {
-            if self.held.is_some() {
+            if self.held.is_some() || one && self.has_messages() {
                 break;
             }
             let room = self.inbox.len() < self.inbox_limit;
@@ -327,6 +332,26 @@ impl Mux {
         self.stalled = false;
         self.outbox.clear();
         self.woke = true;
+    }
+
+    /// Begins anew with another peer, after the link has ended and its last packet was sorted. Messages of the link
+    /// itself stay.
+    pub(crate) fn renew(&mut self, region: &Region<'static>) {
+        if let Some((_, piece)) = self.held.take() {
+            home(region, piece);
+        }
+        for chunk in self.table.renew() {
+            home(region, chunk.data);
+        }
+        self.inbox_limit = self.full_inbox;
+        self.stalled = false;
+        self.outbox.clear();
+        self.heard = None;
+    }
+
+    /// Whether connections are open.
+    pub(crate) fn has_connections(&self) -> bool {
+        self.table.live() > 0
     }
 
     /// Gives every buffer home that nobody will read.

@@ -45,11 +45,16 @@ pub struct NamedLink {
 ///
 /// # Errors
 /// [`Error::Geometry`] or [`Error::RegionTooLarge`] for the options; [`Error::Unsupported`] for a ring mode other than
-/// MPMC, whose exclusiveness nothing here would keep; [`Error::NameInUse`]; [`Error::Os`].
+/// MPMC, whose exclusiveness nothing here would keep, or protection; [`Error::NameInUse`]; [`Error::Os`].
 pub fn create(name: &str, options: &Options) -> Result<NamedLink> {
     if options.modes.ring != RingMode::Mpmc {
         return Err(Error::Unsupported {
             what: "a named link's rings are MPMC: leave ring_mode at its default",
+        });
+    }
+    if options.modes.protected {
+        return Err(Error::Unsupported {
+            what: "a named segment is one memory for both ends: it cannot be protected",
         });
     }
     let geometry = options.geometry()?;

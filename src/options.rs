@@ -71,13 +71,16 @@ pub struct Options {
     pub(crate) inbox: u32,
     pub(crate) backlog: u32,
     pub(crate) handshake_timeout: Duration,
+    pub(crate) reattachable: bool,
+    pub(crate) uids: Vec<u32>,
+    pub(crate) gids: Vec<u32>,
     pub(crate) trace: Option<Trace>,
 }
 
 impl Options {
     /// The defaults: 1024 slots, 64 buffers of 16 KiB in each direction, MPMC rings, adaptive waiting; regions
     /// up to 1 GiB, messages of up to 256 MiB, 1024 connections with inboxes of 64 chunks and a backlog of
-    /// 128; 5 seconds for a handshake; no trace.
+    /// 128; 5 seconds for a handshake; peers of this user only; neither protected nor re-attachable; no trace.
     pub fn new() -> Self {
         Self {
             slots: 1024,
@@ -90,6 +93,9 @@ impl Options {
             inbox: 64,
             backlog: 128,
             handshake_timeout: Duration::from_secs(5),
+            reattachable: false,
+            uids: Vec::new(),
+            gids: Vec::new(),
             trace: None,
         }
     }
@@ -161,6 +167,56 @@ impl Options {
         self
     }
 
+    /// Protects each end's payload from the other: it lies in memory of its writer's own, which the kernel lets the other end
+    /// read and not write. What has been sent can then be changed by its sender alone, and an
+    /// [`UntrustedLoan`](crate::UntrustedLoan) is a plain slice. The Primary's to choose. Costs three more mappings when the
+    /// link is made, and nothing later.
+    pub fn protected(mut self, protected: bool) -> Self {
+        self.modes.protected = protected;
+        self
+    }
+
+    /// Keeps the link's place when its Secondary dies or leaves, for a successor; see
+    /// [`Listener::reattach`](crate::Listener::reattach). The Primary's to choose.
+    pub fn reattachable(mut self, reattachable: bool) -> Self {
+        self.reattachable = reattachable;
+        self
+    }
+
+    /// Admits peers of this effective user id too, beside those of this process's own. They are trusted like those:
+    /// use [`Listener::accept_untrusted`](crate::Listener::accept_untrusted) otherwise. May be called again for more.
+    /// Holds for who accepts and for who connects.
+    ///
+    /// ```
+    /// use hqq::{Listener, Options};
+    ///
+    /// # let name = format!("doc-allow-{}", std::process::id());
+    /// let options = Options::new().allow_uid(1000).allow_gid(44);
+    /// let listener = Listener::bind_with(&name, options)?; // this user, user 1000, and whoever runs in group 44
+    /// # Ok::<(), hqq::Error>(())
+    /// ```
+    pub fn allow_uid(mut self, uid: u32) -> Self {
+        self.uids.push(uid);
+        self
+    }
+
+    /// Admits peers of this effective group id too, whatever their user. As [`allow_uid`](Self::allow_uid); supplementary
+    /// groups do not count.
+    pub fn allow_gid(mut self, gid: u32) -> Self {
+        self.gids.push(gid);
+        self
+    }
+
+    /// Whether peers of other users than this process's own may be admitted.
+    pub(crate) fn admits_others(&self) -> bool {
+        !self.uids.is_empty() || !self.gids.is_empty()
+    }
+
+    /// Whether a peer is admitted: it is `own`, or on the list.
+    pub(crate) fn admits(&self, own: u32, uid: u32, gid: u32) -> bool {
+        uid == own || self.uids.contains(&uid) || self.gids.contains(&gid)
+    }
+
     /// A hook that sees every packet that this end sends or receives, on the thread that does it. It must not
     /// use the link, and not panic: the message it is shown would be lost. Without one, a packet costs a predictable branch.
     pub fn trace(mut self, hook: impl Fn(&TraceEvent) + Send + Sync + 'static) -> Self {
@@ -202,6 +258,9 @@ impl fmt::Debug for Options {
             .field("inbox", &self.inbox)
             .field("backlog", &self.backlog)
             .field("handshake_timeout", &self.handshake_timeout)
+            .field("reattachable", &self.reattachable)
+            .field("uids", &self.uids)
+            .field("gids", &self.gids)
             .field("trace", &self.trace.is_some())
             .finish()
     }

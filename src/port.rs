@@ -526,6 +526,34 @@ impl<'a> Region<'a> {
         Ok(self.consumer().peek()?)
     }
 
+    /// Takes back packets of this end that nobody has received, those whose opcode is `unwanted`, and gives home the
+    /// buffers that `run_of` finds in them.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    #[cfg(feature = "std")]
+    pub(crate) fn retract(
+        &self,
+        unwanted: impl Fn(u8) -> bool,
+        run_of: impl Fn(&Packet) -> Option<Run>,
+    ) -> Result<()> {
+        let pool = self.pool(self.role().direction());
+        Ok(self.producer().retract(unwanted, |packet| {
+            if let Some(run) = run_of(packet) {
+                pool.give(run);
+            }
+        })?)
+    }
+
+    /// Whether anything of the other end's has not been received.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    #[cfg(feature = "std")]
+    pub(crate) fn has_anything(&self) -> Result<bool> {
+        Ok(self.consumer().holds_any()?)
+    }
+
     /// After something was sent: the seats of the other side to wake, a bit each. Always 0 in spin-only mode.
     #[inline(always)]
     #[must_use = "the seats have been struck off: nobody else will wake them"]

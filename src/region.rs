@@ -5,6 +5,7 @@
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicPtr;
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
@@ -47,6 +48,8 @@ pub struct Region<'a> {
     producer: Producer<'a>,
     consumer: Consumer<'a>,
     pools: [Pool<'a>; 2],
+    /// Where each direction's payload begins. Changes only between two occupants of the other end.
+    payload: [AtomicPtr<u8>; 2],
     sent: &'a [AtomicU64],
     received: &'a [AtomicU64],
     /// Not to be shared by threads: in the single modes only one may send, and one receive.
@@ -129,6 +132,12 @@ impl<'a> Views<'a> {
         self.words(self.offsets(direction).received, self.layout.geometry.slots())
     }
 
+    /// Where the payload of a direction begins, in a region that is not protected.
+    fn payload(&self, direction: usize) -> NonNull<u8> {
+        // SAFETY: the offset is one of the checked layout, which the memory holds.
+        unsafe { self.base.add(self.offsets(direction).buffers as usize) }
+    }
+
     /// The seats.
     pub fn seats(&self) -> Seats<'a> {
         Seats::new(&self.superblock().seats)
@@ -181,6 +190,9 @@ impl<'a> Region<'a> {
         setup: &Setup<'_>,
         scratch: &'a mut [u64],
     ) -> Result<Self> {
+        if setup.modes.protected {
+            return Err(Error::Unsupported { what: PAYLOAD_ELSEWHERE });
+        }
         // SAFETY: the caller's.
         unsafe { Self::init_seated(base, len, setup, scratch, false) }
     }
@@ -254,6 +266,10 @@ impl<'a> Region<'a> {
         scratch: &'a mut [u64],
     ) -> Result<Self> {
         // SAFETY: the caller's.
+        if unsafe { Self::inspect(base, len, page) }?.modes.protected {
+            return Err(Error::Unsupported { what: PAYLOAD_ELSEWHERE });
+        }
+        // SAFETY: the caller's.
         unsafe { Self::attach_seated(base, len, page, role, scratch, |_| Some(false)) }
     }
 
@@ -317,6 +333,7 @@ impl<'a> Region<'a> {
             producer: Producer::new(views.slots(out), tail, holder, ring.single_producer()),
             consumer: Consumer::new(views.slots(inward), head, floor, holder, ring.single_consumer()),
             pools: [pool(0, marks.0), pool(1, marks.1)],
+            payload: [0, 1].map(|direction| AtomicPtr::new(views.payload(direction).as_ptr())),
             sent: views.tally_sent(out),
             received: views.tally_received(inward),
             thread: PhantomData,
@@ -443,22 +460,20 @@ impl<'a> Region<'a> {
         let geometry = &self.views.layout.geometry;
         let capacity = geometry.run_bytes(run.count) as usize;
         assert!(run.indices().end <= geometry.buffers() as usize && len <= capacity);
-        let offset = self.views.offsets(direction).buffers + u64::from(run.first) * geometry.stride();
-        // SAFETY: the run lies in the buffers section by the assertion, and that in the memory, valid for 'a;
-        // callers hold the run.
+        let offset = u64::from(run.first) * geometry.stride();
+        let payload = self.payload[direction].load(Ordering::Relaxed);
+        // SAFETY: the payload pointer is never null and has memory for all buffers, valid for 'a; the run lies in it by
+        // the assertion; callers hold the run.
         unsafe {
-            let at = self.views.base.add(offset as usize);
-            Buffer::new(at, len, capacity, run, direction)
+            let at = NonNull::new_unchecked(payload.add(offset as usize));
+            Buffer::new(at, len, capacity, run, self.views.base.addr().get(), direction)
         }
     }
 
-    /// Whether a buffer is memory of this region.
+    /// Whether a buffer belongs to this region's pools.
     #[inline(always)]
     pub(crate) fn owns(&self, buffer: &Buffer<'_>) -> bool {
-        let geometry = &self.views.layout.geometry;
-        let offset = u64::from(buffer.run().first) * geometry.stride();
-        let offset = self.views.offsets(buffer.direction()).buffers + offset;
-        buffer.address() == self.views.base.addr().get() + offset as usize
+        buffer.region() == self.views.base.addr().get()
     }
 
     /// Clears the region of what the dead occupant of a seat left in both directions. Its seat stays taken until it is
@@ -538,6 +553,10 @@ impl<'a> Region<'a> {
         Ok(self.views.seats().leave(self.holder)?)
     }
 }
+
+/// What who brings a region's memory is told.
+const PAYLOAD_ELSEWHERE: &str =
+    "a protected region has its payload elsewhere, and only a handshake can bring it";
 
 /// Whether a region of this layout can lie at `base`.
 fn check_memory(base: NonNull<u8>, len: u64, layout: &Layout) -> Result<()> {

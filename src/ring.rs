@@ -277,6 +277,34 @@ impl<'a> Producer<'a> {
         slot.stamp.store(stamp.word(), Ordering::Release); // edge(ring.publish): release
     }
 
+    /// Takes back what was published and nobody has taken: each packet whose opcode is `unwanted` becomes a tombstone and
+    /// is then shown to `gone`.
+    ///
+    /// # Errors
+    /// A stamp that no operation leaves.
+    pub fn retract(
+        &self,
+        unwanted: impl Fn(u8) -> bool,
+        mut gone: impl FnMut(&Packet),
+    ) -> Result<(), Impossible> {
+        for slot in self.slots.slots {
+            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
+            let state = stamp.state().ok_or(impossible(stamp))?;
+            if state != SlotState::Published || stamp.op() == op::TOMBSTONE || !unwanted(stamp.op()) {
+                continue;
+            }
+            // Theirs only if the exchange finds the slot as it was.
+            let operands = core::array::from_fn(|i| slot.operands[i].load(Ordering::Relaxed));
+            let tombstone = Stamp::published(stamp.lap(), op::TOMBSTONE).word();
+            let taken_back =
+                slot.stamp.compare_exchange(stamp.word(), tombstone, Ordering::Release, Ordering::Relaxed); // edge(ring.publish): release
+            if taken_back.is_ok() {
+                gone(&Packet { op: stamp.op(), operands });
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a claim is worth trying. Only loads.
     #[inline]
     pub fn has_room(&self) -> bool {
@@ -407,6 +435,21 @@ impl<'a> Consumer<'a> {
             Some(SlotState::Free | SlotState::Claimed(_)) => ahead != 0,
             _ => ahead >= 0,
         }
+    }
+
+    /// Whether the ring holds any packet that has not been released, tombstones apart. Stale as soon as it returns.
+    ///
+    /// # Errors
+    /// A stamp that no operation leaves.
+    pub fn holds_any(&self) -> Result<bool, Impossible> {
+        for slot in self.slots.slots {
+            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Relaxed));
+            match stamp.state().ok_or(impossible(stamp))? {
+                SlotState::Published | SlotState::Taken(_) if stamp.op() != op::TOMBSTONE => return Ok(true),
+                _ => {}
+            }
+        }
+        Ok(false)
     }
 
     /// Gives a slot back to the producers. The packet was copied when it was taken.

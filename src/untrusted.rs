@@ -53,6 +53,15 @@ impl UntrustedLink {
         self.link.shutdown(how);
     }
 
+    /// Whether each end's payload is protected from the other; see [`Options::protected`](crate::Options::protected).
+    pub fn is_protected(&self) -> bool {
+        self.link.is_protected()
+    }
+
+    pub(crate) fn link_mut(&mut self) -> &mut StandardLink {
+        &mut self.link
+    }
+
     fn inner(&self) -> &Arc<Inner> {
         self.link.inner()
     }
@@ -199,6 +208,30 @@ impl UntrustedLoan<'_> {
                 rest[..count].copy_from_slice(&from[..count]);
                 count
             }
+        }
+    }
+
+    /// The bytes themselves, if the peer cannot write to them: on a [protected](crate::Options::protected) link, and for
+    /// messages small enough for the slot. `None` otherwise: then [`write_at`](Self::write_at) is the way.
+    ///
+    /// ```
+    /// # let name = format!("doc-strangers-{}", std::process::id());
+    /// use hqq::{Listener, Options, StandardLink};
+    ///
+    /// let listener = Listener::bind_with(&name, Options::new().protected(true))?;
+    /// # let peer = std::thread::spawn(move || StandardLink::connect(&name)?.recv().map(|message| message.to_vec()));
+    /// let link = listener.accept_untrusted()?;
+    /// let mut loan = link.loan(100_000)?;
+    /// loan.bytes_mut().expect("the link is protected").fill(7);
+    /// loan.send()?;
+    /// # assert_eq!(peer.join().unwrap()?, [7; 100_000]);
+    /// # Ok::<(), hqq::Error>(())
+    /// ```
+    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        let protected = self.inner.region().facts().modes.protected;
+        match self.payload.as_mut().expect(HELD) {
+            Payload::Inline(inline) => Some(inline.bytes_mut()),
+            Payload::Pool(buffer) => protected.then(|| buffer.bytes_mut()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Anonymous shared memory that no peer can shrink: sealed memfds and their mappings.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
@@ -34,6 +35,14 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 /// # Ok(()) }
 /// ```
 pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
+    create_sparse(name, len, std::slice::from_ref(&(0..len)))
+}
+
+/// As [`create`], but reserves the given parts only. The rest takes memory when it is touched, and may fail then.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_sparse(name: &str, len: u64, reserve: &[Range<u64>]) -> io::Result<OwnedFd> {
     if len == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "shared memory of 0 bytes cannot be made"));
     }
@@ -44,7 +53,9 @@ pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
         other => other?,
     };
     retry_on_intr(|| ftruncate(&fd, len))?;
-    retry_on_intr(|| fallocate(&fd, FallocateFlags::empty(), 0, len))?;
+    for part in reserve {
+        retry_on_intr(|| fallocate(&fd, FallocateFlags::empty(), part.start, part.end - part.start))?;
+    }
     Ok(fd)
 }
 
@@ -56,6 +67,15 @@ pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
 /// [`io::ErrorKind::PermissionDenied`] if it is sealed already; `EINVAL` if it is no memfd.
 pub fn seal(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fcntl_add_seals(fd, SEALS)?)
+}
+
+/// As [`seal`], and from here on the contents can be written through mappings that exist already alone: nobody,
+/// this process included, can map it for writing anew, write to it, or punch holes into it.
+///
+/// # Errors
+/// As [`seal`].
+pub fn seal_contents(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(fcntl_add_seals(fd, SEALS | SealFlags::FUTURE_WRITE)?)
 }
 
 /// What the kernel says about a descriptor that a peer sent. See [`facts`].
@@ -192,6 +212,37 @@ mod tests {
         assert!(fstat(&fd).unwrap().st_blocks as u64 * 512 >= len);
         let flags = rustix::io::fcntl_getfd(&fd).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn sealed_contents_are_written_by_former_mappings_alone() {
+        let len = 2 * page_size();
+        let fd = create("hqq-sys test", len as u64).unwrap();
+        let map = Mapping::map(fd.as_fd(), len).unwrap();
+        seal_contents(fd.as_fd()).unwrap();
+        assert!(facts(fd.as_fd()).unwrap().sealed);
+        // SAFETY: the mapping is writable and nobody else writes.
+        unsafe { map.base().write_volatile(7) };
+        let other = Mapping::map_read_only(fd.as_fd(), len).unwrap();
+        // SAFETY: the mapping is readable.
+        assert_eq!(unsafe { other.base().read_volatile() }, 7);
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let anew = File::options().read(true).write(true).open(path).unwrap();
+        let denied = io::ErrorKind::PermissionDenied;
+        for fd in [fd.as_fd(), anew.as_fd()] {
+            assert_eq!(Mapping::map(fd, len).unwrap_err().kind(), denied);
+            assert_eq!(rustix::io::pwrite(fd, b"x", 0).unwrap_err(), Errno::PERM);
+            let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            assert_eq!(fallocate(fd, punch, 0, 4096).unwrap_err(), Errno::PERM);
+        }
+    }
+
+    #[test]
+    fn only_the_given_parts_are_reserved() {
+        let page = page_size() as u64;
+        let fd = create_sparse("hqq-sys test", 64 * page, &[0..page, 10 * page..12 * page]).unwrap();
+        let reserved = fstat(&fd).unwrap().st_blocks as u64 * 512;
+        assert_eq!((facts(fd.as_fd()).unwrap().len, reserved), (64 * page, 3 * page));
     }
 
     #[test]

@@ -171,6 +171,19 @@ pub fn peer_pidfd(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// Puts `new` in the place of what the descriptor `old` stands for, under the same number, close-on-exec. What it
+/// stood for is closed.
+///
+/// # Errors
+/// None are expected; the kernel's are passed on.
+pub fn replace(old: BorrowedFd<'_>, new: OwnedFd) -> io::Result<()> {
+    // SAFETY: both are open; whoever borrows or owns `old` keeps an open descriptor, which stands for another file.
+    match unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Sets or clears close-on-exec on a descriptor.
 ///
 /// # Errors
@@ -353,6 +366,19 @@ mod tests {
         let fd = socket().unwrap();
         assert!(peer_creds(fd.as_fd()).is_err());
         assert!(peer_pidfd(fd.as_fd()).is_err());
+    }
+
+    #[test]
+    fn a_replaced_socket_is_another_under_its_number() {
+        let (ours, former) = pair().unwrap();
+        let (theirs, present) = pair().unwrap();
+        let number = ours.as_raw_fd();
+        replace(ours.as_fd(), theirs).unwrap();
+        flags_are_right(&ours);
+        assert_eq!(ours.as_raw_fd(), number);
+        assert!(drain(former.as_fd()).unwrap().hang_up, "the only other end is closed");
+        ring(ours.as_fd()).unwrap();
+        assert_eq!(drain(present.as_fd()).unwrap().tokens, 1);
     }
 
     #[test]

@@ -159,6 +159,18 @@ pub fn allow(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions of an own file");
 }
 
+/// A link with a peer that speaks by hand, at a listener on a path. It has a socket and the region, and no more.
+pub fn link_by_hand(listener: &Listener, peer: &mut Peer) -> StandardLink {
+    peer.ask(format!("sock-connect {}", listener.name()));
+    peer.tell("sock-join");
+    thread::scope(|scope| {
+        let accepting = scope.spawn(|| listener.accept_timeout(SOON));
+        peer.hear_ok();
+        peer.ask("sock-send 0x23 1 1");
+        accepting.join().expect("accepting does not panic").expect("the peer joins")
+    })
+}
+
 /// Waits until something holds that must come to hold.
 ///
 /// # Panics

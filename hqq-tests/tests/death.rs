@@ -10,7 +10,7 @@ use hqq::{Connection, Error, Listener, Role, StandardLink};
 use hqq_sys::sock::{self, Address};
 use hqq_tests::mock;
 use hqq_tests::pattern::{bytes, told};
-use hqq_tests::test::{SOON, asleep, sleeps};
+use hqq_tests::test::{SOON, asleep, link_by_hand, sleeps};
 use hqq_tests::{Peer, Test, eventually, test};
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
@@ -278,18 +278,6 @@ fn polls_see_a_death_too() {
     });
 }
 
-/// A link whose other end the peer made by hand.
-fn by_hand(listener: &Listener, peer: &mut Peer) -> StandardLink {
-    peer.ask(format!("sock-connect {}", listener.name()));
-    peer.tell("sock-join");
-    thread::scope(|scope| {
-        let accepting = scope.spawn(|| listener.accept_timeout(SOON));
-        peer.hear_ok();
-        peer.ask("sock-send 0x23 1 1");
-        accepting.join().unwrap().unwrap()
-    })
-}
-
 #[test]
 fn a_death_that_hangs_nothing_up() {
     let mut test = test!(untraced);
@@ -298,7 +286,7 @@ fn a_death_that_hangs_nothing_up() {
     let other = Address::Path(folder.join("other"));
     let keeper = sock::listen(&other, 1).unwrap();
     let mut peer = test.peer();
-    let link = by_hand(&listener, &mut peer);
+    let link = link_by_hand(&listener, &mut peer);
     // Somebody else has the peer's socket too, so that only its process tells of its death.
     peer.ask(format!("sock-lend {}", folder.join("other").display()));
     let lent = sock::accept(keeper.as_fd()).unwrap().unwrap();
@@ -322,7 +310,7 @@ fn a_peer_that_hangs_up_and_lives_is_gone() {
     let listener = Listener::bind_with(&path, test.options().slots(4).buffers(4).buffer_size(64)).unwrap();
     for blocked in ["recv", "send", "loan"] {
         let mut peer = test.peer();
-        let link = by_hand(&listener, &mut peer);
+        let link = link_by_hand(&listener, &mut peer);
         if blocked == "send" {
             while link.try_send(&[1; 8]).is_ok() {}
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hqq::{Error, Listener, Offer, Role, StandardLink};
 use hqq_sys::peer::uid;
-use hqq_tests::mock::{GREETING, JOINED, Memory, SEAT_1, shake};
+use hqq_tests::mock::{GREETING, Memory, SEAT_1, shake};
 use hqq_tests::pattern::{bytes, told};
 use hqq_tests::test::{SOON, asleep, sleeps};
 use hqq_tests::{eventually, test};
@@ -89,7 +89,7 @@ fn a_full_inbox_keeps_back_nothing_that_was_sent_before_the_end() {
 #[test]
 fn who_closed_in_order_cannot_take_it_back() {
     let test = test!(untraced);
-    for (role, seat, word) in [(Role::Primary, SEAT_1, JOINED), (Role::Secondary, SEAT_1 - 64, 0x102)] {
+    for (role, seat, word) in [(Role::Primary, SEAT_1, 0x14A), (Role::Secondary, SEAT_1 - 64, 0x142)] {
         let (link, mut peer) = test.link(role, "");
         let memory = Memory::of(&link);
         peer.ask("send 100 1");

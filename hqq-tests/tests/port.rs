@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use hqq::buffer::Buffer;
-use hqq::layout::{Geometry, Modes, RingMode, WaitMode, required_bytes, required_scratch};
+use hqq::layout::{Geometry, Modes, RingMode, required_bytes, required_scratch};
 use hqq::packet::{CloseHow, ConnCopy, NO_BUFFER, Operation, Packet, op};
 use hqq::port::{Incoming, Inline, Payload};
 use hqq::recover::Recovered;
@@ -49,7 +49,7 @@ impl Memory {
 }
 
 fn setup(geometry: Geometry, ring: RingMode, first_lap: u64) -> Setup<'static> {
-    let modes = Modes { ring, wait: WaitMode::Adaptive };
+    let modes = Modes { ring, ..Modes::default() };
     Setup { geometry, modes, page: PAGE, epoch: 0x0123_4567_89AB_CDEF, first_lap, name: "golden" }
 }
 

@@ -30,25 +30,29 @@ impl Inner {
     /// Pumps with the lock held, then lets it go and wakes whoever must know. `own` is 1 if the caller is counted
     /// among the waiting.
     pub(crate) fn pump<T>(&self, own: u64, then: impl FnOnce(&mut Mux, bool) -> Result<T>) -> Result<T> {
+        self.pump_for(own, false, then)
+    }
+
+    fn pump_for<T>(&self, own: u64, one: bool, then: impl FnOnce(&mut Mux, bool) -> Result<T>) -> Result<T> {
         let mut mux = self.lock();
-        let pumped = self.pump_locked(&mut mux);
+        let pumped = self.pump_locked(&mut mux, one);
         let result = pumped.and_then(|pumped| then(&mut mux, pumped.empty));
         self.settle(mux, own);
         result.inspect_err(|error| self.poison(error))
     }
 
-    fn pump_locked(&self, mux: &mut Mux) -> Result<Pumped> {
+    fn pump_locked(&self, mux: &mut Mux, one: bool) -> Result<Pumped> {
         if self.state() & bit::NO_RECV != 0 {
             self.tell(mux, &self.recv_end().unwrap_or(Error::Closed));
             return Ok(Pumped { empty: true, ..Pumped::default() });
         }
-        let mut pumped = mux.pump(self.line())?;
+        let mut pumped = mux.pump(self.line(), one)?;
         if pumped.empty || mux.is_stalled() {
             if let Some(end) = self.recv_end() {
                 // From here on no inbox is too full for what was committed.
                 self.tell(mux, &end);
                 // What was committed before the end is visible now.
-                let last = mux.pump(self.line())?;
+                let last = mux.pump(self.line(), one)?;
                 pumped.freed |= last.freed;
                 pumped.empty = last.empty;
             }
@@ -60,7 +64,7 @@ impl Inner {
     }
 
     /// Tells the connections, once, that the link has ended.
-    fn tell(&self, mux: &mut Mux, end: &Error) {
+    pub(super) fn tell(&self, mux: &mut Mux, end: &Error) {
         if self.set(bit::TOLD) & bit::TOLD == 0 {
             mux.link_ended(self.line(), end);
         }
@@ -85,7 +89,7 @@ impl Inner {
         if state & bit::CORRUPT != 0 {
             return Some(self.corrupt_error());
         }
-        if state & (bit::RECV_SHUT | bit::PEER_CLOSED) != 0 || self.peer_word().no_send() {
+        if state & (bit::RECV_SHUT | bit::PEER_CLOSED) != 0 || self.peer_said(state).0 {
             return Some(Error::Closed);
         }
         self.peer_end(state)
@@ -213,7 +217,7 @@ impl Inner {
         if state & bit::RECV_SHUT != 0 {
             return Err(Error::Closed);
         }
-        self.pump(own, |mux, empty| {
+        self.pump_for(own, true, |mux, empty| {
             Ok(match mux.pop_message() {
                 Some(payload) => Look::Got(payload),
                 None if empty => Look::Empty,

@@ -53,7 +53,7 @@ impl Inner {
         if state & bit::CORRUPT != 0 {
             return Some(self.corrupt_error());
         }
-        if state & (bit::SEND_SHUT | bit::PEER_CLOSED) != 0 || self.peer_word().no_recv() {
+        if state & (bit::SEND_SHUT | bit::PEER_CLOSED) != 0 || self.peer_said(state).1 {
             return Some(Error::Closed);
         }
         self.peer_end(state)

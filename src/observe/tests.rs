@@ -10,7 +10,7 @@ use hqq_sys::mem::{self, Mapping};
 use super::check::misfits;
 use super::*;
 use crate::error::ErrorCode;
-use crate::layout::{Geometry, Modes, RingMode, WaitMode, required_bytes};
+use crate::layout::{Geometry, Modes, RingMode, required_bytes};
 use crate::packet::{NO_BUFFER, Packet, op};
 use crate::port::{Incoming, Payload};
 use crate::region::{OwnedRegion, Setup, Views};
@@ -42,7 +42,7 @@ impl Bench {
         let len = required_bytes(&geometry, page).unwrap();
         let memfd = mem::create(&format!("hqq:{name}"), len).unwrap();
         mem::seal(memfd.as_fd()).unwrap();
-        let modes = Modes { ring, wait: WaitMode::Adaptive };
+        let modes = Modes { ring, ..Modes::default() };
         let setup = Setup { geometry, modes, page, epoch: 99, first_lap, name };
         let map = || Mapping::map(memfd.as_fd(), len as usize).unwrap();
         let primary = OwnedRegion::create(map(), &setup, false).unwrap();

@@ -1,5 +1,8 @@
 //! Regions and views together with the memory that they lie in.
 
+use std::sync::{Mutex, PoisonError};
+
+use hqq_sys::barrier::process_barrier;
 use hqq_sys::mem::{Mapping, page_size};
 
 use super::*;
@@ -11,6 +14,8 @@ use super::*;
 pub(crate) struct OwnedRegion<M> {
     region: Region<'static>,
     scratch: *mut [u64],
+    /// Payload in memory of its own: what each direction has now, and what messages of a former peer may lie in.
+    payload: Mutex<([Option<Mapping>; 2], Vec<Mapping>)>,
     _memory: M,
 }
 
@@ -100,7 +105,7 @@ impl<M: Memory> OwnedRegion<M> {
         let scratch = Box::into_raw(vec![0; words].into_boxed_slice());
         // SAFETY: a fresh allocation that is freed only in `drop`, after the region.
         match open(&memory, unsafe { &mut *scratch }) {
-            Ok(region) => Ok(Self { region, scratch, _memory: memory }),
+            Ok(region) => Ok(Self { region, scratch, payload: Mutex::default(), _memory: memory }),
             Err(error) => {
                 // SAFETY: the pointer is from `into_raw`, and `open` kept nothing of it.
                 drop(unsafe { Box::from_raw(scratch) });
@@ -112,6 +117,29 @@ impl<M: Memory> OwnedRegion<M> {
     /// Limits the messages of this end; see [`Region::limit_messages`].
     pub(crate) fn limit_messages(&mut self, limit: u64) {
         self.region.limit_messages(limit);
+    }
+
+    /// Puts the payload of a direction into `memory`, a mapping of a file sealed against truncation, writable if this end
+    /// sends in that direction. Messages of before stay readable: what was there stays mapped as long as this end has
+    /// buffers of the direction, and until this is called again at least. For times when nobody receives or takes loans.
+    ///
+    /// # Errors
+    /// [`Error::TooSmallMemory`].
+    pub(crate) fn set_payload(&self, direction: usize, memory: Mapping) -> Result<()> {
+        let (have, need) = (memory.len() as u64, self.region.layout().payload_len());
+        if have < need {
+            return Err(Error::TooSmallMemory { what: "the payload", have, need });
+        }
+        let mut payload = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
+        let (current, former) = &mut *payload;
+        self.region.payload[direction].store(memory.base().as_ptr(), Ordering::Relaxed);
+        former.extend(current[direction].replace(memory));
+        // Whoever reads the pointer has marked its buffers before. So behind a barrier on all threads, either a mark is
+        // seen here, or nobody has the old pointer or will get it.
+        if process_barrier() && !self.region.pool(direction).is_in_use() {
+            former.clear();
+        }
+        Ok(())
     }
 
     /// The region, to be used no longer than `self`.
