@@ -111,7 +111,7 @@ pub fn memory(kind: &str) -> io::Result<OwnedFd> {
         return Ok(File::open("/dev/null")?.into());
     }
     // A good region to begin with, in which nobody sits but the Primary.
-    let options = Options::new().slots(8).buffers(8).buffer_size(64);
+    let options = Options::new().slots(8).buffers(8).buffer_size(64).protected(kind == "protected");
     let (primary, _secondary) = StandardLink::pair_with(options).map_err(io::Error::from)?;
     let mut bytes = Vec::new();
     File::from(primary.memory().try_clone_to_owned()?).read_to_end(&mut bytes)?;
@@ -131,7 +131,7 @@ pub fn memory(kind: &str) -> io::Result<OwnedFd> {
         patch(SEAT_1, VACANT)?;
     }
     match kind {
-        "good" | "unsealed" | "over" | "short" | "tiny" => {}
+        "good" | "protected" | "unsealed" | "over" | "short" | "tiny" => {}
         "magic" => patch(0x00, 0x1234)?,
         "format" => patch(0x08, 2)?,
         "page" => patch(0x10, 16 * page)?,
@@ -156,6 +156,25 @@ pub fn memory(kind: &str) -> io::Result<OwnedFd> {
     }
     if kind != "unsealed" {
         mem::seal(memory.as_fd())?;
+    }
+    Ok(memory)
+}
+
+/// The payload of one direction of a region of 8 buffers of 64 bytes, as a hostile end may bring it.
+///
+/// # Errors
+/// As [`memory`].
+pub fn payload(kind: &str) -> io::Result<OwnedFd> {
+    let page = mem::page_size() as u64;
+    let len = match kind {
+        "good" | "unsealed" => page,
+        "long" => 2 * page,
+        "file" => return memory("file"),
+        _ => return Err(io::Error::other(format!("{kind}: no such payload"))),
+    };
+    let memory = mem::create("hostile", len)?;
+    if kind != "unsealed" {
+        mem::seal_contents(memory.as_fd())?;
     }
     Ok(memory)
 }

@@ -10,7 +10,7 @@ use hqq::{Connection, Error, Listener, Role, StandardLink};
 use hqq_sys::sock::{self, Address};
 use hqq_tests::mock;
 use hqq_tests::pattern::{bytes, told};
-use hqq_tests::test::{SOON, asleep, link_by_hand, sleeps};
+use hqq_tests::test::{asleep, link_by_hand, sleeps};
 use hqq_tests::{Peer, Test, eventually, test};
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];

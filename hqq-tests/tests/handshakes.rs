@@ -236,6 +236,68 @@ fn listeners_that_offer_wrong_memory() {
 }
 
 #[test]
+fn payloads_that_a_listener_should_not_offer() {
+    let mut test = test!(untraced);
+    let path = test.folder().join("link").to_str().unwrap().to_owned();
+    let mut peer = test.peer();
+    peer.ask(format!("sock-listen {path}"));
+    for (offer, what) in [
+        ("protected", "a wrong number of descriptors"),
+        ("good good", "a wrong number of descriptors"),
+        ("protected file", "no memfd"),
+        ("protected unsealed", "not sealed"),
+        ("protected long", "not as long as it must be"),
+    ] {
+        let (error, heard) = calls(&test, &mut peer, &path, &[&format!("sock-offer {offer}")]);
+        assert!(
+            matches!(error, Error::Handshake { .. }) && error.to_string().contains(what),
+            "{offer}: {error}"
+        );
+        assert_eq!(heard, "00 0 4 22", "{offer}");
+    }
+    thread::scope(|scope| {
+        let calling = scope.spawn(|| StandardLink::connect_with(&path, test.options(), None));
+        peer.ask("sock-accept");
+        // It brings its own.
+        assert_eq!(peer.ask("sock-offer protected good"), "23 1 1 +1");
+        assert!(calling.join().unwrap().unwrap().is_protected());
+    });
+}
+
+#[test]
+fn payloads_that_a_caller_should_not_bring() {
+    let mut test = test!(untraced);
+    let path = test.folder().join("link").to_str().unwrap().to_owned();
+    for (extra, payload, what) in [
+        ("", "good", "a wrong number of descriptors"),
+        ("protected", "", "a wrong number of descriptors"),
+        ("protected", "file", "no memfd"),
+        ("protected", "unsealed", "not sealed"),
+        ("protected", "long", "not as long as it must be"),
+        ("protected", "good", ""),
+    ] {
+        let options = format!("slots=8 buffers=8 size=64 {extra}");
+        let options = hqq_tests::peer::options(test.options(), options.split_whitespace());
+        let listener = Listener::bind_with(&path, options).unwrap();
+        let mut peer = test.peer();
+        peer.ask(format!("sock-connect {path}"));
+        peer.tell("sock-join");
+        thread::scope(|scope| {
+            let accepting = scope.spawn(|| listener.accept_timeout(Duration::from_millis(500)));
+            peer.hear_ok();
+            peer.ask(format!("sock-ready {payload}"));
+            if what.is_empty() {
+                assert!(accepting.join().unwrap().unwrap().is_protected());
+            } else {
+                assert_eq!(peer.ask("sock-recv"), "00 0 4 23", "{extra} {payload}: {what}");
+                assert!(accepting.join().unwrap().is_err());
+                assert_eq!(listener.refused(), 1);
+            }
+        });
+    }
+}
+
+#[test]
 fn a_listener_that_dies_in_the_handshake() {
     let mut test = test!();
     let path = test.folder().join("link").to_str().unwrap().to_owned();

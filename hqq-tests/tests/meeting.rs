@@ -346,6 +346,49 @@ fn a_name_squatted_by_another_user() {
 }
 
 #[test]
+fn a_list_says_who_else_may_attach() {
+    let mut test = test!(untraced);
+    if !can_be_somebody_else() {
+        return;
+    }
+    let path = test.folder().join("link").to_str().unwrap().to_owned();
+    let mut peer = test.peer_of(NOBODY);
+    for (options, list, admitted) in [
+        (test.options().allow_uid(NOBODY), "uid=0", true),
+        (test.options().allow_gid(NOBODY), "gid=0", true),
+        (test.options().allow_uid(1).allow_gid(2), "uid=0", false),
+        (test.options(), "uid=0", false),
+        (test.options().allow_uid(NOBODY), "uid=1 gid=1", false),
+    ] {
+        let listener = Listener::bind_with(&path, options).unwrap();
+        allow(path.as_ref(), 0o666);
+        peer.tell(format!("connect {path} {list}"));
+        let accepted = listener.accept_timeout(if admitted { SOON } else { Duration::from_millis(100) });
+        if admitted {
+            let link = accepted.unwrap();
+            peer.hear_ok();
+            link.send(b"welcome").unwrap();
+            assert_eq!(peer.ask("recv"), pattern::told(b"welcome"));
+            assert_eq!((link.peer().uid, link.peer().gid), (NOBODY, NOBODY));
+            peer.ask("drop");
+        } else {
+            assert!(matches!(accepted, Err(Error::Timeout { .. })), "{accepted:?}");
+            // The one says that it is not admitted, the other that it does not know whom it called.
+            let error = peer.hear_error();
+            let known = ["NotAdmitted", "OtherUser { uid: 0, expected: 65534 }"];
+            assert!(known.iter().any(|known| error.contains(known)), "{error}");
+        }
+        assert_eq!(listener.refused(), u64::from(!admitted));
+    }
+    // With a list, strangers are those who are on it.
+    let listener = Listener::bind_with(&path, test.options().allow_uid(1)).unwrap();
+    allow(path.as_ref(), 0o666);
+    peer.tell(format!("untrusted {path}"));
+    assert!(listener.accept_untrusted_timeout(Duration::from_millis(100)).is_err());
+    assert_eq!((peer.hear_error().contains("NotAdmitted"), listener.refused()), (true, 1));
+}
+
+#[test]
 fn an_untrusted_link_takes_any_user() {
     let mut test = test!(untraced);
     let path = test.folder().join("link").to_str().unwrap().to_owned();

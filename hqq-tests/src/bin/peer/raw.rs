@@ -107,7 +107,9 @@ fn shake(sockets: &mut Sockets, verb: &str, words: &mut Words<'_>) -> Answer {
             }
             let memory = mock::memory(words.next()?)?;
             let len = mem::facts(memory.as_fd())?.len;
-            say(socket, &[shake::OFFER.into(), len, 1], &[memory.as_fd()])?;
+            let payload = words.next().ok().map(mock::payload).transpose()?;
+            let fds: Vec<_> = [&memory].into_iter().chain(&payload).map(AsFd::as_fd).collect();
+            say(socket, &[shake::OFFER.into(), len, 1], &fds)?;
             return heard(socket);
         }
         "sock-hello" => say_greeting(sockets.socket()?, shake::HELLO)?,
@@ -116,9 +118,15 @@ fn shake(sockets: &mut Sockets, verb: &str, words: &mut Words<'_>) -> Answer {
             let socket = sockets.socket()?;
             mock::hear(socket)?;
             say_greeting(socket, shake::JOIN)?;
-            let (offer, mut fds) = mock::hear(socket)?;
-            let Some(memory) = fds.pop() else { return Ok(tell(&offer, 0)) };
+            let (offer, fds) = mock::hear(socket)?;
+            let Some(memory) = fds.into_iter().next() else { return Ok(tell(&offer, 0)) };
             File::from(memory).write_all_at(&JOINED.to_le_bytes(), SEAT_1)?;
+        }
+        // As a caller, after that: READY, with a payload of some kind.
+        "sock-ready" => {
+            let payload = words.next().ok().map(mock::payload).transpose()?;
+            let fds: Vec<_> = payload.iter().map(AsFd::as_fd).collect();
+            say(sockets.socket()?, &[shake::READY.into(), 1, 1], &fds)?;
         }
         "sock-uid" => return Ok(peer::uid().to_string()),
         _ => return Err(format!("{verb}: no such order").into()),
