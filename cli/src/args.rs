@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand, ValueEnum};
+use hqq::Options;
 
 use crate::exit::CODES;
 
@@ -92,6 +93,7 @@ Examples:
   in one terminal      hqq recv photos > copy.tar
   in another           hqq send photos < photos.tar
   across containers    hqq recv /run/shared/photos > copy.tar
+  across users         hqq recv /run/shared/photos --allow-uid 1000 > copy.tar
 
 One sender is taken, then the name is free again. Code 0 means that every byte of the sender's input
 was written out. If the sender dies, what it had sent is written out and the code is 4.
@@ -105,7 +107,8 @@ Examples:
 
 Systems: `raw` passes one cache line to and fro, which is the best that the machine can do; `hqq` is
 a link with its defaults, where several threads may send and receive; `hqq-spsc` is one between a
-single sender and a single receiver.
+single sender and a single receiver; `hqq-protected` is one with the defaults whose payload the other
+end cannot write to.
 Cases: `slot` rides in the ring (payloads up to 48 bytes); `pool` is written into a buffer by the
 sender, and every byte of it is read by the receiver.
 All of them take turns of a few milliseconds, so that what disturbs one disturbs the others too.";
@@ -179,6 +182,27 @@ pub struct Send {
     /// Show no progress
     #[arg(long, short)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub allow: Allow,
+}
+
+/// Whom to link up with, beside this user.
+#[derive(Debug, clap::Args)]
+pub struct Allow {
+    /// Also trust a process of this user id; may be given again
+    #[arg(long, value_name = "UID")]
+    pub allow_uid: Vec<u32>,
+    /// Also trust a process of this group id; may be given again
+    #[arg(long, value_name = "GID")]
+    pub allow_gid: Vec<u32>,
+}
+
+impl Allow {
+    /// The same options with these on the list.
+    pub fn extend(&self, options: Options) -> Options {
+        let options = self.allow_uid.iter().fold(options, |options, &uid| options.allow_uid(uid));
+        self.allow_gid.iter().fold(options, |options, &gid| options.allow_gid(gid))
+    }
 }
 
 /// `hqq recv`.
@@ -198,6 +222,11 @@ pub struct Recv {
     /// Buffers each way: a power of two
     #[arg(long, value_name = "N", default_value_t = BUFFERS)]
     pub buffers: u32,
+    /// Keep each end's payload where the other end cannot write to it
+    #[arg(long)]
+    pub protected: bool,
+    #[command(flatten)]
+    pub allow: Allow,
 }
 
 /// What to measure.

@@ -75,6 +75,7 @@ fn summary(link: &LinkSeen, seen: Option<&Observer>) -> Value {
             "buffer_size": geometry.buffer_size(),
             "ring_mode": lower(facts.modes.ring),
             "wait_mode": lower(facts.modes.wait),
+            "protected": facts.modes.protected,
             "packets": seen.stats().directions.map(|way| way.packets_sent),
             "bytes": seen.stats().directions.map(|way| way.bytes_sent),
         });
@@ -250,12 +251,13 @@ fn heading(link: &LinkSeen, seen: &Observer) -> Result<()> {
     let geometry = facts.geometry;
     out::line(format_args!("{}, open in {}", out::bold(&link.name), processes(link)))?;
     out::line(format_args!(
-        "{} slots and {} buffers of {} each way; {} rings, {} waiting",
+        "{} slots and {} buffers of {} each way; {} rings, {} waiting{}",
         geometry.slots(),
         geometry.buffers(),
         out::size(geometry.buffer_size()),
         lower(facts.modes.ring),
-        lower(facts.modes.wait)
+        lower(facts.modes.wait),
+        if facts.modes.protected { ", protected" } else { "" }
     ))?;
     for seat in seen.seats().iter().filter(|seat| seat.joined) {
         let role = seat.role.map_or_else(String::new, |role| role.to_string());

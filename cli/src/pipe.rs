@@ -22,20 +22,22 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// `hqq send NAME`.
 pub fn send(args: &Send) -> Result<ExitCode> {
-    let link = StandardLink::connect_with(&args.name, Options::new(), args.wait).map_err(|error| {
-        let name = &args.name;
-        match (&error, args.wait) {
-            (Error::NoSuchName { .. }, None) => {
-                Failure::new(Exit::Name, format!("nobody receives at \"{name}\""))
-                    .hint(format!("start `hqq recv {name}` first, or add --wait SECONDS"))
+    let link = StandardLink::connect_with(&args.name, args.allow.extend(Options::new()), args.wait).map_err(
+        |error| {
+            let name = &args.name;
+            match (&error, args.wait) {
+                (Error::NoSuchName { .. }, None) => {
+                    Failure::new(Exit::Name, format!("nobody receives at \"{name}\""))
+                        .hint(format!("start `hqq recv {name}` first, or add --wait SECONDS"))
+                }
+                (Error::NoSuchName { .. }, Some(wait)) => {
+                    Failure::new(Exit::Name, format!("nobody received at \"{name}\" within {wait:?}"))
+                        .hint(format!("start `hqq recv {name}`"))
+                }
+                _ => Failure::from(error),
             }
-            (Error::NoSuchName { .. }, Some(wait)) => {
-                Failure::new(Exit::Name, format!("nobody received at \"{name}\" within {wait:?}"))
-                    .hint(format!("start `hqq recv {name}`"))
-            }
-            _ => Failure::from(error),
-        }
-    })?;
+        },
+    )?;
     let began = Instant::now();
     let mut input = Input::new(&link)?;
     let progress = Progress::bytes(input.length, !args.quiet);
@@ -74,6 +76,7 @@ pub fn send(args: &Send) -> Result<ExitCode> {
 pub fn recv(args: &Recv) -> Result<ExitCode> {
     let name = &args.name;
     let options = Options::new().slots(64).buffers(args.buffers).buffer_size(args.buffer_size);
+    let options = args.allow.extend(options.protected(args.protected));
     let listener = Listener::bind_with(name, options).map_err(|error| match &error {
         Error::Os { source, .. } if source.kind() == ErrorKind::NotFound => {
             Failure::from(error).hint(format!("the folder that \"{name}\" is to be in must exist"))

@@ -53,6 +53,28 @@ fn linked() -> (Running, Running, std::process::ChildStdin) {
 }
 
 #[test]
+fn a_protected_link_carries_a_file_and_says_what_it_is() {
+    let name = name();
+    let mut recv =
+        Running::start(&mut hqq(&["recv", &name, "--protected", "--allow-uid", "0", "--allow-gid", "1"]));
+    let mut send =
+        Running::start(hqq(&["send", &name, "--wait", "60", "--allow-uid", "1"]).stdin(Stdio::piped()));
+    let mut input = send.0.stdin.take().unwrap();
+    input.write_all(&noise(100_000)).unwrap();
+    let mut found = vec![0; 100_000];
+    recv.0.stdout.as_mut().unwrap().read_exact(&mut found).unwrap();
+    assert!(found == noise(100_000));
+    let stat = run(&["stat", &name]);
+    assert!(text(&stat.stdout).contains("adaptive waiting, protected"), "{stat:?}");
+    let stat = run(&["stat", &name, "--json"]);
+    assert!(text(&stat.stdout).contains("\"protected\": true"), "{stat:?}");
+    assert_eq!(run(&["check", &name]).status.code(), Some(0));
+    drop(input);
+    assert_eq!(recv.code_and_errors(), (Some(0), String::new()));
+    assert_eq!(send.code_and_errors(), (Some(0), String::new()));
+}
+
+#[test]
 fn a_file_arrives_in_either_order() {
     let bytes = noise(3_000_001);
     let path = temporary("in", &bytes);

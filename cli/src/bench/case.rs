@@ -12,10 +12,12 @@ pub enum System {
     Link,
     /// A link between one sender and one receiver each way.
     LinkSpsc,
+    /// A link whose payload the other end cannot write to, with its other defaults.
+    LinkProtected,
 }
 
 impl System {
-    const ALL: [Self; 3] = [Self::Raw, Self::Link, Self::LinkSpsc];
+    const ALL: [Self; 4] = [Self::Raw, Self::Link, Self::LinkSpsc, Self::LinkProtected];
 
     /// As it is printed.
     pub fn name(self) -> &'static str {
@@ -23,6 +25,7 @@ impl System {
             Self::Raw => "raw",
             Self::Link => "hqq",
             Self::LinkSpsc => "hqq-spsc",
+            Self::LinkProtected => "hqq-protected",
         }
     }
 }
@@ -41,8 +44,8 @@ impl Case {
     pub fn name(&self) -> &'static str {
         match self.system {
             System::Raw => "line",
-            System::Link | System::LinkSpsc if self.payload <= hqq::packet::INLINE_MAX as u64 => "slot",
-            System::Link | System::LinkSpsc => "pool",
+            _ if self.payload <= hqq::packet::INLINE_MAX as u64 => "slot",
+            _ => "pool",
         }
     }
 
@@ -88,7 +91,7 @@ mod tests {
                 assert_eq!(Case::from_words(case.words(measure, 7)), Some((case, measure, 7)));
             }
         }
-        assert_eq!(all(&[8, 64]).len(), 5);
+        assert_eq!(all(&[8, 64]).len(), 7);
         assert_eq!(Case::from_words([9, 8, 0, 1]), None);
         assert_eq!(Case::from_words([1, 8, 2, 1]), None);
     }

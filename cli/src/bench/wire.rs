@@ -26,40 +26,49 @@ pub fn options(longest: u64) -> Options {
 
 /// What the first process prepares for the second to find.
 pub struct Meeting {
-    listener: Listener,
+    spsc: Listener,
+    protected: Listener,
     memory: OwnedFd,
 }
 
 impl Meeting {
-    /// Prepares a second link and the raw line's memory.
+    /// Prepares two more links and the raw line's memory.
     pub fn new(longest: u64) -> Result<Self> {
         let cannot = |error| Failure::system("making shared memory", &error);
         let name = format!("bench-{}", std::process::id());
-        let listener = Listener::bind_with(&name, options(longest).ring_mode(RingMode::Spsc))?;
+        let spsc = Listener::bind_with(&name, options(longest).ring_mode(RingMode::Spsc))?;
+        let protected = Listener::bind_with(&protected(&name), options(longest).protected(true))?;
         let memory = mem::create("hqq-bench", mem::page_size() as u64).map_err(cannot)?;
         mem::seal(memory.as_fd()).map_err(cannot)?;
-        Ok(Self { listener, memory })
+        Ok(Self { spsc, protected, memory })
     }
 
     /// Where the second process finds the link and the memory.
     pub fn place(&self) -> (String, PathBuf) {
         let memory = format!("/proc/{}/fd/{}", std::process::id(), self.memory.as_raw_fd());
-        (self.listener.name().into(), memory.into())
+        (self.spsc.name().into(), memory.into())
     }
 
     /// Waits for the second process, which has the other end of `link`. It may open the memory later than that.
     pub fn meet(&self, link: StandardLink) -> Result<Wires> {
-        let spsc = self.listener.accept_timeout(BEGIN)?;
+        let spsc = self.spsc.accept_timeout(BEGIN)?;
+        let protected = self.protected.accept_timeout(BEGIN)?;
         let raw =
             RawLine::new(self.memory.as_fd()).map_err(|error| Failure::system("mapping memory", &error))?;
-        Ok(Wires { link, spsc: spsc.split()?, raw })
+        Ok(Wires { link, spsc: spsc.split()?, protected, raw })
     }
+}
+
+/// The name of the protected link beside that of the one between one sender and one receiver.
+fn protected(name: &str) -> String {
+    format!("{name}-protected")
 }
 
 /// Everything between the processes, seen from one of them.
 pub struct Wires {
     link: StandardLink,
     spsc: (Sender, Receiver),
+    protected: StandardLink,
     raw: RawLine,
 }
 
@@ -128,9 +137,10 @@ impl Wires {
         let cannot = |error| Failure::system("opening the first process's memory", &error);
         let link = StandardLink::inherited()?;
         let spsc = StandardLink::connect_timeout(name, BEGIN)?;
+        let protected = StandardLink::connect_timeout(&protected(name), BEGIN)?;
         let memory = OpenOptions::new().read(true).write(true).open(memory).map_err(cannot)?;
         let raw = RawLine::new(memory.as_fd()).map_err(cannot)?;
-        Ok(Self { link, spsc: spsc.split()?, raw })
+        Ok(Self { link, spsc: spsc.split()?, protected, raw })
     }
 
     /// What a case uses.
@@ -139,6 +149,7 @@ impl Wires {
             System::Raw => Way::Raw(&self.raw),
             System::Link => Way::Link(&self.link),
             System::LinkSpsc => Way::Halves(&self.spsc),
+            System::LinkProtected => Way::Link(&self.protected),
         }
     }
 
