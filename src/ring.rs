@@ -368,7 +368,7 @@ impl<'a> Consumer<'a> {
     }
 
     /// Takes the next packet if it is where the head mark says and `wanted` says yes to its opcode: the usual case.
-    /// `None` says nothing; [`take`](Self::take) does.
+    /// `None` says nothing; [`take`](Self::take) does, and skips tombstones.
     #[inline(always)]
     pub fn take_at_head(&self, wanted: impl Fn(u8) -> bool) -> Option<(Ticket, Packet)> {
         let position = self.head.load(Ordering::Acquire); // edge(ring.head): acquire
@@ -376,7 +376,10 @@ impl<'a> Consumer<'a> {
         let slot = self.slots.at(position);
         let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
         // Equal to a published stamp of this lap, whatever the opcode.
-        if stamp.word() != Stamp::published(lap, stamp.op()).word() || !wanted(stamp.op()) {
+        if stamp.word() != Stamp::published(lap, stamp.op()).word()
+            || stamp.op() == op::TOMBSTONE
+            || !wanted(stamp.op())
+        {
             return None;
         }
         let ticket = self.hold(&Found { position, stamp, at_head: true })?;

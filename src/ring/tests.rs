@@ -127,6 +127,17 @@ fn a_claimed_slot_holds_back_what_follows() {
 }
 
 #[test]
+fn the_short_way_leaves_tombstones_to_the_long_one() {
+    for mode in [RingMode::Mpmc, RingMode::Spsc] {
+        let ring = Ring::new(4, 0, mode);
+        ring.producer().abandon(ring.producer().claim().unwrap());
+        ring.send(7);
+        assert_eq!(ring.consumer().take_at_head(|_| true), None);
+        assert_eq!(ring.receive(), Some(7));
+    }
+}
+
+#[test]
 fn tombstones_are_skipped_and_counted() {
     for (mode, lap) in modes() {
         let ring = Ring::new(4, lap, mode);
