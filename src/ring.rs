@@ -136,18 +136,24 @@ impl<'a> Slots<'a> {
     /// A position behind one that was claimed, and not far behind the last: in a ring at rest, the next to be
     /// claimed. The ring may be in use meanwhile.
     fn survey(self) -> Result<u64, Impossible> {
-        let first = || Stamp::from_word(look(&self.slots[0].stamp, Ordering::Acquire)).lap();
-        let base = first();
+        let first = || Stamp::from_word(look(&self.slots[0].stamp, Ordering::Acquire));
+        // A free slot was last claimed in the lap before.
+        let last_claimed = |stamp: Stamp, ahead: i64| {
+            let state = stamp.state().ok_or(impossible(stamp))?;
+            Ok(if state == SlotState::Free { ahead - 1 } else { ahead })
+        };
+        let start = first();
+        let base = start.lap();
+        let least = last_claimed(start, 0)? - 1;
         let mut tail = None;
         for (index, slot) in self.slots.iter().enumerate() {
             let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire));
-            let state = stamp.state().ok_or(impossible(stamp))?;
             let ahead = stamp.lap().ahead_of(base);
+            let claimed = last_claimed(stamp, ahead)?;
             // The others may have gone round since the first look, but then the first slot went with them.
-            if ahead < -1 || ahead > 1 && stamp.lap().ahead_of(first()) > 1 {
+            if claimed < least || ahead > 1 && stamp.lap().ahead_of(first().lap()) > 1 {
                 return Err(impossible(stamp));
             }
-            let claimed = if state == SlotState::Free { ahead - 1 } else { ahead };
             let laps = (claimed as u64).wrapping_mul(self.capacity());
             let next = self.position(base, index).wrapping_add(laps).wrapping_add(1);
             if tail.is_none_or(|tail| after(next, tail)) {

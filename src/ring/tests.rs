@@ -279,6 +279,30 @@ fn newcomer(ring: &Ring, start: u64, waiting: std::ops::Range<u64>, claimed: boo
 }
 
 #[test]
+fn a_newcomer_to_a_ring_in_which_a_slow_consumer_is_a_lap_behind() {
+    for lap in LAPS {
+        let ring = Ring::new(4, lap, RingMode::Mpmc);
+        (0..3).for_each(|value| ring.send(value));
+        (0..3).for_each(|value| assert_eq!(ring.receive(), Some(value)));
+        (3..7).for_each(|value| ring.send(value));
+        // The last slot of a lap is held, while those of the next lap are free for the one after it.
+        let Ok(Take::Packet(held, _)) = ring.consumer().take(|_| true, || {}) else { panic!() };
+        (4..7).for_each(|value| assert_eq!(ring.receive(), Some(value)));
+        let tail = AtomicU64::new(Producer::survey(&ring.slots).expect("a sound ring"));
+        let newcomer = Producer::new(&ring.slots, &tail, Q, false);
+        assert_eq!(newcomer.claim(), Err(Denied::Full));
+        let at = AtomicU64::new(Consumer::survey(&ring.slots).expect("a sound ring"));
+        ring.consumer().release(held);
+        let ticket = newcomer.claim().expect("room");
+        newcomer.publish(ticket, &packet(7));
+        assert_eq!(receive(&Consumer::new(&ring.slots, &at, &AtomicU64::new(0), D, false)), Some(7));
+        // But nobody is two laps behind.
+        ring.set(3, Stamp::published(Lap::new(lap.wrapping_sub(1)), 1));
+        assert!(Producer::survey(&ring.slots).is_err());
+    }
+}
+
+#[test]
 fn impossible_words_are_named_at_both_ends() {
     let lap = Lap::new(50);
     for bad in [
