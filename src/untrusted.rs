@@ -71,9 +71,36 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::send`].
     pub fn send(&self, message: &[u8]) -> Result<()> {
-        let mut loan = self.loan(message.len())?;
+        self.send_until(message, Until::Forever)
+    }
+
+    /// Sends a copy of `message`, waiting for room no longer than `time`: a peer that takes nothing shall not hold up
+    /// a thread for ever.
+    ///
+    /// # Errors
+    /// As [`StandardLink::send_timeout`].
+    pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
+        self.send_until(message, Until::after(time))
+    }
+
+    /// Sends a copy of `message` if there is room now.
+    ///
+    /// # Errors
+    /// As [`StandardLink::try_send`].
+    pub fn try_send(&self, message: &[u8]) -> Result<()> {
+        let mut loan = self.lent(self.inner().try_loan(message.len(), 1)?);
         loan.write_at(0, message);
-        loan.send()
+        self.inner().try_send_payload(&mut loan.payload)
+    }
+
+    fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
+        let mut loan = self.lent(self.inner().loan(message.len(), 1, until)?);
+        loan.write_at(0, message);
+        self.inner().send_payload(&mut loan.payload, until)
+    }
+
+    fn lent(&self, payload: Payload<'static>) -> UntrustedLoan<'_> {
+        UntrustedLoan { inner: self.inner(), payload: Some(payload) }
     }
 
     /// Lends memory for a message of `len` bytes, waiting for it.
@@ -81,8 +108,15 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::loan`].
     pub fn loan(&self, len: usize) -> Result<UntrustedLoan<'_>> {
-        let payload = self.inner().loan(len, 1, Until::Forever)?;
-        Ok(UntrustedLoan { inner: self.inner(), payload: Some(payload) })
+        Ok(self.lent(self.inner().loan(len, 1, Until::Forever)?))
+    }
+
+    /// Lends memory for a message of `len` bytes, waiting for it no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`StandardLink::loan_timeout`].
+    pub fn loan_timeout(&self, len: usize, time: Duration) -> Result<UntrustedLoan<'_>> {
+        Ok(self.lent(self.inner().loan(len, 1, Until::after(time))?))
     }
 
     /// Receives the next message, waiting for it.
@@ -241,6 +275,14 @@ impl UntrustedLoan<'_> {
     /// As [`Loan::send`](crate::Loan::send).
     pub fn send(mut self) -> Result<()> {
         self.inner.send_payload(&mut self.payload, Until::Forever)
+    }
+
+    /// Sends the message, waiting while the ring is full no longer than `time`. If it cannot be sent it is dropped.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), or [`Error::Timeout`].
+    pub fn send_timeout(mut self, time: Duration) -> Result<()> {
+        self.inner.send_payload(&mut self.payload, Until::after(time))
     }
 }
 
