@@ -11,6 +11,7 @@
 //! | [`pattern`] | contents that can be checked at the far end |
 //! | [`crowd`] | many senders and receivers, and what must hold of all that they moved |
 //! | [`mock`] | an end that keeps no rule: raw packets, raw words, raw handshakes |
+//! | [`traced`] | a process that a debugger has stopped |
 //! | [`trace`] | the packet traces that the table in `docs/testing.md` is made of |
 
 pub mod crowd;
@@ -19,6 +20,7 @@ pub mod pattern;
 pub mod peer;
 pub mod test;
 pub mod trace;
+pub mod traced;
 
 pub use peer::Peer;
 pub use test::{Test, eventually};

@@ -1,13 +1,15 @@
 //! The other process: started, told what to do, heard, and killed and reaped whatever happens.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use hqq::{Options, RingMode, WaitMode};
-use rustix::process::{Pid, Signal, kill_process};
+use hqq_sys::peer::pidfd_open;
+use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::test::{SOON, eventually};
 
@@ -16,6 +18,9 @@ use crate::test::{SOON, eventually};
 #[derive(Debug)]
 pub struct Peer {
     child: Child,
+    /// The process that takes the orders, which need not be the child itself.
+    pid: i32,
+    process: OwnedFd,
     orders: ChildStdin,
     answers: Receiver<String>,
 }
@@ -35,12 +40,29 @@ impl Peer {
                 }
             }
         });
-        Self { child, orders, answers }
+        let pid = child.id().try_into().expect("process ids fit");
+        let process = pidfd_open(pid).expect("a child that was not waited for has a number");
+        Self { child, pid, process, orders, answers }
+    }
+
+    /// Starts one whose program makes the peer and stands by. The peer's first answer is its process id, or why there
+    /// is none.
+    pub(crate) fn start_behind(command: &mut Command) -> Result<Self, String> {
+        let mut peer = Self::start(command);
+        let answer = peer.hear();
+        match answer.strip_prefix("ok ").and_then(|number| number.parse().ok()) {
+            Some(pid) => {
+                peer.pid = pid;
+                peer.process = pidfd_open(pid).map_err(|error| error.to_string())?;
+                Ok(peer)
+            }
+            None => Err(answer),
+        }
     }
 
     /// Its process id.
     pub fn pid(&self) -> i32 {
-        self.child.id().try_into().expect("process ids fit")
+        self.pid
     }
 
     /// Gives it an order without waiting for the answer.
@@ -133,8 +155,7 @@ impl Peer {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.pid()).expect("a child's id is not zero");
-        kill_process(pid, signal).expect("a child that was not waited for can be signalled");
+        pidfd_send_signal(&self.process, signal).expect("a process that was not waited for can be signalled");
     }
 
     /// Lets it drop all that it has and end.
@@ -155,8 +176,8 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // Both fail only if it was waited for already.
-        let _ = self.child.kill();
+        // These fail only if it was waited for already.
+        let _ = pidfd_send_signal(&self.process, Signal::KILL);
         let _ = self.child.wait();
     }
 }

@@ -8,6 +8,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
+use hqq::observe::Observer;
+use hqq::words::BufferState;
 use hqq::{Listener, Options, Role, StandardLink};
 
 use crate::peer::Peer;
@@ -90,6 +92,26 @@ impl Test {
         Peer::start(&mut command)
     }
 
+    /// Starts a peer that is born as the words of `wish` say (see `born.rs` of the peer): `as=NUMBER`, `new=user,pid,mnt`,
+    /// `uid=INSIDE`. It leaves no trace.
+    ///
+    /// # Errors
+    /// What the kernel said: not everybody may have what is wished.
+    pub fn peer_born(&self, wish: &str) -> Result<Peer, String> {
+        let mut command = Command::new(&self.program);
+        command.env_remove(trace::VARIABLE).args(wish.split_whitespace());
+        Peer::start_behind(&mut command)
+    }
+
+    /// The same as another user, which only root can be.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn peer_born_of(&mut self, uid: u32, wish: &str) -> Result<Peer, String> {
+        let mut command = self.command_of(uid);
+        Peer::start_behind(command.args(wish.split_whitespace()))
+    }
+
     /// Starts a peer that runs as another user, which only root can. It leaves no trace, so that the table of
     /// opcodes is the same whoever runs the tests.
     pub fn peer_of(&mut self, uid: u32) -> Peer {
@@ -98,17 +120,25 @@ impl Test {
 
     /// As [`peer_of`](Self::peer_of), with more in its command.
     pub fn peer_of_with(&mut self, uid: u32, more: impl FnOnce(&mut Command)) -> Peer {
+        let mut command = self.command_of(uid);
+        more(&mut command);
+        Peer::start(&mut command)
+    }
+
+    fn command_of(&mut self, uid: u32) -> Command {
         use std::os::unix::process::CommandExt;
         // The build folder may be closed to that user.
         let program = self.folder().join("peer");
         if !program.exists() {
-            fs::copy(&self.program, &program).expect("the peer's program can be copied");
+            // By another process: a child that another test forks meanwhile would keep our copy open for writing, and
+            // what is open so cannot be started.
+            let copied = Command::new("cp").arg(&self.program).arg(&program).status();
+            assert!(copied.is_ok_and(|status| status.success()), "the peer's program can be copied");
             allow(&program, 0o755);
         }
         let mut command = Command::new(program);
         command.env_remove(trace::VARIABLE).current_dir("/").uid(uid).gid(uid);
-        more(&mut command);
-        Peer::start(&mut command)
+        command
     }
 
     /// A link with a fresh peer: this process has `role`. `geometry` is the Primary's options as the peer reads
@@ -196,4 +226,25 @@ pub fn asleep(link: &StandardLink, sleeps: u64) {
 /// How often threads of this end have gone to sleep.
 pub fn sleeps(link: &StandardLink) -> u64 {
     link.stats().side(link.role()).sleeps
+}
+
+/// Nothing of a dead peer is left in the region, once what it sent has been received.
+///
+/// # Panics
+/// If something is.
+#[track_caller]
+pub fn healthy(link: &StandardLink) {
+    let report = Observer::open(link.memory()).unwrap().check();
+    assert!(report.findings.is_empty(), "{report:?}");
+    let stats = link.stats();
+    let inward = stats.sent_by(link.role().other());
+    assert_eq!((inward.in_flight, inward.buffers_free), (0, link.geometry().buffers().into()), "{inward:?}");
+    // What it did not receive any more lies in the ring. It holds nothing itself: a word may still name it if it
+    // died between marking a message's buffers and releasing its slot, but then the slot is back in the ring, and
+    // decides.
+    let ours = link.role().direction();
+    for buffer in &report.buffers {
+        let held = buffer.direction == ours && matches!(buffer.state, BufferState::Held(_));
+        assert!(!held || buffer.in_flight_in_slot.is_some(), "{buffer:?}");
+    }
 }

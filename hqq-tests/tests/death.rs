@@ -4,13 +4,11 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hqq::observe::Observer;
-use hqq::words::BufferState;
 use hqq::{Connection, Error, Listener, Role, StandardLink};
 use hqq_sys::sock::{self, Address};
 use hqq_tests::mock;
 use hqq_tests::pattern::{bytes, told};
-use hqq_tests::test::{asleep, link_by_hand, sleeps};
+use hqq_tests::test::{asleep, healthy, link_by_hand, sleeps};
 use hqq_tests::{Peer, Test, eventually, test};
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
@@ -53,23 +51,6 @@ fn killed_while(
         assert!(!link.is_open());
         assert!(began.elapsed() < NOTICE);
         healthy(&link);
-    }
-}
-
-/// Nothing of the dead is left in the region.
-fn healthy(link: &StandardLink) {
-    let report = Observer::open(link.memory()).unwrap().check();
-    assert!(report.findings.is_empty(), "{report:?}");
-    let stats = link.stats();
-    let inward = stats.sent_by(link.role().other());
-    assert_eq!((inward.in_flight, inward.buffers_free), (0, link.geometry().buffers().into()), "{inward:?}");
-    // What it did not receive any more lies in the ring. It holds nothing itself: a word may still name it if it
-    // died between marking a message's buffers and releasing its slot, but then the slot is back in the ring, and
-    // decides.
-    let ours = link.role().direction();
-    for buffer in &report.buffers {
-        let held = buffer.direction == ours && matches!(buffer.state, BufferState::Held(_));
-        assert!(!held || buffer.in_flight_in_slot.is_some(), "{buffer:?}");
     }
 }
 

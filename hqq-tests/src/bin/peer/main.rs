@@ -4,18 +4,21 @@
 //! An order is a word and what belongs to it; `bg` ahead of an order lets it run on a thread of its own, answered
 //! only when `join` asks for it. What orders there are stands in the `match`es of the modules.
 
+mod born;
 mod conn;
 mod link;
+mod process;
 mod raw;
 
 use std::collections::BTreeMap;
+use std::env;
 use std::error::Error;
 use std::io::BufRead;
+use std::os::fd::OwnedFd;
 use std::str::{FromStr, SplitWhitespace};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::{env, process};
 
 use hqq::{Connection, Listener, Options, OwnedMessage, StandardLink, UntrustedLink};
 use hqq_tests::trace;
@@ -32,6 +35,8 @@ struct State {
     connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
     held: Mutex<Vec<OwnedMessage>>,
     raw: Mutex<raw::Sockets>,
+    /// Copies of another process's sockets.
+    taken: Mutex<Vec<OwnedFd>>,
     jobs: Mutex<Vec<JoinHandle<Answer>>>,
 }
 
@@ -105,6 +110,9 @@ fn obey(state: &Arc<State>, order: &str) -> Answer {
     if let Some(answer) = conn::obey(state, verb, &mut words) {
         return answer;
     }
+    if let Some(answer) = process::obey(state, verb, &mut words) {
+        return answer;
+    }
     raw::obey(state, verb, &mut words).unwrap_or_else(|| Err(format!("{verb}: no such order").into()))
 }
 
@@ -117,6 +125,7 @@ fn left() -> Answer {
 }
 
 fn main() {
+    born::again(&env::args().skip(1).collect::<Vec<_>>());
     let (sender, orders) = channel();
     thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -125,7 +134,7 @@ fn main() {
             }
         }
         // Whatever the main thread is blocked in: nobody is left to tell it anything.
-        process::exit(9);
+        std::process::exit(9);
     });
     let state = Arc::new(State::default());
     for order in orders {

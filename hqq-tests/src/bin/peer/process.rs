@@ -1,0 +1,103 @@
+// unsafe: fork has no safe form
+//! Orders to do what a process can do to others and to memory that it shares with them.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+
+use hqq_sys::{peer, sock};
+use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate};
+use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
+
+use crate::{Answer, State, Words, lock};
+
+pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
+    Some(match verb {
+        "fork" => fork(),
+        "take-sockets" => take_sockets(state, words),
+        "ring-sockets" => {
+            let taken = lock(&state.taken);
+            taken
+                .iter()
+                .try_for_each(|socket| sock::ring(socket.as_fd()))
+                .map(|()| taken.len().to_string())
+                .map_err(Into::into)
+        }
+        "tamper" => tamper(state, words),
+        _ => return None,
+    })
+}
+
+/// Forks a child that never calls exec: its process id, and what a look at the region's memory there came to.
+fn fork() -> Answer {
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    let region = maps.lines().find(|line| line.contains("memfd:hqq:")).ok_or("no region is mapped")?;
+    let address = region.split('-').next().and_then(|word| usize::from_str_radix(word, 16).ok());
+    let address = address.ok_or("no address")?;
+    let (mut here, there) = UnixStream::pair()?;
+    let (_reader, scratch) = UnixStream::pair()?;
+    // SAFETY: the child calls nothing but write, alarm and pause, which are safe after a fork of a process with
+    // several threads. The kernel looks at the address itself, and says so if nothing is there.
+    let child = unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            let looked = libc::write(scratch.as_raw_fd(), address as *const libc::c_void, 1);
+            let errno = if looked == 1 { 0 } else { *libc::__errno_location() as u8 };
+            libc::write(there.as_raw_fd(), (&raw const errno).cast(), 1);
+            // For the case that nobody kills it.
+            libc::alarm(120);
+            loop {
+                libc::pause();
+            }
+        }
+        child
+    };
+    if child < 0 {
+        return Err(io::Error::last_os_error().into());
+    }
+    let mut errno = [0];
+    here.read_exact(&mut errno)?;
+    let found = match errno[0] {
+        0 => "readable".to_owned(),
+        errno if i32::from(errno) == libc::EFAULT => "fault".to_owned(),
+        errno => format!("errno {errno}"),
+    };
+    Ok(format!("{child} {found}"))
+}
+
+/// Takes copies of all sockets of another process.
+fn take_sockets(state: &State, words: &mut Words<'_>) -> Answer {
+    let pid: i32 = words.number()?;
+    let pidfd = peer::pidfd_open(pid)?;
+    let mut taken = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let entry = entry?;
+        let target = fs::read_link(entry.path()).unwrap_or_default();
+        if !target.to_string_lossy().starts_with("socket:") {
+            continue;
+        }
+        let number = entry.file_name().to_string_lossy().parse()?;
+        taken.push(pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty())?);
+    }
+    let count = taken.len();
+    lock(&state.taken).extend(taken);
+    Ok(count.to_string())
+}
+
+/// Does to the link's memory what its seals should forbid, or what they cannot.
+fn tamper(state: &State, words: &mut Words<'_>) -> Answer {
+    let link = state.link()?;
+    let memory = link.memory();
+    match (words.next()?, words.operands()?.as_slice()) {
+        ("truncate", &[len]) => ftruncate(memory, len)?,
+        ("grow", &[len]) => fallocate(memory, FallocateFlags::empty(), 0, len)?,
+        ("collapse", &[at, len]) => fallocate(memory, FallocateFlags::COLLAPSE_RANGE, at, len)?,
+        ("punch", &[at, len]) => {
+            fallocate(memory, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len)?;
+        }
+        ("seal-writes", &[]) => fcntl_add_seals(memory, SealFlags::WRITE)?,
+        (how, _) => return Err(format!("{how}: no such way").into()),
+    }
+    Ok(String::new())
+}
