@@ -1,7 +1,7 @@
 //! Layer 3, feature `named`: links on named segments by the `shared_memory` crate, where a socket cannot be had.
 //!
-//! For trusted peers only: a named segment cannot be sealed, so whoever may open it can truncate it under our feet;
-//! its memory is not reserved, so that a full tmpfs kills whoever touches it first; nothing says who the peer is, or
+//! For trusted peers only: a named segment cannot be sealed, so whoever may open it can truncate it under our feet, or
+//! punch holes that a full tmpfs will not fill again, and the next touch kills; nothing says who the peer is, or
 //! that it died; and there is no doorbell. So these ends poll: they spin, yield,
 //! and give up at a deadline. Prefer [`StandardLink`](crate::StandardLink) wherever it works.
 //!
@@ -20,6 +20,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use shared_memory::{Shmem, ShmemConf, ShmemError};
@@ -45,7 +46,8 @@ pub struct NamedLink {
 ///
 /// # Errors
 /// [`Error::Geometry`] or [`Error::RegionTooLarge`] for the options; [`Error::Unsupported`] for a ring mode other than
-/// MPMC, whose exclusiveness nothing here would keep, or protection; [`Error::NameInUse`]; [`Error::Os`].
+/// MPMC, whose exclusiveness nothing here would keep, or protection; [`Error::NameInUse`]; [`Error::Os`], also if the
+/// file system has no room for the segment.
 pub fn create(name: &str, options: &Options) -> Result<NamedLink> {
     if options.modes.ring != RingMode::Mpmc {
         return Err(Error::Unsupported {
@@ -62,6 +64,14 @@ pub fn create(name: &str, options: &Options) -> Result<NamedLink> {
     let need = required_bytes(&geometry, page)?;
     let memory = ShmemConf::new().os_id(name).size(need as usize).create();
     let memory = memory.map_err(|error| failed(name, error))?;
+    // The crate reserves nothing: on a full tmpfs the first touch would kill.
+    let base = NonNull::new(memory.as_ptr()).ok_or(Error::Misaligned {
+        what: "the segment",
+        address: 0,
+        align: page,
+    })?;
+    let reserved = hqq_sys::mem::reserve(base, need as usize);
+    reserved.map_err(|source| Error::Os { doing: "reserving a named segment", source })?;
     let setup = Setup { geometry, modes: options.modes, page, epoch: 1, first_lap: 0, name };
     let mut region = OwnedRegion::create(memory, &setup, false)?;
     region.limit_messages(options.max_message);
@@ -229,6 +239,35 @@ mod tests {
             assert_eq!(*primary.recv_timeout(SOON).unwrap(), message);
         }
         assert!(matches!(primary.try_recv(), Err(Error::RingEmpty)));
+    }
+
+    /// Set for the copy of this program that has a tiny tmpfs.
+    const TINY: &str = "HQQ_TEST_TINY_TMPFS";
+
+    #[test]
+    fn a_full_tmpfs_is_an_error_and_kills_nobody() {
+        if std::env::var_os(TINY).is_some() {
+            let (small, large) = (Options::new().slots(4).buffers(4).buffer_size(64), Options::new());
+            let error = create(&name("large"), &large).unwrap_err();
+            let full = std::io::ErrorKind::StorageFull;
+            assert!(matches!(&error, Error::Os { source, .. } if source.kind() == full), "{error:?}");
+            assert!(matches!(open(&name("large")), Err(Error::NoSuchName { .. })), "it is gone again");
+            let _fits = create(&name("small"), &small).unwrap();
+            return;
+        }
+        // In namespaces of its own, where it may mount what it likes, as any user.
+        let script = "mount -t tmpfs -o size=256k hqq /dev/shm || exit 77; exec \"$0\" --exact \
+                      named::tests::a_full_tmpfs_is_an_error_and_kills_nobody";
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+        let output = command.arg(std::env::current_exe().unwrap()).env(TINY, "1").output();
+        match output {
+            Ok(output) if output.status.success() => {
+                assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+            }
+            Ok(output) if !matches!(output.status.code(), Some(1 | 77)) => panic!("{output:?}"),
+            failed => eprintln!("WARNING: A FULL TMPFS WAS NOT TRIED: none can be mounted here: {failed:?}"),
+        }
     }
 
     #[test]

@@ -172,6 +172,30 @@ impl Mapping {
     }
 }
 
+/// Reserves the memory behind a shared mapping of a file, as if each page of `len` bytes at `base` had been written to,
+/// without changing a byte: a full file system says so here, and does not kill whoever touches the memory first
+/// (`SIGBUS`). [`create`] does so by itself.
+///
+/// # Errors
+/// [`io::ErrorKind::StorageFull`] if there is no room, [`io::ErrorKind::OutOfMemory`] if there is no memory or no
+/// mapping at `base`; the kernel's if `base` is not on a page.
+pub fn reserve(base: NonNull<u8>, len: usize) -> io::Result<()> {
+    loop {
+        // SAFETY: whatever lies there keeps its contents; what is not mapped is an error to the kernel.
+        match unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) } {
+            0 => return Ok(()),
+            _ => match io::Error::last_os_error() {
+                e if e.kind() == io::ErrorKind::Interrupted => {}
+                // What would have been the signal.
+                e if e.raw_os_error() == Some(libc::EFAULT) => {
+                    return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+                }
+                e => return Err(e),
+            },
+        }
+    }
+}
+
 /// A mapping beyond the file's end would be made without complaint and kill at the first touch.
 fn check_length(fd: BorrowedFd<'_>, len: usize) -> io::Result<()> {
     let has = u64::try_from(fstat(fd)?.st_size).unwrap_or(0);
@@ -329,6 +353,25 @@ mod tests {
                 assert_eq!(r.unwrap_err().kind(), io::ErrorKind::InvalidInput);
             }
         }
+    }
+
+    #[test]
+    fn memory_can_be_reserved_through_its_mapping() {
+        let len = 4 * page_size();
+        let fd = memfd_create("sparse", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&fd, len as u64).unwrap();
+        let map = Mapping::map(fd.as_fd(), len).unwrap();
+        assert_eq!(fstat(&fd).unwrap().st_blocks, 0);
+        // SAFETY: the mapping is live, and only this thread uses it.
+        unsafe { map.base().write_volatile(7) };
+        reserve(map.base(), len).unwrap();
+        assert_eq!(fstat(&fd).unwrap().st_blocks as usize * 512, len);
+        // SAFETY: as above.
+        assert_eq!(unsafe { map.base().read_volatile() }, 7);
+        // The last page is beyond the file's end: touched, it would kill.
+        ftruncate(&fd, len as u64 - 1 - page_size() as u64).unwrap();
+        assert_eq!(reserve(map.base(), len).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(reserve(NonNull::without_provenance(page_size().try_into().unwrap()), page_size()).is_err());
     }
 
     #[test]
