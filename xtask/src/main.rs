@@ -2,11 +2,14 @@
 //!
 //! * `cargo xtask test` runs every check, stops at the first that fails and ends with
 //!   `N passed, M failed`.
+//! * `cargo xtask pieces` takes one piece of the recovery or of the validation out at a time, in a copy of the sources,
+//!   and sees that a test fails then; `--only TEXT` takes those out whose name holds the text.
 //! * `cargo xtask trace-table` rewrites the table of opcodes in `docs/testing.md` from what the
 //!   tests traced; with `--check` it only compares.
 
 mod command;
 mod no_std;
+mod pieces;
 mod steps;
 mod trace_table;
 
@@ -14,6 +17,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask test
+       cargo xtask pieces [--only TEXT]
        cargo xtask trace-table [--check]";
 
 fn main() -> ExitCode {
@@ -21,6 +25,8 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
         ["test"] => steps::test(),
+        ["pieces"] => report(pieces::check("")),
+        ["pieces", "--only", only] => report(pieces::check(only)),
         ["trace-table"] => report(trace_table::regenerate(false)),
         ["trace-table", "--check"] => report(trace_table::regenerate(true)),
         ["help" | "--help" | "-h"] => {
