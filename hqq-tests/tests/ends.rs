@@ -1,3 +1,4 @@
+// unsafe: another process at the peer's side is played on a mapping of our own.
 //! Ends of a half, a connection, a peer: nothing that was sent before one is lost, and nobody waits for what cannot
 //! come any more.
 
@@ -6,7 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hqq::{Error, Listener, Offer, Role, StandardLink};
+use hqq::layout::required_scratch;
+use hqq::region::{Region, Views};
+use hqq::words::SeatWord;
+use hqq::{Error, Listener, Offer, Options, Role, StandardLink};
+use hqq_sys::mem::Mapping;
 use hqq_sys::peer::uid;
 use hqq_tests::mock::{GREETING, Memory, SEAT_1, shake};
 use hqq_tests::pattern::{bytes, told};
@@ -217,5 +222,49 @@ fn what_waits_to_go_out_goes_while_the_link_receives() {
         });
         assert_eq!(peer.ask("recv"), told(&bytes(10, 1)));
         assert_eq!(peer.ask("recv"), told(&bytes(10, 2)));
+    }
+}
+
+/// What is published at the last moment is received: somebody on the peer's side sends, and the peer says that it
+/// sends no more, while this end looks at the one and then at the other without pause.
+#[test]
+fn a_receiver_looks_once_more_when_it_sees_the_end() {
+    const ROUNDS: u8 = 80;
+    let _test = test!(untraced);
+    for round in 0..=ROUNDS {
+        let (link, peer) =
+            StandardLink::pair_with(Options::new().slots(4).buffers(4).buffer_size(64)).unwrap();
+        let layout = *Memory::of(&link).layout();
+        let mapping = Mapping::map(link.memory(), layout.len as usize).unwrap();
+        let mut scratch = vec![0; required_scratch(&layout.geometry)];
+        let looks = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let receiver = scope.spawn(|| {
+                let mut got = Vec::new();
+                loop {
+                    match link.try_recv() {
+                        Ok(message) => got.push(message[0]),
+                        Err(Error::RingEmpty) => looks.store(true, Ordering::Relaxed),
+                        Err(error) => return (got, error),
+                    }
+                }
+            });
+            // SAFETY: the mapping outlives the region and the views; only the protocol touches it.
+            let (other, views) = unsafe {
+                let (base, len) = (mapping.base(), mapping.len() as u64);
+                let other = Region::attach(base, len, layout.page, Role::Secondary, &mut scratch).unwrap();
+                (other, Views::new(base, len, layout.page).unwrap())
+            };
+            while !looks.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+            (0..u32::from(round) * 3).for_each(|_| std::hint::spin_loop());
+            other.send_bytes(&[round], |_| {}).unwrap();
+            views.superblock().seats[1].word.fetch_or(SeatWord::NO_SEND, Ordering::AcqRel);
+            let (got, error) = receiver.join().unwrap();
+            assert!(matches!(error, Error::Closed), "{error:?}");
+            assert_eq!(got, [round]);
+        });
+        drop(peer);
     }
 }

@@ -6,6 +6,7 @@
 mod list;
 
 use crate::command::{by_hand, cargo, root, run, run_within, target_dir};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,10 +26,18 @@ pub fn check(only: &str) -> Result<(), String> {
     if chosen.is_empty() {
         return Err(format!("no piece is called \"{only}\""));
     }
+    let target = work.join("target");
+    let suites: BTreeSet<&str> = chosen.iter().map(|piece| piece.tests).collect();
+    for tests in suites {
+        // Or else everything would be found.
+        if fails(tests, &tree, &target)? {
+            return Err(format!("cargo test {tests} fails with every piece in its place"));
+        }
+    }
     let mut missed = Vec::new();
     for (number, piece) in (1..).zip(&chosen) {
         let began = Instant::now();
-        let found = without(piece, &tree, &work.join("target"))?;
+        let found = without(piece, &tree, &target)?;
         let seconds = began.elapsed().as_secs_f64();
         let verdict = if found { "found" } else { "MISSED" };
         println!(
@@ -50,24 +59,24 @@ fn without(piece: &Piece, tree: &Path, target: &Path) -> Result<bool, String> {
     let file = tree.join(piece.file);
     let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", piece.file))?;
     let changed = taken_out(piece, &text)?;
-    let test = |more: &str| {
-        let mut command = cargo(&format!("test -q {} {more}", piece.tests));
+    fs::write(&file, changed).map_err(|e| e.to_string())?;
+    let outcome = fails(piece.tests, tree, target);
+    fs::write(&file, text).map_err(|e| e.to_string())?;
+    outcome.map_err(|why| format!("without \"{}\": {why}", piece.what))
+}
+
+/// Whether tests fail, or hang. That they do not build is an error.
+fn fails(tests: &str, tree: &Path, target: &Path) -> Result<bool, String> {
+    let within = |mut command: Command| {
         command.current_dir(tree).env("CARGO_TARGET_DIR", target).env("RUST_BACKTRACE", "0");
+        command.env("RUSTFLAGS", "-A warnings");
         command
     };
-    fs::write(&file, changed).map_err(|e| e.to_string())?;
-    // Arguments for the test program come behind two dashes, which a build must not get.
-    let build = piece.tests.split(" -- ").next().unwrap_or(piece.tests);
-    let mut build = cargo(&format!("test -q --no-run {build}"));
-    build.current_dir(tree).env("CARGO_TARGET_DIR", target).env("RUSTFLAGS", "-A warnings");
-    let built = run(&mut build);
-    let mut tests = test("");
-    tests.env("RUSTFLAGS", "-A warnings").stderr(std::process::Stdio::null());
-    let outcome = built.map(|()| run_within(&mut tests, LIMIT).is_err());
-    fs::write(&file, text).map_err(|e| e.to_string())?;
-    outcome.map_err(|why| {
-        format!("{}: {why}; it does not build without this piece: {}", piece.what, by_hand(&build))
-    })
+    let mut build = within(cargo(&format!("test -q --no-run {tests}")));
+    run(&mut build).map_err(|why| format!("{}: {why}", by_hand(&build)))?;
+    let mut command = within(cargo(&format!("test -q {tests}")));
+    command.stderr(std::process::Stdio::null());
+    Ok(run_within(&mut command, LIMIT).is_err())
 }
 
 /// The file's text without the piece.

@@ -151,7 +151,7 @@ pub const PIECES: &[Piece] = &[
         "src/inner/recv.rs",
         "Some(end) => match self.look(own) {\n                    Ok(Look::Empty) => return Err(end),",
         "Some(end) => match Ok(Look::Empty) {\n                    Ok(Look::Empty) => return Err(end),",
-        "-p hqq-tests --test death",
+        "-p hqq-tests --test ends once_more",
     ),
     piece(
         "successors: not while the former peer lives",
