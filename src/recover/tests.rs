@@ -262,6 +262,23 @@ fn nonsense_in_a_published_packet_names_nothing() {
 }
 
 #[test]
+fn a_packet_that_will_be_refused_keeps_the_buffers_that_its_receiver_gives_home() {
+    let world = World::new(0);
+    let (sender, dead, receiver) = (world.join(S), world.join(DEAD), world.join(R));
+    let (run, ticket) = dead.send(&world, 1, 2, 3).unwrap();
+    // A chunk that ends behind its message.
+    let operands = [1, 1, 8, 9, 0, 72, u64::from(run.first) * 64];
+    dead.producer(&world).publish(ticket.unwrap(), &Packet { op: op::CONN_COPY, operands });
+    assert_eq!(world.recover(), Recovered::default());
+    assert_eq!(world.state(run.first as usize), Some(BufferState::Owned(DEAD)), "the slot decides");
+    let Ok(Take::Packet(ticket, _)) = receiver.consumer(&world).take(|_| true, || {}) else { panic!() };
+    receiver.pool(&world).hold(run).unwrap();
+    receiver.consumer(&world).release(ticket);
+    receiver.pool(&world).give(run);
+    is_whole(&world, &sender, &receiver);
+}
+
+#[test]
 fn impossible_words_are_named() {
     for bad in [0, u64::MAX] {
         let world = World::new(0);
