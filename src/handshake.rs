@@ -37,6 +37,10 @@ use crate::words::{FORMAT, Holder, MAGIC, Role, SEATS, SeatWord};
 pub(crate) const SENDING: &str = "sending a handshake message";
 /// As [`SENDING`].
 pub(crate) const READING: &str = "reading a handshake message";
+/// What fails on the memory that the peer brought, and is no trouble of ours either.
+pub(crate) const LOOKING: &str = "looking at the peer's payload";
+/// As [`LOOKING`].
+pub(crate) const MAPPING: &str = "mapping the peer's payload";
 
 /// Adds what was being done to an error of the operating system.
 pub(crate) fn os(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
@@ -187,7 +191,7 @@ fn own_payload(layout: &Layout, name: &str) -> Result<(OwnedFd, Mapping)> {
 
 /// The payload that the peer brings, mapped for reading.
 fn their_payload(layout: &Layout, memory: &OwnedFd) -> Result<Mapping> {
-    let facts = mem::facts(memory.as_fd()).map_err(os("looking at the peer's payload"))?;
+    let facts = mem::facts(memory.as_fd()).map_err(os(LOOKING))?;
     check_memfd(&facts)?;
     if facts.len != layout.payload_len() {
         return Err(Error::Handshake {
@@ -195,7 +199,7 @@ fn their_payload(layout: &Layout, memory: &OwnedFd) -> Result<Mapping> {
             found: facts.len,
         });
     }
-    Mapping::map_read_only(memory.as_fd(), facts.len as usize).map_err(os("mapping the peer's payload"))
+    Mapping::map_read_only(memory.as_fd(), facts.len as usize).map_err(os(MAPPING))
 }
 
 /// Whether mapping what a peer offers is safe.
@@ -320,8 +324,10 @@ impl Host {
         let wanted = if matches!(self.stage, Stage::Greeted) { op::JOIN } else { op::READY };
         let stepped = self.advance(&talk, terms, wanted);
         if let Err(error) = &stepped {
-            if !matches!(error, Error::RegionTooLarge { .. } | Error::Refused { .. }) {
-                talk.refuse(self.socket(), error, wanted, 0);
+            let told = matches!(error, Error::RegionTooLarge { .. } | Error::Refused { .. });
+            // There is none where making the link failed: it was the link's already.
+            if let Some(socket) = self.socket.as_ref().filter(|_| !told) {
+                talk.refuse(socket.as_fd(), error, wanted, 0);
             }
         }
         stepped

@@ -12,7 +12,7 @@ use hqq_sys::sock::{self, Address, FileId};
 use hqq_sys::{peer, poll, spawn};
 
 use crate::error::{Error, Result};
-use crate::handshake::{Guest, Host, Met, READING, SENDING, Terms, admit, os};
+use crate::handshake::{Guest, Host, LOOKING, MAPPING, Met, READING, SENDING, Terms, admit, os};
 use crate::inner::{Inner, Until};
 use crate::link::StandardLink;
 use crate::options::Options;
@@ -339,8 +339,8 @@ fn is_due(host: &Host, terms: Terms<'_>, offered: bool) -> bool {
 /// Whether a failed handshake is this process's trouble, not the connector's.
 fn is_ours(error: &Error) -> bool {
     match error {
-        // What fails on the connector's own socket is between it and us.
-        Error::Os { doing, .. } => !matches!(*doing, SENDING | READING),
+        // What fails on the connector's own socket or memory is between it and us.
+        Error::Os { doing, .. } => !matches!(*doing, SENDING | READING | LOOKING | MAPPING),
         _ => false,
     }
 }

@@ -545,13 +545,13 @@ impl<'a> Region<'a> {
         })?)
     }
 
-    /// Whether anything of the other end's has not been received.
+    /// Whether any packet of the other end's, with an opcode that is `wanted`, has not been received.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
     #[cfg(feature = "std")]
-    pub(crate) fn has_anything(&self) -> Result<bool> {
-        Ok(self.consumer().holds_any()?)
+    pub(crate) fn has(&self, wanted: impl Fn(u8) -> bool) -> Result<bool> {
+        Ok(self.consumer().holds(wanted)?)
     }
 
     /// After something was sent: the seats of the other side to wake, a bit each. Always 0 in spin-only mode.

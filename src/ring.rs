@@ -446,15 +446,20 @@ impl<'a> Consumer<'a> {
         }
     }
 
-    /// Whether the ring holds any packet that has not been released, tombstones apart. Stale as soon as it returns.
+    /// Whether the ring holds a packet with an opcode that is `wanted` and has not been released, tombstones apart. Stale as
+    /// soon as it returns.
     ///
     /// # Errors
     /// A stamp that no operation leaves.
-    pub fn holds_any(&self) -> Result<bool, Impossible> {
+    pub fn holds(&self, wanted: impl Fn(u8) -> bool) -> Result<bool, Impossible> {
         for slot in self.slots.slots {
             let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Relaxed));
             match stamp.state().ok_or(impossible(stamp))? {
-                SlotState::Published | SlotState::Taken(_) if stamp.op() != op::TOMBSTONE => return Ok(true),
+                SlotState::Published | SlotState::Taken(_)
+                    if stamp.op() != op::TOMBSTONE && wanted(stamp.op()) =>
+                {
+                    return Ok(true);
+                }
                 _ => {}
             }
         }

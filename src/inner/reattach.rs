@@ -97,21 +97,25 @@ impl Inner {
     fn drop_connections(&self) -> Result<()> {
         let mut mux = self.lock();
         let region = self.region();
-        if region.facts().modes.protected && (mux.has_messages() || region.has_anything()?) {
+        if region.facts().modes.protected && (mux.has_messages() || region.has(|_| true)?) {
             let what =
                 "the former peer's messages lie in memory of its own: receive them first, until the end";
             return Err(Error::Unsupported { what });
         }
-        if self.state() & bit::SORTED == 0 {
-            return Ok(());
-        }
-        let end = self.recv_end().unwrap_or(Error::PeerDead);
-        self.tell(&mut mux, &end);
-        // No inbox is too full any more, so that a lap of the ring is all there can be.
-        mux.pump(self.line(), false)?;
-        if mux.has_connections() {
-            let what = "connections of the former peer are still open on this link: drop them first";
-            return Err(Error::Unsupported { what });
+        if self.state() & bit::SORTED != 0 || !mux.is_idle() || region.has(|op| !Packet::is_plain(op))? {
+            self.sort();
+            let end = self.recv_end().unwrap_or(Error::PeerDead);
+            self.tell(&mut mux, &end);
+            // No connection's inbox is too full any more, so that a lap of the ring is all there can be.
+            mux.pump(self.line(), false)?;
+            if mux.has_connections() {
+                let what = "connections of the former peer are still open on this link: drop them first";
+                return Err(Error::Unsupported { what });
+            }
+            if region.has(|op| !Packet::is_plain(op))? {
+                let what = "more messages of former peers wait than this end takes: receive them first";
+                return Err(Error::Unsupported { what });
+            }
         }
         let bounds = Bounds { max_message: u64::MAX, ..region.bounds() };
         let gone = |op| !Packet::is_plain(op);
@@ -136,6 +140,8 @@ impl Inner {
         let ends = bit::PEER_DEAD | bit::DEAD_NO_SEND | bit::DEAD_NO_RECV | bit::PEER_GONE | bit::PEER_CLOSED;
         let ends = ends | bit::HUNG_UP | bit::TOLD | bit::OUTGOING;
         self.state.fetch_and(!ends, Ordering::AcqRel);
+        // What came free meanwhile was told to nobody: the newcomer may sleep for it already.
+        let _ = sock::ring(self.parts.socket.as_fd());
         Ok(())
     }
 }

@@ -1,0 +1,242 @@
+//! What happens between a place's offer and its taking: nothing is lost, and nobody harms others.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::process::Command;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use hqq::packet::Packet;
+use hqq::words::{Holder, Role, SeatWord};
+use hqq::{Error, Listener, Options, StandardLink};
+use hqq_sys::sock::{self, Address};
+use hqq_tests::mock::{self, GREETING, Memory, SEAT_1, shake};
+use hqq_tests::pattern::bytes;
+use hqq_tests::test::{SOON, asleep};
+use hqq_tests::{Peer, Test, eventually, test};
+
+const SMALL: &str = "slots=8 buffers=8 size=64 reattachable";
+
+fn bind(test: &Test, words: &str) -> Listener {
+    let options = hqq_tests::peer::options(test.options(), words.split_whitespace());
+    Listener::bind_with(&test.link_name(), options).unwrap()
+}
+
+fn caller(test: &Test, listener: &Listener) -> Peer {
+    let mut peer = test.peer();
+    peer.tell(format!("connect-wait {} 30000", listener.name()));
+    peer
+}
+
+fn ended(link: &StandardLink) {
+    eventually("the peer's end is noticed", || !link.is_open());
+}
+
+/// A caller by hand: up to the offer.
+fn call(listener: &Listener) -> OwnedFd {
+    let name = format!("hqq.{}.{}", hqq_sys::peer::uid(), listener.name());
+    sock::connect(&Address::Abstract(name.into())).unwrap()
+}
+
+fn tell(socket: &OwnedFd, op: u8, operands: &[u64], fds: &[BorrowedFd<'_>]) {
+    let mut all = [0; 7];
+    all[..operands.len()].copy_from_slice(operands);
+    sock::send(socket.as_fd(), &Packet { op, operands: all }.to_bytes(), fds).unwrap();
+}
+
+fn join(socket: &OwnedFd) {
+    mock::hear(socket.as_fd()).unwrap();
+    let [magic, format, version] = GREETING;
+    tell(socket, shake::JOIN, &[magic, format, version, 1 << 30], &[]);
+}
+
+#[test]
+fn connections_that_nobody_looked_at_end_with_their_peer() {
+    let test = test!(untraced);
+    for mode in ["mpmc", "spsc"] {
+        let listener = bind(&test, &format!("{SMALL} mode={mode}"));
+        let mut peer = caller(&test, &listener);
+        let mut link = listener.accept_timeout(SOON).unwrap();
+        peer.hear_ok();
+        peer.ask("send 20 1");
+        peer.tell("open");
+        let memory = Memory::of(&link);
+        eventually("its request is in the ring", || memory.next(1) >= 2);
+        peer.kill();
+        ended(&link);
+        let mut next = caller(&test, &listener);
+        listener.reattach_timeout(&mut link, SOON).unwrap();
+        next.hear_ok();
+        assert_eq!(*link.recv_timeout(SOON).unwrap(), bytes(20, 1));
+        assert!(
+            matches!(link.try_accept_connection(), Err(Error::NoneWaiting)),
+            "{mode}: the former peer's request is no request of the next one"
+        );
+        next.tell("open");
+        let connection = link.accept_connection_timeout(SOON).unwrap();
+        let id = next.hear_ok();
+        next.ask(format!("conn-send {id} 10 3"));
+        assert_eq!(connection.recv_timeout(SOON).unwrap(), bytes(10, 3));
+    }
+}
+
+#[test]
+fn messages_of_many_former_peers_are_received_first() {
+    let test = test!(untraced);
+    let listener = bind(&test, &format!("{SMALL} inbox=1"));
+    let mut peer = caller(&test, &listener);
+    let mut link = listener.accept_timeout(SOON).unwrap();
+    peer.hear_ok();
+    let memory = Memory::of(&link);
+    let mut sent = 0;
+    // Until the inbox has no room for more of them, so that a connection's request stays behind in the ring.
+    let full = loop {
+        assert!(sent < 100);
+        for _ in 0..7 {
+            peer.ask(format!("send 20 {sent}"));
+            sent += 1;
+        }
+        let before = memory.next(1);
+        peer.tell("open");
+        eventually("its request is in the ring", || memory.next(1) > before);
+        peer.kill();
+        ended(&link);
+        let mut next = caller(&test, &listener);
+        let joined = listener.reattach_timeout(&mut link, SOON);
+        if joined.is_err() {
+            peer = next;
+            break joined;
+        }
+        next.hear_ok();
+        peer = next;
+    };
+    assert!(
+        matches!(full, Err(Error::Unsupported { what }) if what.contains("receive them first")),
+        "{full:?}"
+    );
+    for number in 0..sent {
+        assert_eq!(*link.recv_timeout(SOON).unwrap(), bytes(20, number));
+    }
+    listener.reattach_timeout(&mut link, SOON).unwrap();
+    peer.hear_ok();
+    assert!(matches!(link.try_accept_connection(), Err(Error::NoneWaiting)));
+}
+
+#[test]
+fn a_caller_cannot_make_accept_fail() {
+    let test = test!(untraced);
+    let listener = bind(&test, "slots=8 buffers=8 size=64 protected");
+    for kind in ["write-only", "path"] {
+        let socket = call(&listener);
+        let guest = thread::spawn({
+            let socket = socket.try_clone().unwrap();
+            move || {
+                join(&socket);
+                let (_, fds) = mock::hear(socket.as_fd()).unwrap();
+                let region = File::from(fds.into_iter().next().unwrap());
+                let joined = SeatWord::joined(Holder::new(1, 1), Role::Secondary, false).word();
+                std::os::unix::fs::FileExt::write_all_at(&region, &joined.to_le_bytes(), SEAT_1).unwrap();
+                let memory = mock::payload("good").unwrap();
+                let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+                let flags = match kind {
+                    "write-only" => rustix::fs::OFlags::WRONLY,
+                    _ => rustix::fs::OFlags::PATH,
+                };
+                let odd =
+                    rustix::fs::open(path, flags | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
+                        .unwrap();
+                tell(&socket, shake::READY, &[1, 1], &[odd.as_fd()]);
+            }
+        });
+        let before = listener.refused();
+        let accepted = loop {
+            match listener.accept_timeout(Duration::from_millis(50)) {
+                Err(Error::Timeout { .. }) if listener.refused() == before => {}
+                other => break other,
+            }
+        };
+        assert!(matches!(accepted, Err(Error::Timeout { .. })), "{kind}: {accepted:?}");
+        guest.join().unwrap();
+    }
+}
+
+const POOR: &str = "HQQ_TEST_POOR";
+
+#[test]
+fn a_listener_without_descriptors_says_so() {
+    if std::env::var_os(POOR).is_some() {
+        let listener = Listener::bind(&format!("poor-{}", std::process::id())).unwrap();
+        let socket = call(&listener);
+        assert!(matches!(listener.try_accept(), Err(Error::NoneWaiting)));
+        join(&socket);
+        assert!(matches!(listener.try_accept(), Err(Error::NoneWaiting)));
+        let (_, fds) = mock::hear(socket.as_fd()).unwrap();
+        let region = File::from(fds.into_iter().next().unwrap());
+        let joined = SeatWord::joined(Holder::new(1, 1), Role::Secondary, false).word();
+        std::os::unix::fs::FileExt::write_all_at(&region, &joined.to_le_bytes(), SEAT_1).unwrap();
+        tell(&socket, shake::READY, &[1, 1], &[]);
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        // One is left: the kernel takes it for the pidfd that comes with READY.
+        let free = File::open("/dev/null").unwrap().as_raw_fd();
+        let few = rustix::process::Rlimit { current: Some(free as u64 + 1), ..limit };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, few).unwrap();
+        let accepted = listener.try_accept();
+        assert!(matches!(accepted, Err(Error::Os { .. })), "{accepted:?}");
+        return;
+    }
+    let _test = test!(untraced);
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "a_listener_without_descriptors_says_so"]).env(POOR, "1");
+    let output = child.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn who_waits_before_it_is_adopted_is_woken() {
+    let test = test!(untraced);
+    // The Primary is held up as it reads READY, until the newcomer sleeps and the buffers it waits for come home.
+    let hold: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>> = Arc::default();
+    let held = hold.clone();
+    let name = test.link_name();
+    let options = Options::new().slots(8).buffers(8).buffer_size(64).reattachable(true).trace(move |event| {
+        if !event.sent && event.packet.op == shake::READY {
+            let first = held.lock().unwrap().take();
+            if let Some(first) = first {
+                first();
+            }
+        }
+    });
+    let listener = Listener::bind_with(&name, options).unwrap();
+    let connect = {
+        let name = name.clone();
+        move || StandardLink::connect_timeout(&name, SOON).unwrap()
+    };
+    let first = thread::spawn(connect.clone());
+    let mut link = listener.accept_timeout(SOON).unwrap();
+    let first = first.join().unwrap();
+    first.send(&bytes(512, 1)).unwrap();
+    let kept = link.recv().unwrap().detach();
+    drop(first);
+    ended(&link);
+    let (link_sent, link_heard) = channel();
+    let next = thread::spawn(move || {
+        let link = Arc::new(connect());
+        link_sent.send(link.clone()).unwrap();
+        // No buffer is free.
+        let began = std::time::Instant::now();
+        link.send_timeout(&bytes(64, 2), SOON).map(|()| began.elapsed())
+    });
+    *hold.lock().unwrap() = Some(Box::new(move || {
+        let link = link_heard.recv_timeout(SOON).unwrap();
+        asleep(&link, 0);
+        // Into the kernel.
+        thread::sleep(Duration::from_millis(50));
+        drop(kept);
+    }));
+    listener.reattach_timeout(&mut link, SOON).unwrap();
+    let took = next.join().unwrap().unwrap();
+    assert!(took < SOON / 2, "it was woken, and did not only give up waiting: {took:?}");
+    assert_eq!(*link.recv_timeout(SOON).unwrap(), bytes(64, 2));
+}
