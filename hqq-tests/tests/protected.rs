@@ -145,7 +145,10 @@ fn strangers_lend_plain_slices() {
             for len in [10, 1000, 100_000] {
                 let mut loan = from.loan(len).unwrap();
                 match loan.bytes_mut() {
-                    Some(slice) => slice.copy_from_slice(&bytes(len, 5)),
+                    Some(slice) => {
+                        assert!(protected || len <= 48, "a peer could write to it");
+                        slice.copy_from_slice(&bytes(len, 5));
+                    }
                     None => {
                         assert!(!protected && len > 48);
                         assert_eq!(loan.write_at(0, &bytes(len, 5)), len);
