@@ -5,10 +5,14 @@
 //!         <- JOIN   the same, and the largest region it takes       Secondary
 //!            OFFER  bytes and epoch of the region, with its memfd ->
 //!         <- READY  the seat it took
+//!            WELCOME                                          ->
 //! ```
 //!
 //! If the region is protected, OFFER brings the Primary's payload as a second memfd, and READY the Secondary's. A Secondary
 //! that takes a former one's place hears the same: the region is then not new.
+//!
+//! Until WELCOME the Secondary sits and does nothing: the Primary may still give it up, and then nothing was received that
+//! another should have, and nothing was sent.
 //!
 //! Either may answer OpError instead. Each takes the other's user from the kernel's credentials and its pidfd
 //! from SCM_PIDFD, both attached to the first message that it receives: so nothing is shared before it is known
@@ -69,6 +73,11 @@ impl Talk<'_> {
             ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => HUNG_UP,
             _ => Error::Os { doing: SENDING, source },
         })
+    }
+
+    /// Tells a Secondary that it is one.
+    fn welcome(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        self.send(socket, &Packet::new(op::WELCOME, []), &[])
     }
 
     /// Tells the peer why the handshake ends, if it is a reason for it.
@@ -243,9 +252,19 @@ impl Ground {
     }
 }
 
+/// What a caller can be offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A new region.
+    New,
+    /// The vacant place in the region with this epoch.
+    Vacant(u64),
+}
+
 /// What waits for READY.
 struct Offered {
-    /// The region; none if it is that of a link whose former Secondary is gone.
+    place: Place,
+    /// The region, if it is a new one.
     ground: Option<Ground>,
     pidfd: OwnedFd,
     peer: Peer,
@@ -283,6 +302,13 @@ pub(crate) struct Terms<'t> {
     pub(crate) into: Option<&'t Inner>,
 }
 
+impl Terms<'_> {
+    /// What is offered.
+    pub(crate) fn place(&self) -> Place {
+        self.into.map_or(Place::New, |link| Place::Vacant(link.region().facts().epoch))
+    }
+}
+
 impl Host {
     /// Begins a handshake.
     pub(crate) fn new(socket: OwnedFd, options: &Options, timeout: Duration) -> Result<Self> {
@@ -310,10 +336,10 @@ impl Host {
         self.deadline
     }
 
-    /// Whether it has been offered a new region (`Some(true)`), a vacant place in one (`Some(false)`), or nothing yet.
-    pub(crate) fn was_offered_new(&self) -> Option<bool> {
+    /// What it has been offered, if anything.
+    pub(crate) fn was_offered(&self) -> Option<Place> {
         match &self.stage {
-            Stage::Offered(offered) => Some(offered.ground.is_some()),
+            Stage::Offered(offered) => Some(offered.place),
             Stage::Greeted | Stage::Over => None,
         }
     }
@@ -344,7 +370,7 @@ impl Host {
                 Ok(None)
             }
             Stage::Offered(offered) => {
-                let Offered { ground, pidfd, peer } = *offered;
+                let Offered { ground, pidfd, peer, .. } = *offered;
                 admit(terms.options, terms.any_user, peer.uid, peer.gid)?;
                 let brought = received.fds.pop();
                 let at = |region: &Region<'static>| check_ready(region, &packet, brought.as_ref());
@@ -357,10 +383,13 @@ impl Host {
                         let socket = self.socket.take().expect("kept until the link is made");
                         let parts =
                             Parts { region, memory, payload, _lock: lock, socket, pidfd, peer, peer_seat };
-                        Met::Link(Box::new(Inner::new(parts, talk.options)?))
+                        let inner = Inner::new(parts, talk.options)?;
+                        talk.welcome(inner.parts().socket.as_fd())?;
+                        Met::Link(Box::new(inner))
                     }
                     (None, Some(link)) => {
                         let (seat, payload) = at(link.region())?;
+                        talk.welcome(self.socket())?;
                         let socket = self.socket.take().expect("kept until the link is made");
                         Met::Heir(Heir { socket, pidfd, peer, seat, payload })
                     }
@@ -404,7 +433,8 @@ impl Host {
         let fds: Vec<_> = [memory].into_iter().chain(payload).map(AsFd::as_fd).collect();
         let offer = Packet::new(op::OFFER, [need, region.facts().epoch]);
         talk.send(self.socket(), &offer, &fds)?;
-        self.stage = Stage::Offered(Box::new(Offered { ground, pidfd, peer }));
+        let place = terms.place();
+        self.stage = Stage::Offered(Box::new(Offered { place, ground, pidfd, peer }));
         Ok(())
     }
 }
@@ -437,6 +467,14 @@ fn check_ready(
         (_, brought) => return Err(wrong_number(brought.into_iter().count())),
     };
     Ok((holder, payload))
+}
+
+/// A region with a seat taken, of which nothing is used yet.
+pub(crate) struct Seated {
+    region: OwnedRegion<Mapping>,
+    memory: OwnedFd,
+    payload: Option<OwnedFd>,
+    lock: Option<SeatLock>,
 }
 
 /// The Secondary's side of a handshake, a message at a time.
@@ -491,8 +529,14 @@ impl<'o> Guest<'o> {
         result.inspect_err(|error| self.talk.refuse(self.socket.as_fd(), error, failed, 0))
     }
 
-    /// Hears OFFER, attaches, sends READY.
+    /// Hears OFFER, attaches, sends READY, hears WELCOME.
     pub(crate) fn attach(mut self) -> Result<Inner> {
+        let seated = self.sit()?;
+        self.enter(seated)
+    }
+
+    /// Hears OFFER, attaches, sends READY.
+    pub(crate) fn sit(&mut self) -> Result<Seated> {
         let (_, received) = self.receive(op::OFFER)?;
         let mut fds = received.fds.into_iter();
         let memory = fds.next().expect("one was counted");
@@ -502,6 +546,13 @@ impl<'o> Guest<'o> {
         let ready = Packet::new(op::READY, [holder.seat() as u64, holder.generation().into()]);
         let fds: Vec<_> = payload.iter().map(AsFd::as_fd).collect();
         self.talk.send(self.socket.as_fd(), &ready, &fds)?;
+        Ok(Seated { region, memory, payload, lock })
+    }
+
+    /// Hears WELCOME. Until then nothing is done from the seat; if it does not come, the seat is left.
+    pub(crate) fn enter(mut self, seated: Seated) -> Result<Inner> {
+        self.receive(op::WELCOME)?;
+        let Seated { region, memory, payload, lock } = seated;
         let (peer, pidfd) = self.host.take().expect("heard before the offer");
         let (socket, peer_seat) = (self.socket, Holder::new(0, 1));
         let parts = Parts { region, memory, payload, _lock: lock, socket, pidfd, peer, peer_seat };

@@ -12,7 +12,7 @@ use hqq_sys::sock::{self, Address, FileId};
 use hqq_sys::{peer, poll, spawn};
 
 use crate::error::{Error, Result};
-use crate::handshake::{Guest, Host, LOOKING, MAPPING, Met, READING, SENDING, Terms, admit, os};
+use crate::handshake::{Guest, Host, LOOKING, MAPPING, Met, Place, READING, SENDING, Terms, admit, os};
 use crate::inner::{Inner, Until};
 use crate::link::StandardLink;
 use crate::options::Options;
@@ -239,29 +239,26 @@ impl Listener {
         let turn = self.pending.take(Patience::Until(until.instant()));
         let mut pending = turn.ok_or_else(timeout)?;
         let terms = Terms { options: &self.options, name: &self.name, any_user, into };
-        let met = loop {
+        loop {
             let step = self.greet(&mut pending, any_user).and_then(|()| self.advance(&mut pending, terms));
             match step {
-                Ok(Some(met)) => break Ok(met),
-                Err(error) => break Err(error),
+                Ok(Some(met)) => return Ok(met),
+                Err(error) => return Err(error),
                 Ok(None) => {}
             }
             let now = Instant::now();
             let deadlines = pending.iter().map(Host::deadline).chain([until.instant()]);
             let left = deadlines.flatten().min().map(|at| at.saturating_duration_since(now));
             if until.instant().is_some_and(|at| at <= now) {
-                break Err(timeout());
+                return Err(timeout());
             }
-            let offered = is_offered(&pending);
+            let offered = is_offered(&pending, terms);
             let sockets = pending.iter().filter(|host| is_due(host, terms, offered)).map(Host::socket);
             let fds: Vec<_> = sockets.chain([self.socket.as_fd()]).collect();
             if let Err(source) = poll::many(&fds, left) {
-                break Err(os("waiting for peers")(source));
+                return Err(os("waiting for peers")(source));
             }
-        };
-        // Whoever is offered a place must not be taken for an heir of another link later.
-        pending.retain(|host| host.was_offered_new() != Some(false));
-        met
+        }
     }
 
     /// Begins a handshake with everybody who knocks and may.
@@ -297,7 +294,7 @@ impl Listener {
         let now = Instant::now();
         let mut index = 0;
         while index < pending.len() {
-            let due = is_due(&pending[index], terms, is_offered(pending));
+            let due = is_due(&pending[index], terms, is_offered(pending, terms));
             let stepped = if due { pending[index].step(terms) } else { Ok(None) };
             match stepped {
                 Ok(Some(met)) => {
@@ -322,17 +319,18 @@ impl Listener {
     }
 }
 
-/// Whether somebody has been offered a vacant place.
-fn is_offered(pending: &[Host]) -> bool {
-    pending.iter().any(|host| host.was_offered_new() == Some(false))
+/// Whether somebody has been offered the vacant place.
+fn is_offered(pending: &[Host], terms: Terms<'_>) -> bool {
+    terms.into.is_some() && pending.iter().any(|host| host.was_offered() == Some(terms.place()))
 }
 
 /// Whether a handshake may go on now: a vacant place is offered to one at a time, and who was offered something else
 /// waits until that is asked for again.
 fn is_due(host: &Host, terms: Terms<'_>, offered: bool) -> bool {
-    match host.was_offered_new() {
-        None => terms.into.is_none() || !offered,
-        Some(new) => new == terms.into.is_none(),
+    match host.was_offered() {
+        None => !offered,
+        Some(Place::New) => terms.into.is_none(),
+        Some(place) => place == terms.place(),
     }
 }
 
@@ -457,9 +455,9 @@ impl StandardLink {
         // Each message waits in the socket for the other's turn.
         guest.join(false)?;
         host.step(terms)?;
-        let secondary = Self::new(guest.attach()?);
+        let seated = guest.sit()?;
         match host.step(terms)? {
-            Some(Met::Link(primary)) => Ok((Self::new(*primary), secondary)),
+            Some(Met::Link(primary)) => Ok((Self::new(*primary), Self::new(guest.enter(seated)?))),
             _ => Err(Error::Handshake { what: "a pair does not hear itself", found: 0 }),
         }
     }

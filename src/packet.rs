@@ -32,6 +32,8 @@ pub mod op {
     pub const OFFER: u8 = 0x22;
     /// The Secondary has attached (ours, on the socket).
     pub const READY: u8 = 0x23;
+    /// Handshake, the Primary's last word: the link is made.
+    pub const WELCOME: u8 = 0x24;
     /// A slot that was claimed and will never be filled (ours). Receivers skip it.
     pub const TOMBSTONE: u8 = 0xFE;
     /// A message in the pool.
@@ -114,6 +116,7 @@ impl Packet {
             op::JOIN => "Join",
             op::OFFER => "Offer",
             op::READY => "Ready",
+            op::WELCOME => "Welcome",
             op::TOMBSTONE => "Tombstone",
             op::STANDARD_LINK_COPY => "OpStandardLinkCopy",
             _ => "unknown",

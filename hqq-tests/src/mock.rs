@@ -28,6 +28,8 @@ pub mod shake {
     pub const OFFER: u8 = 0x22;
     /// The caller sits.
     pub const READY: u8 = 0x23;
+    /// The listener's last.
+    pub const WELCOME: u8 = 0x24;
 }
 
 /// Where the first Secondary's seat lies in a region.

@@ -225,11 +225,22 @@ fn listeners_that_offer_wrong_memory() {
         let (error, _) = calls(&test, &mut peer, &path, &["sock-hello", order]);
         assert!(matches!(error, Error::Handshake { .. }), "{order}: {error:?}");
     }
+    // It sits, and is given up.
+    for (order, part) in
+        [("sock-drop", "hung up"), ("sock-send 0x22 0", "out of turn"), ("sock-bytes 1 0", "64 bytes")]
+    {
+        let (error, _) = calls(&test, &mut peer, &path, &["sock-offer good", order]);
+        assert!(
+            matches!(error, Error::Handshake { .. }) && error.to_string().contains(part),
+            "{order}: {error}"
+        );
+    }
     // Nothing of all that stays mapped or open here; and good memory offered so is taken.
     thread::scope(|scope| {
         let calling = scope.spawn(|| StandardLink::connect_with(&path, test.options(), None));
         peer.ask("sock-accept");
         assert_eq!(peer.ask("sock-offer good"), "23 1 1");
+        peer.ask("sock-send 0x24 0");
         let link = calling.join().unwrap().unwrap();
         assert_eq!(link.geometry().slots(), 8);
     });
@@ -260,6 +271,7 @@ fn payloads_that_a_listener_should_not_offer() {
         peer.ask("sock-accept");
         // It brings its own.
         assert_eq!(peer.ask("sock-offer protected good"), "23 1 1 +1");
+        peer.ask("sock-send 0x24 0");
         assert!(calling.join().unwrap().unwrap().is_protected());
     });
 }

@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +12,7 @@ use hqq::{Error, Listener, Options, StandardLink};
 use hqq_sys::sock::{self, Address};
 use hqq_tests::mock::{self, GREETING, Memory, SEAT_1, shake};
 use hqq_tests::pattern::bytes;
-use hqq_tests::test::{SOON, asleep};
+use hqq_tests::test::SOON;
 use hqq_tests::{Peer, Test, eventually, test};
 
 const SMALL: &str = "slots=8 buffers=8 size=64 reattachable";
@@ -124,6 +122,36 @@ fn messages_of_many_former_peers_are_received_first() {
     assert!(matches!(link.try_accept_connection(), Err(Error::NoneWaiting)));
 }
 
+/// However early the call that offers the place gives up.
+#[test]
+fn who_was_not_adopted_has_received_nothing() {
+    let test = test!(untraced);
+    let listener = bind(&test, SMALL);
+    let connect = || {
+        let name = listener.name().to_owned();
+        thread::spawn(move || StandardLink::connect_timeout(&name, SOON))
+    };
+    for round in 0..300u64 {
+        let first = connect();
+        let mut link = listener.accept_timeout(SOON).unwrap();
+        let first = first.join().unwrap().unwrap();
+        link.send(&bytes(20, round)).unwrap();
+        drop(first);
+        ended(&link);
+        let next = connect();
+        for turn in 0.. {
+            let time = Duration::from_micros((round * 37 + turn * 11) % 400);
+            match listener.reattach_timeout(&mut link, time) {
+                Ok(()) => break,
+                Err(Error::Timeout { .. }) if !next.is_finished() => {}
+                other => panic!("{round}: {other:?}, and the newcomer says {:?}", next.join()),
+            }
+        }
+        let next = next.join().unwrap().unwrap();
+        assert_eq!(*next.recv_timeout(SOON).unwrap(), bytes(20, round));
+    }
+}
+
 #[test]
 fn a_caller_cannot_make_accept_fail() {
     let test = test!(untraced);
@@ -191,52 +219,4 @@ fn a_listener_without_descriptors_says_so() {
     child.args(["--exact", "a_listener_without_descriptors_says_so"]).env(POOR, "1");
     let output = child.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-}
-
-#[test]
-fn who_waits_before_it_is_adopted_is_woken() {
-    let test = test!(untraced);
-    // The Primary is held up as it reads READY, until the newcomer sleeps and the buffers it waits for come home.
-    let hold: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>> = Arc::default();
-    let held = hold.clone();
-    let name = test.link_name();
-    let options = Options::new().slots(8).buffers(8).buffer_size(64).reattachable(true).trace(move |event| {
-        if !event.sent && event.packet.op == shake::READY {
-            let first = held.lock().unwrap().take();
-            if let Some(first) = first {
-                first();
-            }
-        }
-    });
-    let listener = Listener::bind_with(&name, options).unwrap();
-    let connect = {
-        let name = name.clone();
-        move || StandardLink::connect_timeout(&name, SOON).unwrap()
-    };
-    let first = thread::spawn(connect.clone());
-    let mut link = listener.accept_timeout(SOON).unwrap();
-    let first = first.join().unwrap();
-    first.send(&bytes(512, 1)).unwrap();
-    let kept = link.recv().unwrap().detach();
-    drop(first);
-    ended(&link);
-    let (link_sent, link_heard) = channel();
-    let next = thread::spawn(move || {
-        let link = Arc::new(connect());
-        link_sent.send(link.clone()).unwrap();
-        // No buffer is free.
-        let began = std::time::Instant::now();
-        link.send_timeout(&bytes(64, 2), SOON).map(|()| began.elapsed())
-    });
-    *hold.lock().unwrap() = Some(Box::new(move || {
-        let link = link_heard.recv_timeout(SOON).unwrap();
-        asleep(&link, 0);
-        // Into the kernel.
-        thread::sleep(Duration::from_millis(50));
-        drop(kept);
-    }));
-    listener.reattach_timeout(&mut link, SOON).unwrap();
-    let took = next.join().unwrap().unwrap();
-    assert!(took < SOON / 2, "it was woken, and did not only give up waiting: {took:?}");
-    assert_eq!(*link.recv_timeout(SOON).unwrap(), bytes(64, 2));
 }
