@@ -232,7 +232,7 @@ impl<'a> Pool<'a> {
     #[inline]
     fn give_range(&self, range: core::ops::Range<usize>) {
         for index in range {
-            self.marks[index].store(0, Ordering::Relaxed);
+            self.marks[index].store(0, Ordering::Release);
             self.words[index].store(BufferWord::FREE.word(), Ordering::Release); // edge(pool.give): release
         }
     }
@@ -252,7 +252,8 @@ impl<'a> Pool<'a> {
 
     /// Whether this process has any buffer of this pool, on loan or received.
     pub fn is_in_use(&self) -> bool {
-        self.marks.iter().any(|mark| mark.load(Ordering::Relaxed) != 0)
+        // Who finds a mark clear is after the last look at the buffer: it may unmap the memory.
+        self.marks.iter().any(|mark| mark.load(Ordering::Acquire) != 0)
     }
 
     /// Counts the free buffers. A picture that may be stale when it is returned.

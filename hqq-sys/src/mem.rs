@@ -8,9 +8,12 @@ use std::ptr::NonNull;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{
     FallocateFlags, FileType, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
-    ftruncate, memfd_create,
+    fstatfs, ftruncate, memfd_create,
 };
 use rustix::io::{Errno, retry_on_intr};
+
+/// What the kernel calls memory with ordinary pages, memfds among it.
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
@@ -83,7 +86,8 @@ pub fn seal_contents(fd: BorrowedFd<'_>) -> io::Result<()> {
 pub struct Facts {
     /// Length in bytes.
     pub len: u64,
-    /// It is a memfd, or a file in memory without a name, which is the same thing.
+    /// It is a memfd of ordinary pages, or a file in memory without a name, which is the same thing. Huge pages run out:
+    /// whoever punches a hole into them may kill the next who looks there (`SIGBUS`).
     pub is_memfd: bool,
     /// Nobody can change its length any more, nor its seals. Never true without `is_memfd`.
     pub sealed: bool,
@@ -105,7 +109,7 @@ pub fn facts(fd: BorrowedFd<'_>) -> io::Result<Facts> {
     };
     // Files of a mounted tmpfs answer too, with SEAL alone: the missing name tells them apart.
     let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    let is_memfd = is_file && stat.st_nlink == 0 && seals.is_some();
+    let is_memfd = is_file && stat.st_nlink == 0 && seals.is_some() && fstatfs(fd)?.f_type == TMPFS;
     Ok(Facts {
         len: u64::try_from(stat.st_size).unwrap_or(0),
         is_memfd,
@@ -301,6 +305,17 @@ mod tests {
             let facts = facts(fd).unwrap();
             assert!(!facts.is_memfd && !facts.sealed);
             assert!(seal(fd).is_err());
+        }
+    }
+
+    #[test]
+    fn huge_pages_are_told_apart() {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
+        // A kernel without huge pages has nothing to mistake for ordinary ones.
+        if let Ok(fd) = memfd_create("huge", flags) {
+            fcntl_add_seals(&fd, SEALS).unwrap();
+            let facts = facts(fd.as_fd()).unwrap();
+            assert!(!facts.is_memfd && !facts.sealed);
         }
     }
 
