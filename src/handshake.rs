@@ -264,6 +264,7 @@ pub(crate) enum Place {
 /// What waits for READY.
 struct Offered {
     place: Place,
+    at: Instant,
     /// The region, if it is a new one.
     ground: Option<Ground>,
     pidfd: OwnedFd,
@@ -336,10 +337,10 @@ impl Host {
         self.deadline
     }
 
-    /// What it has been offered, if anything.
-    pub(crate) fn was_offered(&self) -> Option<Place> {
+    /// What it has been offered, and when, if anything.
+    pub(crate) fn was_offered(&self) -> Option<(Place, Instant)> {
         match &self.stage {
-            Stage::Offered(offered) => Some(offered.place),
+            Stage::Offered(offered) => Some((offered.place, offered.at)),
             Stage::Greeted | Stage::Over => None,
         }
     }
@@ -434,7 +435,7 @@ impl Host {
         let offer = Packet::new(op::OFFER, [need, region.facts().epoch]);
         talk.send(self.socket(), &offer, &fds)?;
         let place = terms.place();
-        self.stage = Stage::Offered(Box::new(Offered { place, ground, pidfd, peer }));
+        self.stage = Stage::Offered(Box::new(Offered { place, at: Instant::now(), ground, pidfd, peer }));
         Ok(())
     }
 }

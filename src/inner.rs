@@ -196,6 +196,12 @@ impl Inner {
         SeatWord::from_word(seat.word.load(Ordering::Acquire))
     }
 
+    /// What the peer's seat says of the peer: of one that has left, if somebody else sits there now.
+    fn peer_now(&self) -> SeatWord {
+        let word = self.peer_word();
+        if word.generation() == self.peer_seat().generation() { word } else { SeatWord::vacant(1) }
+    }
+
     /// Whether connections can be used.
     #[inline(always)]
     pub(crate) fn is_split(&self) -> bool {
@@ -273,7 +279,7 @@ impl Inner {
     /// The socket hung up. In order, or is the peer dead, or has it merely gone?
     #[cold]
     pub(super) fn hung_up(&self) {
-        let word = self.peer_word();
+        let word = self.peer_now();
         if word.no_send() && word.no_recv() {
             self.ended(bit::PEER_CLOSED | bit::HUNG_UP);
             return;
@@ -284,7 +290,7 @@ impl Inner {
         if peer::is_dead(pidfd) {
             self.peer_died();
         } else {
-            let word = self.peer_word();
+            let word = self.peer_now();
             let closed = word.no_send() && word.no_recv();
             self.ended(if closed { bit::PEER_CLOSED } else { bit::PEER_GONE } | bit::HUNG_UP);
         }
@@ -296,7 +302,7 @@ impl Inner {
         let mux = self.lock();
         let mut said = 0;
         if self.state() & bit::PEER_DEAD == 0 {
-            let word = self.peer_word();
+            let word = self.peer_now();
             said |= if word.no_send() { bit::DEAD_NO_SEND } else { 0 };
             said |= if word.no_recv() { bit::DEAD_NO_RECV } else { 0 };
             self.recover(self.peer_seat());
@@ -310,7 +316,7 @@ impl Inner {
         if state & bit::PEER_DEAD != 0 {
             (state & bit::DEAD_NO_SEND != 0, state & bit::DEAD_NO_RECV != 0)
         } else {
-            let word = self.peer_word();
+            let word = self.peer_now();
             (word.no_send(), word.no_recv())
         }
     }
@@ -338,7 +344,7 @@ impl Inner {
     pub(crate) fn is_open(&self) -> bool {
         self.glance();
         let state = self.state();
-        let word = self.peer_word();
+        let word = self.peer_now();
         state & (bit::NO_SEND | bit::NO_RECV) == 0 && !word.no_send() && !word.no_recv()
     }
 

@@ -12,7 +12,7 @@ use hqq_sys::sock::{self, Address, FileId};
 use hqq_sys::{peer, poll, spawn};
 
 use crate::error::{Error, Result};
-use crate::handshake::{Guest, Host, LOOKING, MAPPING, Met, Place, READING, SENDING, Terms, admit, os};
+use crate::handshake::{Guest, Host, LOOKING, MAPPING, Met, READING, SENDING, Terms, admit, os};
 use crate::inner::{Inner, Until};
 use crate::link::StandardLink;
 use crate::options::Options;
@@ -25,6 +25,8 @@ const INHERITED: &str = "HQQ_LINK_FD";
 const BACKLOG: i32 = 128;
 /// Handshakes under way at once; beyond it the slowest is given up.
 const MAX_PENDING: usize = 128;
+/// How long somebody who was offered a vacant place has before the next in line is offered it too.
+const PRECEDENCE: Duration = Duration::from_millis(100);
 /// How long a waiting `connect` sleeps before it looks for the name again.
 const RETRY: Duration = Duration::from_millis(2);
 /// As good as for ever, and within the clock's range.
@@ -253,6 +255,9 @@ impl Listener {
                 return Err(timeout());
             }
             let offered = is_offered(&pending, terms);
+            // Then the next in line may be due.
+            let left =
+                if offered { Some(left.map_or(PRECEDENCE, |left| left.min(PRECEDENCE))) } else { left };
             let sockets = pending.iter().filter(|host| is_due(host, terms, offered)).map(Host::socket);
             let fds: Vec<_> = sockets.chain([self.socket.as_fd()]).collect();
             if let Err(source) = poll::many(&fds, left) {
@@ -298,16 +303,16 @@ impl Listener {
             let stepped = if due { pending[index].step(terms) } else { Ok(None) };
             match stepped {
                 Ok(Some(met)) => {
-                    pending.swap_remove(index);
+                    pending.remove(index);
                     return Ok(Some(met));
                 }
                 Ok(None) if pending[index].deadline().is_none_or(|deadline| deadline > now) => index += 1,
                 Ok(None) => {
-                    pending.swap_remove(index);
+                    pending.remove(index);
                     self.count_refused();
                 }
                 Err(error) => {
-                    pending.swap_remove(index);
+                    pending.remove(index);
                     self.count_refused();
                     if is_ours(&error) {
                         return Err(error);
@@ -319,18 +324,19 @@ impl Listener {
     }
 }
 
-/// Whether somebody has been offered the vacant place.
+/// Whether somebody has been offered the vacant place of late.
 fn is_offered(pending: &[Host], terms: Terms<'_>) -> bool {
-    terms.into.is_some() && pending.iter().any(|host| host.was_offered() == Some(terms.place()))
+    let late = |at: Instant| at.elapsed() < PRECEDENCE;
+    let same = |(place, at)| terms.into.is_some() && place == terms.place() && late(at);
+    pending.iter().any(|host| host.was_offered().is_some_and(same))
 }
 
-/// Whether a handshake may go on now: a vacant place is offered to one at a time, and who was offered something else
+/// Whether a handshake may go on now: a vacant place is offered to one after another, and who was offered something else
 /// waits until that is asked for again.
 fn is_due(host: &Host, terms: Terms<'_>, offered: bool) -> bool {
     match host.was_offered() {
         None => !offered,
-        Some(Place::New) => terms.into.is_none(),
-        Some(place) => place == terms.place(),
+        Some((place, _)) => place == terms.place(),
     }
 }
 

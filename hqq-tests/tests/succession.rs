@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use hqq::packet::Packet;
 use hqq::words::{Holder, Role, SeatWord};
-use hqq::{Error, Listener, Options, StandardLink};
+use hqq::{Error, Listener, StandardLink};
 use hqq_sys::sock::{self, Address};
 use hqq_tests::mock::{self, GREETING, Memory, SEAT_1, shake};
 use hqq_tests::pattern::bytes;
@@ -32,7 +33,7 @@ fn ended(link: &StandardLink) {
     eventually("the peer's end is noticed", || !link.is_open());
 }
 
-/// A caller by hand: up to the offer.
+/// A caller by hand.
 fn call(listener: &Listener) -> OwnedFd {
     let name = format!("hqq.{}.{}", hqq_sys::peer::uid(), listener.name());
     sock::connect(&Address::Abstract(name.into())).unwrap()
@@ -46,6 +47,10 @@ fn tell(socket: &OwnedFd, op: u8, operands: &[u64], fds: &[BorrowedFd<'_>]) {
 
 fn join(socket: &OwnedFd) {
     mock::hear(socket.as_fd()).unwrap();
+    say_join(socket);
+}
+
+fn say_join(socket: &OwnedFd) {
     let [magic, format, version] = GREETING;
     tell(socket, shake::JOIN, &[magic, format, version, 1 << 30], &[]);
 }
@@ -219,4 +224,64 @@ fn a_listener_without_descriptors_says_so() {
     child.args(["--exact", "a_listener_without_descriptors_says_so"]).env(POOR, "1");
     let output = child.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn who_sits_in_a_former_peers_seat_does_not_speak_for_it() {
+    let test = test!(untraced);
+    let listener = bind(&test, SMALL);
+    let name = listener.name().to_owned();
+    let first = thread::spawn(move || StandardLink::connect_timeout(&name, SOON).unwrap());
+    let mut link = listener.accept_timeout(SOON).unwrap();
+    let first = first.join().unwrap();
+    // A forked child, say, keeps the socket from hanging up.
+    let socket = first.as_fd().try_clone_to_owned().unwrap();
+    drop(first);
+    assert!(!link.is_open());
+    // Somebody sits down in the same seat, and goes no further.
+    let next = SeatWord::joined(Holder::new(1, 2), Role::Secondary, false).word();
+    Memory::of(&link).write(SEAT_1, next);
+    assert!(!link.is_open());
+    assert!(matches!(link.recv_timeout(SOON), Err(Error::Closed)));
+    assert!(matches!(link.drive(), Ok(true)));
+    drop(socket);
+    assert!(matches!(link.recv_timeout(SOON), Err(Error::Closed)));
+    let waited = listener.reattach_timeout(&mut link, Duration::ZERO);
+    assert!(matches!(waited, Err(Error::Timeout { .. })), "{waited:?}");
+    assert!(matches!(link.recv_timeout(SOON), Err(Error::Closed)));
+}
+
+/// However many fall silent once they have been offered it.
+#[test]
+fn a_place_is_not_held_by_the_silent() {
+    let test = test!(untraced);
+    let listener = bind(&test, &format!("{SMALL} handshake-ms=1000"));
+    let mut peer = caller(&test, &listener);
+    let mut link = listener.accept_timeout(SOON).unwrap();
+    peer.hear_ok();
+    peer.kill();
+    ended(&link);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // There is always one that has been waiting for less long than the last, and one that waits longer.
+        scope.spawn(|| {
+            let mut silent = std::collections::VecDeque::new();
+            while !over.load(Ordering::Relaxed) {
+                let socket = call(&listener);
+                // HELLO will come; nobody has to wait for it.
+                say_join(&socket);
+                silent.push_back(socket);
+                if silent.len() > 8 {
+                    silent.pop_front();
+                }
+                thread::sleep(Duration::from_millis(250));
+            }
+        });
+        let _ = listener.reattach_timeout(&mut link, Duration::from_millis(400));
+        let mut next = caller(&test, &listener);
+        let joined = listener.reattach_timeout(&mut link, Duration::from_secs(5));
+        over.store(true, Ordering::Relaxed);
+        joined.unwrap();
+        next.hear_ok();
+    });
 }
