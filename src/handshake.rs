@@ -304,6 +304,18 @@ pub(crate) struct Terms<'t> {
 }
 
 impl Terms<'_> {
+    /// Whether a peer may have what is offered.
+    fn admit(&self, peer: &Peer) -> Result<()> {
+        admit(self.options, self.any_user, peer.uid, peer.gid)?;
+        match self.into {
+            // A former peer that was trusted with nothing may have the region mapped yet: it shall harm no other user.
+            Some(link) if self.any_user && link.peer().uid != peer.uid => {
+                Err(Error::OtherUser { uid: peer.uid, expected: link.peer().uid })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What is offered.
     pub(crate) fn place(&self) -> Place {
         self.into.map_or(Place::New, |link| Place::Vacant(link.region().facts().epoch))
@@ -365,14 +377,14 @@ impl Host {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Greeted => {
                 let (peer, pidfd) = identify(received)?;
-                admit(terms.options, terms.any_user, peer.uid, peer.gid)?;
+                terms.admit(&peer)?;
                 check_greeting(&packet)?;
                 self.offer(talk, terms, peer, pidfd, packet.operands[3])?;
                 Ok(None)
             }
             Stage::Offered(offered) => {
                 let Offered { ground, pidfd, peer, .. } = *offered;
-                admit(terms.options, terms.any_user, peer.uid, peer.gid)?;
+                terms.admit(&peer)?;
                 let brought = received.fds.pop();
                 let at = |region: &Region<'static>| check_ready(region, &packet, brought.as_ref());
                 let met = match (ground, terms.into) {

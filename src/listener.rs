@@ -165,7 +165,8 @@ impl Listener {
     ///
     /// The link must have been made with [`Options::reattachable`]. Connections on it have ended with the former peer: drop
     /// them beforehand. Descriptors got from the link (its doorbell, [`StandardLink::peer_process`]) stand for the new peer
-    /// afterwards; register them with an event loop anew.
+    /// afterwards; register them with an event loop anew. Accepting and this take turns on one listener, for as long as each
+    /// waits; a [`Stopper`](crate::Stopper) ends neither.
     ///
     /// ```
     /// use hqq::{Error, Listener, Options, StandardLink};
@@ -206,7 +207,8 @@ impl Listener {
         self.reattach_until(link, false, Until::after(time))
     }
 
-    /// As [`reattach`](Self::reattach), for a peer that is trusted with nothing; no longer than `time`.
+    /// As [`reattach`](Self::reattach), for a peer that is trusted with nothing; no longer than `time`. It must belong to the
+    /// former peer's user, who may have kept the region.
     ///
     /// # Errors
     /// As [`reattach_timeout`](Self::reattach_timeout).

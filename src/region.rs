@@ -487,7 +487,8 @@ impl<'a> Region<'a> {
     /// If `dead` is this end, or `named` is too short.
     ///
     /// # Safety
-    /// The occupant must be dead, by proof: what it holds is handed to others.
+    /// The occupant must be dead, by proof: what it holds is handed to others. Between that proof and this call the seat
+    /// must not see 31 successors.
     pub unsafe fn recover(&self, dead: Holder, named: &mut [u64]) -> Result<Recovered> {
         self.recover_dead(dead, named)
     }

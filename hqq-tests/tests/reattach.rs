@@ -402,3 +402,55 @@ fn strangers_take_places_too() {
     assert_eq!(link.recv().unwrap().to_vec(), bytes(500, 9));
     assert_eq!(second.recv().unwrap().to_vec(), bytes(180, 2));
 }
+
+#[test]
+fn who_has_become_another_program_has_left_its_place() {
+    let test = test!(untraced);
+    let listener = bind(&test, SMALL);
+    let mut peer = caller(&test, &listener);
+    let mut link = listener.accept_timeout(SOON).unwrap();
+    peer.hear_ok();
+    link.send(&bytes(64, 1)).unwrap();
+    let lock = |seat| lock::is_locked(link.memory(), seat).unwrap();
+    assert!(lock(1));
+    // Its process lives on; its memory, and with it the lock, does not.
+    peer.tell("exec");
+    eventually("the lock is gone", || !lock(1));
+    assert!(matches!(link.recv_timeout(SOON), Err(Error::PeerGone)));
+    assert!(!hqq_sys::peer::is_dead(link.peer_process()));
+    let mut next = caller(&test, &listener);
+    join(&mut link, &listener, &mut next);
+    assert_eq!(next.ask("recv"), told(&bytes(64, 1)));
+    whole(&link);
+}
+
+#[test]
+fn a_strangers_place_goes_to_nobody_elses_process() {
+    const NOBODY: u32 = 65534;
+    let mut test = test!(untraced);
+    if hqq_sys::peer::uid() != 0 {
+        println!("not root: nobody here can play another user; skipped");
+        return;
+    }
+    let path = test.folder().join("link").to_str().unwrap().to_owned();
+    let options = hqq_tests::peer::options(test.options(), SMALL.split_whitespace());
+    let listener = Listener::bind_with(&path, options).unwrap();
+    hqq_tests::test::allow(path.as_ref(), 0o666);
+    let mut peer = test.peer_of(NOBODY);
+    peer.tell(format!("untrusted {path}"));
+    let mut link = listener.accept_untrusted_timeout(SOON).unwrap();
+    peer.hear_ok();
+    peer.kill();
+    assert!(matches!(link.recv(), Err(Error::PeerDead)));
+    let mut ours = test.peer();
+    ours.tell(format!("untrusted {path}"));
+    let refused = listener.reattach_untrusted(&mut link, Duration::from_millis(200));
+    assert!(matches!(refused, Err(Error::Timeout { .. })), "{refused:?}");
+    assert!(ours.hear_error().contains("NotAdmitted"));
+    assert_eq!(listener.refused(), 1);
+    let mut next = test.peer_of(NOBODY);
+    next.tell(format!("untrusted {path}"));
+    listener.reattach_untrusted(&mut link, SOON).unwrap();
+    next.hear_ok();
+    assert_eq!((link.peer().uid, link.peer().pid), (NOBODY, Some(next.pid())));
+}

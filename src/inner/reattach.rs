@@ -44,6 +44,10 @@ impl Inner {
     /// # Errors
     /// What is in the way.
     pub(crate) fn make_vacant(&self) -> Result<()> {
+        self.clear_place().inspect_err(|error| self.poison(error))
+    }
+
+    fn clear_place(&self) -> Result<()> {
         let unsupported = |what| Err(Error::Unsupported { what });
         if !self.reattachable {
             return unsupported("this link was made without Options::reattachable");
@@ -60,18 +64,27 @@ impl Inner {
             return Err(Error::Closed);
         }
         let former = self.peer_seat();
-        if state & bit::PEER_DEAD == 0 && self.peer_word().is_occupied_by(former) {
+        let word = self.peer_word();
+        if !word.is_valid() {
+            return Err(Error::Corrupt { what: "a seat", found: word.word() });
+        }
+        if state & bit::PEER_DEAD == 0 && word.is_occupied_by(former) {
             if state & bit::HUNG_UP == 0 {
                 return unsupported("the link's peer has neither died nor left");
             }
-            if !peer::is_dead(self.parts.pidfd.as_fd()) {
-                // It may still use what it has mapped.
+            // One that lives may still use what it has mapped, unless it has become another program since.
+            if !peer::is_dead(self.parts.pidfd.as_fd()) && !self.has_lost_its_memory(former.seat(), word) {
                 return Err(Error::PeerGone);
             }
             self.peer_died();
         }
         self.empty_places(former)?;
         self.drop_connections()
+    }
+
+    /// Whether the lock of a seat proves that its occupant's memory is gone.
+    fn has_lost_its_memory(&self, seat: usize, word: SeatWord) -> bool {
+        word.is_locked() && !lock::is_locked(self.parts.memory.as_fd(), seat as u64).unwrap_or(true)
     }
 
     /// Recovers and vacates every seat of the other side whose occupant is dead.
@@ -84,8 +97,7 @@ impl Inner {
             }
             let occupant = Holder::new(seat, word.generation());
             // Others than the former peer began a handshake and never ended it. Their locks tell whether they live.
-            let locked = || lock::is_locked(self.parts.memory.as_fd(), seat as u64);
-            let is_dead = occupant == former || word.is_locked() && !locked().unwrap_or(true);
+            let is_dead = occupant == former || self.has_lost_its_memory(seat, word);
             if is_dead && self.recover(occupant) && !self.region().vacate_dead(occupant)? {
                 return Err(Error::Busy);
             }

@@ -170,22 +170,22 @@ pub const PIECES: &[Piece] = &[
     piece(
         "successors: strays are cleared away by their locks",
         "src/inner/reattach.rs",
-        "let is_dead = occupant == former || word.is_locked() && !locked().unwrap_or(true);",
+        "let is_dead = occupant == former || self.has_lost_its_memory(seat, word);",
         "let is_dead = occupant == former;",
         "-p hqq-tests --test reattach",
     ),
     piece(
         "successors: strays that live are spared",
         "src/inner/reattach.rs",
-        "word.is_locked() && !locked().unwrap_or(true);",
-        "word.is_locked();",
+        "word.is_locked() && !lock::is_locked(self.parts.memory.as_fd(), seat as u64).unwrap_or(true)",
+        "word.is_locked()",
         "-p hqq-tests --test reattach",
     ),
     piece(
         "successors: strays without a lock are spared",
         "src/inner/reattach.rs",
-        "word.is_locked() && !locked().unwrap_or(true);",
-        "!locked().unwrap_or(true);",
+        "word.is_locked() && !lock::is_locked(self.parts.memory.as_fd(), seat as u64).unwrap_or(true)",
+        "!lock::is_locked(self.parts.memory.as_fd(), seat as u64).unwrap_or(true)",
         "-p hqq-tests --test reattach",
     ),
     piece(
