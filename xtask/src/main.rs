@@ -4,10 +4,13 @@
 //!   `N passed, M failed`.
 //! * `cargo xtask pieces` takes one piece of the recovery or of the validation out at a time, in a copy of the sources,
 //!   and sees that a test fails then; `--only TEXT` takes those out whose name holds the text.
+//! * `cargo xtask hostile` attacks the library from shared memory, under AddressSanitizer if there is a nightly
+//!   toolchain; `--short` does as much of it as `cargo xtask test`, `--json` prints figures.
 //! * `cargo xtask trace-table` rewrites the table of opcodes in `docs/testing.md` from what the
 //!   tests traced; with `--check` it only compares.
 
 mod command;
+mod hostile;
 mod no_std;
 mod pieces;
 mod steps;
@@ -18,6 +21,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask test
        cargo xtask pieces [--only TEXT]
+       cargo xtask hostile [--short] [--json] [--seed N]
        cargo xtask trace-table [--check]";
 
 fn main() -> ExitCode {
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
         ["test"] => steps::test(),
         ["pieces"] => report(pieces::check("")),
         ["pieces", "--only", only] => report(pieces::check(only)),
+        ["hostile", args @ ..] => report(hostile::attack(args)),
         ["trace-table"] => report(trace_table::regenerate(false)),
         ["trace-table", "--check"] => report(trace_table::regenerate(true)),
         ["help" | "--help" | "-h"] => {

@@ -3,7 +3,7 @@
 use crate::command::{
     build, by_hand, cargo, root, run, run_and_keep, run_and_keep_errors, run_within, target_dir,
 };
-use crate::{no_std, trace_table};
+use crate::{hostile, no_std, trace_table};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -95,6 +95,10 @@ fn all(steps: &mut Steps) -> Result<(), Stop> {
     })?;
     steps.step("trace table", "cargo xtask trace-table --check", || trace_table::compare(&traces))?;
     steps.run("tests, feature named", cargo("test -p hqq --features named --lib --tests"))?;
+
+    let mut attack = hostile::short();
+    attack.arg("--short");
+    steps.run("hostile peer", attack)?;
 
     let mut doc = cargo("doc --no-deps --workspace");
     doc.env("RUSTDOCFLAGS", "-D warnings");
