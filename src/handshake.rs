@@ -452,6 +452,15 @@ impl Host {
     }
 }
 
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            // What was not read must not keep this thread.
+            sock::purge(socket.as_fd());
+        }
+    }
+}
+
 /// The Secondary's seat, as READY names it, and its payload, if the region is protected.
 fn check_ready(
     region: &Region<'static>,
@@ -492,7 +501,8 @@ pub(crate) struct Seated {
 
 /// The Secondary's side of a handshake, a message at a time.
 pub(crate) struct Guest<'o> {
-    socket: OwnedFd,
+    /// Until it is the link's.
+    socket: Option<OwnedFd>,
     talk: Talk<'o>,
     until: Option<Instant>,
     host: Option<(Peer, OwnedFd)>,
@@ -502,14 +512,18 @@ impl<'o> Guest<'o> {
     /// Begins a handshake on a connected socket that must be over in `timeout`.
     pub(crate) fn new(socket: OwnedFd, options: &'o Options, timeout: Duration) -> Self {
         let talk = Talk { role: Role::Secondary, options };
-        Self { socket, talk, until: Instant::now().checked_add(timeout), host: None }
+        Self { socket: Some(socket), talk, until: Instant::now().checked_add(timeout), host: None }
+    }
+
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_ref().expect("kept until the link is made").as_fd()
     }
 
     /// Waits for a message.
     fn receive(&self, wanted: u8) -> Result<(Packet, Received)> {
         let began = Instant::now();
         loop {
-            if let Some(message) = self.talk.receive(self.socket.as_fd(), wanted)? {
+            if let Some(message) = self.talk.receive(self.socket(), wanted)? {
                 return Ok(message);
             }
             let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -519,7 +533,7 @@ impl<'o> Guest<'o> {
                     after: began.elapsed(),
                 });
             }
-            poll::many(&[self.socket.as_fd()], left).map_err(os("waiting for the handshake"))?;
+            poll::many(&[self.socket()], left).map_err(os("waiting for the handshake"))?;
         }
     }
 
@@ -534,12 +548,12 @@ impl<'o> Guest<'o> {
         self.host = Some(self.or_refuse(checked, op::HELLO)?);
         let limit = self.talk.options.max_region;
         let join = Packet::new(op::JOIN, [MAGIC, FORMAT, VERSION, limit]);
-        self.talk.send(self.socket.as_fd(), &join, &[])
+        self.talk.send(self.socket(), &join, &[])
     }
 
     /// Tells the host what went wrong.
     fn or_refuse<T>(&self, result: Result<T>, failed: u8) -> Result<T> {
-        result.inspect_err(|error| self.talk.refuse(self.socket.as_fd(), error, failed, 0))
+        result.inspect_err(|error| self.talk.refuse(self.socket(), error, failed, 0))
     }
 
     /// Hears OFFER, attaches, sends READY, hears WELCOME.
@@ -558,7 +572,7 @@ impl<'o> Guest<'o> {
         region.region().seat(holder.seat()).pid.store(peer::pid() as u64, Ordering::Relaxed);
         let ready = Packet::new(op::READY, [holder.seat() as u64, holder.generation().into()]);
         let fds: Vec<_> = payload.iter().map(AsFd::as_fd).collect();
-        self.talk.send(self.socket.as_fd(), &ready, &fds)?;
+        self.talk.send(self.socket(), &ready, &fds)?;
         Ok(Seated { region, memory, payload, lock })
     }
 
@@ -567,7 +581,8 @@ impl<'o> Guest<'o> {
         self.receive(op::WELCOME)?;
         let Seated { region, memory, payload, lock } = seated;
         let (peer, pidfd) = self.host.take().expect("heard before the offer");
-        let (socket, peer_seat) = (self.socket, Holder::new(0, 1));
+        let socket = self.socket.take().expect("kept until the link is made");
+        let peer_seat = Holder::new(0, 1);
         let parts = Parts { region, memory, payload, _lock: lock, socket, pidfd, peer, peer_seat };
         Inner::new(parts, self.talk.options)
     }
@@ -589,14 +604,20 @@ impl<'o> Guest<'o> {
         let mapping =
             Mapping::map(memory.as_fd(), facts.len as usize).map_err(os("mapping the offered region"))?;
         let mut held = None;
-        let prepare = |seat: usize| match lock::lock(memory.as_fd(), seat as u64) {
-            Ok(lock) => {
-                // If there is none, a former occupant has not quite gone.
-                held = lock;
-                held.is_some().then_some(true)
+        let prepare = |seat: usize| {
+            if seat == 0 {
+                // The Primary's, whatever its word says: who sat there would take itself for its peer.
+                return None;
             }
-            // Then nobody but the peer can tell when this process is dead.
-            Err(_) => Some(false),
+            match lock::lock(memory.as_fd(), seat as u64) {
+                Ok(lock) => {
+                    // If there is none, a former occupant has not quite gone.
+                    held = lock;
+                    held.is_some().then_some(true)
+                }
+                // Then nobody but the peer can tell when this process is dead.
+                Err(_) => Some(false),
+            }
         };
         let mut region = OwnedRegion::attach(mapping, mem::page_size() as u64, Role::Secondary, prepare)?;
         region.limit_messages(self.talk.options.max_message);
@@ -613,5 +634,14 @@ impl<'o> Guest<'o> {
             (_, theirs) => return Err(wrong_number(1 + theirs.into_iter().count())),
         };
         Ok((region, held, payload))
+    }
+}
+
+impl Drop for Guest<'_> {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            // As for `Host`.
+            sock::purge(socket.as_fd());
+        }
     }
 }

@@ -129,6 +129,8 @@ impl Inner {
     pub(crate) fn new(parts: Parts, options: &Options) -> Result<Self> {
         let park = Park::new().map_err(|source| Error::Os { doing: "creating an eventfd", source })?;
         barrier::register();
+        sock::quiet(parts.socket.as_fd())
+            .map_err(|source| Error::Os { doing: "making a socket a doorbell", source })?;
         let mux = Mutex::new(Mux::new(parts.region.region(), options));
         // Not what this process may use: one that is bound to a processor has its peer on another.
         let alone = hqq_sys::cpu::online() == 1;
@@ -389,6 +391,8 @@ impl Inner {
             if let Some((payload, _)) = reading {
                 self.give(payload);
             }
+            // The peer may have left something in the socket that would keep us at its closing.
+            sock::purge(self.parts.socket.as_fd());
         }
     }
 }

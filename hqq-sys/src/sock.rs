@@ -6,7 +6,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -16,12 +16,13 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 mod message;
 mod path;
 
-pub use message::{Drained, MAX_FDS, Received, drain, recv, ring, send};
+pub use message::{Drained, MAX_FDS, Received, drain, purge, recv, ring, send};
 pub use path::{FileId, file_id, take_over, unlink_if_ours};
 
 // The kernel's numbers where `libc` has none; the same on x86-64 and aarch64.
 const SO_PASSPIDFD: libc::c_int = 76;
 const SO_PEERPIDFD: libc::c_int = 77;
+const SO_PASSRIGHTS: libc::c_int = 83;
 
 /// What a socket's address holds beside the zero byte that starts or ends the name.
 const MAX_NAME: usize = 107;
@@ -206,24 +207,34 @@ fn socket() -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// From here on the socket is a doorbell and no more: its messages name no sender, and bring no descriptors where the
+/// kernel can refuse them (Linux 6.16 or newer).
+///
+/// # Errors
+/// The kernel's.
+pub fn quiet(fd: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::net::sockopt::set_socket_passcred(fd, false)?;
+    set_option(fd, SO_PASSPIDFD, 0)?;
+    // Older kernels do not know it; `drain` copes with what comes.
+    let _ = set_option(fd, SO_PASSRIGHTS, 0);
+    Ok(())
+}
+
+fn set_option(fd: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointer and the size are those of a live `int`, which is what these options take.
+    match unsafe {
+        libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const value).cast(), len)
+    } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Asks for credentials and a pidfd of the sender with each message.
 pub(crate) fn identify_senders(fd: &OwnedFd) -> io::Result<()> {
     rustix::net::sockopt::set_socket_passcred(fd, true)?;
-    let on: libc::c_int = 1;
-    // SAFETY: the pointer and the size are those of a live `int`, which is what the option takes.
-    let r = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_PASSPIDFD,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if r == 0 {
-        return Ok(());
-    }
-    let e = io::Error::last_os_error();
+    let Err(e) = set_option(fd.as_fd(), SO_PASSPIDFD, 1) else { return Ok(()) };
     Err(match e.raw_os_error() {
         Some(libc::ENOPROTOOPT) => io::Error::new(
             io::ErrorKind::Unsupported,

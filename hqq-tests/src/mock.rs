@@ -32,6 +32,8 @@ pub mod shake {
     pub const WELCOME: u8 = 0x24;
 }
 
+/// Where the Primary's seat lies in a region.
+const SEAT_0: u64 = 0x200;
 /// Where the first Secondary's seat lies in a region.
 pub const SEAT_1: u64 = 0x240;
 /// That seat's word once the Secondary has taken it.
@@ -153,6 +155,8 @@ pub fn memory(kind: &str) -> io::Result<OwnedFd> {
         // Seats 1 to 7, all joined by Secondaries.
         "seats" => (0..7).try_for_each(|seat| patch(SEAT_1 + 64 * seat, JOINED))?,
         "seat" => patch(SEAT_1, 0)?,
+        // Not even the Primary sits there.
+        "deserted" => patch(SEAT_0, VACANT)?,
         "stamp" => patch(page, 0)?,
         _ => return Err(io::Error::other(format!("{kind}: no such memory"))),
     }
@@ -195,5 +199,46 @@ pub fn hear(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
         if !poll::many(&[socket], Some(SOON))?[0] {
             return Err(io::ErrorKind::TimedOut.into());
         }
+    }
+}
+
+/// A caller that has gone through a handshake by hand, and keeps no rule from then on.
+#[derive(Debug)]
+pub struct Stranger {
+    /// The doorbell.
+    pub socket: OwnedFd,
+    /// The region's memory.
+    pub memory: File,
+}
+
+impl Stranger {
+    /// Calls a listener of this user at a bare name, and takes seat 1 of what it offers.
+    ///
+    /// # Errors
+    /// The kernel's, and if the listener does not play its part.
+    pub fn call(name: &str) -> io::Result<Self> {
+        let address = sock::Address::Abstract(format!("hqq.{}.{name}", hqq_sys::peer::uid()).into_bytes());
+        let socket = sock::connect(&address)?;
+        let say = |op, first: &[u64]| {
+            let mut packet = Packet::new(op, []);
+            packet.operands[..first.len()].copy_from_slice(first);
+            sock::send(socket.as_fd(), &packet.to_bytes(), &[])
+        };
+        hear(socket.as_fd())?;
+        let [magic, format, version] = GREETING;
+        say(shake::JOIN, &[magic, format, version, 1 << 30])?;
+        let (_, fds) = hear(socket.as_fd())?;
+        let memory = File::from(fds.into_iter().next().ok_or(io::ErrorKind::InvalidData)?);
+        memory.write_all_at(&JOINED.to_le_bytes(), SEAT_1)?;
+        say(shake::READY, &[1, 1])?;
+        Ok(Self { socket, memory })
+    }
+
+    /// Says that somebody sleeps on this side for everything, so that the other end rings after each thing that it does.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn sleep_for_everything(&self) -> io::Result<()> {
+        self.memory.write_all_at(&(1u64 << 63 | 0xFFFF).to_le_bytes(), 0x140)
     }
 }

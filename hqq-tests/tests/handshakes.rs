@@ -235,6 +235,18 @@ fn listeners_that_offer_wrong_memory() {
             "{order}: {error}"
         );
     }
+    // The Primary's seat is not to be had, though its word says that it is vacant: who took it would be its own peer.
+    thread::scope(|scope| {
+        let calling = scope.spawn(|| StandardLink::connect_with(&path, test.options(), None));
+        peer.ask("sock-accept");
+        assert_eq!(peer.ask("sock-offer deserted"), "23 1 1");
+        peer.ask("sock-send 0x24 0");
+        let link = calling.join().unwrap().unwrap();
+        peer.kill();
+        assert!(matches!(link.recv(), Err(Error::PeerDead | Error::Closed)));
+    });
+    let mut peer = test.peer();
+    peer.ask(format!("sock-listen {path}"));
     // Nothing of all that stays mapped or open here; and good memory offered so is taken.
     thread::scope(|scope| {
         let calling = scope.spawn(|| StandardLink::connect_with(&path, test.options(), None));

@@ -145,6 +145,8 @@ impl Inner {
         }
         let failed = |source| Error::Os { doing: "replacing a descriptor", source };
         sock::replace(self.parts.pidfd.as_fd(), pidfd).map_err(failed)?;
+        sock::quiet(socket.as_fd()).map_err(failed)?;
+        sock::purge(self.parts.socket.as_fd());
         sock::replace(self.parts.socket.as_fd(), socket).map_err(failed)?;
         *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = peer;
         self.peer_seat.store(seat.bits(), Ordering::Relaxed);

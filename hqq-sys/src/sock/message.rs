@@ -5,7 +5,7 @@ use std::mem::{MaybeUninit, size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::Creds;
 
@@ -17,6 +17,9 @@ pub const MAX_FDS: usize = 4;
 
 /// The most doorbell tokens that one [`drain`] takes.
 const MAX_TOKENS: usize = 64;
+
+/// More messages than fit a socket's buffer.
+const MAX_QUEUE: usize = 4096;
 
 /// Sends one message, whole or not at all, with up to [`MAX_FDS`] descriptors. Never blocks.
 ///
@@ -69,17 +72,21 @@ pub struct Received {
     pub creds: Option<Creds>,
 }
 
-/// Control data, aligned for its headers: credentials, the descriptors and a pidfd fit.
-type Control = [u64; 11];
+/// What the kernel lets one message carry (`SCM_MAX_FD`).
+const FDS: usize = 253;
+
+/// Control data, aligned for its headers: credentials, all descriptors that can come, and a pidfd fit. What does not
+/// fit the kernel closes on the spot, on this thread, which waits if a socket lingers.
+type Control = [u64; 136];
 
 const _: () = {
     // SAFETY: only computes sizes.
     let need = unsafe {
         libc::CMSG_SPACE(size_of::<libc::ucred>() as u32)
-            + libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32)
+            + libc::CMSG_SPACE((FDS * size_of::<RawFd>()) as u32)
             + libc::CMSG_SPACE(size_of::<RawFd>() as u32)
     };
-    assert!(size_of::<Control>() == need as usize);
+    assert!(size_of::<Control>() >= need as usize);
     assert!(align_of::<Control>() >= align_of::<libc::cmsghdr>());
 };
 
@@ -94,7 +101,7 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<Received>> 
     if buf.is_empty() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a message cannot be received into 0 bytes"));
     }
-    let mut control: Control = [0; 11];
+    let mut control: Control = [0; 136];
     let mut data = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
     let mut resets = 0;
     let (len, message) = loop {
@@ -158,7 +165,10 @@ unsafe fn parse(message: &libc::msghdr, into: &mut Received) {
                     // SAFETY: within the data; they may lie unaligned.
                     let raw = unsafe { data.cast::<RawFd>().add(i).read_unaligned() };
                     // SAFETY: the kernel has just installed this descriptor for us alone.
-                    into.fds.push(unsafe { OwnedFd::from_raw_fd(raw) });
+                    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+                    // Its sender may have made it one that keeps whoever closes it last. Other files have no such option.
+                    let _ = rustix::net::sockopt::set_socket_linger(&fd, None);
+                    into.fds.push(fd);
                 }
             }
             (libc::SOL_SOCKET, SCM_PIDFD) if len >= size_of::<RawFd>() => {
@@ -209,30 +219,41 @@ pub struct Drained {
 /// Reads doorbell tokens until there are none, but at most 64, so that a peer that rings without
 /// end does not keep the caller here.
 ///
-/// Messages of any kind are thrown away, and descriptors sent with them never arrive.
+/// Messages of any kind are thrown away, and descriptors that came with them are closed, without waiting for what they
+/// stand for.
 ///
 /// # Errors
 /// The kernel's for broken sockets. A hang-up is none.
 pub fn drain(fd: BorrowedFd<'_>) -> io::Result<Drained> {
     let mut drained = Drained::default();
     let mut byte = [0u8; 1];
-    let mut resets = 0;
     while drained.tokens < MAX_TOKENS {
-        // No control data: the kernel then makes no pidfd, which would cost more than the rest.
-        match rustix::net::recv(fd, &mut byte[..], RecvFlags::DONTWAIT) {
-            Ok((0, _)) => {
+        match recv(fd, &mut byte)? {
+            None => break,
+            Some(Received { len: 0, .. }) => {
                 drained.hang_up = true;
                 break;
             }
-            Ok(_) => drained.tokens += 1,
-            Err(Errno::AGAIN) => break,
-            Err(Errno::INTR) => {}
-            // Said once, ahead of what is still to be read: see `recv`.
-            Err(Errno::CONNRESET) if resets == 0 => resets += 1,
-            Err(e) => return Err(e.into()),
+            Some(_) => drained.tokens += 1,
         }
     }
     Ok(drained)
+}
+
+/// Before a socket is closed whose peer is not trusted: takes what is still in it. The kernel would throw it away on the
+/// thread that closes the socket, and wait there for descriptors in it that linger. The peer can send no more.
+pub fn purge(fd: BorrowedFd<'_>) {
+    // Each may fail on a socket that is broken already: then there is nothing in it.
+    let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Read);
+    // An empty message has a sender, the end has none.
+    let _ = rustix::net::sockopt::set_socket_passcred(fd, true);
+    let mut byte = [0u8; 1];
+    for _ in 0..MAX_QUEUE {
+        match recv(fd, &mut byte) {
+            Ok(Some(received)) if received.len > 0 || received.creds.is_some() => {}
+            _ => break,
+        }
+    }
 }
 
 #[cfg(test)]
