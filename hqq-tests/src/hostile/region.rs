@@ -394,7 +394,9 @@ impl<'m> End<'m> {
 
     fn receive_inline(&mut self) {
         self.operations += 1;
-        let _ = self.region.receive_inline(|_| {});
+        if let Ok(Some((inline, _))) = self.region.receive_inline(|_| {}) {
+            self.message(Payload::Inline(inline));
+        }
     }
 
     fn receive_pool(&mut self) {
