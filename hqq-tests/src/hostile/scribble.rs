@@ -14,9 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hqq::layout::{Geometry, Layout, Modes, RingMode, required_bytes, required_scratch};
-use hqq::packet::op;
+use hqq::packet::{Packet, op};
 use hqq::region::{Region, Setup};
-use hqq::words::Role;
+use hqq::words::{Holder, Lap, Role, Stamp};
 use hqq::{Error, Listener, Options, Result, UntrustedLink};
 use hqq_sys::mem;
 
@@ -173,6 +173,83 @@ fn life(role: Role, map: &Guarded, geometry: Geometry, random: &mut fastrand::Rn
     }
     add(&tally.succeeded, end.succeeded.saturating_sub(end.idle));
     add(&tally.region, end.operations);
+}
+
+/// What a call of the core may take of its thread's time. It ends after so many steps, whatever others do meanwhile; and
+/// those are some microseconds.
+const STEPS: Duration = Duration::from_millis(5);
+
+/// How somebody runs ahead of an end round the ring, so that it always finds a reason to go on.
+#[derive(Clone, Copy, Debug)]
+enum Ahead {
+    /// Each slot has been claimed already, when a producer comes.
+    Claimed,
+    /// Each has been taken already, when a consumer comes.
+    Taken,
+    /// Each holds a tombstone.
+    Tombstones,
+}
+
+/// Calls that somebody runs ahead of, each kind for `time`.
+///
+/// # Panics
+/// As [`regions`]; or with [`Breach::Late`] if a call follows without an end.
+pub fn chased(seed: u64, time: Duration, tally: &Tally) {
+    let page = mem::page_size() as u64;
+    let geometry = geometry().expect("a good geometry");
+    let layout = Layout::new(geometry, page).expect("a good geometry");
+    let memory = Memory::new(layout.len).expect("memory for a small region");
+    let (ours, theirs) = (memory.map().expect("a mapping"), memory.map().expect("a mapping"));
+    let stranger = Holder::new(7, 31);
+    for (direction, ahead) in [(0, Ahead::Claimed), (1, Ahead::Taken), (1, Ahead::Tombstones)] {
+        let mut scratch = vec![0; required_scratch(&geometry)];
+        let (modes, name) = (Modes::default(), "chased");
+        let setup = Setup { geometry, modes, page, epoch: seed, first_lap: 0, name };
+        // SAFETY: as in `life`.
+        let region = unsafe { Region::init(ours.base(), ours.len() as u64, &setup, &mut scratch) };
+        let region = region.expect("a good region");
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let ring = layout.directions[direction].ring as usize / 8;
+                let slots = u64::from(geometry.slots());
+                let words = theirs.words();
+                let mut position = 0;
+                while !over.load(Ordering::Relaxed) {
+                    let lap = Lap::new(position / slots);
+                    let stamp = match ahead {
+                        Ahead::Claimed => Stamp::claimed(lap, stranger),
+                        Ahead::Taken => Stamp::taken(lap, stranger, op::INLINE_COPY),
+                        Ahead::Tombstones => Stamp::published(lap, op::TOMBSTONE),
+                    };
+                    words[ring + 8 * (position % slots) as usize].store(stamp.word(), Ordering::Release);
+                    position += 1;
+                }
+                add(&tally.stores, position);
+            });
+            let _over = Over(&over);
+            let began = Instant::now();
+            let mut calls = 0;
+            while began.elapsed() < time {
+                let before = processor_time();
+                let _ = region.send_packet(&Packet::new(op::CONN_CREATE, [2]), |_| {});
+                let _ = (region.receive(|_| true, |_| {}), region.peek());
+                let took = processor_time().saturating_sub(before);
+                if took > STEPS {
+                    let what = format!("a call took {took:?} of its thread's time, behind {ahead:?}");
+                    breach(Breach::Late, what);
+                }
+                calls += 3;
+            }
+            add(&tally.region, calls);
+        });
+    }
+}
+
+/// What this thread has had of a processor.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Calls of untrusted links, from a thread for each end, until there were `target` of them.

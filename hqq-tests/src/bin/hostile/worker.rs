@@ -120,6 +120,10 @@ pub fn main(args: &[String]) -> ExitCode {
         ("scribble-untrusted", &[seed, target]) => {
             scribbling(limit, |tally| scribble::untrusted(seed, target, tally));
         }
+        ("chased", &[seed, milliseconds]) => {
+            let time = Duration::from_millis(milliseconds);
+            scribbling(limit, |tally| scribble::chased(seed, time, tally));
+        }
         // What each kind of finding looks like: the parent checks that it is told of them.
         ("prove", &[number]) => cases(&map, limit, 8, [number, number + 1, 1, 0], prove),
         _ => return ExitCode::from(2),
