@@ -10,12 +10,14 @@
 //! | [`peer`] | the other process, killed and reaped whatever happens |
 //! | [`pattern`] | contents that can be checked at the far end |
 //! | [`crowd`] | many senders and receivers, and what must hold of all that they moved |
+//! | [`fuzz`](mod@fuzz) | the bodies of the fuzz targets, which tests replay |
 //! | [`hostile`] | a peer that writes anything anywhere: the sweep and the scribbler of `cargo xtask hostile` |
 //! | [`mock`] | an end that keeps no rule: raw packets, raw words, raw handshakes |
 //! | [`traced`] | a process that a debugger has stopped |
 //! | [`trace`] | the packet traces that the table in `docs/testing.md` is made of |
 
 pub mod crowd;
+pub mod fuzz;
 pub mod hostile;
 pub mod mock;
 pub mod pattern;

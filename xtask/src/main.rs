@@ -6,10 +6,13 @@
 //!   and sees that a test fails then; `--only TEXT` takes those out whose name holds the text.
 //! * `cargo xtask hostile` attacks the library from shared memory, under AddressSanitizer if there is a nightly
 //!   toolchain; `--short` does as much of it as `cargo xtask test`, `--json` prints figures.
+//! * `cargo xtask fuzz` runs the fuzz targets, each for a minute unless `--seconds` says otherwise, on a nightly toolchain;
+//!   `--minimize` afterwards puts what is worth keeping into the committed corpus.
 //! * `cargo xtask trace-table` rewrites the table of opcodes in `docs/testing.md` from what the
 //!   tests traced; with `--check` it only compares.
 
 mod command;
+mod fuzz;
 mod hostile;
 mod no_std;
 mod pieces;
@@ -22,6 +25,7 @@ const USAGE: &str = "\
 usage: cargo xtask test
        cargo xtask pieces [--only TEXT]
        cargo xtask hostile [--short] [--json] [--seed N]
+       cargo xtask fuzz [--seconds N] [--minimize] [TARGET]
        cargo xtask trace-table [--check]";
 
 fn main() -> ExitCode {
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
         ["pieces"] => report(pieces::check("")),
         ["pieces", "--only", only] => report(pieces::check(only)),
         ["hostile", args @ ..] => report(hostile::attack(args)),
+        ["fuzz", args @ ..] => report(fuzz::fuzz(args)),
         ["trace-table"] => report(trace_table::regenerate(false)),
         ["trace-table", "--check"] => report(trace_table::regenerate(true)),
         ["help" | "--help" | "-h"] => {

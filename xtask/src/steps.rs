@@ -3,7 +3,7 @@
 use crate::command::{
     build, by_hand, cargo, root, run, run_and_keep, run_and_keep_errors, run_within, target_dir,
 };
-use crate::{hostile, no_std, trace_table};
+use crate::{fuzz, hostile, no_std, trace_table};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -99,6 +99,7 @@ fn all(steps: &mut Steps) -> Result<(), Stop> {
     let mut attack = hostile::short();
     attack.arg("--short");
     steps.run("hostile peer", attack)?;
+    steps.step("fuzzing", "cargo xtask fuzz --seconds 2", fuzz::short)?;
 
     let mut doc = cargo("doc --no-deps --workspace");
     doc.env("RUSTDOCFLAGS", "-D warnings");

@@ -78,10 +78,12 @@ pub enum Act {
     SendBufferInside,
     SendChunkInside,
     ReceiveInside,
+    ReceiveInlineInside,
+    ReceivePoolInside,
 }
 
 /// Every act.
-pub const ACTS: [Act; 26] = {
+pub const ACTS: [Act; 28] = {
     use Act::*;
     [
         LoanOne,
@@ -110,6 +112,8 @@ pub const ACTS: [Act; 26] = {
         SendBufferInside,
         SendChunkInside,
         ReceiveInside,
+        ReceiveInlineInside,
+        ReceivePoolInside,
     ]
 };
 
@@ -118,7 +122,12 @@ impl Act {
     fn is_inside(self) -> bool {
         matches!(
             self,
-            Self::SendInlineInside | Self::SendBufferInside | Self::SendChunkInside | Self::ReceiveInside
+            Self::SendInlineInside
+                | Self::SendBufferInside
+                | Self::SendChunkInside
+                | Self::ReceiveInside
+                | Self::ReceiveInlineInside
+                | Self::ReceivePoolInside
         )
     }
 }
@@ -154,8 +163,8 @@ pub struct End<'m> {
     pub(super) region: Region<'m>,
     base: NonNull<u8>,
     hands: Vec<Buffer<'m>>,
-    /// Buffers in hand, a bit each: of direction 0 and 1.
-    lent: [u64; 2],
+    /// Buffers in hand, a bit each, 64 in a word: of direction 0 and 1.
+    lent: [Vec<u64>; 2],
     /// Calls that were made.
     pub operations: u64,
     /// Those that handed out or took in what they should.
@@ -171,17 +180,27 @@ pub struct End<'m> {
 impl<'m> End<'m> {
     /// An end on a mapping that begins at `base`.
     pub fn new(region: Region<'m>, base: NonNull<u8>, quiet: bool) -> Self {
+        let words = (region.layout().geometry.buffers() as usize).div_ceil(64);
+        let lent = [vec![0; words], vec![0; words]];
         Self {
             region,
             base,
             hands: Vec::new(),
-            lent: [0; 2],
+            lent,
             operations: 0,
             succeeded: 0,
             corrupt: 0,
             idle: 0,
             quiet,
         }
+    }
+
+    /// Gives the seat up.
+    ///
+    /// # Errors
+    /// As [`Region::leave`].
+    pub fn leave(self) -> Result<bool> {
+        self.region.leave()
     }
 
     /// Counts a call.
@@ -212,11 +231,13 @@ impl<'m> End<'m> {
                 breach(Breach::OutOfBounds, format!("{buffer:?} lies elsewhere than its run"));
             }
         }
-        let bits = run.indices().fold(0, |bits, index| bits | 1u64 << index);
-        if self.lent[direction] & bits != 0 {
-            breach(Breach::HeldTwice, format!("{run:?} of direction {direction} is in hand already"));
+        let lent = &mut self.lent[direction];
+        for index in run.indices() {
+            if lent[index / 64] >> (index % 64) & 1 != 0 {
+                breach(Breach::HeldTwice, format!("{run:?} of direction {direction} is in hand already"));
+            }
+            lent[index / 64] |= 1 << (index % 64);
         }
-        self.lent[direction] |= bits;
         // Every byte of it can be reached.
         let mut bytes = [7; LONGEST];
         if direction == self.region.role().direction() {
@@ -232,8 +253,8 @@ impl<'m> End<'m> {
         let ours = self.region.role().direction();
         let at = self.hands.iter().rposition(|buffer| (buffer.direction() == ours) == own)?;
         let buffer = self.hands.swap_remove(at);
-        let bits = buffer.run().indices().fold(0, |bits, index| bits | 1u64 << index);
-        self.lent[buffer.direction()] &= !bits;
+        let lent = &mut self.lent[buffer.direction()];
+        buffer.run().indices().for_each(|index| lent[index / 64] &= !(1 << (index % 64)));
         Some(buffer)
     }
 
@@ -345,7 +366,7 @@ impl<'m> End<'m> {
         if dead.seat() == self.region.holder().seat() {
             return;
         }
-        let mut named = [0; BUFFERS as usize];
+        let mut named = vec![0; self.region.layout().geometry.buffers() as usize];
         // SAFETY: nobody is dead, but whoever has the dead one's buffers reaches them with volatile accesses or not at
         // all, and through another mapping: it is to us what a hostile process is.
         let recovered = unsafe { self.region.recover(dead, &mut named) };
@@ -358,23 +379,29 @@ impl<'m> End<'m> {
 
     /// Any call, chosen by a random number; for the scribbler.
     pub fn any(&mut self, random: &mut fastrand::Rng) {
-        match random.u8(0..32) {
-            0..=3 => _ = self.loan(random.usize(0..=64)),
-            4 => _ = self.loan(random.usize(65..=256)),
-            5..=8 => self.send_inline(random.usize(0..=48), |_| {}),
-            9..=12 => self.send(random.usize(1..=64), |_| {}),
-            13 => self.send(random.usize(65..=200), |_| {}),
+        self.call(random.u8(..), random.u8(..));
+    }
+
+    /// The call with this number, with as much data as `size` says.
+    pub fn call(&mut self, number: u8, size: u8) {
+        let len = usize::from(size);
+        match number % 32 {
+            0..=3 => _ = self.loan(len % 65),
+            4 => _ = self.loan(65 + len),
+            5..=8 => self.send_inline(len % 49, |_| {}),
+            9..=12 => self.send(1 + len % 64, |_| {}),
+            13 => self.send(65 + len / 2, |_| {}),
             14 => self.send_chunk(|_| {}),
             15 => self.send_packet(),
             16 => _ = self.receive(Packet::is_plain, |_| {}),
-            17..=21 => _ = self.receive(|_| true, |_| {}),
-            22 => self.receive_inline(),
-            23 => self.receive_pool(),
+            17..=20 => _ = self.receive(|_| true, |_| {}),
+            21 => self.receive_inline(|_| {}),
+            22..=23 => self.receive_pool(|_| {}),
             24 => self.peek(),
             25 => self.look(),
             26..=27 => self.give(true),
             28..=30 => self.give(false),
-            _ if random.u8(..) == 0 => self.recover(Holder::new(7, 31)),
+            _ if size == 0 => self.recover(Holder::new(7, 31)),
             _ => self.give_all(),
         }
         if self.hands.len() > 6 {
@@ -392,16 +419,16 @@ impl<'m> End<'m> {
         self.done(sent);
     }
 
-    fn receive_inline(&mut self) {
+    fn receive_inline(&mut self, inside: impl FnOnce(&Packet)) {
         self.operations += 1;
-        if let Ok(Some((inline, _))) = self.region.receive_inline(|_| {}) {
+        if let Ok(Some((inline, _))) = self.region.receive_inline(inside) {
             self.message(Payload::Inline(inline));
         }
     }
 
-    fn receive_pool(&mut self) {
+    fn receive_pool(&mut self, inside: impl FnOnce(&Packet)) {
         self.operations += 1;
-        if let Ok(Some((payload, _))) = self.region.receive_pool(|_| {}) {
+        if let Ok(Some((payload, _))) = self.region.receive_pool(inside) {
             self.message(payload);
         }
     }
@@ -410,8 +437,8 @@ impl<'m> End<'m> {
     fn all_the_rest(&mut self) {
         self.look();
         self.peek();
-        self.receive_inline();
-        self.receive_pool();
+        self.receive_inline(|_| {});
+        self.receive_pool(|_| {});
         for _ in 0..SLOTS + 2 {
             self.receive(|_| true, |_| {});
         }
@@ -612,8 +639,8 @@ impl Desk {
             Act::SendPacket => victim.send_packet(),
             Act::ReceiveAny => _ = victim.receive(|_| true, |_| {}),
             Act::ReceivePlain => _ = victim.receive(Packet::is_plain, |_| {}),
-            Act::ReceiveInline => victim.receive_inline(),
-            Act::ReceivePool => victim.receive_pool(),
+            Act::ReceiveInline => victim.receive_inline(|_| {}),
+            Act::ReceivePool => victim.receive_pool(|_| {}),
             Act::Peek => victim.peek(),
             Act::Look => victim.look(),
             Act::GiveAll => victim.give_all(),
@@ -625,6 +652,8 @@ impl Desk {
             Act::SendInlineInside => victim.send_inline(48, |_| store()),
             Act::SendBufferInside => victim.send(60, |_| store()),
             Act::SendChunkInside => victim.send_chunk(|_| store()),
+            Act::ReceiveInlineInside => victim.receive_inline(|_| store()),
+            Act::ReceivePoolInside => victim.receive_pool(|_| store()),
             Act::ReceiveInside => _ = victim.receive(|_| true, |_| store()),
         }
     }

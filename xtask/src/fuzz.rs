@@ -1,0 +1,173 @@
+//! `cargo xtask fuzz`: the fuzz targets of `fuzz/`, each for a while.
+//!
+//! The folder is laid out for cargo-fuzz, which may be used on it as well; here the targets are built with the flags that
+//! cargo-fuzz gives, so that nobody needs to install it.
+
+use crate::command::{build, root, run, target_dir};
+use crate::hostile::nightly;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What cargo-fuzz 0.13 passes on: coverage for libFuzzer, and AddressSanitizer.
+const FLAGS: [&str; 9] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "--cfg fuzzing",
+    "-Cllvm-args=-simplifycfg-branch-fold-threshold=0",
+    "-Zsanitizer=address",
+    "-Ccodegen-units=1",
+];
+
+/// Seconds for each target, unless said otherwise.
+const SECONDS: u64 = 60;
+/// For a step of `cargo xtask test`.
+const SHORT: u64 = 2;
+/// The longest input, bytes.
+const LONGEST: u64 = 512;
+
+/// What is to be done.
+#[derive(Debug)]
+struct Orders {
+    seconds: u64,
+    minimize: bool,
+    target: Option<String>,
+}
+
+impl Orders {
+    fn new(args: &[&str]) -> Result<Self, String> {
+        let mut orders = Self { seconds: SECONDS, minimize: false, target: None };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            match *arg {
+                "--seconds" => {
+                    let number = args.next().and_then(|number| number.parse().ok());
+                    orders.seconds = number.ok_or("--seconds needs a number")?;
+                }
+                "--minimize" => orders.minimize = true,
+                target if !target.starts_with('-') => orders.target = Some(target.into()),
+                other => return Err(format!("{other}: only --seconds N, --minimize and a target's name")),
+            }
+        }
+        Ok(orders)
+    }
+}
+
+/// Fuzzes as the arguments say.
+pub fn fuzz(args: &[&str]) -> Result<(), String> {
+    let orders = Orders::new(args)?;
+    let Some(host) = nightly() else {
+        return Err("fuzzing needs a nightly toolchain; without one the inputs that there are can be \
+                    replayed: cargo test -p hqq-tests --test fuzz_replay"
+            .into());
+    };
+    work(&orders, &host)
+}
+
+/// A short run of each target, if there is a nightly toolchain.
+pub fn short() -> Result<(), String> {
+    match nightly() {
+        Some(host) => work(&Orders { seconds: SHORT, minimize: false, target: None }, &host),
+        None => {
+            println!("no nightly toolchain is installed: the tests have replayed the corpus, that is all");
+            Ok(())
+        }
+    }
+}
+
+fn work(orders: &Orders, host: &str) -> Result<(), String> {
+    let programs = programs(host)?;
+    let wanted = |name: &str| orders.target.as_deref().is_none_or(|target| target == name);
+    if !programs.iter().any(|(name, _)| wanted(name)) {
+        let names: Vec<&str> = programs.iter().map(|(name, _)| name.as_str()).collect();
+        return Err(format!("there is no such target, but {}", names.join(", ")));
+    }
+    for (name, program) in programs.iter().filter(|(name, _)| wanted(name)) {
+        println!("=== {name}: {} s", orders.seconds);
+        let found = target_dir().join("fuzz-corpus").join(name);
+        let committed = root().join("fuzz/corpus").join(name);
+        let faults = target_dir().join("fuzz-faults").join(name);
+        for folder in [&found, &faults] {
+            fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        }
+        // What is new goes into the first folder, not among the committed.
+        let mut command = fuzzer(program);
+        command.arg(&found).arg(&committed).arg(format!("-max_total_time={}", orders.seconds));
+        command.arg(format!("-artifact_prefix={}/", faults.display()));
+        run(&mut command).map_err(|why| format!("{name}: {why}; its input is in {}", faults.display()))?;
+        if orders.minimize {
+            minimize(program, &found, &committed)?;
+        }
+    }
+    Ok(())
+}
+
+/// libFuzzer with what all runs have in common.
+fn fuzzer(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args([&format!("-max_len={LONGEST}"), "-timeout=20", "-rss_limit_mb=2048", "-verbosity=0"]);
+    // Links leave nothing, but the sanitizer takes statics of threads that have ended for leaks.
+    command.args(["-detect_leaks=0", "-print_final_stats=1"]);
+    command
+}
+
+/// Puts the fewest and shortest inputs that do the same into the committed corpus.
+fn minimize(program: &Path, found: &Path, committed: &Path) -> Result<(), String> {
+    let merged = found.with_extension("merged");
+    let _ = fs::remove_dir_all(&merged);
+    fs::create_dir_all(&merged).map_err(|e| e.to_string())?;
+    let mut command = fuzzer(program);
+    command.arg("-merge=1").args([&merged, &found.to_path_buf(), &committed.to_path_buf()]);
+    run(&mut command)?;
+    let _ = fs::remove_dir_all(committed);
+    fs::create_dir_all(committed).map_err(|e| e.to_string())?;
+    let files = fs::read_dir(&merged).map_err(|e| e.to_string())?;
+    for file in files.flatten() {
+        fs::copy(file.path(), committed.join(file.file_name())).map_err(|e| e.to_string())?;
+    }
+    fs::remove_dir_all(&merged).map_err(|e| e.to_string())
+}
+
+/// The targets, built.
+fn programs(host: &str) -> Result<Vec<(String, PathBuf)>, String> {
+    // The proxy of rustup chooses the toolchain, which the cargo that runs this would not.
+    let mut command = Command::new("cargo");
+    command.args(["+nightly", "build", "--release", "--quiet", "--bins", "--target", host]);
+    command.arg("--manifest-path").arg(root().join("fuzz/Cargo.toml"));
+    command.arg("--target-dir").arg(target_dir().join("fuzz")).current_dir(root());
+    command.env_remove("CARGO").env_remove("RUSTC").env_remove("RUSTUP_TOOLCHAIN");
+    let flags = env::var("RUSTFLAGS").unwrap_or_default();
+    command.env("RUSTFLAGS", format!("{flags} {}", FLAGS.join(" ")).trim_start());
+    let artifacts = build(&mut command)?;
+    let mut programs: Vec<(String, PathBuf)> = artifacts
+        .iter()
+        .filter_map(|artifact| {
+            let manifest = artifact["manifest_path"].as_str()?;
+            let ours = Path::new(manifest) == root().join("fuzz/Cargo.toml");
+            let program = artifact["executable"].as_str().filter(|_| ours)?;
+            Some((artifact["target"]["name"].as_str()?.to_owned(), program.into()))
+        })
+        .collect();
+    programs.sort();
+    if programs.is_empty() { Err("cargo built no target".into()) } else { Ok(programs) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_read() {
+        let orders = Orders::new(&["--seconds", "7", "attach"]).unwrap();
+        assert_eq!((orders.seconds, orders.target.as_deref()), (7, Some("attach")));
+        assert_eq!(Orders::new(&[]).unwrap().seconds, SECONDS);
+        assert!(Orders::new(&["--minimize"]).unwrap().minimize);
+        for wrong in [["--seconds", "x"], ["--what", "attach"]] {
+            assert!(Orders::new(&wrong).is_err());
+        }
+    }
+}
