@@ -109,9 +109,9 @@ fn work(orders: &Orders, host: &str) -> Result<(), String> {
 /// libFuzzer with what all runs have in common.
 fn fuzzer(program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.args([&format!("-max_len={LONGEST}"), "-timeout=20", "-rss_limit_mb=2048", "-verbosity=0"]);
+    command.args([&format!("-max_len={LONGEST}"), "-timeout=120", "-rss_limit_mb=2048", "-verbosity=0"]);
     // Links leave nothing, but the sanitizer takes statics of threads that have ended for leaks.
-    command.args(["-detect_leaks=0", "-print_final_stats=1"]);
+    command.args(["-detect_leaks=0", "-print_final_stats=1", "-report_slow_units=120"]);
     command
 }
 
