@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use hqq_tests::{fuzz, test};
 
@@ -10,6 +11,9 @@ fn corpus(target: &str) -> PathBuf {
 }
 
 fn replay(target: &str, inputs: usize, longest: usize) {
+    // Reading a corpus takes descriptors, which another target may be counting.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let _test = test!(untraced);
     let mut files: Vec<PathBuf> =
         fs::read_dir(corpus(target)).expect("a corpus").flatten().map(|entry| entry.path()).collect();
