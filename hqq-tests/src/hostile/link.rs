@@ -38,9 +38,12 @@ pub enum Fill {
     Connected,
     /// The peer has said that it sends no more.
     Shut,
+    /// As `Flowing`, on a link whose payload is protected.
+    Protected,
 }
 
-const FILLS: [Fill; 5] = [Fill::Fresh, Fill::Flowing, Fill::Full, Fill::Connected, Fill::Shut];
+const FILLS: [Fill; 6] =
+    [Fill::Fresh, Fill::Flowing, Fill::Full, Fill::Connected, Fill::Shut, Fill::Protected];
 
 /// What the victim does first; the `Inside` ones have the store made by the trace hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -346,10 +349,10 @@ impl Hook {
 }
 
 /// A small link in this process, with guard pages around its mappings.
-fn pair(hook: &Arc<Hook>) -> (StandardLink, StandardLink) {
+fn pair(hook: &Arc<Hook>, protected: bool) -> (StandardLink, StandardLink) {
     let hook = hook.clone();
     let options = Options::new().slots(4).buffers(4).buffer_size(64).max_connections(4).inbox(2).backlog(2);
-    let options = options.trace(move |event| {
+    let options = options.protected(protected).trace(move |event| {
         if event.packet.op == op::OFFER && event.sent {
             // The Primary has mapped its region, and the Secondary not yet: this goes between the two.
             guard(NAME);
@@ -365,7 +368,7 @@ impl Desk {
     /// # Panics
     /// If no link can be made.
     pub fn new() -> Self {
-        let (primary, secondary) = pair(&Arc::default());
+        let (primary, secondary) = pair(&Arc::default(), false);
         let layout = Layout::new(primary.geometry(), mem::page_size() as u64).expect("the link has it");
         drop((primary, secondary));
         cradle(layout.len, 4);
@@ -407,7 +410,7 @@ impl Desk {
     pub fn run(&self, number: u64) -> (u64, u64) {
         let case = self.case(number);
         let hook = Arc::new(Hook::default());
-        let (primary, secondary) = pair(&hook);
+        let (primary, secondary) = pair(&hook, case.fill == Fill::Protected);
         let map = Guarded::new(primary.memory().as_fd(), (self.layout.len) as usize).expect("a mapping");
         let offset = self.places[case.place];
         let store = move || {
@@ -468,7 +471,7 @@ impl End<'_> {
 fn fill<'l>(fill: Fill, ours: &mut End<'l>, theirs: &mut End<'l>) {
     match fill {
         Fill::Fresh => {}
-        Fill::Flowing => flow(ours, theirs),
+        Fill::Flowing | Fill::Protected => flow(ours, theirs),
         Fill::Full => {
             flow(ours, theirs);
             for end in [ours, theirs] {

@@ -252,16 +252,17 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Calls of untrusted links, from a thread for each end, until there were `target` of them.
+/// Calls of untrusted links, from a thread for each end, until there were `target` of them. With `protected`, of links
+/// whose payload is.
 ///
 /// # Panics
 /// As [`regions`]; if no link can be made.
-pub fn untrusted(seed: u64, target: u64, tally: &Tally) {
+pub fn untrusted(seed: u64, target: u64, protected: bool, tally: &Tally) {
     let name = format!("scribbled-{}", std::process::id());
     // The memory of the present link, for the scribblers.
     let present: Mutex<Option<(File, Layout)>> = Mutex::new(None);
     let over = AtomicBool::new(false);
-    let options = Options::new().slots(8).buffers(8).buffer_size(64);
+    let options = Options::new().slots(8).buffers(8).buffer_size(64).protected(protected);
     let called = format!("hqq:{name}");
     let layout = geometry().and_then(|geometry| Layout::new(geometry, mem::page_size() as u64));
     cradle(layout.expect("a good geometry").len, 8);
@@ -363,7 +364,10 @@ fn session(link: UntrustedLink, random: &mut fastrand::Rng, tally: &Tally) {
             0..=9 => link.try_send(&bytes[..len]),
             10..=11 => link.send_timeout(&bytes[..len], SHORT),
             12..=13 => link.loan_timeout(len, SHORT).and_then(|mut loan| {
-                loan.write_at(0, &bytes[..len]);
+                match loan.bytes_mut() {
+                    Some(place) => place.copy_from_slice(&bytes[..len]),
+                    None => _ = loan.write_at(0, &bytes[..len]),
+                }
                 if random.bool() { loan.send_timeout(SHORT) } else { Ok(()) }
             }),
             14..=25 => link.try_recv().map(|message| {

@@ -118,7 +118,10 @@ pub fn main(args: &[String]) -> ExitCode {
             scribbling(limit, |tally| scribble::regions(seed, target, tally))
         }
         ("scribble-untrusted", &[seed, target]) => {
-            scribbling(limit, |tally| scribble::untrusted(seed, target, tally));
+            scribbling(limit, |tally| scribble::untrusted(seed, target, false, tally));
+        }
+        ("scribble-protected", &[seed, target]) => {
+            scribbling(limit, |tally| scribble::untrusted(seed, target, true, tally));
         }
         ("chased", &[seed, milliseconds]) => {
             let time = Duration::from_millis(milliseconds);
