@@ -121,7 +121,12 @@ fn minimize(program: &Path, found: &Path, committed: &Path) -> Result<(), String
     let _ = fs::remove_dir_all(&merged);
     fs::create_dir_all(&merged).map_err(|e| e.to_string())?;
     let mut command = fuzzer(program);
-    command.arg("-merge=1").args([&merged, &found.to_path_buf(), &committed.to_path_buf()]);
+    // By edges alone: how often each is passed would keep hundreds.
+    command.args(["-set_cover_merge=1", "-use_counters=0"]).args([
+        &merged,
+        &found.to_path_buf(),
+        &committed.to_path_buf(),
+    ]);
     run(&mut command)?;
     let _ = fs::remove_dir_all(committed);
     fs::create_dir_all(committed).map_err(|e| e.to_string())?;

@@ -44,9 +44,24 @@ pub fn run(data: &[u8]) {
 
 /// A packet as the input says, with operands that mean something more often than not.
 fn packet(bytes: &mut Bytes<'_>) -> Packet {
-    let op = match bytes.byte() {
-        0..=63 => op::STANDARD_LINK_COPY,
-        64..=127 => op::CONN_COPY,
+    let kind = bytes.byte();
+    let mut small = |below: u64| bytes.number() % below;
+    match kind {
+        // Nearly right: the sizes and places are of the link's own order.
+        0..=31 => {
+            let sizes = [small(8), small(10), small(600), small(10)];
+            return Packet::new(op::STANDARD_LINK_COPY, sizes);
+        }
+        32..=95 => {
+            let (conn, offset, size) = (small(6), 64 * small(10), small(600));
+            let sizes = [conn, small(4), small(600), small(600), small(600), size, offset];
+            return Packet::new(op::CONN_COPY, sizes);
+        }
+        _ => {}
+    }
+    let op = match kind {
+        96..=111 => op::STANDARD_LINK_COPY,
+        112..=127 => op::CONN_COPY,
         128..=159 => op::INLINE_COPY,
         160..=229 => bytes.byte() % 8,
         _ => bytes.byte(),

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use hqq::layout::{Geometry, Layout, Modes, RingMode, required_bytes, required_scratch};
 use hqq::packet::{Packet, op};
-use hqq::region::{Region, Setup};
-use hqq::words::{Holder, Lap, Role, Stamp};
+use hqq::region::{Region, Setup, Views};
+use hqq::ring::{Consumer, Take};
+use hqq::words::{Holder, Lap, Role, Slot, Stamp};
 use hqq::{Error, Listener, Options, Result, UntrustedLink};
 use hqq_sys::mem;
 
@@ -188,6 +189,62 @@ enum Ahead {
     Taken,
     /// Each holds a tombstone.
     Tombstones,
+}
+
+/// Stamps that lead round the ring for ever: each slot is an eighth of all laps ahead of the one before it, the first one of
+/// the last. And tombstones of which there is one more whenever one has been skipped. A call ends all the same.
+///
+/// # Panics
+/// With [`Breach::Late`] if too many are skipped; an endless call is the watchdog's to find.
+pub fn circles(tally: &Tally) {
+    let page = mem::page_size() as u64;
+    let geometry = geometry().expect("a good geometry");
+    let slots = u64::from(geometry.slots());
+    let memory = Memory::new(required_bytes(&geometry, page).expect("a good geometry"));
+    let map = memory.and_then(|memory| memory.map()).expect("memory for a small region");
+    let mut scratch = vec![0; required_scratch(&geometry)];
+    let (modes, name) = (Modes::default(), "circles");
+    let setup = Setup { geometry, modes, page, epoch: 1, first_lap: 0, name };
+    let len = map.len() as u64;
+    // SAFETY: as in `life`; nobody else is there.
+    let region = unsafe { Region::init(map.base(), len, &setup, &mut scratch) }.expect("a good region");
+    // SAFETY: as above; what is stored through it is what a hostile peer stores.
+    let views = unsafe { Views::new(map.base(), len, page) }.expect("a good region");
+    let stranger = Holder::new(7, 31);
+    let eighth = |slot: u64| Lap::new((slot + 1) * (1 << 39) / slots);
+    for (slot, place) in (0..).zip(views.slots(0)) {
+        place.stamp.store(Stamp::claimed(eighth(slot), stranger).word(), Ordering::Release);
+    }
+    for (slot, place) in (0..).zip(views.slots(1)) {
+        let stamp = Stamp::taken(eighth(slot), stranger, op::INLINE_COPY);
+        place.stamp.store(stamp.word(), Ordering::Release);
+    }
+    let sent = region.send_packet(&Packet::new(op::CONN_CREATE, [2]), |_| {});
+    let received = region.receive(|_| true, |_| {});
+    std::hint::black_box((sent.is_ok(), received.is_ok(), region.peek().is_ok()));
+    add(&tally.region, 3);
+
+    let fresh: Vec<Slot> = (0..slots).map(|_| Slot::new(Lap::new(0))).collect();
+    let publish = |position: u64| {
+        let stamp = Stamp::published(Lap::new(position / slots), op::TOMBSTONE);
+        fresh[(position % slots) as usize].stamp.store(stamp.word(), Ordering::Release);
+    };
+    let (head, floor) = (AtomicU64::new(0), AtomicU64::new(0));
+    let consumer = Consumer::new(&fresh, &head, &floor, Holder::new(1, 1), false);
+    publish(0);
+    let mut skipped = 0;
+    let taken = consumer.take(
+        |_| true,
+        || {
+            skipped += 1;
+            publish(skipped);
+            if skipped > 4 * slots + 64 {
+                breach(Breach::Late, format!("a call skipped {skipped} tombstones in a ring of {slots}"));
+            }
+        },
+    );
+    assert!(matches!(taken, Ok(Take::Busy)), "{taken:?}");
+    add(&tally.region, 1);
 }
 
 /// Calls that somebody runs ahead of, each kind for `time`.

@@ -123,6 +123,7 @@ pub fn main(args: &[String]) -> ExitCode {
         ("scribble-protected", &[seed, target]) => {
             scribbling(limit, |tally| scribble::untrusted(seed, target, true, tally));
         }
+        ("circles", &[..]) => scribbling(limit, scribble::circles),
         ("chased", &[seed, milliseconds]) => {
             let time = Duration::from_millis(milliseconds);
             scribbling(limit, |tally| scribble::chased(seed, time, tally));
