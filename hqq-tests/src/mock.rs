@@ -231,6 +231,7 @@ impl Stranger {
         let memory = File::from(fds.into_iter().next().ok_or(io::ErrorKind::InvalidData)?);
         memory.write_all_at(&JOINED.to_le_bytes(), SEAT_1)?;
         say(shake::READY, &[1, 1])?;
+        hear(socket.as_fd())?;
         Ok(Self { socket, memory })
     }
 

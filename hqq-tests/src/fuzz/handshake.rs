@@ -226,6 +226,10 @@ fn guest(bytes: &mut Bytes<'_>, untrusted: bool) {
                     let offer = Packet::new(shake::OFFER, [0, 1]);
                     let _ = sock::send(socket.as_fd(), &offer.to_bytes(), &[memory.as_fd()]);
                 }
+                2 => {
+                    let welcome = Packet::new(shake::WELCOME, []);
+                    let _ = sock::send(socket.as_fd(), &welcome.to_bytes(), &[]);
+                }
                 _ => say(&socket, bytes, None),
             }
             said += 1;
