@@ -495,7 +495,7 @@ impl<'a> Region<'a> {
 
     /// As [`recover`](Self::recover), for callers in this crate that have the proof.
     pub(crate) fn recover_dead(&self, dead: Holder, named: &mut [u64]) -> Result<Recovered> {
-        assert!(dead.seat() != self.holder.seat(), "nobody recovers itself");
+        assert!(dead != self.holder, "nobody recovers itself");
         let seats = self.views.seats();
         if !seats.enter(dead, self.holder)? {
             return Ok(Recovered::default());

@@ -14,12 +14,14 @@
 //! | [`hostile`] | a peer that writes anything anywhere: the sweep and the scribbler of `cargo xtask hostile` |
 //! | [`mock`] | an end that keeps no rule: raw packets, raw words, raw handshakes |
 //! | [`traced`] | a process that a debugger has stopped |
+//! | [`oracle`] | what must hold of a region after a death |
 //! | [`trace`] | the packet traces that the table in `docs/testing.md` is made of |
 
 pub mod crowd;
 pub mod fuzz;
 pub mod hostile;
 pub mod mock;
+pub mod oracle;
 pub mod pattern;
 pub mod peer;
 pub mod test;

@@ -8,12 +8,15 @@
 //!   toolchain; `--short` does as much of it as `cargo xtask test`, `--json` prints figures.
 //! * `cargo xtask fuzz` runs the fuzz targets, each for a minute unless `--seconds` says otherwise, on a nightly toolchain;
 //!   `--minimize` afterwards puts what is worth keeping into the committed corpus.
+//! * `cargo xtask kill-sweep` kills a process behind every instruction of every operation and judges what its survivors
+//!   find; `--help` tells its switches. With `--no-recovery` it succeeds only if the sweep finds broken promises.
 //! * `cargo xtask trace-table` rewrites the table of opcodes in `docs/testing.md` from what the
 //!   tests traced; with `--check` it only compares.
 
 mod command;
 mod fuzz;
 mod hostile;
+mod kill_sweep;
 mod no_std;
 mod pieces;
 mod steps;
@@ -23,6 +26,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask test
+       cargo xtask kill-sweep [--full] [--json] [--no-recovery] [...]
        cargo xtask pieces [--only TEXT]
        cargo xtask hostile [--short] [--json] [--seed N]
        cargo xtask fuzz [--seconds N] [--minimize] [TARGET]
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
         ["test"] => steps::test(),
+        ["kill-sweep", args @ ..] => report(kill_sweep::sweep(args)),
         ["pieces"] => report(pieces::check("")),
         ["pieces", "--only", only] => report(pieces::check(only)),
         ["hostile", args @ ..] => report(hostile::attack(args)),

@@ -3,7 +3,7 @@
 use crate::command::{
     build, by_hand, cargo, root, run, run_and_keep, run_and_keep_errors, run_within, target_dir,
 };
-use crate::{fuzz, hostile, no_std, trace_table};
+use crate::{fuzz, hostile, kill_sweep, no_std, trace_table};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -115,7 +115,16 @@ fn all(steps: &mut Steps) -> Result<(), Stop> {
 
     steps.run("release build", cargo("build --release"))?;
     let mut demo = cargo("run --release --quiet -- demo --messages 20000 --json");
-    steps.step("demo", &by_hand(&demo), || verified(&run_within(&mut demo, LIMIT)?))
+    steps.step("demo", &by_hand(&demo), || verified(&run_within(&mut demo, LIMIT)?))?;
+
+    for (name, args) in [
+        ("kill sweep, short", &["--short"][..]),
+        ("kill sweep without recovery", &["--short", "--no-recovery"]),
+    ] {
+        let by_hand = format!("cargo xtask kill-sweep {}", args.join(" "));
+        steps.step(name, &by_hand, || kill_sweep::sweep(args))?;
+    }
+    Ok(())
 }
 
 /// The models have a target folder of their own, since their flag would rebuild everything.
