@@ -9,6 +9,7 @@
 //! 4. asks whether everything is [`at_rest`], and lets the survivors [`work`].
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
 use hqq::Error;
@@ -228,23 +229,18 @@ pub fn compare(
     if let Some(progress) = (least..=most).find(|&progress| want(progress) == found) {
         return Ok(progress);
     }
-    let (first, last) = (want(least), want(most));
     let count = |number: &u64, list: &[u64]| list.iter().filter(|other| *other == number).count();
-    let kind = if found.iter().any(|number| count(number, &first) + count(number, &last) == 0) {
-        // What was lost or is to be taken may be known at less progress.
-        if found.iter().any(|number| (0..=most).any(|at| count(number, &want(at)) > 0)) {
-            Kind::Duplicated
-        } else {
-            Kind::Torn
-        }
-    } else if found
-        .iter()
-        .any(|number| count(number, found) > count(number, &first).max(count(number, &last)))
-    {
+    let most_often =
+        |number: &u64, at: RangeInclusive<usize>| at.map(|at| count(number, &want(at))).max().unwrap_or(0);
+    let kind = if found.iter().any(|number| most_often(number, 0..=most) == 0) {
+        Kind::Torn
+    } else if found.iter().any(|number| count(number, found) > most_often(number, least..=most)) {
+        // Twice, or once more after it had been received.
         Kind::Duplicated
     } else {
         Kind::Lost
     };
+    let (first, last) = (want(least), want(most));
     Err(Fault::new(kind, format!("{what}: came {found:?}, due were {first:?} to {last:?}")))
 }
 
