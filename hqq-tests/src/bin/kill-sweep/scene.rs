@@ -958,9 +958,10 @@ impl<'a> World<'a> {
         Ok(Progress { sent, taken })
     }
 
-    /// Whether all of the operation was done.
+    /// Whether all of the operation was done; asked when it is over.
     pub fn is_complete(&self, progress: Progress) -> bool {
-        progress == Progress { sent: self.effect.sends.len(), taken: self.effect.takes.len() }
+        let gone = self.scenario.op != Op::Leave || self.find_dead().is_empty();
+        gone && progress == Progress { sent: self.effect.sends.len(), taken: self.effect.takes.len() }
     }
 
     /// Whoever is in the middle of a ring or a pool goes on.
