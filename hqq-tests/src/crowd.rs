@@ -12,7 +12,7 @@ use crate::pattern;
 const HEAD: usize = 16;
 
 /// The message `number` of `producer`. Lengths run from what fits a slot to what takes several buffers of 256.
-fn message(producer: u64, number: u64) -> Vec<u8> {
+pub fn message(producer: u64, number: u64) -> Vec<u8> {
     let seed = producer << 32 | number;
     let len = match pattern::mix(seed) % 8 {
         0..4 => pattern::mix(seed + 1) % 33,
@@ -27,7 +27,7 @@ fn message(producer: u64, number: u64) -> Vec<u8> {
 }
 
 /// Reads a message: its producer and number, if it is whole.
-fn read(bytes: &[u8]) -> Option<(u64, u64)> {
+pub fn read(bytes: &[u8]) -> Option<(u64, u64)> {
     let (producer, rest) = bytes.split_first_chunk()?;
     let (number, _) = rest.split_first_chunk()?;
     let (producer, number) = (u64::from_le_bytes(*producer), u64::from_le_bytes(*number));
