@@ -10,10 +10,13 @@
 //!   `--minimize` afterwards puts what is worth keeping into the committed corpus.
 //! * `cargo xtask kill-sweep` kills a process behind every instruction of every operation and judges what its survivors
 //!   find; `--help` tells its switches. With `--no-recovery` it succeeds only if the sweep finds broken promises.
+//! * `cargo xtask wakes`, `cargo xtask recovery-times` and `cargo xtask soak` take long, and print what they measured;
+//!   each takes `--help`.
 //! * `cargo xtask trace-table` rewrites the table of opcodes in `docs/testing.md` from what the
 //!   tests traced; with `--check` it only compares.
 
 mod command;
+mod endurance;
 mod fuzz;
 mod hostile;
 mod kill_sweep;
@@ -30,6 +33,9 @@ usage: cargo xtask test
        cargo xtask pieces [--only TEXT]
        cargo xtask hostile [--short] [--json] [--seed N]
        cargo xtask fuzz [--seconds N] [--minimize] [TARGET]
+       cargo xtask wakes [--count N]
+       cargo xtask recovery-times [--kills N] [--json] [--limits]
+       cargo xtask soak [--cycles N] [--minutes N] [--seed N] [--paused [SECONDS]]
        cargo xtask trace-table [--check]";
 
 fn main() -> ExitCode {
@@ -42,6 +48,9 @@ fn main() -> ExitCode {
         ["pieces", "--only", only] => report(pieces::check(only)),
         ["hostile", args @ ..] => report(hostile::attack(args)),
         ["fuzz", args @ ..] => report(fuzz::fuzz(args)),
+        [task @ ("wakes" | "recovery-times" | "soak"), arguments @ ..] => {
+            report(endurance::endure(task, arguments))
+        }
         ["trace-table"] => report(trace_table::regenerate(false)),
         ["trace-table", "--check"] => report(trace_table::regenerate(true)),
         ["help" | "--help" | "-h"] => {

@@ -3,7 +3,7 @@
 use crate::command::{
     build, by_hand, cargo, root, run, run_and_keep, run_and_keep_errors, run_within, target_dir,
 };
-use crate::{fuzz, hostile, kill_sweep, no_std, trace_table};
+use crate::{endurance, fuzz, hostile, kill_sweep, no_std, trace_table};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -114,6 +114,20 @@ fn all(steps: &mut Steps) -> Result<(), Stop> {
     examples(steps)?;
 
     steps.run("release build", cargo("build --release"))?;
+    // Short forms; by themselves they take minutes.
+    let mut build = cargo("build --release --quiet -p hqq-tests --bin hqq-endurance");
+    steps.step("endurance, build", &by_hand(&build), || run(&mut build))?;
+    for (name, task, arguments) in [
+        ("sleeps and wakes", "wakes", ["--count", "200000"]),
+        ("recovery times", "recovery-times", ["--kills", "100"]),
+        ("soak", "soak", ["--cycles", "200"]),
+    ] {
+        let mut command = endurance::command(task, &arguments);
+        steps.step(name, &by_hand(&command), || {
+            print!("{}", run_within(&mut command, LIMIT)?);
+            Ok(())
+        })?;
+    }
     let mut demo = cargo("run --release --quiet -- demo --messages 20000 --json");
     steps.step("demo", &by_hand(&demo), || verified(&run_within(&mut demo, LIMIT)?))?;
 

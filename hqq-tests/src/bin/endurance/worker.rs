@@ -107,7 +107,10 @@ impl Worker {
             };
             println!("linked {number} {}", link.peer().pid.unwrap_or(0));
             let end = self.use_link(&link, number, &counts)?;
-            healthy(&link);
+            if end == End::Dead {
+                // One that closes may still read.
+                healthy(&link);
+            }
             let goes_on = end == End::Dead && self.reattaches && self.listens;
             if goes_on {
                 kept = Some(link);
