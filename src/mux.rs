@@ -199,7 +199,7 @@ impl Mux {
                 }
                 Incoming::Control(operation) => self.control(line, operation),
                 Incoming::Refused(fault) => self.answer(line, fault.code, fault.context, fault.op),
-                Incoming::Busy => {}
+                Incoming::Busy | Incoming::Skipped => {}
                 Incoming::Other(_) => {
                     self.stalled = true;
                     break;

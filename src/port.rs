@@ -128,6 +128,8 @@ pub enum Incoming<'a> {
     Empty,
     /// Other threads were faster again and again; try once more.
     Busy,
+    /// Only tombstones so far, whose slots are free now: wake the senders, and try once more.
+    Skipped,
 }
 
 /// A claimed slot that becomes a tombstone if a panicking hook keeps it from being published.
@@ -432,11 +434,14 @@ impl<'a> Region<'a> {
 
     #[cold]
     fn receive_slow(&self, wanted: impl Fn(u8) -> bool, seen: impl FnOnce(&Packet)) -> Result<Incoming<'a>> {
-        let skipped = || {
-            self.counters(self.role()).tombstones.fetch_add(1, Ordering::Relaxed);
-        };
-        Ok(match self.consumer().take(wanted, skipped)? {
+        let mut tombstones = 0;
+        let taken = self.consumer().take(wanted, || tombstones += 1)?;
+        if tombstones > 0 {
+            self.counters(self.role()).tombstones.fetch_add(tombstones, Ordering::Relaxed);
+        }
+        Ok(match taken {
             Take::Packet(ticket, packet) => self.finish(ticket, &packet, seen),
+            _ if tombstones > 0 => Incoming::Skipped,
             Take::Other(op) => Incoming::Other(op),
             Take::Empty => Incoming::Empty,
             Take::Busy => Incoming::Busy,

@@ -192,7 +192,7 @@ pub fn receive(region: &Region<'_>) -> Verdict<Option<u64>> {
             Ok(Incoming::Control(operation)) => about(operation),
             Ok(Incoming::Refused(fault)) => refused(fault.op),
             Ok(Incoming::Empty) => return Ok(None),
-            Ok(Incoming::Busy) => continue,
+            Ok(Incoming::Busy | Incoming::Skipped) => continue,
             Ok(Incoming::Other(op)) => return wedged(format!("opcode {op:02x} was not wanted")),
             Err(error) => return wedged(format!("receiving: {error:?}")),
         };

@@ -12,8 +12,8 @@ use hqq::words::{Holder, Role, SeatWord};
 use hqq::{Error, Listener, StandardLink};
 use hqq_sys::sock::{self, Address};
 use hqq_tests::mock::{self, GREETING, Memory, SEAT_1, shake};
-use hqq_tests::pattern::bytes;
-use hqq_tests::test::SOON;
+use hqq_tests::pattern::{bytes, told};
+use hqq_tests::test::{SOON, asleep};
 use hqq_tests::{Peer, Test, eventually, test};
 
 const SMALL: &str = "slots=8 buffers=8 size=64 reattachable";
@@ -53,6 +53,36 @@ fn join(socket: &OwnedFd) {
 fn say_join(socket: &OwnedFd) {
     let [magic, format, version] = GREETING;
     tell(socket, shake::JOIN, &[magic, format, version, 1 << 30], &[]);
+}
+
+#[test]
+fn a_sender_is_woken_though_the_newcomer_finds_nothing_but_tombstones() {
+    let test = test!(untraced);
+    for mode in ["mpmc", "spsc", "mpsc", "spmc"] {
+        let listener = bind(&test, &format!("{SMALL} mode={mode}"));
+        let mut peer = caller(&test, &listener);
+        let mut link = listener.accept_timeout(SOON).unwrap();
+        peer.hear_ok();
+        // A ring full of what is meant for this peer alone.
+        peer.stop();
+        let full = || link.stats().sent_by(Role::Primary).in_flight == 8;
+        while !full() {
+            let late = link.open_connection_timeout(Duration::from_millis(1));
+            assert!(matches!(late, Err(Error::Timeout { .. })), "{late:?}");
+        }
+        peer.kill();
+        ended(&link);
+        let mut newcomer = caller(&test, &listener);
+        listener.reattach_timeout(&mut link, SOON).unwrap();
+        newcomer.hear_ok();
+        let before = link.stats().side(Role::Primary).sleeps;
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| link.send_timeout(b"at last", SOON));
+            asleep(&link, before);
+            assert_eq!(newcomer.ask("recv"), told(b"at last"), "{mode}");
+            sending.join().unwrap().unwrap();
+        });
+    }
 }
 
 #[test]

@@ -175,6 +175,7 @@ impl Inner {
                 Incoming::Empty => return Ok(Look::Empty),
                 Incoming::Busy => return Ok(Look::Busy),
                 Incoming::Refused(fault) => self.refuse(fault, own),
+                Incoming::Skipped => self.ring(self.region().wake_senders()),
                 _ => {
                     self.sort();
                     return self.look_sorted(own);
