@@ -240,12 +240,13 @@ impl Drop for Folder {
     }
 }
 
-/// What lies where HQQ could leave files.
+/// What lies where HQQ could leave files, by the names that this process gives.
 fn files() -> Vec<PathBuf> {
     let folders = [PathBuf::from("/dev/shm"), std::env::temp_dir()];
     let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths.filter(|path| path.to_string_lossy().contains("soak-")).collect()
+    let ours = format!("soak-{}", std::process::id());
+    paths.filter(|path| path.to_string_lossy().contains(&ours)).collect()
 }
 
 fn descriptors() -> usize {
