@@ -399,11 +399,16 @@ impl<'a> Consumer<'a> {
     /// A stamp that no operation leaves.
     #[inline]
     pub fn take(&self, wanted: impl Fn(u8) -> bool, mut skipped: impl FnMut()) -> Result<Take, Impossible> {
+        // Where the walk below the head mark goes on, so that many tombstones there are skipped in one walk.
+        let mut below = None;
         for _ in 0..self.slots.patience() {
-            let found = match self.find()? {
+            let found = match self.find(below)? {
                 Ok(found) => found,
                 Err(nothing) => return Ok(nothing),
             };
+            if !found.at_head {
+                below = Some(found.position.wrapping_add(1));
+            }
             let operation = found.stamp.op();
             if operation != op::TOMBSTONE && !wanted(operation) {
                 return Ok(Take::Other(operation));
@@ -425,7 +430,7 @@ impl<'a> Consumer<'a> {
     /// # Errors
     /// A stamp that no operation leaves.
     pub fn peek(&self) -> Result<Option<Packet>, Impossible> {
-        let Ok(found) = self.find()? else { return Ok(None) };
+        let Ok(found) = self.find(None)? else { return Ok(None) };
         let slot = self.slots.at(found.position);
         // edge(ring.reuse): acquire
         let operands = core::array::from_fn(|i| slot.operands[i].load(Ordering::Acquire));
@@ -503,19 +508,19 @@ impl<'a> Consumer<'a> {
         Some(Ticket { position })
     }
 
-    /// The next published slot.
+    /// The next published slot; below the head mark, none ahead of `below`.
     #[inline]
-    fn find(&self) -> Result<Result<Found, Take>, Impossible> {
+    fn find(&self, below: Option<u64>) -> Result<Result<Found, Take>, Impossible> {
         let position = self.head.load(Ordering::Acquire); // edge(ring.head): acquire
         let slot = self.slots.at(position);
         let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
         if stamp.lap() == self.slots.lap(position) && stamp.state() == Some(SlotState::Published) {
             return Ok(Ok(Found { position, stamp, at_head: true }));
         }
-        self.find_slow(position)
+        self.find_slow(position, below)
     }
 
-    fn find_slow(&self, mut position: u64) -> Result<Result<Found, Take>, Impossible> {
+    fn find_slow(&self, mut position: u64, below: Option<u64>) -> Result<Result<Found, Take>, Impossible> {
         let start = position;
         let capacity = self.slots.capacity();
         for _ in 0..self.slots.patience() {
@@ -535,7 +540,7 @@ impl<'a> Consumer<'a> {
                     if position != start {
                         self.head.store(position, Ordering::Release); // edge(ring.head): release
                     }
-                    return match self.rescan(position)? {
+                    return match self.rescan(position, below)? {
                         Some(found) => Ok(Ok(found)),
                         None => Ok(Err(Take::Empty)),
                     };
@@ -552,7 +557,7 @@ impl<'a> Consumer<'a> {
     }
 
     /// Looks below the head mark for a packet that recovery put back; raises the floor on the way.
-    fn rescan(&self, head: u64) -> Result<Option<Found>, Impossible> {
+    fn rescan(&self, head: u64, below: Option<u64>) -> Result<Option<Found>, Impossible> {
         if self.single {
             return Ok(None);
         }
@@ -561,7 +566,7 @@ impl<'a> Consumer<'a> {
         if after(lowest, floor) {
             floor = lowest;
         }
-        let mut position = floor;
+        let mut position = below.filter(|&below| after(below, floor)).unwrap_or(floor);
         while after(head, position) {
             let slot = self.slots.at(position);
             let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire

@@ -436,3 +436,19 @@ fn nothing_is_lost_or_doubled_between_threads() {
         stress(capacity, RingMode::Spsc, 1, 1);
     }
 }
+
+#[test]
+fn tombstones_below_the_head_cost_one_walk_however_many_there_are() {
+    const SLOTS: usize = 1 << 15;
+    let ring = Ring::new(SLOTS as u64, 0, RingMode::Mpmc);
+    let lap = Lap::new(0);
+    (0..SLOTS).for_each(|index| ring.set(index, Stamp::taken(lap, D, 1)));
+    assert_eq!(ring.receive(), None, "all taken by somebody else");
+    (SLOTS / 2..SLOTS).for_each(|index| ring.set(index, Stamp::published(lap, op::TOMBSTONE)));
+    let began = std::time::Instant::now();
+    let mut skipped = 0;
+    assert!(matches!(ring.consumer().take(|_| true, || skipped += 1), Ok(Take::Empty)));
+    assert_eq!(skipped, SLOTS / 2);
+    // A walk for each of them takes minutes.
+    assert!(began.elapsed() < std::time::Duration::from_secs(10));
+}

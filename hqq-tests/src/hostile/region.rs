@@ -314,10 +314,8 @@ impl<'m> End<'m> {
                 self.got(buffer);
             }
             Incoming::Empty | Incoming::Other(_) | Incoming::Busy => return false,
-            Incoming::ConnData(_, None)
-            | Incoming::Control(_)
-            | Incoming::Refused(_)
-            | Incoming::Skipped => {}
+            Incoming::ConnData(_, None) | Incoming::Control(_) | Incoming::Refused(_) | Incoming::Skipped => {
+            }
         }
         true
     }

@@ -436,7 +436,7 @@ pub const PIECES: &[Piece] = &[
     piece(
         "ring: packets put back are found",
         "src/ring.rs",
-        "return match self.rescan(position)? {",
+        "return match self.rescan(position, below)? {",
         "return match None::<Found> {",
         "-p hqq --lib",
     ),
