@@ -443,8 +443,8 @@ impl Soak {
             // What each receiver of a dead process had in hand, and what was being sent to it.
             let mut each = THREADS + 1;
             if side.connections > 0 {
-                // And what it had sorted: then it had received it.
-                each += 2 * side.slots;
+                // And what it had sorted into its inbox, which has room for so much: then it had received it.
+                each += 64 + 2 * side.slots;
             }
             let successors = if link == side.link { side.successors } else { 0 };
             let unsure = match demand {
