@@ -176,8 +176,13 @@ fn scribbling(limit: Duration, work: impl FnOnce(&Tally)) {
     let tally: &'static Tally = Box::leak(Box::default());
     let get = |word: &AtomicU64| word.load(Ordering::Relaxed);
     watch(limit, move || get(&tally.region) + get(&tally.untrusted), || "-".into());
-    // A panic of a thread has been told by the hook.
-    let done = catch_unwind(AssertUnwindSafe(|| work(tally)));
+    let done = catch_unwind(AssertUnwindSafe(|| work(tally))).inspect_err(|payload| {
+        let (kind, what) = judge(&**payload);
+        // That of another thread has been told by the hook.
+        if !what.starts_with("a scoped thread panicked") {
+            tell(kind, "-", &what);
+        }
+    });
     let figures = [
         get(&tally.region),
         get(&tally.untrusted),
