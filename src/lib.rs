@@ -74,7 +74,7 @@
 //! |---|---|---|
 //! | 0 | [`sync`], [`error`], [`words`], [`layout`], [`packet`] | atomics; errors; the words as stored; offsets; packets and their check |
 //! | 1 | [`ring`], [`pool`], [`wait`], [`seat`], [`recover`] | messages in order; who holds a buffer; sleep announced; who is attached; what the dead left |
-//! | 2 | `superblock`, [`buffer`], [`region`], [`port`] | from bytes to words; one end without waiting |
+//! | 2 | [`superblock`], [`buffer`], [`region`], [`port`] | from bytes to words; one end without waiting |
 //! | 3 | `options`, [`stats`], [`observe`] | what can be chosen and what can be seen |
 //! | 3 | `connection`, `park`, `turn`, `mux`, `inner` | the connection table; threads that wait; what all handles share |
 //! | 3 | `message`, `link`, `untrusted`, `conn` | what the caller holds |
@@ -133,7 +133,7 @@ pub mod ring;
 pub mod seat;
 #[cfg(feature = "std")]
 pub mod stats;
-mod superblock;
+pub mod superblock;
 pub mod sync;
 #[cfg(feature = "std")]
 mod turn;

@@ -9,11 +9,12 @@
 //! the round has grown since. Events inside the process ([`Park::wake`]) grow the round too and, through a
 //! private eventfd, wake the sleeper.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use hqq_sys::event::Event;
+
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, fence};
 
 #[derive(Debug, Default)]
 struct State {

@@ -19,7 +19,7 @@
 //!
 //! | label | store | load | guarantees |
 //! |---|---|---|---|
-//! | ring.publish | tombstones and returned packets, release | `find` in ring.rs, acquire | a returned packet is seen whole: the compare-exchange carries on what its producer released |
+//! | ring.publish | tombstones and returned packets, release | `find` and `hold` in ring.rs, acquire | a returned packet is seen whole: the compare-exchange carries on what its producer released |
 //! | ring.reuse | `publish` in ring.rs, a release fence | the scan's operands, acquire | operands of the next packet are not taken for this one's |
 //! | ring.free | `release` in ring.rs | the scan of slots, acquire | a released slot's buffers are seen as held or free |
 //! | pool.give | buffers freed, release | `take` in pool.rs, acquire | as for any give |
@@ -94,7 +94,7 @@ pub fn recover(
     let mut names = 0u64;
     for (word, change) in direction.words.iter().zip(named) {
         names = names.wrapping_add(*change);
-        let found = look(word, Ordering::Acquire);
+        let found = look(word, Ordering::Relaxed);
         let state = BufferWord::from_word(found).state();
         let state = state.ok_or(Impossible { what: "a buffer word", found })?;
         let (BufferState::Owned(by) | BufferState::Held(by)) = state else { continue };
@@ -113,7 +113,7 @@ pub fn recover(
 
 /// Finishes or undoes what the dead did to one slot.
 fn settle(slot: &Slot, dead: Holder, done: &mut Recovered) -> Result<(), Impossible> {
-    let found = look(&slot.stamp, Ordering::Acquire); // edge(ring.free): acquire
+    let found = look(&slot.stamp, Ordering::Relaxed);
     let stamp = Stamp::from_word(found);
     let state = stamp.state().ok_or(Impossible { what: "a ring stamp", found })?;
     let (after, count) = match state {
@@ -123,7 +123,7 @@ fn settle(slot: &Slot, dead: Holder, done: &mut Recovered) -> Result<(), Impossi
         SlotState::Taken(by) if by == dead => (Stamp::published(stamp.lap(), stamp.op()), &mut done.returned),
         _ => return Ok(()),
     };
-    let settled = slot.stamp.compare_exchange(found, after.word(), Ordering::AcqRel, Ordering::Relaxed); // edge(ring.publish): release
+    let settled = slot.stamp.compare_exchange(found, after.word(), Ordering::Release, Ordering::Relaxed); // edge(ring.publish): release
     *count += u64::from(settled.is_ok());
     Ok(())
 }

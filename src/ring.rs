@@ -30,7 +30,7 @@
 //!
 //! | label | store | load | guarantees |
 //! |---|---|---|---|
-//! | ring.publish | `publish` and `abandon`, release | `find`, acquire | the consumer sees operands, payload and buffer words as the producer left them |
+//! | ring.publish | `publish` and `abandon`, release | `find` and `hold`, acquire | the consumer sees operands, payload and buffer words as the producer left them |
 //! | ring.free | `release`, release | `claim`, acquire | the consumer has read the operands before a producer overwrites them |
 //! | ring.seen | `claim` and `take`, release, on the stamp | `claim` and `find`, acquire | who sees a slot claimed or taken also sees what its holder saw: no slot ahead looks older than it can be |
 //! | ring.tail | `claim`, release, on the private mark | `claim`, acquire | who starts behind a claimed slot also sees what its claimer saw |
@@ -136,7 +136,7 @@ impl<'a> Slots<'a> {
     /// A position behind one that was claimed, and not far behind the last: in a ring at rest, the next to be
     /// claimed. The ring may be in use meanwhile.
     fn survey(self) -> Result<u64, Impossible> {
-        let first = || Stamp::from_word(look(&self.slots[0].stamp, Ordering::Acquire));
+        let first = || Stamp::from_word(look(&self.slots[0].stamp, Ordering::Relaxed));
         // A free slot was last claimed in the lap before.
         let last_claimed = |stamp: Stamp, ahead: i64| {
             let state = stamp.state().ok_or(impossible(stamp))?;
@@ -226,6 +226,7 @@ impl<'a> Producer<'a> {
     #[cold]
     fn claim_slow(&self, mut position: u64) -> Result<Ticket, Denied> {
         let capacity = self.slots.capacity();
+        let mut denied = Denied::Busy;
         for _ in 0..self.slots.patience() {
             let slot = self.slots.at(position);
             let lap = self.slots.lap(position);
@@ -239,7 +240,7 @@ impl<'a> Producer<'a> {
                     let word = Stamp::claimed(lap, self.holder).word();
                     // edge(ring.seen): release
                     let claim = || {
-                        slot.stamp.compare_exchange(stamp.word(), word, Ordering::AcqRel, Ordering::Relaxed)
+                        slot.stamp.compare_exchange(stamp.word(), word, Ordering::Release, Ordering::Relaxed)
                     };
                     if self.single || claim().is_ok() {
                         self.tail.store(position.wrapping_add(1), Ordering::Release); // edge(ring.tail): release
@@ -250,8 +251,8 @@ impl<'a> Producer<'a> {
                 (0, _) => position.wrapping_add(1),
                 // One lap behind and not free: the slot's last packet has not been released.
                 (-1, state) if state != SlotState::Free => {
-                    self.tail.store(position, Ordering::Release); // edge(ring.tail): release
-                    return Err(Denied::Full);
+                    denied = Denied::Full;
+                    break;
                 }
                 (1.., SlotState::Free) => {
                     position.wrapping_add((ahead as u64 - 1).wrapping_mul(capacity)).wrapping_add(1)
@@ -261,7 +262,7 @@ impl<'a> Producer<'a> {
             };
         }
         self.tail.store(position, Ordering::Release); // edge(ring.tail): release
-        Err(Denied::Busy)
+        Err(denied)
     }
 
     /// Commits a packet to a claimed slot: from here on it will be delivered.
@@ -315,7 +316,7 @@ impl<'a> Producer<'a> {
     #[inline]
     pub fn has_room(&self) -> bool {
         let position = self.tail.load(Ordering::Relaxed);
-        let stamp = Stamp::from_word(look(&self.slots.at(position).stamp, Ordering::Acquire));
+        let stamp = Stamp::from_word(look(&self.slots.at(position).stamp, Ordering::Relaxed));
         stamp.lap().ahead_of(self.slots.lap(position)) >= 0 || stamp.state().is_none()
     }
 }
@@ -364,7 +365,7 @@ impl<'a> Consumer<'a> {
         // All that is a lap behind a claimed position was released; walk on over what else was.
         let mut position = tail.wrapping_sub(slots.capacity());
         while after(tail, position) {
-            let stamp = Stamp::from_word(look(&slots.at(position).stamp, Ordering::Acquire));
+            let stamp = Stamp::from_word(look(&slots.at(position).stamp, Ordering::Relaxed));
             if stamp.lap().ahead_of(slots.lap(position)) <= 0 {
                 break;
             }
@@ -435,7 +436,7 @@ impl<'a> Consumer<'a> {
         // edge(ring.reuse): acquire
         let operands = core::array::from_fn(|i| slot.operands[i].load(Ordering::Acquire));
         // Operands of a published slot do not change; if it still is that one, this was the packet.
-        let same = look(&slot.stamp, Ordering::Acquire) == found.stamp.word();
+        let same = look(&slot.stamp, Ordering::Relaxed) == found.stamp.word();
         Ok(same.then_some(Packet { op: found.stamp.op(), operands }))
     }
 
@@ -443,7 +444,7 @@ impl<'a> Consumer<'a> {
     #[inline]
     pub fn is_ready(&self) -> bool {
         let position = self.head.load(Ordering::Relaxed);
-        let stamp = Stamp::from_word(look(&self.slots.at(position).stamp, Ordering::Acquire));
+        let stamp = Stamp::from_word(look(&self.slots.at(position).stamp, Ordering::Relaxed));
         let ahead = stamp.lap().ahead_of(self.slots.lap(position));
         match stamp.state() {
             Some(SlotState::Free | SlotState::Claimed(_)) => ahead != 0,
@@ -496,11 +497,12 @@ impl<'a> Consumer<'a> {
         let Found { position, stamp, at_head } = *found;
         if !self.single {
             let word = Stamp::taken(stamp.lap(), self.holder, stamp.op()).word();
-            self.slots
-                .at(position)
-                .stamp
-                .compare_exchange(stamp.word(), word, Ordering::Release, Ordering::Relaxed) // edge(ring.seen): release
-                .ok()?;
+            let slot = self.slots.at(position);
+            // Acquire, because another may have taken the packet since it was found, died, and been recovered: then the
+            // word is the same again and what the dead did to the buffer words comes before what is done now.
+            // edge(ring.publish): acquire
+            // edge(ring.seen): release
+            slot.stamp.compare_exchange(stamp.word(), word, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         }
         if at_head {
             self.head.store(position.wrapping_add(1), Ordering::Release); // edge(ring.head): release

@@ -81,7 +81,9 @@ impl<'a> Seats<'a> {
     /// # Errors
     /// A word that no operation leaves.
     pub fn leave(&self, own: Holder) -> Result<bool, Impossible> {
-        self.free(own, Ordering::Release) // edge(seat.vacate): release
+        self.free(own, |word, from, to| {
+            word.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed) // edge(seat.vacate): release
+        })
     }
 
     /// After a complete recovery of `dead`: makes its seat vacant for the next generation. False while somebody else
@@ -92,10 +94,14 @@ impl<'a> Seats<'a> {
     pub fn vacate(&self, dead: Holder) -> Result<bool, Impossible> {
         // edge(seat.clear): acquire
         // edge(seat.vacate): release
-        self.free(dead, Ordering::AcqRel)
+        self.free(dead, |word, from, to| word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed))
     }
 
-    fn free(&self, holder: Holder, order: Ordering) -> Result<bool, Impossible> {
+    fn free(
+        &self,
+        holder: Holder,
+        exchange: impl Fn(&AtomicU64, u64, u64) -> Result<u64, u64>,
+    ) -> Result<bool, Impossible> {
         for _ in 0..TRIES {
             let found = look(self.word(holder.seat()), Ordering::Relaxed);
             let word = valid(found)?;
@@ -106,8 +112,7 @@ impl<'a> Seats<'a> {
                 return Ok(false);
             }
             let vacated = word.vacated().word();
-            let won = self.word(holder.seat()).compare_exchange(found, vacated, order, Ordering::Relaxed);
-            if won.is_ok() {
+            if exchange(self.word(holder.seat()), found, vacated).is_ok() {
                 return Ok(true);
             }
         }

@@ -38,7 +38,7 @@ pub struct Facts {
 }
 
 /// Writes everything but the ready word.
-pub(crate) fn write(superblock: &Superblock, setup: &Setup<'_>, layout: &Layout, creator: SeatWord) {
+pub fn write(superblock: &Superblock, setup: &Setup<'_>, layout: &Layout, creator: SeatWord) {
     let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
     store(&superblock.ready, 0);
     store(&superblock.magic, MAGIC);
@@ -100,12 +100,12 @@ pub(crate) fn write(superblock: &Superblock, setup: &Setup<'_>, layout: &Layout,
 }
 
 /// Stores the ready word: what was written before is complete for whoever sees it.
-pub(crate) fn publish(superblock: &Superblock) {
+pub fn publish(superblock: &Superblock) {
     superblock.ready.store(READY, Ordering::Release);
 }
 
 /// Reads and checks a superblock, with no more than relaxed loads and a fence: it may lie in read-only memory.
-pub(crate) fn read(superblock: &Superblock, page: u64) -> Result<Facts> {
+pub fn read(superblock: &Superblock, page: u64) -> Result<Facts> {
     let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
     let found = load(&superblock.magic);
     if found != MAGIC {

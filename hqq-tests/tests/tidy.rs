@@ -210,30 +210,45 @@ fn raw_memory_elsewhere_is_found() {
     assert_eq!(raw_violations("src/ring.rs", words).len(), 0);
 }
 
-// ---- 3: loom ------------------------------------------------------------------------------------
+// ---- 3: loom and shuttle ------------------------------------------------------------------------
 
-fn loom_violations(name: &str, text: &str) -> Vec<String> {
-    if name == "src/sync.rs" || name.starts_with("loom-tests/") {
+/// The two explorers, each with the folder of its models.
+const EXPLORERS: [(&str, &str); 2] = [("loom", "loom-tests/"), ("shuttle", "shuttle-tests/")];
+
+fn explorer_violations(name: &str, text: &str) -> Vec<String> {
+    if name == "src/sync.rs" {
         return Vec::new();
     }
     let code = Parted::new(text).code;
-    let found = words(&code, "loom");
-    found.map(|at| format!("{name}:{}: only src/sync.rs knows loom", line_of(&code, at))).collect()
+    let strange = EXPLORERS.into_iter().filter(|(_, folder)| !name.starts_with(folder));
+    strange
+        .flat_map(|(word, _)| {
+            let found = words(&code, word);
+            found.map(move |at| (word, at))
+        })
+        .map(|(word, at)| format!("{name}:{}: only src/sync.rs knows {word}", line_of(&code, at)))
+        .collect()
 }
 
 #[test]
-fn only_sync_knows_loom() {
+fn only_sync_knows_the_explorers() {
     let sources = sources("");
-    judge(sources.iter().flat_map(|(name, text)| loom_violations(name, text)));
+    judge(sources.iter().flat_map(|(name, text)| explorer_violations(name, text)));
 }
 
 #[test]
-fn loom_elsewhere_is_found() {
-    let text = "#[cfg(not(loom))]\nuse loom::thread; // loom\n";
-    assert_eq!(loom_violations("src/ring.rs", text).len(), 2);
-    assert_eq!(loom_violations("hqq-tests/src/lib.rs", text).len(), 2);
-    assert_eq!(loom_violations("src/sync.rs", text).len(), 0);
-    assert_eq!(loom_violations("loom-tests/tests/ring.rs", text).len(), 0);
+fn an_explorer_elsewhere_is_found() {
+    let text = "#[cfg(not(loom))]\nuse loom::thread; // loom and shuttle\n";
+    assert_eq!(explorer_violations("src/ring.rs", text).len(), 2);
+    assert_eq!(explorer_violations("hqq-tests/src/lib.rs", text).len(), 2);
+    assert_eq!(explorer_violations("shuttle-tests/src/lib.rs", text).len(), 2);
+    assert_eq!(explorer_violations("src/sync.rs", text).len(), 0);
+    assert_eq!(explorer_violations("loom-tests/tests/ring.rs", text).len(), 0);
+    let text = "#[cfg(shuttle)]\nuse shuttle::thread;\n";
+    assert_eq!(explorer_violations("src/park.rs", text).len(), 2);
+    assert_eq!(explorer_violations("loom-tests/tests/ring.rs", text).len(), 2);
+    assert_eq!(explorer_violations("src/sync.rs", text).len(), 0);
+    assert_eq!(explorer_violations("shuttle-tests/src/lib.rs", text).len(), 0);
 }
 
 // ---- 4: ordering edges --------------------------------------------------------------------------

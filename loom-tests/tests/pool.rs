@@ -6,10 +6,10 @@ use hqq::packet::{Packet, Run, op};
 use hqq::pool::{Pool, Shortage};
 use hqq::ring::{Consumer, Producer, Take};
 use hqq::sync::AtomicU64;
-use hqq::words::{BufferWord, Holder, Lap, LeaseWord, Slot};
+use hqq::words::{BufferWord, Holder, LeaseWord};
 use loom::sync::Arc;
 use loom::thread;
-use loom_tests::{Payload, explore};
+use loom_tests::{Payload, explore, slot};
 
 const HOLDERS: [Holder; 3] = [Holder::new(0, 1), Holder::new(1, 2), Holder::new(2, 3)];
 
@@ -72,7 +72,7 @@ impl Shared {
 }
 
 fn two_takers(name: &'static str, processes: [usize; 2], counts: [u32; 2], least: usize) {
-    explore(name, 3, least, move || {
+    explore(name, 2, least, move || {
         let shared = Arc::new(Shared::new());
         let takers: Vec<_> = processes
             .into_iter()
@@ -104,7 +104,7 @@ fn two_takers_of_one() {
 /// gatherer won before it failed is free again.
 #[test]
 fn a_run_beside_a_single() {
-    explore("run and single", 3, 20, || {
+    explore("run and single", 2, 20, || {
         let shared = Arc::new(Shared::new());
         let gatherer = {
             let shared = shared.clone();
@@ -134,7 +134,7 @@ fn two_gatherers() {
 /// lease hands on what the gatherer before gave back. Never `Exhausted(0)`.
 #[test]
 fn a_gatherer_sees_what_the_last_one_left() {
-    explore("lease", 3, 5, || {
+    explore("lease", 2, 5, || {
         let shared = Arc::new(Shared::new());
         shared.words[1].store(BufferWord::held(HOLDERS[2]).word(), hqq::sync::Ordering::Relaxed);
         let other = {
@@ -149,7 +149,7 @@ fn a_gatherer_sees_what_the_last_one_left() {
 }
 
 fn give_then_take(name: &'static str, single: bool) {
-    explore(name, 3, 2, move || {
+    explore(name, 2, 2, move || {
         let shared = Arc::new(Shared::new());
         let reader = shared.pool(2, single);
         reader.hold(Run { first: 0, count: 2 }).unwrap();
@@ -176,6 +176,24 @@ fn the_reader_is_done_before_the_next_writer() {
     give_then_take("give to take, single", true);
 }
 
+/// Legal outcomes for a thread that would unmap the memory when its process has none of the buffers any more: it finds one
+/// in use, or is after the last look at it.
+#[test]
+fn what_is_in_use_stays_mapped() {
+    explore("in use", 2, 2, || {
+        let shared = Arc::new(Shared::new());
+        shared.pool(2, false).hold(Run { first: 0, count: 1 }).unwrap();
+        let reader = {
+            let shared = shared.clone();
+            thread::spawn(move || shared.empty(2, Run { first: 0, count: 1 }, 0))
+        };
+        if !shared.pool(2, false).is_in_use() {
+            shared.payload[0].write(1);
+        }
+        reader.join().unwrap();
+    });
+}
+
 /// Legal outcomes for one buffer that goes round from a sender by a ring to a receiver and back to another thread
 /// of the sender's process: that thread gets it only when the receiver has read it, with its mark clear; no word
 /// on the way is impossible.
@@ -184,7 +202,7 @@ fn a_buffer_goes_round() {
     explore("circuit", 3, 50, || {
         let shared = Arc::new(Shared::new());
         shared.words[1].store(BufferWord::held(HOLDERS[1]).word(), hqq::sync::Ordering::Relaxed);
-        let slots = Arc::new([Slot::new(Lap::new(0)), Slot::new(Lap::new(0))]);
+        let slots = Arc::new([slot(0), slot(0)]);
         let sender = {
             let (shared, slots) = (shared.clone(), slots.clone());
             thread::spawn(move || {

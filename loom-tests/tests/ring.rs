@@ -4,11 +4,11 @@
 
 use hqq::packet::{Packet, op};
 use hqq::ring::{Consumer, Denied, Producer, Take};
-use hqq::sync::AtomicU64;
-use hqq::words::{Holder, Lap, Slot};
+use hqq::sync::{AtomicU64, Ordering};
+use hqq::words::{Holder, Slot};
 use loom::sync::Arc;
 use loom::thread;
-use loom_tests::{Payload, explore};
+use loom_tests::{Payload, explore, slot};
 
 /// Laps begin just before the wrap, so that most models cross it.
 const FIRST: u64 = (1 << 39) - 1;
@@ -43,7 +43,7 @@ impl Ring {
     fn new(single: (bool, bool)) -> Self {
         let marks = || [Marks::new(START), Marks::new(START)];
         Self {
-            slots: [Slot::new(Lap::new(FIRST)), Slot::new(Lap::new(FIRST))],
+            slots: [slot(FIRST), slot(FIRST)],
             payload: [Payload::new(), Payload::new()],
             senders: marks(),
             receivers: marks(),
@@ -93,6 +93,16 @@ impl Ring {
         }
     }
 
+    /// Takes the next value if it is where the head mark says, and looks further only if not, as a receive does.
+    fn receive_at_head(&self, process: usize) -> Option<u64> {
+        let consumer = self.consumer(process);
+        let Some((ticket, packet)) = consumer.take_at_head(|_| true) else { return self.receive(process) };
+        let value = self.payload[ticket.position() as usize & 1].read();
+        assert_eq!(packet, Packet::new(op::CONN_CREATE, [value, !value]), "packet and payload agree");
+        consumer.release(ticket);
+        Some(value)
+    }
+
     /// What is left, as one process takes it.
     fn drain(&self, process: usize) -> Vec<u64> {
         std::iter::from_fn(|| self.receive(process)).collect()
@@ -120,10 +130,10 @@ fn send_all(ring: &Ring, process: usize, values: &[u64]) -> Vec<u64> {
 /// ends' loads late, each end is spawned once.
 fn one_to_one(name: &str, single: (bool, bool)) {
     for spawned in ["producer", "consumer"] {
-        explore(&format!("1p1c {name}, {spawned} spawned"), 3, 20, move || {
+        explore(&format!("1p1c {name}, {spawned} spawned"), 2, 20, move || {
             let ring = Arc::new(Ring::new(single));
             let send = |ring: &Ring| send_all(ring, 0, &[1, 2, 3]);
-            let receive = |ring: &Ring| (0..2).filter_map(|_| ring.receive(0)).collect::<Vec<u64>>();
+            let receive = |ring: &Ring| (0..2).filter_map(|_| ring.receive_at_head(0)).collect::<Vec<u64>>();
             let other = ring.clone();
             let (mut got, sent) = if spawned == "producer" {
                 let sender = thread::spawn(move || send(&other));
@@ -235,18 +245,18 @@ fn two_consumers_of_one_process() {
 /// comes round: each message goes to one of them or stays, and neither sees an impossible word.
 #[test]
 fn a_lagging_consumer() {
-    explore("2p2c, one lags", 1, 100, || {
+    explore("1p2c, one lags", 3, 100, || {
         let ring = Arc::new(Ring::new((false, false)));
         assert!(ring.send(0, 1));
         let run = |role: fn(&Ring) -> Vec<u64>| {
             let ring = ring.clone();
             thread::spawn(move || role(&ring))
         };
-        let senders = [run(|ring| send_all(ring, 0, &[3])), run(|ring| send_all(ring, 1, &[2]))];
+        let sender = run(|ring| send_all(ring, 0, &[2, 3]));
         let other = run(|ring| (0..3).filter_map(|_| ring.receive(0)).collect());
         let mut got: Vec<u64> = ring.receive(1).into_iter().collect();
         got.extend(other.join().unwrap());
-        let sent: Vec<u64> = senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect();
+        let sent = sender.join().unwrap();
         got.extend(ring.drain(1));
         same(got, [vec![1], sent].concat());
     });
@@ -254,8 +264,8 @@ fn a_lagging_consumer() {
 
 /// A producer is late with the second of three slots, the third is published; one consumer takes both, another,
 /// which begins to look at the marks of `process`, comes after it.
-fn behind_a_taker(name: &str, process: usize, preemptions: usize) {
-    explore(name, preemptions, 20, move || {
+fn behind_a_taker(name: &str, process: usize) {
+    explore(name, 3, 20, move || {
         let ring = Arc::new(Ring::new((false, false)));
         assert!(ring.send(0, 1));
         assert_eq!(ring.receive(0), Some(1));
@@ -283,15 +293,15 @@ fn behind_a_taker(name: &str, process: usize, preemptions: usize) {
 /// gets 2, 3 or nothing. It never finds a slot ahead of a taken one in a state that order makes impossible.
 #[test]
 fn a_consumer_behind_another() {
-    behind_a_taker("behind a taker", 1, 3);
-    behind_a_taker("behind a taker, one process", 0, 2);
+    behind_a_taker("behind a taker", 1);
+    behind_a_taker("behind a taker, one process", 0);
 }
 
 /// Legal outcomes for two threads of a process that has looked away for a lap, of which one walks on and the other
 /// begins where it stopped: each gets 2, 3 or nothing, and neither finds an impossible word.
 #[test]
 fn where_another_stopped() {
-    explore("where another stopped", 1, 20, || {
+    explore("where another stopped", 3, 20, || {
         let ring = Arc::new(Ring::new((false, false)));
         assert!(ring.send(0, 1));
         assert_eq!(ring.receive(0), Some(1));
@@ -303,7 +313,9 @@ fn where_another_stopped() {
         });
         ring.payload[1].write(2);
         ring.producer(1).publish(late, &Packet::new(op::CONN_CREATE, [2, !2]));
-        let mut got: Vec<u64> = (0..2).filter_map(|_| ring.receive(0)).collect();
+        // Takes both, if it can, and releases neither.
+        let take = |_| Some(ring.consumer(0).take_at_head(|_| true)?.1.operands[0]);
+        let mut got: Vec<u64> = (0..2).filter_map(take).collect();
         got.extend(others.into_iter().filter_map(|other| other.join().unwrap()));
         got.extend(ring.drain(0));
         same(got, vec![2, 3]);
@@ -314,9 +326,9 @@ fn where_another_stopped() {
 /// packets 1, 2, 3 whole, or nothing. Never a mixture.
 #[test]
 fn peek_is_whole_or_nothing() {
-    explore("peek", 3, 10, || {
+    explore("peek", 2, 10, || {
         let ring = Arc::new(Ring::new((false, false)));
-        assert!(ring.send(0, 1));
+        assert!(ring.send(0, 1) && ring.send(0, 2));
         let peeker = {
             let ring = ring.clone();
             thread::spawn(move || {
@@ -328,9 +340,9 @@ fn peek_is_whole_or_nothing() {
             })
         };
         let got = usize::from(ring.receive(0).is_some());
-        let sent = send_all(&ring, 0, &[2, 3]).len();
+        let sent = send_all(&ring, 0, &[3]).len();
         peeker.join().unwrap();
-        assert_eq!(got + ring.drain(0).len(), sent + 1);
+        assert_eq!(got + ring.drain(0).len(), sent + 2);
     });
 }
 
@@ -338,7 +350,7 @@ fn peek_is_whole_or_nothing() {
 /// packet, so it gets every one, in order.
 #[test]
 fn a_newcomer_misses_nothing() {
-    explore("newcomer", 3, 50, || {
+    explore("newcomer", 2, 50, || {
         let ring = Arc::new(Ring::new((false, false)));
         let sender = {
             let ring = ring.clone();
@@ -358,31 +370,161 @@ fn a_newcomer_misses_nothing() {
     });
 }
 
-/// Legal outcomes for a newcomer's survey while messages go round for several laps: marks that let it send and
+/// Legal outcomes for a newcomer's survey while messages go round for several laps: a mark that lets it send or
 /// receive, never an impossible word.
 #[test]
 fn a_newcomer_survives_traffic() {
-    explore("newcomer, traffic", 1, 5, || {
+    for (sends, rounds) in [(true, 3), (false, 2)] {
+        explore(&format!("newcomer that {}", if sends { "sends" } else { "receives" }), 2, 5, move || {
+            let ring = Arc::new(Ring::new((false, false)));
+            let others = {
+                let ring = ring.clone();
+                thread::spawn(move || {
+                    for value in 1..=rounds {
+                        assert!(ring.send(0, value));
+                        assert_eq!(ring.receive(0), Some(value));
+                    }
+                })
+            };
+            let survey = if sends { Producer::survey } else { Consumer::survey };
+            let start = survey(&ring.slots).expect("only possible words");
+            others.join().unwrap();
+            let marks = if sends { &ring.senders[1] } else { &ring.receivers[1] };
+            for mark in [&marks.tail, &marks.head, &marks.floor] {
+                mark.store(start, Ordering::Relaxed);
+            }
+            assert!(ring.send(usize::from(sends), 4));
+            assert_eq!(ring.receive(usize::from(!sends)), Some(4));
+        });
+    }
+}
+
+/// Legal outcomes for a producer that goes on beside another which has slept for several laps, or is a thread of the same
+/// process and begins where it stopped: the other gets the next slot or finds the ring full. It never finds a slot ahead
+/// of a claimed one in a state that order makes impossible.
+#[test]
+fn a_producer_behind_another() {
+    // How the one that goes on claims, and whether the other shares its mark.
+    for (by, how) in ["at its mark", "from behind"].into_iter().enumerate() {
+        for (process, whose) in ["one process", "another process"].into_iter().enumerate() {
+            behind_a_claimer(&format!("behind a claimer {how}, {whose}"), by == 1, process);
+        }
+    }
+}
+
+fn behind_a_claimer(name: &str, slow: bool, process: usize) {
+    explore(name, 2, 10, move || {
         let ring = Arc::new(Ring::new((false, false)));
-        let others = {
+        assert!(ring.send(0, 1));
+        assert_eq!(ring.receive(0), Some(1));
+        let claim = move |ring: &Ring, process: usize| match ring.producer(process).claim() {
+            Ok(ticket) => Some(ticket.position().wrapping_sub(START)),
+            Err(Denied::Full | Denied::Busy) => None,
+            Err(Denied::Impossible(what)) => panic!("{what:?}"),
+        };
+        let other = {
             let ring = ring.clone();
-            thread::spawn(move || {
-                for value in 1..=4 {
-                    assert!(ring.send(0, value));
-                    assert_eq!(ring.receive(0), Some(value));
-                }
+            thread::spawn(move || claim(&ring, process))
+        };
+        // The rest of one lap and the beginning of the next.
+        let mut got = Vec::new();
+        for _ in 0..2 {
+            got.extend(claim(&ring, 0));
+            if slow {
+                ring.senders[0].tail.store(START, Ordering::Relaxed);
+            }
+        }
+        got.extend(other.join().unwrap());
+        same(got, vec![1, 2]);
+    });
+}
+
+/// Legal outcomes for two threads of a process that has slept for several laps, of which one finds the ring full: the
+/// other, which begins where that one stopped, finds it full as well, or gets a slot before. Never an impossible word.
+#[test]
+fn where_another_was_refused() {
+    explore("refused", 2, 10, || {
+        let ring = Arc::new(Ring::new((false, false)));
+        assert!(ring.send(0, 1));
+        assert_eq!(ring.receive(0), Some(1));
+        let claim = |ring: &Ring, process| match ring.producer(process).claim() {
+            Ok(_) => 1,
+            Err(Denied::Full | Denied::Busy) => 0,
+            Err(Denied::Impossible(what)) => panic!("{what:?}"),
+        };
+        let other = {
+            let ring = ring.clone();
+            thread::spawn(move || claim(&ring, 1))
+        };
+        let got = claim(&ring, 0) + claim(&ring, 0) + claim(&ring, 1);
+        assert_eq!(got + other.join().unwrap(), 2);
+    });
+}
+
+/// Legal outcomes for three threads of a process that take one after the other, each where the one before stopped: 2, 3
+/// and nothing, or less. The third never finds an impossible word, though it sees of the first only what the second did.
+#[test]
+fn views_are_handed_on() {
+    explore("handed on", 3, 20, || {
+        let ring = Arc::new(Ring::new((false, false)));
+        assert!(ring.send(0, 1));
+        assert_eq!(ring.receive(0), Some(1));
+        let late = ring.producer(1).claim().expect("room");
+        assert!(ring.send(0, 3));
+        let at_head = |ring: &Ring| Some(ring.consumer(0).take_at_head(|_| true)?.1.operands[0]);
+        let second = {
+            let ring = ring.clone();
+            thread::spawn(move || at_head(&ring))
+        };
+        let third = {
+            let ring = ring.clone();
+            thread::spawn(move || match ring.consumer(0).take(|_| true, || {}) {
+                Ok(Take::Packet(_, packet)) => Some(packet.operands[0]),
+                Ok(_) => None,
+                Err(what) => panic!("{what:?}"),
             })
         };
-        let tail = Producer::survey(&ring.slots).expect("only possible words");
-        let start = Consumer::survey(&ring.slots).expect("only possible words");
-        others.join().unwrap();
-        let (tail, head, floor) = (AtomicU64::new(tail), AtomicU64::new(start), AtomicU64::new(start));
-        let producer = Producer::new(&ring.slots, &tail, P[1], false);
-        let consumer = Consumer::new(&ring.slots, &head, &floor, C[1], false);
+        ring.producer(1).publish(late, &Packet::new(op::CONN_CREATE, [2, !2]));
+        let first = at_head(&ring);
+        let got = [first, second.join().unwrap(), third.join().unwrap()];
+        let got: Vec<u64> = got.into_iter().flatten().collect();
+        let left = [2, 3].into_iter().filter(|value| !got.contains(value));
+        same(got.iter().copied().chain(left).collect(), vec![2, 3]);
+    });
+}
+
+/// Legal outcomes for a packet that is taken back while its sender goes on: it was not there yet, or whoever took it back
+/// sees it whole, and is done with it before the slot is used again.
+#[test]
+fn what_is_taken_back_is_whole() {
+    explore("retract", 2, 5, || {
+        let shared = Arc::new(([slot(0)], Payload::new(), [AtomicU64::new(0), AtomicU64::new(0)]));
+        let other = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let producer = Producer::new(&shared.0, &shared.2[0], P[0], false);
+                let read = |_| {
+                    // As its operands are: seen published, and not yet taken back.
+                    assert_eq!(shared.1.read(), 1);
+                    true
+                };
+                let whole = |packet: &Packet| assert_eq!(*packet, Packet::new(op::CONN_CREATE, [1, !1]));
+                producer.retract(read, whole).expect("only possible words");
+            })
+        };
+        let (slots, payload, marks) = &*shared;
+        let producer = Producer::new(slots, &marks[0], P[0], false);
         let ticket = producer.claim().expect("room");
-        producer.publish(ticket, &Packet::new(op::CONN_CREATE, [6]));
-        let Ok(Take::Packet(ticket, packet)) = consumer.take(|_| true, || {}) else { panic!("lost") };
-        assert_eq!(packet.operands[0], 6);
-        consumer.release(ticket);
+        payload.write(1);
+        producer.publish(ticket, &Packet::new(op::CONN_CREATE, [1, !1]));
+        let floor = AtomicU64::new(0);
+        let consumer = Consumer::new(slots, &marks[1], &floor, C[0], false);
+        // Skips what was taken back, and takes nothing else.
+        let _ = consumer.take(|_| false, || {}).expect("only possible words");
+        if let Ok(ticket) = producer.claim() {
+            payload.write(2);
+            producer.abandon(ticket);
+        }
+        other.join().unwrap();
     });
 }

@@ -14,13 +14,19 @@
 //!   each takes `--help`.
 //! * `cargo xtask trace-table` rewrites the table of opcodes in `docs/testing.md` from what the
 //!   tests traced; with `--check` it only compares.
+//! * `cargo xtask order-mutants` weakens each memory ordering of the core, one at a time, wants a model to
+//!   fail, and rewrites the list in `docs/memory-model.md`; with `--check` it only compares.
 
 mod command;
+mod document;
 mod endurance;
 mod fuzz;
 mod hostile;
 mod kill_sweep;
+mod models;
 mod no_std;
+mod order_mutants;
+mod order_sites;
 mod pieces;
 mod steps;
 mod trace_table;
@@ -36,7 +42,8 @@ usage: cargo xtask test
        cargo xtask wakes [--count N]
        cargo xtask recovery-times [--kills N] [--json] [--limits]
        cargo xtask soak [--cycles N] [--minutes N] [--seed N] [--paused [SECONDS]]
-       cargo xtask trace-table [--check]";
+       cargo xtask trace-table [--check]
+       cargo xtask order-mutants [--only SITE] [--json] [--check]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -53,15 +60,21 @@ fn main() -> ExitCode {
         }
         ["trace-table"] => report(trace_table::regenerate(false)),
         ["trace-table", "--check"] => report(trace_table::regenerate(true)),
+        ["order-mutants", rest @ ..] => match order_mutants::Wanted::parse(rest) {
+            Some(wanted) => report(order_mutants::run(wanted)),
+            None => usage(),
+        },
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS
         }
-        _ => {
-            eprintln!("{USAGE}");
-            ExitCode::from(2)
-        }
+        _ => usage(),
     }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
 }
 
 fn report(outcome: Result<(), String>) -> ExitCode {

@@ -3,7 +3,7 @@
 use crate::command::{
     build, by_hand, cargo, root, run, run_and_keep, run_and_keep_errors, run_within, target_dir,
 };
-use crate::{endurance, fuzz, hostile, kill_sweep, no_std, trace_table};
+use crate::{endurance, fuzz, hostile, kill_sweep, models, no_std, order_mutants, trace_table};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,11 +13,6 @@ use std::time::{Duration, Instant};
 
 /// How long an example may take, and the demonstration.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// How many preemptions loom explores in each model unless `LOOM_MAX_PREEMPTIONS` says otherwise.
-/// Nearly every known fault of a lock-free structure shows with two or three; each one more
-/// multiplies the time.
-const PREEMPTIONS: &str = "3";
 
 /// Runs every step until one fails.
 pub fn test() -> ExitCode {
@@ -108,8 +103,12 @@ fn all(steps: &mut Steps) -> Result<(), Stop> {
     let build_core = format!("cargo {}", no_std::BUILD);
     steps.step("core without std and alloc", &build_core, no_std::check)?;
 
-    let mut models = models();
-    steps.step("loom models", &by_hand(&models), || some_passed(&run_and_keep(&mut models)?))?;
+    steps.step("orderings are listed", "cargo xtask order-mutants --check", order_mutants::compare)?;
+    for explorer in [models::LOOM, models::SHUTTLE] {
+        let mut models = models::command(explorer);
+        let name = format!("{explorer} models");
+        steps.step(&name, &by_hand(&models), || some_passed(&run_and_keep(&mut models)?))?;
+    }
 
     examples(steps)?;
 
@@ -139,18 +138,6 @@ fn all(steps: &mut Steps) -> Result<(), Stop> {
         steps.step(name, &by_hand, || kill_sweep::sweep(args))?;
     }
     Ok(())
-}
-
-/// The models have a target folder of their own, since their flag would rebuild everything.
-fn models() -> Command {
-    let mut command = cargo("test -p loom-tests --release --target-dir");
-    command.arg(target_dir().join("loom"));
-    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-    let flags = format!("{flags} --cfg loom -D warnings");
-    command.env("RUSTFLAGS", flags.trim_start());
-    let preemptions = std::env::var("LOOM_MAX_PREEMPTIONS");
-    command.env("LOOM_MAX_PREEMPTIONS", preemptions.as_deref().unwrap_or(PREEMPTIONS));
-    command
 }
 
 /// Builds all examples, then runs each as a step of its own.

@@ -12,6 +12,7 @@
 //! differ from run to run.
 
 use crate::command::{cargo, root, run, target_dir};
+use crate::document::{Section, first_difference};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -21,8 +22,8 @@ use std::path::Path;
 pub const VARIABLE: &str = "HQQ_TRACE_DIR";
 
 const DOCUMENT: &str = "docs/testing.md";
-const BEGIN: &str = "<!-- opcodes: begin -->";
-const END: &str = "<!-- opcodes: end -->";
+const TABLE: Section =
+    Section { document: DOCUMENT, begin: "<!-- opcodes: begin -->", end: "<!-- opcodes: end -->" };
 /// A row names this many tests at most; the rest would only tell that messages are sent often.
 const NAMED: usize = 6;
 
@@ -211,26 +212,6 @@ pub fn compare(folder: &Path) -> Result<(), String> {
     }
 }
 
-fn first_difference(old: &str, new: &str) -> Option<String> {
-    if old == new {
-        return None;
-    }
-    let (mut old, mut new) = (old.lines(), new.lines());
-    loop {
-        match (old.next(), new.next()) {
-            (None, None) => return Some("they differ in line ends only".into()),
-            (stands, comes) if stands != comes => {
-                return Some(format!(
-                    "stands: {}\nshould: {}",
-                    stands.unwrap_or("(the end)"),
-                    comes.unwrap_or("(the end)")
-                ));
-            }
-            _ => {}
-        }
-    }
-}
-
 /// The document as it is and as it should be.
 fn documents(folder: &Path) -> Result<(String, String), String> {
     let seen = read(folder)?;
@@ -239,7 +220,7 @@ fn documents(folder: &Path) -> Result<(String, String), String> {
         return Err(format!("no test showed {}", missing.join(", ")));
     }
     let old = fs::read_to_string(root().join(DOCUMENT)).map_err(|e| format!("{DOCUMENT}: {e}"))?;
-    let new = splice(&old, &seen.table()).map_err(|e| format!("{DOCUMENT}: {e}"))?;
+    let new = TABLE.splice(&old, &seen.table()).map_err(|e| format!("{DOCUMENT}: {e}"))?;
     Ok((old, new))
 }
 
@@ -261,22 +242,6 @@ fn read(folder: &Path) -> Result<Seen, String> {
         return Err(format!("the tests wrote no *.trace to {}", folder.display()));
     }
     Ok(seen)
-}
-
-/// `document` with `table` between the markers, each of which must stand in it once.
-fn splice(document: &str, table: &str) -> Result<String, String> {
-    for marker in [BEGIN, END] {
-        let count = document.matches(marker).count();
-        if count != 1 {
-            return Err(format!("{marker} stands {count} times instead of once"));
-        }
-    }
-    match (document.split_once(BEGIN), document.split_once(END)) {
-        (Some((before, _)), Some((upto, after))) if before.len() < upto.len() => {
-            Ok(format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))
-        }
-        _ => Err(format!("{END} stands ahead of {BEGIN}")),
-    }
 }
 
 #[cfg(test)]
@@ -361,19 +326,5 @@ mod tests {
         assert!(table.contains("| `0xFF` | OpStandardLinkCopy | yes | yes | `a::one`, `b::two` |"));
         assert!(table.contains("| `0x40` | our own, see `spec.md` | yes | no | `c::three` |"));
         assert!(table.contains("| `0xFE` | tombstone | no | no | never delivered"));
-    }
-
-    #[test]
-    fn splicing_keeps_the_rest_and_repeats_itself() {
-        let document = format!("# Head\n{BEGIN}\nold\n{END}\ntail\n");
-        let new = splice(&document, "| x |\n").unwrap();
-        assert!(new.starts_with("# Head\n") && new.ends_with("\ntail\n"));
-        assert!(new.contains("| x |") && !new.contains("old"));
-        assert_eq!(splice(&new, "| x |\n").unwrap(), new);
-        assert!(first_difference(&document, &new).is_some());
-        assert!(first_difference(&new, &new).is_none());
-        for wrong in [String::new(), format!("{END}{BEGIN}"), format!("{document}{BEGIN}")] {
-            assert!(splice(&wrong, "").is_err(), "{wrong:?}");
-        }
     }
 }
