@@ -421,5 +421,6 @@ fn what_is_ready_is_whole() {
             Err(error) => panic!("{error}"),
         }
         creator.join().unwrap();
+        assert!(superblock::read(&shared.0, 4096).is_ok());
     });
 }
