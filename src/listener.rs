@@ -161,7 +161,9 @@ impl Listener {
     }
 
     /// Waits for a new Secondary to take the place of one that died or left, on the same link: what this end had sent and
-    /// nobody received is delivered to the newcomer, and what the former peer had sent is still received first.
+    /// nobody received is delivered to the newcomer, and what the former peer had sent is still received first. What a dead
+    /// peer had taken from the ring counts as received: the message in its program's hand and, on a link with connections,
+    /// what it had sorted into its inbox.
     ///
     /// The link must have been made with [`Options::reattachable`]. Connections on it have ended with the former peer: drop
     /// them beforehand. Descriptors got from the link (its doorbell, [`StandardLink::peer_process`]) stand for the new peer
