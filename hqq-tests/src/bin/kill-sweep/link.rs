@@ -16,7 +16,7 @@ use hqq_tests::mock::Memory;
 use hqq_tests::oracle::{self, Fault, Kind, Verdict};
 
 use crate::arena::{Arena, Image, Who};
-use crate::scene::{COUNT, INLINE, POOL, RUN, SIZE, ring_name};
+use crate::scenario::{COUNT, INLINE, POOL, RUN, SIZE, ring_name};
 use crate::step::{Child, Stop, mark};
 use crate::sweep::{ENDLESS, Outcome, Settings, guarded, image_base};
 

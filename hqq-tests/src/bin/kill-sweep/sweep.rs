@@ -7,7 +7,8 @@ use hqq_tests::oracle::{Fault, Kind, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::arena::{Arena, Image};
-use crate::scene::{Progress, Scenario, World};
+use crate::scenario::Scenario;
+use crate::scene::{Progress, World};
 use crate::step::{Child, Stop};
 
 /// More instructions than any operation takes.

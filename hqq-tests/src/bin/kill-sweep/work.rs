@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::arena::Arena;
 use crate::report::Report;
 use crate::sweep::{Found, Outcome, Settings};
-use crate::{link, scene, sweep};
+use crate::{link, scenario, sweep};
 
 /// A worker that says nothing for so long hangs.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -59,7 +59,7 @@ pub struct Args {
 /// A piece of work.
 #[derive(Clone, Copy, Debug)]
 enum Job {
-    Region(scene::Scenario),
+    Region(scenario::Scenario),
     Link(link::Scenario),
     Greeting(Role),
 }
@@ -90,7 +90,7 @@ pub enum Said {
 impl Args {
     /// All work, in an order that spreads it evenly.
     fn jobs(&self) -> Vec<Job> {
-        let regions = scene::Scenario::all().into_iter().map(Job::Region);
+        let regions = scenario::Scenario::all().into_iter().map(Job::Region);
         let links = link::Scenario::all().into_iter().map(Job::Link);
         // Without recovery there is nothing to see in what a link does by itself.
         let links = links.filter(|_| !self.no_recovery);
@@ -214,7 +214,7 @@ fn work(args: &Args, part: usize, parts: usize) -> Result<(), String> {
     // Victim and judge take turns: on one processor, neither has to be woken on another.
     hqq_sys::cpu::pin(cpus[part % cpus.len()]).map_err(|error| error.to_string())?;
     sweep::keep_panics();
-    let arena = Arena::new(scene::geometry()).map_err(|error| error.to_string())?;
+    let arena = Arena::new(scenario::geometry()).map_err(|error| error.to_string())?;
     let settings = Settings { recovers: !args.no_recovery, point: args.point };
     for (index, job) in args.jobs().into_iter().enumerate().filter(|(index, _)| index % parts == part) {
         say(&Said::At(job.to_string()));
