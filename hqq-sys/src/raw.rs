@@ -1,6 +1,8 @@
 //! The least that two processes can do with shared memory: one cache line to and one fro. What everything else
 //! is measured against.
 
+pub mod ping;
+
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,6 +96,32 @@ fn await_word(word: &AtomicU64, n: u64, patience: Duration) -> io::Result<()> {
         // It may need this processor.
         std::thread::yield_now();
     }
+}
+
+/// The descriptor, if it is of sealed memory.
+fn sealed(memfd: BorrowedFd<'_>) -> io::Result<BorrowedFd<'_>> {
+    match mem::facts(memfd)?.sealed {
+        true => Ok(memfd),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "only sealed memory can be relied on")),
+    }
+}
+
+/// Polls before somebody who waits begins to offer its processor to others.
+const IMPATIENT: u64 = 1 << 20;
+/// Polls before it gives up: some ten seconds.
+const LOST: u64 = IMPATIENT + (1 << 24);
+
+/// Counts a poll; once there were very many, offers the processor to others, and at last gives up.
+#[inline(always)]
+fn still_waiting(polls: &mut u64) -> io::Result<()> {
+    *polls += 1;
+    if *polls < IMPATIENT { Ok(()) } else { long_waiting(*polls) }
+}
+
+#[cold]
+fn long_waiting(polls: u64) -> io::Result<()> {
+    std::thread::yield_now();
+    if polls < LOST { Ok(()) } else { Err(io::Error::new(io::ErrorKind::TimedOut, "nothing comes")) }
 }
 
 #[cfg(test)]

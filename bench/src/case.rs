@@ -1,0 +1,166 @@
+//! What is measured.
+
+use std::fmt;
+
+/// What kind of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Round trips of a payload that fits a slot, written and read.
+    Slot,
+    /// Round trips of a payload that is written in place and read in place, if the system can.
+    Pool,
+    /// Round trips of memory of which one byte is written and one read.
+    Untouched,
+    /// Round trips from a slice of the sender's to a slice of the receiver's.
+    Copy,
+    /// Round trips where both ends sleep for each message.
+    Sleeping,
+    /// Messages on a schedule, each answered; from the time it was due to the answer.
+    Paced,
+    /// Messages one way, as many as go, where any thread of either process might send and receive.
+    ThroughputMpmc,
+    /// Messages one way, as many as go, between one thread and one other.
+    ThroughputSpsc,
+    /// Messages one way, sixteen at a time.
+    Batch,
+    /// Messages one way, from eight threads to eight.
+    Crowd,
+    /// Bytes one way, through `Write` and `Read`.
+    Stream,
+    /// From nothing to the first message received.
+    Setup,
+}
+
+impl Kind {
+    /// All of them, as they are printed.
+    pub const ALL: [Self; 12] = [
+        Self::Slot,
+        Self::Pool,
+        Self::Untouched,
+        Self::Copy,
+        Self::Sleeping,
+        Self::Paced,
+        Self::ThroughputMpmc,
+        Self::ThroughputSpsc,
+        Self::Batch,
+        Self::Crowd,
+        Self::Stream,
+        Self::Setup,
+    ];
+
+    /// As it is printed and asked for.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Slot => "slot",
+            Self::Pool => "pool",
+            Self::Untouched => "untouched",
+            Self::Copy => "copy",
+            Self::Sleeping => "sleeping",
+            Self::Paced => "paced",
+            Self::ThroughputMpmc => "throughput_mpmc",
+            Self::ThroughputSpsc => "throughput_spsc",
+            Self::Batch => "batch",
+            Self::Crowd => "crowd",
+            Self::Stream => "stream",
+            Self::Setup => "setup",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether single times are measured; otherwise how much goes through in a second.
+    pub const fn is_timed(self) -> bool {
+        matches!(
+            self,
+            Self::Slot
+                | Self::Pool
+                | Self::Untouched
+                | Self::Copy
+                | Self::Sleeping
+                | Self::Paced
+                | Self::Setup
+        )
+    }
+
+    /// How its payload is treated.
+    pub const fn how(self) -> How {
+        match self {
+            Self::Untouched => How::Untouched,
+            Self::Copy => How::Copy,
+            _ => How::InPlace,
+        }
+    }
+}
+
+/// How a payload is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Every byte is written where it will be sent from, and read where it arrived: where the system has no such places,
+    /// in a buffer of the caller's that it copies from or to.
+    InPlace,
+    /// The same places, but only the first byte is written and read.
+    Untouched,
+    /// It is copied from a slice of the caller's and to another, of which the caller writes and reads the first byte.
+    Copy,
+}
+
+/// A kind of work and its measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Case {
+    /// What kind of work.
+    pub kind: Kind,
+    /// Bytes of a message; of a single write for [`Kind::Stream`].
+    pub payload: u64,
+    /// Microseconds between two messages; 0 but for [`Kind::Paced`].
+    pub period_us: u64,
+}
+
+impl Case {
+    /// A case without a schedule.
+    pub const fn new(kind: Kind, payload: u64) -> Self {
+        Self { kind, payload, period_us: 0 }
+    }
+
+    /// A case on a schedule.
+    pub const fn paced(payload: u64, period_us: u64) -> Self {
+        Self { kind: Kind::Paced, payload, period_us }
+    }
+
+    /// As words, for the other process.
+    pub(crate) fn words(self) -> [u64; 3] {
+        [self.kind as u64, self.payload, self.period_us]
+    }
+
+    /// From such words.
+    pub(crate) fn from_words([kind, payload, period_us]: [u64; 3]) -> Option<Self> {
+        let kind = *Kind::ALL.get(usize::try_from(kind).ok()?)?;
+        Some(Self { kind, payload, period_us })
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} bytes", self.kind.name(), self.payload)?;
+        if self.period_us > 0 { write!(f, " every {} us", self.period_us) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cases_travel_as_words() {
+        for kind in Kind::ALL {
+            for case in [Case::new(kind, 8), Case::paced(1 << 40, 5000)] {
+                assert_eq!(Case::from_words(case.words()), Some(case));
+            }
+            assert_eq!(Kind::named(kind.name()), Some(kind));
+        }
+        assert_eq!(Case::from_words([Kind::ALL.len() as u64, 8, 0]), None);
+        assert_eq!(Kind::named("line"), None);
+    }
+}

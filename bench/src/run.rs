@@ -1,0 +1,360 @@
+//! The two processes of a run, and the rounds.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use std::{process, thread};
+
+use hqq::{Offer, Options, StandardLink};
+use hqq_sys::{cpu, poll, sock, spawn};
+
+use crate::session::{PATIENCE, Session, Shelf, expect, tag, words};
+use crate::tally::Tally;
+use crate::way::nanos;
+use crate::{Case, Facts, Kind, Lives, Outcome, Span, System, Turn, Turns, clock, processors};
+
+/// How long a system works at a case before it is another's turn.
+const TURN: Duration = Duration::from_millis(4);
+/// The most round trips or messages of a turn.
+const MOST: u64 = 1 << 18;
+/// The variable that hands a socket to the second process.
+const SOCKET: &str = "HQQ_BENCH_SOCKET";
+
+/// What to measure.
+pub struct Plan<'a> {
+    /// The systems. The second process must know all of them.
+    pub systems: &'a [Box<dyn System>],
+    /// The cases: each is measured with every system that can do it.
+    pub cases: Vec<Case>,
+    /// How often everything has its turn.
+    pub rounds: u64,
+}
+
+impl Plan<'_> {
+    /// What will be measured, in order.
+    pub fn pairs(&self) -> impl Iterator<Item = (&dyn System, Case)> {
+        self.cases.iter().flat_map(|&case| {
+            let able = self.systems.iter().filter(move |system| system.can(&case));
+            able.map(move |system| (&**system, case))
+        })
+    }
+}
+
+/// Starts `command` as the second process, which must call [`serve`], and measures. `progress` is told how many of how
+/// many turns are done.
+///
+/// # Errors
+/// What goes wrong in either process: those of the systems, of the links and of the operating system.
+pub fn lead(plan: &Plan<'_>, mut command: Command, mut progress: impl FnMut(u64, u64)) -> Outcome<Facts> {
+    let pinned = processors::pair();
+    if let Some([_, other]) = pinned {
+        command.env(PROCESSOR, other.to_string());
+    }
+    let other = Other::start(command)?;
+    // Only now: the second process would inherit it.
+    let pinned = pinned.filter(|&[own, _]| cpu::pin(own).is_ok());
+    let shelf = Shelf::default();
+    thread::scope(|scope| {
+        let threads = plan.pairs().any(|(system, _)| system.lives() == Lives::BetweenThreads);
+        let thread = if threads {
+            let (near, far) = StandardLink::pair_with(control())?;
+            let (near_socket, far_socket) = sock::pair()?;
+            let shelf = &shelf;
+            scope.spawn(move || {
+                if let Some([_, other]) = pinned {
+                    let _ = cpu::pin(other);
+                }
+                let _ = follow(&far, &far_socket, plan.systems, Some(shelf));
+            });
+            Some((near, near_socket))
+        } else {
+            None
+        };
+        let measured = rounds(plan, &other, thread.as_ref(), &shelf, &mut progress);
+        drop(thread);
+        let rows = measured.map_err(|failure| other.explain(failure))?;
+        other.end()?;
+        Ok(Facts { rows, rounds: plan.rounds, pinned })
+    })
+}
+
+/// The variable that names the second process's processor.
+const PROCESSOR: &str = "HQQ_BENCH_PROCESSOR";
+
+/// In the second process: does the followers' part until the first has finished.
+///
+/// # Errors
+/// If it was not started by [`lead`]; what goes wrong here, which the first process is told, too.
+pub fn serve(systems: &[Box<dyn System>]) -> Outcome {
+    let control = StandardLink::inherited_with(control())?;
+    let socket = spawn::inherited(SOCKET)?;
+    if let Some(processor) = std::env::var(PROCESSOR).ok().and_then(|number| number.parse().ok()) {
+        // If it cannot, the first process will not either, and says so.
+        let _ = cpu::pin(processor);
+    }
+    let first = control.peer_process().try_clone_to_owned()?;
+    // Whatever this process waits for then, nobody will bring it.
+    thread::spawn(move || {
+        let _ = poll::many(&[first.as_fd()], None);
+        process::exit(4);
+    });
+    follow(&control, &socket, systems, None)
+}
+
+/// The control link's options: who waits for orders leaves its processor to those who measure.
+fn control() -> Options {
+    Options::new().slots(64).buffers(16).buffer_size(4096).spin(Duration::ZERO)
+}
+
+/// The second process, and the words with it.
+struct Other {
+    child: Mutex<Child>,
+    control: StandardLink,
+    socket: OwnedFd,
+}
+
+impl Other {
+    fn start(mut command: Command) -> Outcome<Self> {
+        let offer = Offer::new(control())?;
+        let (socket, theirs) = sock::pair()?;
+        offer.pass_to(&mut command)?;
+        spawn::inherit_fd(&mut command, theirs.as_fd(), SOCKET)?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        match offer.accept(PATIENCE) {
+            Ok(control) => Ok(Self { child: Mutex::new(child), control, socket }),
+            Err(error) => {
+                let _ = child.kill();
+                Err(format!("the second process ({}) does not begin: {error}", child.wait()?).into())
+            }
+        }
+    }
+
+    /// Waits for it to end, for a while.
+    fn wait(&self, patience: Duration) -> Option<process::ExitStatus> {
+        let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let limit = Instant::now() + patience;
+        loop {
+            match child.try_wait() {
+                Ok(None) if Instant::now() < limit => thread::sleep(Duration::from_millis(1)),
+                found => return found.ok().flatten(),
+            }
+        }
+    }
+
+    /// The failure that explains this one: how the second process ended, if it did.
+    fn explain(&self, failure: crate::Failure) -> crate::Failure {
+        match self.wait(Duration::from_millis(500)) {
+            Some(status) => match status.signal() {
+                Some(signal) => format!("the second process died, by signal {signal}: {failure}").into(),
+                None => format!("the second process gave up ({status}): {failure}").into(),
+            },
+            None => failure,
+        }
+    }
+
+    /// Lets it end, and sees that it does so well.
+    fn end(&self) -> Outcome {
+        self.control.shutdown(std::net::Shutdown::Both);
+        match self.wait(PATIENCE) {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(format!("the second process ended with {status}").into()),
+            None => Err("the second process does not end; it is killed".into()),
+        }
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let child = self.child.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// A system that is open for a case.
+struct Pair<'a> {
+    system: &'a dyn System,
+    case: Case,
+    turns: Box<dyn Turns>,
+    control: &'a StandardLink,
+    /// Its number among those that the follower has open.
+    index: u64,
+    /// Of its next turn.
+    count: u64,
+    tally: Tally,
+}
+
+/// Opens everything, and runs all rounds.
+fn rounds(
+    plan: &Plan<'_>,
+    other: &Other,
+    thread: Option<&(StandardLink, OwnedFd)>,
+    shelf: &Shelf,
+    progress: &mut impl FnMut(u64, u64),
+) -> Outcome<Vec<crate::Row>> {
+    let mut open: Vec<Pair<'_>> = Vec::new();
+    let mut opened = [0; 2];
+    for (number, (system, case)) in plan.pairs().enumerate() {
+        let (control, socket, index) = match (system.lives(), thread) {
+            (Lives::BetweenThreads, Some((control, socket))) => (control, socket, &mut opened[1]),
+            _ => (&other.control, &other.socket, &mut opened[0]),
+        };
+        let name = format!("hqq-bench-{}-{number}", process::id());
+        let session = Session {
+            control,
+            socket: socket.as_fd(),
+            shelf: Some(shelf).filter(|_| system.lives() == Lives::BetweenThreads),
+            case,
+            name,
+            leads: true,
+        };
+        let turns = begin(system, &session).map_err(|f| format!("{} at {case}: {f}", system.name()))?;
+        open.push(Pair { system, case, turns, control, index: *index, count: 20, tally: Tally::new() });
+        *index += 1;
+    }
+    let mut times = vec![0; MOST as usize];
+    let total = (plan.rounds + 1) * open.len() as u64;
+    let mut done = 0;
+    let pairs = open.len();
+    for round in 0..=plan.rounds {
+        for turn in 0..pairs {
+            // Every round begins with another: the later ones are interrupted more often.
+            let pair = &mut open[(round as usize + turn) % pairs];
+            let (system, case) = (pair.system.name(), pair.case);
+            take_turn(pair, round > 0, &mut times).map_err(|f| format!("{system} at {case}: {f}"))?;
+            done += 1;
+            progress(done, total);
+        }
+    }
+    let tallies: Vec<(&str, Case, &Tally)> =
+        open.iter().map(|pair| (pair.system.name(), pair.case, &pair.tally)).collect();
+    let rows = open.iter().map(|pair| {
+        let raw = crate::systems::limit(pair.system.name(), pair.case);
+        let raw = tallies.iter().find(|(system, case, _)| (*system, *case) == raw);
+        let raw = raw.map(|&(system, _, tally)| (system, tally));
+        let mut row = pair.tally.row(pair.system.name(), pair.case, raw);
+        row.between = (pair.system.lives() == Lives::BetweenThreads).then(|| "threads".into());
+        row.lines = crate::systems::lines(pair.case);
+        row
+    });
+    Ok(rows.collect())
+}
+
+/// Opens both ends of a system.
+fn begin(system: &dyn System, session: &Session<'_>) -> Outcome<Box<dyn Turns>> {
+    let mut order = vec![tag::OPEN];
+    order.extend(session.case.words().map(u64::to_le_bytes).as_flattened());
+    order.extend([system.name(), "\0", &session.name].map(str::as_bytes).concat());
+    session.control.send(&order)?;
+    let turns = system.lead(session);
+    if turns.is_err() {
+        // The other end's failure may be the reason.
+        expect(session.control, tag::DONE)?;
+        return turns;
+    }
+    expect(session.control, tag::DONE)?;
+    turns
+}
+
+/// Lets a system work at its case for a while, and notes what came of it if it `counts`.
+fn take_turn(pair: &mut Pair<'_>, counts: bool, times: &mut [u32]) -> Outcome {
+    let turn = Turn { case: pair.case, count: pair.count };
+    let kind = pair.case.kind;
+    let mut order = vec![tag::TURN];
+    order.extend([pair.index, pair.count].map(u64::to_le_bytes).as_flattened());
+    pair.control.send(&order)?;
+    expect(pair.control, tag::DONE)?;
+    let times = &mut times[..if kind.is_timed() { pair.count as usize } else { 0 }];
+    let led = pair.turns.lead(turn, times);
+    let followed = expect(pair.control, tag::DONE);
+    let (led, [ended, cpu, wall]) = match (led, followed) {
+        (Ok(led), followed) => (led, words(&followed?)?),
+        (Err(_), Err(failure)) | (Err(failure), Ok(_)) => return Err(failure),
+    };
+    let ended = if kind.is_timed() { led.ended } else { ended.max(led.ended) };
+    let took = (ended - led.began).max(1);
+    if counts {
+        if kind.is_timed() {
+            pair.tally.note_times(times);
+        } else {
+            let each = if kind == Kind::Stream { pair.case.payload } else { 1 };
+            pair.tally.note_rate(pair.count * each, took);
+        }
+        if kind == Kind::Paced {
+            pair.tally.note_cpu(cpu as f64 / wall.max(1) as f64);
+        }
+    }
+    let fits = pair.count as f64 * f64::from(nanos(TURN)) / took as f64;
+    // No turn is much longer than the last: that one may have been a lucky one.
+    pair.count = (fits as u64).clamp(least(kind), MOST).min(8 * pair.count);
+    Ok(())
+}
+
+/// The fewest that a turn does.
+fn least(kind: Kind) -> u64 {
+    match kind {
+        Kind::Setup => 1,
+        Kind::Paced => 4,
+        _ => 16,
+    }
+}
+
+/// The follower's part of everything, until the leader closes.
+fn follow(
+    control: &StandardLink,
+    socket: &OwnedFd,
+    systems: &[Box<dyn System>],
+    shelf: Option<&Shelf>,
+) -> Outcome {
+    let mut open: Vec<(Case, Box<dyn Turns>)> = Vec::new();
+    loop {
+        let order = match control.recv() {
+            Ok(order) => order.to_vec(),
+            Err(hqq::Error::Closed) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let obeyed = match order.split_first() {
+            Some((&tag::OPEN, rest)) => opened(rest, control, socket, systems, shelf).map(|pair| {
+                open.push(pair);
+                Vec::new()
+            }),
+            Some((&tag::TURN, rest)) => turned(rest, control, &mut open),
+            _ => Err("an order was due".into()),
+        };
+        match obeyed {
+            Ok(words) => control.send(&[&[tag::DONE], words.as_slice()].concat())?,
+            Err(failure) => {
+                control.send(&[&[tag::FAILED], failure.to_string().as_bytes()].concat())?;
+                return Err(failure);
+            }
+        }
+    }
+}
+
+fn opened(
+    order: &[u8],
+    control: &StandardLink,
+    socket: &OwnedFd,
+    systems: &[Box<dyn System>],
+    shelf: Option<&Shelf>,
+) -> Outcome<(Case, Box<dyn Turns>)> {
+    let (case, names) = order.split_at_checked(24).ok_or("an order was due")?;
+    let case = Case::from_words(words(case)?).ok_or("a case was due")?;
+    let (system, name) = str::from_utf8(names)?.split_once('\0').ok_or("names were due")?;
+    let system = systems.iter().find(|known| known.name() == system);
+    let system = system.ok_or("the second process does not know this system")?;
+    let session = Session { control, socket: socket.as_fd(), shelf, case, name: name.into(), leads: false };
+    Ok((case, system.follow(&session)?))
+}
+
+fn turned(order: &[u8], control: &StandardLink, open: &mut [(Case, Box<dyn Turns>)]) -> Outcome<Vec<u8>> {
+    let [index, count] = words(order)?;
+    let (case, turns) = open.get_mut(index as usize).ok_or("nothing of this number is open")?;
+    control.send(&[tag::DONE])?;
+    let (wall, cpu) = (clock::now(), cpu::cpu_time());
+    let Span { ended, .. } = turns.follow(Turn { case: *case, count })?;
+    let (cpu, wall) = ((cpu::cpu_time() - cpu).as_nanos() as u64, clock::now() - wall);
+    Ok([ended, cpu, wall].map(u64::to_le_bytes).concat())
+}
