@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// From this period on, microseconds, who waits for the next message sleeps.
+pub(crate) const RARE_US: u64 = 1000;
+
 /// What kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -129,6 +132,42 @@ impl Case {
         Self { kind: Kind::Paced, payload, period_us }
     }
 
+    /// The usual cases, or those of some kinds and payloads alone.
+    pub fn select(kinds: Option<&[Kind]>, payloads: Option<&[u64]>) -> Vec<Self> {
+        let wanted = |case: &Self| {
+            kinds.is_none_or(|kinds| kinds.contains(&case.kind))
+                && payloads.is_none_or(|payloads| payloads.contains(&case.payload))
+        };
+        let mut cases = Vec::new();
+        for kind in Kind::ALL {
+            // Other payloads than the usual where there may be any.
+            let (usual, range): (&[u64], _) = match kind {
+                Kind::Slot => (&[8, 48], 1..49),
+                Kind::Pool => (&[64, 1024, 4096, 65536], 49..Self::MOST + 1),
+                Kind::Untouched => (&[64, 8192, 16 << 20], 49..Self::MOST + 1),
+                Kind::Copy => (&[1024, 65536], 49..Self::MOST + 1),
+                Kind::Stream => (&[65536], 0..0),
+                Kind::ThroughputMpmc | Kind::ThroughputSpsc => (&[8], 1..49),
+                Kind::Sleeping | Kind::Paced | Kind::Batch | Kind::Crowd | Kind::Setup => (&[8], 0..0),
+            };
+            let others = payloads.unwrap_or_default().iter().filter(|payload| range.contains(payload));
+            let mut sizes: Vec<u64> = usual.iter().chain(others).copied().collect();
+            sizes.sort_unstable();
+            sizes.dedup();
+            for size in sizes {
+                match kind {
+                    Kind::Paced => cases.extend([20, 5000].map(|period| Self::paced(size, period))),
+                    _ => cases.push(Self::new(kind, size)),
+                }
+            }
+        }
+        cases.retain(wanted);
+        cases
+    }
+
+    /// The longest payload.
+    pub const MOST: u64 = 64 << 20;
+
     /// As words, for the other process.
     pub(crate) fn words(self) -> [u64; 3] {
         [self.kind as u64, self.payload, self.period_us]
@@ -162,5 +201,15 @@ mod tests {
         }
         assert_eq!(Case::from_words([Kind::ALL.len() as u64, 8, 0]), None);
         assert_eq!(Kind::named("line"), None);
+    }
+
+    #[test]
+    fn cases_are_selected() {
+        let all = Case::select(None, None);
+        assert!(Kind::ALL.iter().all(|kind| all.iter().any(|case| case.kind == *kind)));
+        let pool = Case::select(Some(&[Kind::Pool, Kind::Slot]), Some(&[8, 100, 4096]));
+        assert_eq!(pool, [Case::new(Kind::Slot, 8), Case::new(Kind::Pool, 100), Case::new(Kind::Pool, 4096)]);
+        assert_eq!(Case::select(Some(&[Kind::Slot]), Some(&[49])), []);
+        assert_eq!(Case::select(Some(&[Kind::Paced]), None), [Case::paced(8, 20), Case::paced(8, 5000)]);
     }
 }

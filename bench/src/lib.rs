@@ -18,7 +18,7 @@ mod way;
 pub use case::{Case, How, Kind};
 pub use run::{Plan, lead, serve};
 pub use session::Session;
-pub use systems::{own, raw};
+pub use systems::{Sink, Source, own, raw};
 pub use tally::{Facts, Percentiles, Row};
 pub use way::{Lives, Span, System, Turn, Turns, Way};
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
@@ -11,16 +11,29 @@ use hqq::{Offer, Options, StandardLink};
 use hqq_sys::{cpu, poll, sock, spawn};
 
 use crate::session::{PATIENCE, Session, Shelf, expect, tag, words};
-use crate::tally::Tally;
+use crate::systems::{lines, single};
+use crate::tally::{Tally, ratio};
 use crate::way::nanos;
 use crate::{Case, Facts, Kind, Lives, Outcome, Span, System, Turn, Turns, clock, processors};
 
 /// How long a system works at a case before it is another's turn.
-const TURN: Duration = Duration::from_millis(4);
+fn length(kind: Kind) -> Duration {
+    Duration::from_millis(match kind {
+        // Its threads take a while to begin and to be shared out.
+        Kind::Crowd => 20,
+        _ => 4,
+    })
+}
+
+/// Turns in the first round, none of which counts.
+const WARM_UP: u64 = 4;
 /// The most round trips or messages of a turn.
 const MOST: u64 = 1 << 18;
 /// The variable that hands a socket to the second process.
 const SOCKET: &str = "HQQ_BENCH_SOCKET";
+
+/// How long it may be until a turn has ended, before the run is given up: something hangs.
+const HANGS: Duration = Duration::from_secs(30);
 
 /// What to measure.
 pub struct Plan<'a> {
@@ -28,17 +41,34 @@ pub struct Plan<'a> {
     pub systems: &'a [Box<dyn System>],
     /// The cases: each is measured with every system that can do it.
     pub cases: Vec<Case>,
+    /// Only systems of these names; none for all. What they are compared with is measured besides.
+    pub only: Vec<String>,
     /// How often everything has its turn.
     pub rounds: u64,
 }
 
-impl Plan<'_> {
-    /// What will be measured, in order.
-    pub fn pairs(&self) -> impl Iterator<Item = (&dyn System, Case)> {
-        self.cases.iter().flat_map(|&case| {
-            let able = self.systems.iter().filter(move |system| system.can(&case));
-            able.map(move |system| (&**system, case))
-        })
+impl<'a> Plan<'a> {
+    /// What will be measured, in order: what is wanted, each case's systems together, and what that is compared with.
+    pub fn pairs(&self) -> Vec<(&'a dyn System, Case)> {
+        let able = |case: Case| self.systems.iter().map(|s| &**s).filter(move |system| system.can(&case));
+        let wanted = |name: &str| self.only.is_empty() || self.only.iter().any(|only| only == name);
+        let pairs = self.cases.iter().flat_map(|&case| {
+            able(case).filter(|system| wanted(system.name())).map(move |system| (system, case))
+        });
+        let mut pairs: Vec<(&dyn System, Case)> = pairs.collect();
+        // Not known by their place in the list, which grows meanwhile.
+        for index in 0..pairs.len() {
+            let (system, case) = pairs[index];
+            let single = single(case).map(|single| (system.name(), single));
+            for (name, case) in [Some(system.limit(case)), single].into_iter().flatten() {
+                let there = |pair: &(&dyn System, Case)| pair.0.name() == name && pair.1 == case;
+                if !pairs.iter().any(there) {
+                    pairs.extend(able(case).filter(|system| system.name() == name).map(|s| (s, case)));
+                }
+            }
+        }
+        pairs.sort_by_key(|(_, case)| (case.kind, case.payload, case.period_us));
+        pairs
     }
 }
 
@@ -57,7 +87,7 @@ pub fn lead(plan: &Plan<'_>, mut command: Command, mut progress: impl FnMut(u64,
     let pinned = pinned.filter(|&[own, _]| cpu::pin(own).is_ok());
     let shelf = Shelf::default();
     thread::scope(|scope| {
-        let threads = plan.pairs().any(|(system, _)| system.lives() == Lives::BetweenThreads);
+        let threads = plan.pairs().iter().any(|(system, _)| system.lives() == Lives::BetweenThreads);
         let thread = if threads {
             let (near, far) = StandardLink::pair_with(control())?;
             let (near_socket, far_socket) = sock::pair()?;
@@ -72,12 +102,40 @@ pub fn lead(plan: &Plan<'_>, mut command: Command, mut progress: impl FnMut(u64,
         } else {
             None
         };
-        let measured = rounds(plan, &other, thread.as_ref(), &shelf, &mut progress);
+        let (pulse, pulses) = mpsc::channel();
+        let process = &other;
+        scope.spawn(move || watch(&pulses, process));
+        let measured = rounds(plan, &other, thread.as_ref(), &shelf, |done, all, what| {
+            let _ = pulse.send(what);
+            progress(done, all);
+        });
+        drop(pulse);
         drop(thread);
         let rows = measured.map_err(|failure| other.explain(failure))?;
         other.end()?;
         Ok(Facts { rows, rounds: plan.rounds, pinned })
     })
+}
+
+/// Ends this program if nothing is heard for long, or not for a while and the second process is dead: a system may wait for
+/// ever then. Whoever waits for its end is told why.
+fn watch(pulses: &mpsc::Receiver<String>, other: &Other) {
+    const GLANCE: Duration = Duration::from_millis(500);
+    let (mut last, mut what) = (Instant::now(), "the beginning".to_owned());
+    let mut dead = 0;
+    loop {
+        match pulses.recv_timeout(GLANCE) {
+            Ok(next) => (last, what, dead) = (Instant::now(), next, 0),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            Err(mpsc::RecvTimeoutError::Timeout) => dead += u32::from(other.wait(Duration::ZERO).is_some()),
+        }
+        if dead > 6 || last.elapsed() > HANGS {
+            let why = if dead > 0 { "the second process is dead" } else { "it hangs" };
+            eprintln!("error: {what}: {why}");
+            // The second process sees that this one is gone, and ends itself.
+            process::exit(4);
+        }
+    }
 }
 
 /// The variable that names the second process's processor.
@@ -192,11 +250,12 @@ fn rounds(
     other: &Other,
     thread: Option<&(StandardLink, OwnedFd)>,
     shelf: &Shelf,
-    progress: &mut impl FnMut(u64, u64),
+    mut progress: impl FnMut(u64, u64, String),
 ) -> Outcome<Vec<crate::Row>> {
     let mut open: Vec<Pair<'_>> = Vec::new();
     let mut opened = [0; 2];
-    for (number, (system, case)) in plan.pairs().enumerate() {
+    for (number, (system, case)) in plan.pairs().into_iter().enumerate() {
+        progress(0, 0, format!("{} at {case}", system.name()));
         let (control, socket, index) = match (system.lives(), thread) {
             (Lives::BetweenThreads, Some((control, socket))) => (control, socket, &mut opened[1]),
             _ => (&other.control, &other.socket, &mut opened[0]),
@@ -211,7 +270,15 @@ fn rounds(
             leads: true,
         };
         let turns = begin(system, &session).map_err(|f| format!("{} at {case}: {f}", system.name()))?;
-        open.push(Pair { system, case, turns, control, index: *index, count: 20, tally: Tally::new() });
+        open.push(Pair {
+            system,
+            case,
+            turns,
+            control,
+            index: *index,
+            count: least(case.kind),
+            tally: Tally::new(),
+        });
         *index += 1;
     }
     let mut times = vec![0; MOST as usize];
@@ -222,21 +289,32 @@ fn rounds(
         for turn in 0..pairs {
             // Every round begins with another: the later ones are interrupted more often.
             let pair = &mut open[(round as usize + turn) % pairs];
-            let (system, case) = (pair.system.name(), pair.case);
-            take_turn(pair, round > 0, &mut times).map_err(|f| format!("{system} at {case}: {f}"))?;
+            let what = format!("{} at {}", pair.system.name(), pair.case);
+            progress(done, total, what.clone());
+            // At first until the turns have found their length.
+            for _ in 0..if round == 0 { WARM_UP } else { 1 } {
+                take_turn(pair, round > 0, &mut times).map_err(|f| format!("{what}: {f}"))?;
+            }
             done += 1;
-            progress(done, total);
         }
     }
-    let tallies: Vec<(&str, Case, &Tally)> =
-        open.iter().map(|pair| (pair.system.name(), pair.case, &pair.tally)).collect();
+    progress(done, total, "the end".into());
+    let rounds_of = |name: &str, case: Case| -> Option<&[f64]> {
+        let pair = open.iter().find(|pair| pair.system.name() == name && pair.case == case)?;
+        Some(&pair.tally.rounds)
+    };
     let rows = open.iter().map(|pair| {
-        let raw = crate::systems::limit(pair.system.name(), pair.case);
-        let raw = tallies.iter().find(|(system, case, _)| (*system, *case) == raw);
-        let raw = raw.map(|&(system, _, tally)| (system, tally));
-        let mut row = pair.tally.row(pair.system.name(), pair.case, raw);
+        let (name, case) = (pair.system.name(), pair.case);
+        let ratio_to = |(name, case)| ratio(&pair.tally.rounds, rounds_of(name, case)?);
+        let mut row = pair.tally.row(name, case);
         row.between = (pair.system.lives() == Lives::BetweenThreads).then(|| "threads".into());
-        row.lines = crate::systems::lines(pair.case);
+        row.lines = lines(case);
+        let (raw, raw_case) = pair.system.limit(case);
+        row.ratio_to_raw = ratio_to((raw, raw_case));
+        row.raw = row.ratio_to_raw.map(|_| raw.into());
+        row.ratio_to_single = single(case).and_then(|single| ratio_to((name, single)));
+        // The mode with the defaults, and where it does not have the case, the one beside it.
+        row.ratio_to_hqq = ratio_to(("hqq", case)).or_else(|| ratio_to(("hqq-spsc", case)));
         row
     });
     Ok(rows.collect())
@@ -286,7 +364,7 @@ fn take_turn(pair: &mut Pair<'_>, counts: bool, times: &mut [u32]) -> Outcome {
             pair.tally.note_cpu(cpu as f64 / wall.max(1) as f64);
         }
     }
-    let fits = pair.count as f64 * f64::from(nanos(TURN)) / took as f64;
+    let fits = pair.count as f64 * f64::from(nanos(length(kind))) / took as f64;
     // No turn is much longer than the last: that one may have been a lucky one.
     pair.count = (fits as u64).clamp(least(kind), MOST).min(8 * pair.count);
     Ok(())
@@ -343,7 +421,7 @@ fn opened(
     let (case, names) = order.split_at_checked(24).ok_or("an order was due")?;
     let case = Case::from_words(words(case)?).ok_or("a case was due")?;
     let (system, name) = str::from_utf8(names)?.split_once('\0').ok_or("names were due")?;
-    let system = systems.iter().find(|known| known.name() == system);
+    let system = systems.iter().find(|known| known.name() == system && known.can(&case));
     let system = system.ok_or("the second process does not know this system")?;
     let session = Session { control, socket: socket.as_fd(), shelf, case, name: name.into(), leads: false };
     Ok((case, system.follow(&session)?))

@@ -66,6 +66,15 @@ pub struct Row {
     /// Times or rates divided by that system's in the same round; the median of all rounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio_to_raw: Option<f64>,
+    /// The same with the system's own rate where one thread sends one message at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio_to_single: Option<f64>,
+    /// The same with `hqq`, or else `hqq-spsc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio_to_hqq: Option<f64>,
+    /// Times at growing quantiles, for a picture.
+    #[serde(skip)]
+    pub curve: Vec<(f64, u64)>,
 }
 
 /// The outcome of a run.
@@ -114,8 +123,17 @@ impl Tally {
         self.cpu.push(share);
     }
 
-    /// Makes a row. Which system is the raw one, and its tally, are given if there is one.
-    pub fn row(&self, system: &str, case: Case, raw: Option<(&str, &Tally)>) -> Row {
+    /// Times from the median on, evenly spaced where each step leaves out as large a part of what is left.
+    fn curve(&self) -> Vec<(f64, u64)> {
+        const STEPS: i32 = 12;
+        let left = (0..).map(|step: i32| 0.5 * 10f64.powf(f64::from(-step) / f64::from(STEPS)));
+        // One time alone says nothing of how often such a time is met with.
+        let enough = left.take_while(|left| left * self.times.len() as f64 >= 5.0 && *left >= 0.9e-4);
+        enough.map(|left| (1.0 - left, self.times.value_at_quantile(1.0 - left))).collect()
+    }
+
+    /// Makes a row, without what it is compared with.
+    pub fn row(&self, system: &str, case: Case) -> Row {
         let timed = case.kind.is_timed();
         let rate = median(self.rounds.clone());
         let is_bytes = case.kind == Kind::Stream;
@@ -130,8 +148,11 @@ impl Tally {
             messages_per_second: rate.filter(|_| !timed && !is_bytes),
             bytes_per_second: rate.filter(|_| is_bytes),
             cpu: median(self.cpu.clone()),
-            raw: raw.map(|(name, _)| name.into()),
-            ratio_to_raw: raw.and_then(|(_, raw)| ratio(&self.rounds, &raw.rounds)),
+            raw: None,
+            ratio_to_raw: None,
+            ratio_to_single: None,
+            ratio_to_hqq: None,
+            curve: if timed { self.curve() } else { Vec::new() },
         }
     }
 }
@@ -168,14 +189,23 @@ mod tests {
     fn rows_say_what_was_measured() {
         let mut tally = Tally::new();
         tally.note_times(&mut [30, 10, 20]);
-        let row = tally.row("hqq", Case::new(Kind::Slot, 8), Some(("raw", &tally)));
+        let row = tally.row("hqq", Case::new(Kind::Slot, 8));
         assert_eq!(row.rtt_ns.map(|p| (p.p50, p.max)), Some((20, 30)));
-        assert_eq!((row.ratio_to_raw, row.messages_per_second), (Some(1.0), None));
+        assert_eq!(row.messages_per_second, None);
         let mut tally = Tally::new();
         tally.note_rate(1000, 1_000_000);
-        let row = tally.row("hqq", Case::new(Kind::ThroughputSpsc, 8), None);
-        assert_eq!((row.messages_per_second, row.ratio_to_raw, row.rtt_ns), (Some(1e6), None, None));
-        let row = tally.row("hqq", Case::new(Kind::Stream, 8), None);
+        let row = tally.row("hqq", Case::new(Kind::ThroughputSpsc, 8));
+        assert_eq!((row.messages_per_second, row.rtt_ns), (Some(1e6), None));
+        let row = tally.row("hqq", Case::new(Kind::Stream, 8));
         assert_eq!((row.messages_per_second, row.bytes_per_second), (None, Some(1e6)));
+    }
+
+    #[test]
+    fn curves_end_where_times_are_few() {
+        let mut tally = Tally::new();
+        tally.note_times(&mut (1..=10_000).collect::<Vec<u32>>());
+        let curve = tally.curve();
+        assert!(curve.is_sorted() && curve[0].0 == 0.5 && curve.last().unwrap().0 > 0.999);
+        assert!(Tally::new().curve().is_empty());
     }
 }

@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::systems::limit;
 use crate::{Case, How, Kind, Outcome, Session, clock};
-
-/// Messages at a time in [`Kind::Batch`].
-pub(crate) const BATCH: u64 = 16;
 
 /// Round trips at the beginning of each turn that do not count: the caches belong to the turn before.
 const fn uncounted(kind: Kind) -> u64 {
@@ -38,6 +36,11 @@ pub trait System: Sync {
     /// Whether it has an honest way to do this.
     fn can(&self, case: &Case) -> bool;
 
+    /// The system, and its case, that stands for the least that the machine allows for this.
+    fn limit(&self, case: Case) -> (&'static str, Case) {
+        limit(case, false)
+    }
+
     /// Opens the end of who begins: sends the first message, or all of them. The other end is opened at the same time.
     ///
     /// # Errors
@@ -67,24 +70,6 @@ pub trait Way {
     /// # Errors
     /// Its own; the run ends.
     fn recv(&mut self, how: How, number: u64, size: usize) -> Outcome;
-
-    /// Sends `count` messages, of which `first` is the number of the first.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send).
-    #[inline]
-    fn send_batch(&mut self, first: u64, count: u64, size: usize) -> Outcome {
-        (first..first + count).try_for_each(|number| self.send(How::InPlace, number, size))
-    }
-
-    /// Receives `count` messages, of which `first` is the number of the first.
-    ///
-    /// # Errors
-    /// As [`recv`](Self::recv).
-    #[inline]
-    fn recv_batch(&mut self, first: u64, count: u64, size: usize) -> Outcome {
-        (first..first + count).try_for_each(|number| self.recv(How::InPlace, number, size))
-    }
 }
 
 /// A few milliseconds of one system's work at one case.
@@ -133,7 +118,6 @@ impl<W: Way> Turns for W {
         let size = turn.case.payload as usize;
         match turn.case.kind {
             Kind::Paced => return pace(self, turn, times),
-            Kind::Batch => return flood_batches(self, turn),
             kind if !kind.is_timed() => return flood(self, turn),
             _ => {}
         }
@@ -148,10 +132,8 @@ impl<W: Way> Turns for W {
 
     fn follow(&mut self, turn: Turn) -> Outcome<Span> {
         let size = turn.case.payload as usize;
-        match turn.case.kind {
-            Kind::Batch => return drain_batches(self, turn),
-            kind if !kind.is_timed() => return drain(self, turn),
-            _ => {}
+        if !turn.case.kind.is_timed() {
+            return drain(self, turn);
         }
         let count = turn.count + uncounted(turn.case.kind);
         match turn.case.kind.how() {
@@ -235,36 +217,4 @@ fn drain<W: Way>(way: &mut W, turn: Turn) -> Outcome<Span> {
         way.recv(How::InPlace, number, size)?;
     }
     Ok(Span::since(began))
-}
-
-/// The beginnings and lengths of a turn's batches.
-fn batches(count: u64) -> impl Iterator<Item = (u64, u64)> {
-    (1..=count).step_by(BATCH as usize).map(move |first| (first, BATCH.min(count + 1 - first)))
-}
-
-#[inline(always)]
-fn flood_batches<W: Way>(way: &mut W, turn: Turn) -> Outcome<Span> {
-    let size = turn.case.payload as usize;
-    let began = clock::now();
-    batches(turn.count).try_for_each(|(first, count)| way.send_batch(first, count, size))?;
-    Ok(Span::since(began))
-}
-
-#[inline(always)]
-fn drain_batches<W: Way>(way: &mut W, turn: Turn) -> Outcome<Span> {
-    let size = turn.case.payload as usize;
-    let began = clock::now();
-    batches(turn.count).try_for_each(|(first, count)| way.recv_batch(first, count, size))?;
-    Ok(Span::since(began))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_cover_the_turn() {
-        assert_eq!(batches(35).collect::<Vec<_>>(), [(1, 16), (17, 16), (33, 3)]);
-        assert_eq!(batches(16).collect::<Vec<_>>(), [(1, 16)]);
-    }
 }

@@ -5,6 +5,11 @@ use std::time::Duration;
 use hqq::packet::INLINE_MAX;
 use hqq::{Listener, Loan, Message, Options, Receiver, RingMode, Sender, StandardLink, WaitMode};
 
+use super::batch::Batches;
+use super::crowd::Crowd;
+use super::setup::Fresh;
+use super::{Sink, Source, limit};
+use crate::case::RARE_US;
 use crate::session::PATIENCE;
 use crate::{Case, How, Kind, Outcome, Session, System, Turns, Way, payload};
 
@@ -32,8 +37,7 @@ pub fn all() -> Vec<Box<dyn System>> {
 impl Link {
     fn options(&self, case: Case) -> Options {
         let size = case.payload.next_multiple_of(64).max(4096);
-        // As many as are of use: two are under way in a round trip, more where many messages go one way.
-        let buffers = if case.kind.is_timed() { 8 } else { 1024 };
+        let buffers = if size > 1 << 20 { 2 } else { 16 };
         let options = Options::new().ring_mode(self.ring).wait_mode(self.wait).protected(self.protected);
         let options = options.buffer_size(size).buffers(buffers);
         if case.kind == Kind::Sleeping { options.spin(Duration::ZERO) } else { options }
@@ -42,6 +46,13 @@ impl Link {
     fn open(&self, link: StandardLink, session: &Session) -> Outcome<Box<dyn Turns>> {
         let slice = vec![0; session.size()];
         Ok(match self.ring {
+            _ if session.case().kind == Kind::Batch => Box::new(Batches(link)),
+            _ if session.case().kind == Kind::Crowd => Box::new(Crowd(link)),
+            _ if session.case().kind == Kind::Setup => Box::new(Fresh::new(link, session)),
+            _ if session.case().kind == Kind::Stream && session.leads() => {
+                Box::new(Source::new(link, session))
+            }
+            _ if session.case().kind == Kind::Stream => Box::new(Sink::new(link, session)),
             RingMode::Spsc => Box::new(Open { ends: link.split()?, slice }),
             _ => Box::new(Open { ends: link, slice }),
         })
@@ -55,19 +66,25 @@ impl System for Link {
 
     fn can(&self, case: &Case) -> bool {
         let mpmc = self.ring == RingMode::Mpmc;
+        let adaptive = self.wait == WaitMode::Adaptive;
+        let usual = mpmc && adaptive && !self.protected;
+        let inline = case.payload <= INLINE_MAX as u64;
+        // Once the ends poll anyway, modes differ by little: not each has each case.
         match case.kind {
-            Kind::Slot => case.payload <= INLINE_MAX as u64,
-            Kind::Pool | Kind::Untouched => true,
-            Kind::Copy => self.wait == WaitMode::Adaptive,
-            Kind::Sleeping => self.wait == WaitMode::Adaptive && mpmc && !self.protected,
-            Kind::Paced => {
-                mpmc && !self.protected && (self.wait == WaitMode::Adaptive || case.period_us < 1000)
-            }
-            Kind::ThroughputMpmc => mpmc && !self.protected,
-            Kind::Batch => mpmc && !self.protected,
-            Kind::ThroughputSpsc => !mpmc,
-            Kind::Crowd | Kind::Stream | Kind::Setup => false,
+            Kind::Slot => inline,
+            Kind::Pool => mpmc || adaptive,
+            Kind::Untouched => mpmc,
+            Kind::Copy => mpmc && adaptive,
+            Kind::Paced => usual || mpmc && !adaptive && case.period_us < RARE_US,
+            Kind::ThroughputMpmc | Kind::Batch => mpmc && !self.protected && inline,
+            Kind::ThroughputSpsc => !mpmc && inline,
+            Kind::Crowd => usual && inline,
+            Kind::Sleeping | Kind::Stream | Kind::Setup => usual,
         }
+    }
+
+    fn limit(&self, case: Case) -> (&'static str, Case) {
+        limit(case, self.wait == WaitMode::Adaptive)
     }
 
     fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
@@ -170,5 +187,24 @@ impl<E: Ends> Way for Open<E> {
                 payload::check(number, &self.slice)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mode_has_its_limit() {
+        let limits = |kind| -> Vec<&str> {
+            let case = Case::new(kind, 8);
+            all().iter().filter(|link| link.can(&case)).map(|link| link.limit(case).0).collect()
+        };
+        assert_eq!(limits(Kind::ThroughputMpmc), ["proto-mpmc-fence", "proto-mpmc"]);
+        assert_eq!(limits(Kind::ThroughputSpsc), ["proto-spsc-fence", "proto-spsc"]);
+        assert_eq!(limits(Kind::Slot), ["raw"; 5]);
+        assert_eq!(limits(Kind::Crowd), ["proto-mpmc-fence"]);
+        let paced = |period| all()[0].limit(Case::paced(8, period)).0;
+        assert_eq!((paced(20), paced(5000)), ("hqq-spin", "raw"));
     }
 }

@@ -1,23 +1,51 @@
 //! The systems of this repository: links, and the raw programs that stand for the machine's limit.
 
+mod batch;
+mod bytes;
+mod crowd;
 mod link;
 mod ping;
+mod ring;
+mod setup;
+
+pub use bytes::{Sink, Source};
 
 use crate::{Case, Kind, System};
 
 /// The least that the machine allows, for each kind of work.
 pub fn raw() -> Vec<Box<dyn System>> {
-    vec![Box::new(ping::Raw)]
+    let mut all: Vec<Box<dyn System>> =
+        vec![Box::new(ping::Raw), Box::new(ping::Bells), Box::new(bytes::Copied), Box::new(setup::Reserved)];
+    all.extend(ring::all());
+    all
 }
 
-/// Links of HQQ in their modes.
+/// Links of HQQ in their modes, and a pipe beside their streams.
 pub fn own() -> Vec<Box<dyn System>> {
-    link::all()
+    let mut all = link::all();
+    all.push(Box::new(bytes::Pipe));
+    all
 }
 
-/// The system, and its case, that stands for the least that `system` needs for `case`.
-pub(crate) fn limit(_system: &str, case: Case) -> (&'static str, Case) {
-    ("raw", case)
+/// The system, and its case, that stands for the least that a case takes; `fenced` where the sender has to look after each
+/// message whether its receiver sleeps.
+pub(crate) fn limit(case: Case, fenced: bool) -> (&'static str, Case) {
+    let single = Case::new(Kind::ThroughputMpmc, case.payload);
+    match (case.kind, fenced) {
+        (Kind::ThroughputMpmc | Kind::Batch | Kind::Crowd, false) => ("proto-mpmc", single),
+        (Kind::ThroughputMpmc | Kind::Batch | Kind::Crowd, true) => ("proto-mpmc-fence", single),
+        (Kind::ThroughputSpsc, false) => ("proto-spsc", case),
+        (Kind::ThroughputSpsc, true) => ("proto-spsc-fence", case),
+        // A receiver that is awake between two messages need not be woken.
+        (Kind::Paced, _) if case.period_us < crate::case::RARE_US => ("hqq-spin", case),
+        _ => ("raw", case),
+    }
+}
+
+/// The case that several at a time, or several threads, are compared with: the same with one.
+pub(crate) fn single(case: Case) -> Option<Case> {
+    let single = Case::new(Kind::ThroughputMpmc, case.payload);
+    matches!(case.kind, Kind::Batch | Kind::Crowd).then_some(single)
 }
 
 /// The cache lines that carry a message at the least, of a round trip both ways.
