@@ -69,6 +69,28 @@ impl Kind {
         }
     }
 
+    /// What it is, in a line.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Slot => "round trips of what fits a slot, every byte written and read",
+            Self::Pool => "round trips of what does not, every byte written and read",
+            Self::Untouched => "round trips of memory of which one byte is written and read",
+            Self::Copy => "round trips from one slice to another",
+            Self::Sleeping => "round trips, both ends asleep until the other sends",
+            Self::Paced => {
+                "messages on a schedule, from when they were due to their answer; the follower's processor time"
+            }
+            Self::ThroughputMpmc => "messages one way, links for any number of threads",
+            Self::ThroughputSpsc => "messages one way, links for one thread at each end",
+            Self::Batch => "messages one way, sixteen at a time",
+            Self::Crowd => "messages one way, from eight threads on one processor to eight on the other",
+            Self::Stream => {
+                "bytes through Write and Read, memory that no cache holds; raw is one thread's copying"
+            }
+            Self::Setup => "bind, connect, accept, first message; raw is the reservation of the memory alone",
+        }
+    }
+
     /// The kind of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)

@@ -8,15 +8,18 @@
 mod case;
 pub mod clock;
 pub mod payload;
+pub mod picture;
 mod processors;
+pub mod report;
 mod run;
 mod session;
 mod systems;
 mod tally;
+pub mod text;
 mod way;
 
 pub use case::{Case, How, Kind};
-pub use run::{Plan, lead, serve};
+pub use run::{Plan, SecondEnded, lead, serve};
 pub use session::Session;
 pub use systems::{Sink, Source, own, raw};
 pub use tally::{Facts, Percentiles, Row};

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
-use std::{process, thread};
+use std::{fmt, process, thread};
 
 use hqq::{Offer, Options, StandardLink};
 use hqq_sys::{cpu, poll, sock, spawn};
@@ -43,6 +43,8 @@ pub struct Plan<'a> {
     pub cases: Vec<Case>,
     /// Only systems of these names; none for all. What they are compared with is measured besides.
     pub only: Vec<String>,
+    /// Whether rows are compared with those of `hqq`, too.
+    pub beside_hqq: bool,
     /// How often everything has its turn.
     pub rounds: u64,
 }
@@ -107,13 +109,15 @@ pub fn lead(plan: &Plan<'_>, mut command: Command, mut progress: impl FnMut(u64,
         scope.spawn(move || watch(&pulses, process));
         let measured = rounds(plan, &other, thread.as_ref(), &shelf, |done, all, what| {
             let _ = pulse.send(what);
-            progress(done, all);
+            if all > 0 {
+                progress(done, all);
+            }
         });
         drop(pulse);
         drop(thread);
         let rows = measured.map_err(|failure| other.explain(failure))?;
         other.end()?;
-        Ok(Facts { rows, rounds: plan.rounds, pinned })
+        Ok(Facts { rows, machine: processors::machine(), rounds: plan.rounds, pinned })
     })
 }
 
@@ -166,6 +170,18 @@ fn control() -> Options {
     Options::new().slots(64).buffers(16).buffer_size(4096).spin(Duration::ZERO)
 }
 
+/// The second process died or gave up.
+#[derive(Debug)]
+pub struct SecondEnded(String);
+
+impl fmt::Display for SecondEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SecondEnded {}
+
 /// The second process, and the words with it.
 struct Other {
     child: Mutex<Child>,
@@ -204,10 +220,10 @@ impl Other {
     /// The failure that explains this one: how the second process ended, if it did.
     fn explain(&self, failure: crate::Failure) -> crate::Failure {
         match self.wait(Duration::from_millis(500)) {
-            Some(status) => match status.signal() {
-                Some(signal) => format!("the second process died, by signal {signal}: {failure}").into(),
-                None => format!("the second process gave up ({status}): {failure}").into(),
-            },
+            Some(status) => Box::new(SecondEnded(match status.signal() {
+                Some(signal) => format!("the second process died, by signal {signal}: {failure}"),
+                None => format!("the second process gave up ({status}): {failure}"),
+            })),
             None => failure,
         }
     }
@@ -314,7 +330,9 @@ fn rounds(
         row.raw = row.ratio_to_raw.map(|_| raw.into());
         row.ratio_to_single = single(case).and_then(|single| ratio_to((name, single)));
         // The mode with the defaults, and where it does not have the case, the one beside it.
-        row.ratio_to_hqq = ratio_to(("hqq", case)).or_else(|| ratio_to(("hqq-spsc", case)));
+        if plan.beside_hqq {
+            row.ratio_to_hqq = ratio_to(("hqq", case)).or_else(|| ratio_to(("hqq-spsc", case)));
+        }
         row
     });
     Ok(rows.collect())

@@ -82,6 +82,9 @@ pub struct Row {
 pub struct Facts {
     /// What was measured.
     pub rows: Vec<Row>,
+    /// The processor's model, how many there are, and the kernel.
+    #[serde(default)]
+    pub machine: String,
     /// How often everything had its turn.
     pub rounds: u64,
     /// The processors that the two processes stayed on; `null` if that was not possible.
@@ -172,8 +175,42 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A run that was none.
+    pub fn sample() -> Facts {
+        let row = |name: &str, kind, times: &[u32]| {
+            let mut tally = Tally::new();
+            tally.note_times(&mut times.to_vec());
+            let mut row = tally.row(name, Case::new(kind, 8));
+            row.messages_per_second = Some(f64::from(times[0])).filter(|_| !kind.is_timed());
+            (row.raw, row.ratio_to_raw, row.lines) = (Some("raw".into()), Some(1.25), Some(2));
+            row
+        };
+        let times: Vec<u32> = (1..=100_000).map(|n| 100 + n / 100).collect();
+        let rows = vec![
+            row("raw", Kind::Slot, &times),
+            row("hqq", Kind::Slot, &times),
+            row("hqq-spsc", Kind::ThroughputSpsc, &[90_000_000]),
+        ];
+        Facts { rows, machine: "a machine".into(), rounds: 3, pinned: Some([0, 1]) }
+    }
+
+    #[test]
+    fn facts_are_json_and_back() {
+        let facts = sample();
+        let text = serde_json::to_string(&facts).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["rows"][0]["rtt_ns"]["p50"], facts.rows[0].rtt_ns.unwrap().p50);
+        assert_eq!(json["rows"][2]["messages_per_second"], 90e6);
+        assert_eq!((&json["rows"][2]["rtt_ns"], &json["rows"][0]["curve"]), (&().into(), &().into()));
+        let mut back: Facts = serde_json::from_str(&text).unwrap();
+        for (back, row) in back.rows.iter_mut().zip(&facts.rows) {
+            back.curve = row.curve.clone();
+        }
+        assert_eq!(back, facts);
+    }
 
     #[test]
     fn ratios_are_taken_round_by_round() {

@@ -10,7 +10,13 @@ fn main() -> Outcome {
     if env::args().nth(1).as_deref() == Some("second") {
         return serve(&systems);
     }
-    let plan = Plan { systems: &systems, cases: Case::select(None, None), only: Vec::new(), rounds: 2 };
+    let plan = Plan {
+        systems: &systems,
+        cases: Case::select(None, None),
+        only: Vec::new(),
+        beside_hqq: true,
+        rounds: 2,
+    };
     let mut command = Command::new(env::current_exe()?);
     command.arg("second");
     let facts = lead(&plan, command, |_, _| {})?;
