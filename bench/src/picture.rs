@@ -9,25 +9,47 @@ use crate::text::{rate, size};
 use crate::{Facts, Kind, Row};
 use chart::{Curve, INK, PALE, Scale, bold, curves, label, middle, text};
 
-/// Colours that people tell apart who do not tell red from green.
-const COLOURS: [&str; 7] = ["#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195"];
+/// The colours of HQQ, from small payloads to large ones; the middle one where there is one alone.
+const OWN: [&str; 3] = ["#f0955a", "#d55e00", "#7f3800"];
+/// Colours of others, that people tell apart who do not tell red from green.
+const OTHERS: [&str; 10] = [
+    "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#b59b00", "#7a5195", "#00b3b3", "#8c564b", "#4d4d4d",
+    "#9acd32",
+];
 /// The colour of the machine's limits.
 const LIMIT: &str = "#7f7f7f";
-/// The most bars of a group, and curves.
-const MOST: usize = 9;
+/// The most curves, and bars of a group.
+const MOST: usize = 12;
+
+/// The same colour for a system wherever it is seen.
+fn colour(facts: &Facts, system: &str) -> &'static str {
+    if system == "raw" || system.starts_with("proto-") {
+        return LIMIT;
+    }
+    if system.starts_with("hqq") {
+        return OWN[1];
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for row in facts
+        .rows
+        .iter()
+        .filter(|row| !row.system.starts_with("hqq") && row.raw.as_ref() != Some(&row.system))
+    {
+        if !names.contains(&row.system.as_str()) {
+            names.push(&row.system);
+        }
+    }
+    let at = names.iter().position(|name| *name == system).unwrap_or_default();
+    OTHERS[at % OTHERS.len()]
+}
 
 /// Draws the run, 1280 by 640: curves of times, and bars of rates.
 pub fn draw(facts: &Facts) -> String {
     let background = Rectangle::new().set("width", 1280).set("height", 640).set("fill", "#ffffff");
-    let rounds = format!(
-        "{}: {} rounds, every system in turn in each; {}",
-        facts.machine,
-        facts.rounds,
-        if facts.pinned.is_some() {
-            "each process on a processor of its own"
-        } else {
-            "processes not pinned"
-        }
+    let pinned = if facts.pinned.is_some() { "pinned" } else { "not pinned" };
+    let run = format!(
+        "{}; {} rounds, in each of which every system had its turn; processes {pinned}",
+        facts.machine, facts.rounds
     );
     let mut document = Document::new()
         .set("viewBox", (0, 0, 1280, 640))
@@ -38,17 +60,17 @@ pub fn draw(facts: &Facts) -> String {
         .add(bold(
             40,
             44,
-            26,
+            24,
             "Messages between two processes of one machine, beside the machine's own limit",
         ))
-        .add(text(40, 70, 15, PALE, &rounds));
+        .add(text(40, 70, 14, PALE, &run));
     let (heading, shown) = times(facts);
     document = document.add(bold(40, 112, 18, &heading)).add(text(
         40,
         134,
         14,
         PALE,
-        "time that a share of all round trips did not exceed; lower is better",
+        "time within which that share of round trips was back; lower is better",
     ));
     document = if shown.is_empty() {
         document.add(middle(340, 350, 15, PALE, "no round trips in this run"))
@@ -57,7 +79,7 @@ pub fn draw(facts: &Facts) -> String {
     };
     document
         .add(bold(720, 112, 18, "Throughput: messages one way, in a second"))
-        .add(text(720, 134, 14, PALE, "longer is better; grey: the bare ring with the same fences"))
+        .add(text(720, 134, 14, PALE, "longer is better; bare: a ring of cache lines and nothing else"))
         .add(bars(facts))
         .to_string()
 }
@@ -77,11 +99,10 @@ fn times(facts: &Facts) -> (String, Vec<Curve>) {
     if let Some((kind, payload)) =
         candidates.into_iter().find(|&(kind, payload)| of(kind, payload).any(|row| !is_own(row)))
     {
-        let mut colours = COLOURS.iter();
         let curves = of(kind, payload).filter(shown).take(MOST).map(|row| {
             let limit = row.system == "raw";
-            let name = if limit { "the same lines, bare".into() } else { row.system.clone() };
-            let colour = if limit { LIMIT } else { colours.next().unwrap_or(&INK) };
+            let name = if limit { "bare cache lines".into() } else { row.system.clone() };
+            let colour = colour(facts, &row.system);
             Curve { name, colour, dashed: limit, points: row.curve.clone() }
         });
         return (format!("Latency: round trips of {} each way", size(payload)), curves.collect());
@@ -98,10 +119,11 @@ fn times(facts: &Facts) -> (String, Vec<Curve>) {
         cases.dedup();
         cases.truncate(3);
     }
-    for ((kind, payload), colour) in cases.into_iter().zip(COLOURS) {
+    for ((kind, payload), colour) in cases.into_iter().zip(OWN) {
         for row in of(kind, payload).filter(shown) {
             let limit = row.system == "raw";
-            let name = if limit { "bare".into() } else { format!("{}, {}", row.system, size(payload)) };
+            let name = if limit { "bare cache lines".into() } else { row.system.clone() };
+            let name = format!("{name}, {}", size(payload));
             curves.push(Curve { name, colour, dashed: limit, points: row.curve.clone() });
         }
     }
@@ -115,7 +137,7 @@ fn bars(facts: &Facts) -> Group {
         (Kind::ThroughputSpsc, "one thread at each end"),
         (Kind::Batch, "sixteen at a time"),
     ];
-    let groups: Vec<(&str, Vec<&Row>)> = kinds
+    let mut groups: Vec<(&str, Vec<&Row>)> = kinds
         .into_iter()
         .map(|(kind, name)| {
             let mut rows: Vec<&Row> = facts
@@ -136,31 +158,29 @@ fn bars(facts: &Facts) -> Group {
     if groups.is_empty() {
         return group.add(middle(980, 350, 15, PALE, "no throughput in this run"));
     }
-    let lines: usize = groups.iter().map(|(_, rows)| rows.len()).sum::<usize>() + groups.len();
+    let count = |groups: &[(&str, Vec<&Row>)]| groups.iter().map(|(_, rows)| rows.len() + 1).sum::<usize>();
+    // What is least asked for goes where there is no room.
+    if count(&groups) > 22 {
+        groups.truncate(2);
+    }
+    let lines = count(&groups);
     let step = (450.0 / lines as f64).min(34.0);
     let scale = Scale::linear(most, 890.0, 1160.0);
     let mut y = 160.0;
-    let mut colours = COLOURS.iter().cycle();
     for (name, rows) in &groups {
         group = group.add(text(720, (y + 0.55 * step) as i32, 14, INK, name));
         y += step;
         for row in rows {
             let limit = row.system.starts_with("proto-");
-            let colour = if limit {
-                LIMIT
-            } else if row.system.starts_with("hqq") {
-                COLOURS[0]
-            } else {
-                colours.next().unwrap_or(&INK)
-            };
-            let rate_ = row.messages_per_second.unwrap_or_default();
+            let colour = colour(facts, &row.system);
+            let speed = row.messages_per_second.unwrap_or_default();
             let name = match (limit, row.system.ends_with("-fence")) {
                 (true, true) => "bare, with fence".into(),
                 (true, false) => "bare".into(),
                 _ if row.between.is_some() => format!("{} (threads)", row.system),
                 _ => row.system.clone(),
             };
-            let end = scale.at(rate_);
+            let end = scale.at(speed);
             let bar = Rectangle::new()
                 .set("x", 890)
                 .set("y", y)
@@ -175,7 +195,7 @@ fn bars(facts: &Facts) -> Group {
                 base,
                 14,
                 INK,
-                &rate(rate_),
+                &rate(speed),
             ));
             y += step;
         }

@@ -19,7 +19,8 @@ pub fn machine() -> String {
     let model = model.map_or("unknown processor", |(_, model)| model.trim());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let guest = if cpuinfo.contains(" hypervisor") { ", virtual machine" } else { "" };
-    format!("{model}, {} processors{guest}, Linux {}", hqq_sys::cpu::online(), kernel.trim())
+    let kernel = kernel.split(['-', '\n']).next().unwrap_or_default();
+    format!("{model}, {} processors{guest}, Linux {kernel}", hqq_sys::cpu::online())
 }
 
 /// The numbers in a list such as `0,4-6`.

@@ -11,7 +11,7 @@ pub const PALE: &str = "#666666";
 const GRID: &str = "#dddddd";
 
 /// Where the curves are: left, right, top, bottom.
-const PLOT: [f64; 4] = [104.0, 640.0, 160.0, 500.0];
+const PLOT: [f64; 4] = [104.0, 640.0, 160.0, 494.0];
 
 /// From a value to a place.
 pub struct Scale {
@@ -110,6 +110,13 @@ pub fn curves(curves: &[Curve]) -> Group {
             ));
         }
     }
+    group = group.add(middle(
+        ((left + right) / 2.0) as i32,
+        bottom as i32 + 40,
+        13,
+        PALE,
+        "share of all round trips",
+    ));
     group = group.add(line((left, bottom), (right, bottom), INK)).add(line((left, top), (left, bottom), INK));
     for (index, curve) in curves.iter().enumerate() {
         let mut data = Data::new();
@@ -119,9 +126,10 @@ pub fn curves(curves: &[Curve]) -> Group {
         }
         let path = Path::new().set("d", data).set("fill", "none").set("stroke", curve.colour);
         group = group.add(dashed(path.set("stroke-width", 2.6).set("stroke-linejoin", "round"), curve));
-        // The legend: three to a line.
-        let (column, row) = ((index % 3) as i32, (index / 3) as i32);
-        let (at, base) = (104 + column * 184, 554 + row * 26);
+        // The legend: in columns, so that a system and its limit are side by side.
+        let rows = curves.len().div_ceil(3).max(2);
+        let (column, row) = ((index / rows) as i32, (index % rows) as i32);
+        let (at, base) = (60 + column * 210, 562 + row * 22);
         let sample = Data::new().move_to((at, base - 5)).line_to((at + 30, base - 5));
         let sample = Path::new().set("d", sample).set("stroke", curve.colour).set("stroke-width", 3);
         group = group.add(dashed(sample, curve)).add(text(at + 38, base, 14, INK, &curve.name));
