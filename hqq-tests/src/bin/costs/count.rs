@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
-use std::ops::Add;
+use std::ops::{Add, Range};
 use std::os::unix::fs::FileExt;
 
 use hqq_tests::step::Child;
@@ -11,14 +11,14 @@ use iced_x86::{
     Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
 };
 use libc::user_regs_struct;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// More instructions than any operation takes.
 const ENDLESS: u64 = 1_000_000;
 const LINE: u64 = 64;
 
 /// What was counted between two marks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub instructions: u64,
     /// Atomic read-modify-writes: with a lock prefix, or an exchange with memory. A fence is none.
@@ -36,6 +36,9 @@ pub struct Counts {
     pub stores: u64,
     pub system_calls: u64,
     pub allocations: u64,
+    /// Calls into the code that the kernel lends, to read a clock. It depends on the time how many instructions that
+    /// takes, so they are left out, and what they touch.
+    pub clock_reads: u64,
 }
 
 impl Add for Counts {
@@ -53,6 +56,7 @@ impl Add for Counts {
             stores: self.stores + more.stores,
             system_calls: self.system_calls + more.system_calls,
             allocations: self.allocations + more.allocations,
+            clock_reads: self.clock_reads + more.clock_reads,
         }
     }
 }
@@ -99,6 +103,7 @@ struct Shared {
 pub struct Counter {
     memory: File,
     shared: Vec<Shared>,
+    lent: Range<u64>,
     /// Whoever is called for each allocation.
     allocator: u64,
     decoded: HashMap<u64, Instruction>,
@@ -115,6 +120,7 @@ impl Counter {
         Ok(Self {
             memory: File::open(format!("/proc/{}/mem", child.pid()))?,
             shared: maps.lines().filter_map(shared).collect(),
+            lent: maps.lines().find_map(lent).unwrap_or_default(),
             allocator: allocator as usize as u64,
             decoded: HashMap::new(),
             facts: InstructionInfoFactory::new(),
@@ -127,7 +133,7 @@ impl Counter {
     /// The kernel's; there is no mark; an instruction that is not known.
     pub fn to_mark(&mut self, child: &mut Child) -> io::Result<Trail> {
         let mut trail = Trail::default();
-        let mut before = None;
+        let (mut before, mut reads) = (None, false);
         for _ in 0..ENDLESS {
             let registers = child.registers()?;
             let instruction = self.decode(registers.rip)?;
@@ -138,7 +144,12 @@ impl Counter {
             // One that repeats itself stops behind each round.
             let again = before == Some(registers.rip);
             before = has_rep(&instruction).then_some(registers.rip);
-            self.note(&instruction, &registers, again, &mut trail)?;
+            let read = self.lent.contains(&registers.rip);
+            if !read {
+                self.note(&instruction, &registers, again, &mut trail)?;
+            }
+            trail.counts.clock_reads += u64::from(read && !reads);
+            reads = read;
             child.step()?;
         }
         Err(io::Error::other(format!("no mark within {ENDLESS} instructions")))
@@ -215,6 +226,12 @@ fn shared(line: &str) -> Option<Shared> {
     let offset = hex(fields.next()?)?;
     let inode = fields.nth(1)?.parse().ok()?;
     Some(Shared { start: hex(start)?, end: hex(end)?, inode, offset })
+}
+
+/// A line of `maps`, if it tells where the code lies that the kernel lends.
+fn lent(line: &str) -> Option<Range<u64>> {
+    let (start, end) = line.strip_suffix("[vdso]")?.split_ascii_whitespace().next()?.split_once('-')?;
+    Some(u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
 }
 
 fn has_rep(instruction: &Instruction) -> bool {

@@ -1,14 +1,16 @@
 //! The program: steps each row twice, which must give the same, and prints the figures.
+//!
+//! Each time a copy of the program does it that was just started, under a name that is always the same, so that its
+//! memory is laid out as it always is.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use clap::Parser;
 use hqq_tests::step::Child;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::count::{Counter, Counts, Trail};
 use crate::memory::{noted, on_level_stack};
@@ -38,21 +40,23 @@ struct Wishes {
     /// How many operations to run
     #[arg(long, value_name = "N")]
     operations: Option<u64>,
+    #[arg(long, hide = true)]
+    step: Option<String>,
 }
 
 /// The figures of a row, for the JSON.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Figures {
-    name: &'static str,
+    name: String,
     /// Messages of all that was counted; the counts are of so many.
     messages: u64,
     /// Messages of one operation.
     each: u64,
-    parts: BTreeMap<&'static str, Part>,
+    parts: BTreeMap<String, Part>,
 }
 
 /// Sending, receiving, or both.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Part {
     /// Sums over all operations; of lines, each operation's distinct ones.
     total: Counts,
@@ -76,14 +80,9 @@ impl Part {
 /// The whole program.
 pub fn main() -> ExitCode {
     let wishes = Wishes::parse();
-    if env::var_os(TUNABLES.0).is_none_or(|value| value != TUNABLES.1) {
-        let own = env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
-        let failure = Command::new(own).args(env::args_os().skip(1)).env(TUNABLES.0, TUNABLES.1).exec();
-        eprintln!("it cannot start itself anew: {failure}");
-        return ExitCode::FAILURE;
-    }
-    let done = match (&wishes.run, wishes.operations) {
-        (Some(name), Some(operations)) => run(name, operations),
+    let done = match (&wishes.run, wishes.operations, &wishes.step) {
+        (Some(name), Some(operations), _) => run(name, operations),
+        (_, _, Some(name)) => told(name),
         _ => count(&wishes.only),
     };
     match done {
@@ -95,17 +94,38 @@ pub fn main() -> ExitCode {
     }
 }
 
+fn named(name: &str) -> io::Result<&'static Row> {
+    let row = ROWS.iter().chain([&KNOWN]).find(|row| row.name == name);
+    row.ok_or_else(|| io::Error::other(format!("there is no row {name:?}")))
+}
+
 fn run(name: &str, operations: u64) -> io::Result<()> {
-    let row = ROWS.iter().find(|row| row.name == name);
-    let row = row.ok_or_else(|| io::Error::other(format!("there is no row {name:?}")))?;
+    let row = named(name)?;
     on_level_stack(|| (row.run)(Drive::Plain(operations))).map_err(io::Error::other)
 }
 
+/// Counts one row, for the program that started this one.
+fn told(name: &str) -> io::Result<()> {
+    println!("{}", serde_json::to_string(&step(named(name)?)?)?);
+    Ok(())
+}
+
+/// Has a row counted.
+fn ask(row: &Row) -> io::Result<Figures> {
+    let mut command = Command::new("/proc/self/exe");
+    let command = command.arg0("hqq-costs").args(["--step", row.name]).env(TUNABLES.0, TUNABLES.1);
+    let output = command.stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(format!("{}: {}", row.name, output.status)));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
 fn count(only: &str) -> io::Result<()> {
-    is_counted(&step(&KNOWN)?)?;
+    is_counted(&ask(&KNOWN)?)?;
     let mut all = Vec::new();
     for row in ROWS.iter().filter(|row| row.name.contains(only)) {
-        let (once, again) = (step(row)?, step(row)?);
+        let (once, again) = (ask(row)?, ask(row)?);
         if once != again {
             return Err(io::Error::other(format!(
                 "{}: two runs differ, so these are no exact figures: {once:?}, then {again:?}",
@@ -128,11 +148,12 @@ fn is_counted(known: &Figures) -> io::Result<()> {
         (send.fences, n),
         (send.allocations, n),
         (send.system_calls, n),
+        (send.clock_reads, n),
         (send.shared_lines, n),
         (send.written_lines, n),
         (receive.shared_lines, 2 * n),
         (receive.written_lines + receive.rmws + receive.fences, 0),
-        (receive.allocations + receive.system_calls, 0),
+        (receive.allocations + receive.system_calls + receive.clock_reads, 0),
         (both.shared_lines, 2 * n),
         (both.written_lines, n),
         (both.instructions, send.instructions + receive.instructions),
@@ -172,9 +193,12 @@ fn step(row: &Row) -> io::Result<Figures> {
         child.kill()
     };
     counted().map_err(in_row)?;
-    let parts = ["send", "receive", "both"].into_iter().zip(trails.iter().map(|trails| Part::of(trails)));
+    let parts = ["send", "receive", "both"]
+        .map(String::from)
+        .into_iter()
+        .zip(trails.iter().map(|trails| Part::of(trails)));
     Ok(Figures {
-        name: row.name,
+        name: row.name.to_owned(),
         messages: operations * row.messages,
         each: row.messages,
         parts: parts.collect(),

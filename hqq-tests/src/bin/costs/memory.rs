@@ -13,12 +13,11 @@ use hqq::region::{Region, Setup};
 use hqq::words::Role;
 use hqq_sys::mem::{self, Mapping};
 
-/// The system's allocator. It calls [`noted`] each time, and gives each piece lines of its own, so that what was
-/// allocated before does not decide how many lines are touched.
-struct Lines;
+/// The system's allocator, which calls [`noted`] each time.
+struct Noting;
 
 #[global_allocator]
-static ALLOCATOR: Lines = Lines;
+static ALLOCATOR: Noting = Noting;
 
 /// Called for each allocation, so that whoever steps this process sees it.
 #[inline(never)]
@@ -26,21 +25,23 @@ pub fn noted() {
     black_box("an allocation");
 }
 
-fn lined(layout: Layout) -> Layout {
-    layout.align_to(64).map_or(layout, |layout| layout.pad_to_align())
-}
-
-// SAFETY: every call goes to the system's allocator, always with the same larger layout for the same layout.
-unsafe impl GlobalAlloc for Lines {
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Noting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         noted();
-        // SAFETY: the caller's; it is not smaller than asked for.
-        unsafe { System.alloc(lined(layout)) }
+        // SAFETY: the caller's.
+        unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's, and it was allocated with this larger layout.
-        unsafe { System.dealloc(at, lined(layout)) }
+        // SAFETY: the caller's.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, len: usize) -> *mut u8 {
+        noted();
+        // SAFETY: the caller's.
+        unsafe { System.realloc(at, layout, len) }
     }
 }
 
@@ -97,4 +98,16 @@ fn mapped_twice(len: u64) -> hqq::Result<[Mapping; 2]> {
         Ok([map()?, map()?])
     };
     map().map_err(|source| hqq::Error::Os { doing: "mapping memory", source })
+}
+
+/// In place of the C library's: always the same bytes. The standard library asks for the keys of its hash tables here,
+/// and with other keys a look-up meets other collisions.
+///
+/// # Safety
+/// `to` is the address of `len` writable bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn getrandom(to: *mut u8, len: usize, _flags: u32) -> isize {
+    // SAFETY: the caller's.
+    unsafe { to.write_bytes(0x5A, len) };
+    len as isize
 }

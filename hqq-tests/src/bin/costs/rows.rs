@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::sync::atomic::{Ordering, fence};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hqq::layout::Geometry;
 use hqq::port::Payload;
@@ -129,6 +129,7 @@ fn known(drive: Drive) -> hqq::Result<()> {
                 fence(Ordering::SeqCst);
                 drop(black_box(Box::new(1_u64)));
                 black_box(rustix::process::getppid());
+                black_box(Instant::now());
             },
             || {
                 black_box(words[0].load(Ordering::Relaxed));
