@@ -4,9 +4,11 @@
 //! memory is laid out as it always is.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 
 use clap::Parser;
 use hqq_tests::step::Child;
@@ -34,6 +36,9 @@ struct Wishes {
     /// Only the rows whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
+    /// Has callgrind count the instructions too, by the difference of two runs without marks
+    #[arg(long)]
+    callgrind: bool,
     /// Runs the row of this name without counting, for another tool to count
     #[arg(long, value_name = "ROW", requires = "operations")]
     run: Option<String>,
@@ -45,7 +50,7 @@ struct Wishes {
 }
 
 /// The figures of a row, for the JSON.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Figures {
     name: String,
     /// Messages of all that was counted; the counts are of so many.
@@ -53,6 +58,8 @@ struct Figures {
     /// Messages of one operation.
     each: u64,
     parts: BTreeMap<String, Part>,
+    /// Instructions of a message, as callgrind sees them.
+    callgrind: Option<f64>,
 }
 
 /// Sending, receiving, or both.
@@ -83,7 +90,7 @@ pub fn main() -> ExitCode {
     let done = match (&wishes.run, wishes.operations, &wishes.step) {
         (Some(name), Some(operations), _) => run(name, operations),
         (_, _, Some(name)) => told(name),
-        _ => count(&wishes.only),
+        _ => count(&wishes.only, wishes.callgrind),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -121,21 +128,46 @@ fn ask(row: &Row) -> io::Result<Figures> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-fn count(only: &str) -> io::Result<()> {
+fn count(only: &str, callgrind: bool) -> io::Result<()> {
     is_counted(&ask(&KNOWN)?)?;
     let mut all = Vec::new();
     for row in ROWS.iter().filter(|row| row.name.contains(only)) {
-        let (once, again) = (ask(row)?, ask(row)?);
+        let (once, again) = thread::scope(|scope| {
+            let again = scope.spawn(|| ask(row));
+            (ask(row), again.join().expect("asking does not panic"))
+        });
+        let (mut once, again) = (once?, again?);
         if once != again {
             return Err(io::Error::other(format!(
                 "{}: two runs differ, so these are no exact figures: {once:?}, then {again:?}",
                 row.name
             )));
         }
+        if callgrind {
+            once.callgrind = Some(by_callgrind(row)?);
+        }
         all.push(once);
     }
     println!("{}", serde_json::to_string(&all)?);
     Ok(())
+}
+
+/// Instructions of a message, as callgrind sees them.
+fn by_callgrind(row: &Row) -> io::Result<f64> {
+    const MORE: u64 = 10_240;
+    let own = env::current_exe()?;
+    let collected = |operations: u64| {
+        let mut command = Command::new("valgrind");
+        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(&own);
+        command.args(["--run", row.name, "--operations", &operations.to_string()]);
+        let output = command.env(TUNABLES.0, TUNABLES.1).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let count =
+            said.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse::<u64>().ok());
+        count.ok_or_else(|| io::Error::other(format!("valgrind on {}: {}", row.name, said.trim())))
+    };
+    let (few, many) = (collected(WARM_UP)?, collected(WARM_UP + MORE)?);
+    Ok((many - few) as f64 / (MORE * row.messages) as f64)
 }
 
 /// What is known beforehand must be found.
@@ -202,5 +234,6 @@ fn step(row: &Row) -> io::Result<Figures> {
         messages: operations * row.messages,
         each: row.messages,
         parts: parts.collect(),
+        callgrind: None,
     })
 }
