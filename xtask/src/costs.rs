@@ -19,34 +19,32 @@ const TABLE: Section =
 const WAY_OUT: &str = "If that is worth it, raise the budget on purpose: cargo xtask costs --write, and say why in the \
                        commit. To see which half it is: cargo xtask costs --parts --only ROW";
 
-/// What the compiler decides may grow by this part of it.
-const SLACK: f64 = 0.02;
-
 /// A thing that is counted.
 struct Column {
     key: &'static str,
     heading: &'static str,
-    /// The compiler decides, so another one may find another number.
-    compiled: bool,
+    /// Where the compiler decides, so that another one may find another number: by what part of it it may grow. Of
+    /// private lines any change of the program may make one more, as it moves what lies beside each other.
+    slack: Option<f64>,
 }
 
-const fn column(key: &'static str, heading: &'static str, compiled: bool) -> Column {
-    Column { key, heading, compiled }
+const fn column(key: &'static str, heading: &'static str, slack: Option<f64>) -> Column {
+    Column { key, heading, slack }
 }
 
 const COUNT: usize = 11;
 const COLUMNS: [Column; COUNT] = [
-    column("instructions", "instructions", true),
-    column("rmws", "atomic RMWs", false),
-    column("fences", "fences", false),
-    column("shared_lines", "shared lines", false),
-    column("written_lines", "written", false),
-    column("private_lines", "private lines", true),
-    column("loads", "loads", true),
-    column("stores", "stores", true),
-    column("system_calls", "system calls", false),
-    column("allocations", "allocations", false),
-    column("clock_reads", "clock reads", false),
+    column("instructions", "instructions", Some(0.02)),
+    column("rmws", "atomic RMWs", None),
+    column("fences", "fences", None),
+    column("shared_lines", "shared lines", None),
+    column("written_lines", "written", None),
+    column("private_lines", "private lines", Some(0.1)),
+    column("loads", "loads", Some(0.02)),
+    column("stores", "stores", Some(0.02)),
+    column("system_calls", "system calls", None),
+    column("allocations", "allocations", None),
+    column("clock_reads", "clock reads", None),
 ];
 
 const PARTS: [&str; 3] = ["send", "receive", "both"];
@@ -172,10 +170,10 @@ impl Budget {
             };
             for (part, (cells, budgets)) in PARTS.iter().zip(row.parts.iter().zip(&allowed.parts)) {
                 for (column, (cell, budget)) in COLUMNS.iter().zip(cells.iter().zip(budgets)) {
-                    let limit = if column.compiled { budget * (1.0 + SLACK) } else { *budget };
+                    let limit = budget * (1.0 + column.slack.unwrap_or(0.0));
                     let told =
                         format!("{}, {part}: {}: budget {budget}, found {cell}", row.name, column.heading);
-                    if *cell > limit && (same_compiler || !column.compiled) {
+                    if *cell > limit && (same_compiler || column.slack.is_none()) {
                         judgement.over.push(told);
                     } else if *cell > limit {
                         judgement.other_compiler.push(told);
@@ -360,10 +358,10 @@ mod tests {
             let mut found = budget(vec![row("a", 100.0)]);
             found.rows[0].parts[1][at] = 101.0;
             let over = allowed.judge(&found).over;
-            assert_eq!(over.len(), usize::from(!column.compiled), "{}", column.key);
-            found.rows[0].parts[1][at] = 103.0;
+            assert_eq!(over.len(), usize::from(column.slack.is_none()), "{}", column.key);
+            found.rows[0].parts[1][at] = 111.0;
             let over = allowed.judge(&found).over;
-            assert_eq!(over, [format!("a, receive: {}: budget 100, found 103", column.heading)]);
+            assert_eq!(over, [format!("a, receive: {}: budget 100, found 111", column.heading)]);
         }
     }
 
@@ -372,7 +370,7 @@ mod tests {
         let allowed = budget(vec![row("a", 100.0)]);
         let found = Budget { compiler: "rustc 2".into(), rows: vec![row("a", 200.0)] };
         let judgement = allowed.judge(&found);
-        let compiled = COLUMNS.iter().filter(|column| column.compiled).count();
+        let compiled = COLUMNS.iter().filter(|column| column.slack.is_some()).count();
         assert_eq!(judgement.other_compiler.len(), 3 * compiled);
         assert_eq!(judgement.over.len(), 3 * (COUNT - compiled));
     }

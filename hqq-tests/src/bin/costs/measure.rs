@@ -28,6 +28,9 @@ const TUNABLES: (&str, &str) = (
     "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX2,-AVX_Fast_Unaligned_Load,-SSSE3,-ERMS,-FSRM",
 );
 
+/// The argument of a copy of this program that is to count one row.
+const STEP: &str = "step";
+
 #[derive(Parser)]
 #[command(
     about = "Counts instructions, atomics, lines, system calls and allocations of a message; prints JSON"
@@ -45,8 +48,6 @@ struct Wishes {
     /// How many operations to run
     #[arg(long, value_name = "N")]
     operations: Option<u64>,
-    #[arg(long, hide = true)]
-    step: Option<String>,
 }
 
 /// The figures of a row, for the JSON.
@@ -86,12 +87,20 @@ impl Part {
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    // Read ahead of the others: these take memory, and would decide where other things lie.
+    if env::args_os().nth(1).is_some_and(|argument| argument == STEP) {
+        return ended(
+            env::args().nth(2).map_or_else(|| Err(io::Error::other("which row?")), |name| told(&name)),
+        );
+    }
     let wishes = Wishes::parse();
-    let done = match (&wishes.run, wishes.operations, &wishes.step) {
-        (Some(name), Some(operations), _) => run(name, operations),
-        (_, _, Some(name)) => told(name),
+    ended(match (&wishes.run, wishes.operations) {
+        (Some(name), Some(operations)) => run(name, operations),
         _ => count(&wishes.only, wishes.callgrind),
-    };
+    })
+}
+
+fn ended(done: io::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -120,7 +129,7 @@ fn told(name: &str) -> io::Result<()> {
 /// Has a row counted.
 fn ask(row: &Row) -> io::Result<Figures> {
     let mut command = Command::new("/proc/self/exe");
-    let command = command.arg0("hqq-costs").args(["--step", row.name]).env(TUNABLES.0, TUNABLES.1);
+    let command = command.arg0("hqq-costs").args([STEP, row.name]).env(TUNABLES.0, TUNABLES.1);
     let output = command.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
         return Err(io::Error::other(format!("{}: {}", row.name, output.status)));
