@@ -80,6 +80,7 @@ pub const ROWS: &[Row] = &[
     row("link, mpmc, adaptive: pool 64 B, lent", |drive| link_lent(drive, adaptive())),
     row("link, mpmc, adaptive: pool 64 B, copied", |drive| link_copied(drive, adaptive(), POOL)),
     row("link, mpmc, adaptive: pool 64 B, typed", |drive| link_typed(drive, adaptive())),
+    row("link, mpmc, adaptive: nothing to receive", |drive| nothing(drive, adaptive())),
     Row {
         name: "link, mpmc, adaptive: slot 8 B, batch of 16",
         messages: BATCH as u64,
@@ -243,6 +244,13 @@ fn link_typed(drive: Drive, options: Options) -> hqq::Result<()> {
             black_box(message.cast::<[u64; 8]>().expect(SENT)[0]);
         },
     );
+    Ok(())
+}
+
+/// A look at an empty ring.
+fn nothing(drive: Drive, options: Options) -> hqq::Result<()> {
+    let (_near, far) = StandardLink::pair_with(options)?;
+    drive.go(|| (), || assert!(matches!(black_box(far.try_recv()), Err(hqq::Error::RingEmpty))));
     Ok(())
 }
 
