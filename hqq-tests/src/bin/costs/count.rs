@@ -131,7 +131,7 @@ impl Counter {
     ///
     /// # Errors
     /// The kernel's; there is no mark; an instruction that is not known.
-    pub fn to_mark(&mut self, child: &mut Child) -> io::Result<Trail> {
+    pub fn segment(&mut self, child: &mut Child) -> io::Result<Trail> {
         let mut trail = Trail::default();
         let (mut before, mut reads) = (None, false);
         for _ in 0..ENDLESS {

@@ -224,8 +224,8 @@ fn step(row: &Row) -> io::Result<Figures> {
         }
         let mut counter = Counter::new(&child, noted)?;
         for _ in 0..operations {
-            let send = counter.to_mark(&mut child)?;
-            let receive = counter.to_mark(&mut child)?;
+            let send = counter.segment(&mut child)?;
+            let receive = counter.segment(&mut child)?;
             child.run_to_mark()?;
             trails[2].push(send.clone().and(&receive));
             trails[0].push(send);
