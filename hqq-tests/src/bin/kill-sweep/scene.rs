@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 
 use crate::arena::{Arena, Hands, PAGE, Who, again, lasting};
 use crate::scenario::{COUNT, Company, INLINE, Middle, Op, POOL, RUN, Scenario, geometry};
-use crate::step::mark;
+use hqq_tests::step::mark;
 /// A direction as it must be found.
 #[derive(Clone, Debug, Default)]
 pub struct Flow {
