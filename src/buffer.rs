@@ -30,25 +30,25 @@ unsafe impl Send for Buffer<'_> {}
 unsafe impl Sync for Buffer<'_> {}
 
 impl<'a> Buffer<'a> {
-    /// A handle to the `capacity` bytes of `run`, the first `len` of them in use. `region` is the address of the
-    /// region whose pool of `direction` they belong to.
+    /// A handle to the `capacity` bytes of `run`, the first `len` of them in use. `home` says where they
+    /// belong.
     ///
     /// # Safety
     /// `at` must be valid for reads and writes of `capacity` bytes during `'a`, `len` at most `capacity`, and
     /// this process must hold `run` (its mark set) for as long as the handle exists.
-    pub(crate) unsafe fn new(
-        at: NonNull<u8>,
-        len: usize,
-        capacity: usize,
-        run: Run,
-        region: usize,
-        direction: usize,
-    ) -> Self {
-        debug_assert!(len <= capacity && region % 2 == 0 && direction < 2);
-        Self { at, len, capacity, run, home: region | direction, memory: PhantomData }
+    pub(crate) unsafe fn new(at: NonNull<u8>, len: usize, capacity: usize, run: Run, home: usize) -> Self {
+        debug_assert!(len <= capacity);
+        Self { at, len, capacity, run, home, memory: PhantomData }
+    }
+
+    /// Where the buffers of the region at address `region`, which is even, and of `direction` belong.
+    pub(crate) const fn home(region: usize, direction: usize) -> usize {
+        debug_assert!(region % 2 == 0 && direction < 2);
+        region | direction
     }
 
     /// Bytes in use.
+    #[inline(always)]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -64,13 +64,15 @@ impl<'a> Buffer<'a> {
     }
 
     /// The buffers.
+    #[inline(always)]
     pub fn run(&self) -> Run {
         self.run
     }
 
-    /// The address of the region whose buffers these are.
-    pub(crate) fn region(&self) -> usize {
-        self.home & !1
+    /// The [`home`](Self::home) of the buffers.
+    #[inline(always)]
+    pub(crate) fn belongs_to(&self) -> usize {
+        self.home
     }
 
     /// The direction whose pool the buffers belong to.
@@ -156,7 +158,7 @@ mod tests {
         let at = NonNull::new(memory.as_mut_ptr()).unwrap();
         let run = Run { first: 0, count: 1 };
         // SAFETY: the array outlives the handle and nothing else touches it meanwhile.
-        let mut buffer = unsafe { Buffer::new(at, 50, 64, run, 0, 0) };
+        let mut buffer = unsafe { Buffer::new(at, 50, 64, run, Buffer::home(0, 0)) };
         let data: [u8; 60] = core::array::from_fn(|i| i as u8 + 1);
         for offset in 0..60 {
             buffer.bytes_mut().fill(0);

@@ -60,9 +60,17 @@ mod bit {
     /// The dead peer had said before that it sends no more, or receives no more. Its seat may be vacant by now.
     pub const DEAD_NO_SEND: u64 = 1 << 11;
     pub const DEAD_NO_RECV: u64 = 1 << 12;
+    /// Threads of this process take turns at sending, or at receiving, as the ring allows one of them.
+    pub const TURNS_SEND: u64 = 1 << 13;
+    pub const TURNS_RECV: u64 = 1 << 14;
+    /// Somebody wants to see each packet.
+    pub const TRACED: u64 = 1 << 15;
 
     pub const NO_SEND: u64 = SEND_SHUT | PEER_DEAD | PEER_GONE | PEER_CLOSED | CORRUPT;
     pub const NO_RECV: u64 = RECV_SHUT | CORRUPT;
+    /// What keeps a message from taking the short way.
+    pub const SLOW_SEND: u64 = NO_SEND | OUTGOING | TURNS_SEND | TRACED;
+    pub const SLOW_RECV: u64 = NO_RECV | SORTED | TURNS_RECV | TRACED;
 }
 
 /// How often an idle poll looks at the peer's process.
@@ -132,6 +140,10 @@ impl Inner {
         sock::quiet(parts.socket.as_fd())
             .map_err(|source| Error::Os { doing: "making a socket a doorbell", source })?;
         let mux = Mutex::new(Mux::new(parts.region.region(), options));
+        let ring = parts.region.region().facts().modes.ring;
+        let mut state = if options.trace.is_some() { bit::TRACED } else { 0 };
+        state |= if ring.single_producer() { bit::TURNS_SEND } else { 0 };
+        state |= if ring.single_consumer() { bit::TURNS_RECV } else { 0 };
         // Not what this process may use: one that is bound to a processor has its peer on another.
         let alone = hqq_sys::cpu::online() == 1;
         // On one processor, spinning keeps the peer from working.
@@ -142,7 +154,7 @@ impl Inner {
             reattachable: options.reattachable,
             parts,
             trace: options.trace.clone(),
-            state: CachePadded::new(AtomicU64::new(0)),
+            state: CachePadded::new(AtomicU64::new(state)),
             handles: AtomicU64::new(1),
             idle: AtomicU64::new(0),
             usual: AtomicU64::new(0),
@@ -196,7 +208,8 @@ impl Inner {
 
     #[inline(always)]
     fn peer_word(&self) -> SeatWord {
-        let seat = self.region().seat(self.peer_seat().seat());
+        let number = Holder::seat_of(self.peer_seat.load(Ordering::Relaxed));
+        let seat = self.region().seat(number);
         SeatWord::from_word(seat.word.load(Ordering::Acquire))
     }
 
@@ -226,6 +239,8 @@ impl Inner {
         // What has been sorted before must come out first.
         let sorted = if mux.is_idle() { 0 } else { bit::SORTED };
         self.set(bit::SPLIT | sorted);
+        // One thread each, from here on.
+        self.state.fetch_and(!(bit::TURNS_SEND | bit::TURNS_RECV), Ordering::AcqRel);
         Ok(())
     }
 

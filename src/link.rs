@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 
-use crate::error::{Error, Result};
-use crate::inner::{Goal, Inner, Peer, Until};
+use crate::error::Result;
+use crate::inner::{Inner, Peer, Until};
 use crate::layout::Geometry;
 use crate::message::{Loan, LoanOf, Message, RecvIntoError};
 use crate::mux::WireError;
@@ -27,7 +27,7 @@ macro_rules! sending {
         /// [`Error::TooLarge`]; [`Error::Closed`], [`Error::PeerDead`], [`Error::PeerGone`] or
         /// [`Error::Corrupt`] once the link has ended. If it ends during the call, the message may have been
         /// delivered all the same.
-        #[inline]
+        #[inline(always)]
         pub fn send(&self, message: &[u8]) -> Result<()> {
             self.inner.send(message, Until::Forever)
         }
@@ -37,7 +37,7 @@ macro_rules! sending {
         /// # Errors
         /// As [`send`](Self::send); [`Error::RingFull`], [`Error::PoolExhausted`], [`Error::PoolFragmented`] or
         /// [`Error::Busy`] if it would have to wait.
-        #[inline]
+        #[inline(always)]
         pub fn try_send(&self, message: &[u8]) -> Result<()> {
             self.inner.try_send(message)
         }
@@ -96,16 +96,22 @@ macro_rules! sending {
         ///
         /// # Errors
         /// [`Error::TooLarge`], or the link's end as for [`send`](Self::send).
+        #[inline(always)]
         pub fn loan(&self, len: usize) -> Result<Loan<'_>> {
-            Ok(Loan::new(&self.inner, self.inner.loan(len, 1, Until::Forever)?))
+            let mut loan = Loan::empty(&self.inner);
+            self.inner.loan(len, 1, Until::Forever, loan.place())?;
+            Ok(loan)
         }
 
         /// Lends memory for a message if there is some now.
         ///
         /// # Errors
         /// As [`loan`](Self::loan); [`Error::PoolExhausted`], [`Error::PoolFragmented`] or [`Error::Busy`].
+        #[inline(always)]
         pub fn try_loan(&self, len: usize) -> Result<Loan<'_>> {
-            Ok(Loan::new(&self.inner, self.inner.try_loan(len, 1)?))
+            let mut loan = Loan::empty(&self.inner);
+            self.inner.try_loan(len, 1, loan.place())?;
+            Ok(loan)
         }
 
         /// Lends memory for a message, waiting for it no longer than `time`.
@@ -113,7 +119,9 @@ macro_rules! sending {
         /// # Errors
         /// As [`loan`](Self::loan), or [`Error::Timeout`].
         pub fn loan_timeout(&self, len: usize, time: Duration) -> Result<Loan<'_>> {
-            Ok(Loan::new(&self.inner, self.inner.loan(len, 1, Until::after(time))?))
+            let mut loan = Loan::empty(&self.inner);
+            self.inner.loan(len, 1, Until::after(time), loan.place())?;
+            Ok(loan)
         }
 
         /// Lends memory for one value of type `T`, zeroed, waiting for it.
@@ -122,8 +130,9 @@ macro_rules! sending {
         /// As [`loan`](Self::loan); [`Error::TypeAlign`] if buffers are not aligned as `T` must be (they are to
         /// 64 bytes at least).
         pub fn loan_as<T: Pod>(&self) -> Result<LoanOf<'_, T>> {
-            let payload = self.inner.loan(size_of::<T>(), align_of::<T>(), Until::Forever)?;
-            LoanOf::new(Loan::new(&self.inner, payload))
+            let mut loan = Loan::empty(&self.inner);
+            self.inner.loan(size_of::<T>(), align_of::<T>(), Until::Forever, loan.place())?;
+            LoanOf::new(loan)
         }
     };
 }
@@ -136,7 +145,7 @@ macro_rules! receiving {
         /// # Errors
         /// Once everything that was sent has been received: [`Error::Closed`] if the peer closed in order or
         /// this end was shut down, [`Error::PeerDead`], [`Error::PeerGone`]. [`Error::Corrupt`] at once.
-        #[inline]
+        #[inline(always)]
         pub fn recv(&self) -> Result<Message<'_>> {
             self.recv_until(Until::Forever)
         }
@@ -145,15 +154,13 @@ macro_rules! receiving {
         ///
         /// # Errors
         /// As [`recv`](Self::recv); [`Error::RingEmpty`] if it would have to wait.
-        #[inline]
+        #[inline(always)]
         pub fn try_recv(&self) -> Result<Message<'_>> {
-            match self.inner.take(0)? {
-                Some(payload) => Ok(Message::new(&self.inner, payload)),
-                None => {
-                    self.inner.idle();
-                    Err(Error::RingEmpty)
-                }
+            let mut message = Message::empty(&self.inner);
+            if self.inner.take(0, message.place())? {
+                return Ok(message);
             }
+            Err(self.inner.empty_handed())
         }
 
         /// Receives the next message, waiting for it no longer than `time`.
@@ -172,13 +179,11 @@ macro_rules! receiving {
             self.recv_until(Until::At(deadline))
         }
 
-        #[inline]
+        #[inline(always)]
         fn recv_until(&self, until: Until) -> Result<Message<'_>> {
-            let payload = match self.inner.take(0)? {
-                Some(payload) => payload,
-                None => self.inner.wait(Goal::MESSAGE, until, |own| self.inner.take(own))?,
-            };
-            Ok(Message::new(&self.inner, payload))
+            let mut message = Message::empty(&self.inner);
+            self.inner.take_until(until, message.place())?;
+            Ok(message)
         }
 
         /// Receives up to `max` messages: waits for the first, then takes what is there. Appends them to `out`

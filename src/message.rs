@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -66,8 +67,16 @@ impl<L: fmt::Debug> std::error::Error for Rejected<L> {
 }
 
 impl<'a> Loan<'a> {
-    pub(crate) fn new(inner: &'a Arc<Inner>, payload: Payload<'static>) -> Self {
-        Self { inner, payload: Some(payload), thread: PhantomData }
+    /// A handle that holds nothing yet.
+    #[inline(always)]
+    pub(crate) fn empty(inner: &'a Arc<Inner>) -> Self {
+        Self { inner, payload: None, thread: PhantomData }
+    }
+
+    /// Where the memory is put.
+    #[inline(always)]
+    pub(crate) fn place(&mut self) -> &mut Option<Payload<'static>> {
+        &mut self.payload
     }
 
     /// Sends only the first `len` bytes, or all if there are fewer.
@@ -83,8 +92,15 @@ impl<'a> Loan<'a> {
     /// # Errors
     /// [`Error::Closed`], [`Error::PeerDead`], [`Error::PeerGone`] or [`Error::Corrupt`] if the link has ended;
     /// the buffers are given back.
-    pub fn send(mut self) -> Result<()> {
-        self.inner.send_payload(&mut self.payload, Until::Forever)
+    #[inline(always)]
+    pub fn send(self) -> Result<()> {
+        // Once it is sent there is nothing to drop.
+        let mut loan = ManuallyDrop::new(self);
+        let sent = loan.inner.send_payload(&mut loan.payload, Until::Forever);
+        if sent.is_err() {
+            drop(ManuallyDrop::into_inner(loan));
+        }
+        sent
     }
 
     /// Sends the message if there is room now.
@@ -120,6 +136,7 @@ impl DerefMut for Loan<'_> {
 }
 
 impl Drop for Loan<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(payload) = self.payload.take() {
             self.inner.give(payload);
@@ -216,8 +233,16 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    pub(crate) fn new(inner: &'a Arc<Inner>, payload: Payload<'static>) -> Self {
-        Self { inner, payload: Some(payload) }
+    /// A handle that holds nothing yet.
+    #[inline(always)]
+    pub(crate) fn empty(inner: &'a Arc<Inner>) -> Self {
+        Self { inner, payload: None }
+    }
+
+    /// Where the message is put.
+    #[inline(always)]
+    pub(crate) fn place(&mut self) -> &mut Option<Payload<'static>> {
+        &mut self.payload
     }
 
     /// Makes the message independent of the link's handle, to be kept or moved to another thread. Its buffers
@@ -250,7 +275,7 @@ impl Deref for Message<'_> {
 }
 
 impl Drop for Message<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(payload) = self.payload.take() {
             self.inner.give(payload);

@@ -78,6 +78,9 @@ pub struct Pool<'a> {
     lease: &'a AtomicU64,
     marks: &'a [AtomicU64],
     hint: &'a AtomicU64,
+    /// The word of a buffer that this end has on loan, and of one that it holds.
+    owned: u64,
+    held: u64,
     holder: Holder,
     single: bool,
 }
@@ -98,7 +101,14 @@ impl<'a> Pool<'a> {
         single: bool,
     ) -> Self {
         assert!(words.len() == marks.len());
-        Self { words, lease, marks, hint, holder, single }
+        let (owned, held) = (BufferWord::owned(holder).word(), BufferWord::held(holder).word());
+        Self { words, lease, marks, hint, owned, held, holder, single }
+    }
+
+    /// How many buffers there are.
+    #[inline(always)]
+    pub fn buffers(&self) -> u64 {
+        self.words.len() as u64
     }
 
     /// Takes `count` consecutive free buffers for a loan.
@@ -107,39 +117,53 @@ impl<'a> Pool<'a> {
     /// [`Shortage`]: nothing was taken.
     #[inline]
     pub fn take(&self, count: u32) -> Result<Run, Shortage> {
-        if count != 1 {
-            return self.gather(count);
-        }
-        let buffers = self.words.len();
+        if count == 1 { self.take_one() } else { self.gather(count) }
+    }
+
+    /// As [`take`](Self::take), a single buffer.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    pub fn take_one(&self) -> Result<Run, Shortage> {
+        // The usual case first: the buffer after the one that was taken last has come home.
         let start = self.hint.load(Ordering::Relaxed) as usize;
-        for step in 0..buffers {
+        let index = start & (self.words.len() - 1);
+        if self.win(index)? { Ok(self.won(index)) } else { self.take_other(start) }
+    }
+
+    #[inline(always)]
+    fn won(&self, index: usize) -> Run {
+        self.hint.store(index as u64 + 1, Ordering::Relaxed);
+        Run { first: index as u32, count: 1 }
+    }
+
+    #[cold]
+    fn take_other(&self, start: usize) -> Result<Run, Shortage> {
+        let buffers = self.words.len();
+        for step in 1..buffers {
             // The number of buffers is a power of two.
             let index = (start + step) & (buffers - 1);
             if self.win(index)? {
-                self.hint.store(index as u64 + 1, Ordering::Relaxed);
-                return Ok(Run { first: index as u32, count: 1 });
+                return Ok(self.won(index));
             }
         }
         Err(Shortage::Exhausted(0))
     }
 
     /// Takes one buffer if it is free, word and mark.
-    #[inline]
+    #[inline(always)]
     fn win(&self, index: usize) -> Result<bool, Shortage> {
         let word = &self.words[index];
         let free = BufferWord::FREE.word();
-        let owned = BufferWord::owned(self.holder).word();
         let found = look(word, Ordering::Acquire); // edge(pool.give): acquire
         if found != free {
-            return match BufferWord::from_word(found).state() {
-                Some(_) => Ok(false),
-                None => Err(impossible(found)),
-            };
+            return Self::not_free(found);
         }
         if self.single {
             // Only receivers store to a free buffer's word, and they stored last when they gave it.
-            word.store(owned, Ordering::Relaxed);
-        } else if word.compare_exchange(free, owned, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            word.store(self.owned, Ordering::Relaxed);
+        } else if word.compare_exchange(free, self.owned, Ordering::Acquire, Ordering::Relaxed).is_err() {
             return Ok(false);
         }
         if self.mark(index) {
@@ -147,6 +171,14 @@ impl<'a> Pool<'a> {
         }
         // The word said free while our own code still has the buffer: only a corrupt peer does that.
         Err(impossible(found))
+    }
+
+    #[cold]
+    fn not_free(found: u64) -> Result<bool, Shortage> {
+        match BufferWord::from_word(found).state() {
+            Some(_) => Ok(false),
+            None => Err(impossible(found)),
+        }
     }
 
     #[cold]
@@ -196,8 +228,17 @@ impl<'a> Pool<'a> {
 
     /// Lets go of a loan's marks because its packet is about to be published: from then on the words are the
     /// receiver's to change.
-    #[inline]
+    #[inline(always)]
     pub fn pass(&self, run: Run) {
+        if run.count == 1 {
+            self.marks[run.first as usize].store(0, Ordering::Relaxed);
+        } else {
+            self.pass_run(run);
+        }
+    }
+
+    #[cold]
+    fn pass_run(&self, run: Run) {
         for index in run.indices() {
             self.marks[index].store(0, Ordering::Relaxed);
         }
@@ -207,34 +248,52 @@ impl<'a> Pool<'a> {
     ///
     /// # Errors
     /// [`AlreadyHeld`] if this process holds one of them already; then none was marked anew.
-    #[inline]
+    #[inline(always)]
     pub fn hold(&self, run: Run) -> Result<(), AlreadyHeld> {
+        if run.count != 1 {
+            return self.hold_run(run);
+        }
+        let index = run.first as usize;
+        if !self.mark(index) {
+            return Err(AlreadyHeld);
+        }
+        // Ordered before the slot's release by that store (ring.free).
+        self.words[index].store(self.held, Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[cold]
+    fn hold_run(&self, run: Run) -> Result<(), AlreadyHeld> {
         for index in run.indices() {
             if !self.mark(index) {
-                self.pass(Run { first: run.first, count: (index - run.first as usize) as u32 });
+                self.pass_run(Run { first: run.first, count: (index - run.first as usize) as u32 });
                 return Err(AlreadyHeld);
             }
         }
-        let held = BufferWord::held(self.holder).word();
         for index in run.indices() {
-            // Ordered before the slot's release by that store (ring.free).
-            self.words[index].store(held, Ordering::Relaxed);
+            // As in `hold`.
+            self.words[index].store(self.held, Ordering::Relaxed);
         }
         Ok(())
     }
 
     /// Gives a run back: a dropped loan, or a message that has been read.
-    #[inline]
+    #[inline(always)]
     pub fn give(&self, run: Run) {
-        self.give_range(run.indices());
+        if run.count == 1 { self.give_one(run.first as usize) } else { self.give_range(run.indices()) }
     }
 
-    #[inline]
+    #[cold]
     fn give_range(&self, range: core::ops::Range<usize>) {
         for index in range {
-            self.marks[index].store(0, Ordering::Release);
-            self.words[index].store(BufferWord::FREE.word(), Ordering::Release); // edge(pool.give): release
+            self.give_one(index);
         }
+    }
+
+    #[inline(always)]
+    fn give_one(&self, index: usize) {
+        self.marks[index].store(0, Ordering::Release);
+        self.words[index].store(BufferWord::FREE.word(), Ordering::Release); // edge(pool.give): release
     }
 
     /// Sets a buffer's private mark; false if it was set.

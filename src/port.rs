@@ -78,6 +78,15 @@ impl Inline {
         Self { words: [0; 6], len: len as u8 }
     }
 
+    /// A copy of `message`.
+    ///
+    /// # Panics
+    /// If it is longer than [`INLINE_MAX`].
+    #[inline(always)]
+    pub fn of(message: &[u8]) -> Self {
+        Self { words: gather(message), len: message.len() as u8 }
+    }
+
     /// Uses only the first `len` bytes.
     pub fn truncate(&mut self, len: usize) {
         if len < self.len as usize {
@@ -85,6 +94,43 @@ impl Inline {
             self.len = len as u8;
         }
     }
+}
+
+/// Up to 48 bytes as six words, the rest of them zero. Without a copy whose length only the processor knows: such a
+/// one costs more than the rest of a send.
+///
+/// # Panics
+/// If there are more bytes.
+#[inline(always)]
+fn gather(bytes: &[u8]) -> [u64; INLINE_MAX / 8] {
+    let word = |at: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_ne_bytes(word)
+    };
+    // The last word overlaps the one before; what that has is shifted out.
+    let len = bytes.len();
+    let last = || word(len - 8) >> (8 * (len.wrapping_neg() % 8));
+    match len {
+        0..8 => [short_word(bytes), 0, 0, 0, 0, 0],
+        8 => [word(0), 0, 0, 0, 0, 0],
+        9..=16 => [word(0), last(), 0, 0, 0, 0],
+        17..=24 => [word(0), word(8), last(), 0, 0, 0],
+        25..=32 => [word(0), word(8), word(16), last(), 0, 0],
+        33..=40 => [word(0), word(8), word(16), word(24), last(), 0],
+        41..=INLINE_MAX => [word(0), word(8), word(16), word(24), word(32), last()],
+        _ => panic!("{len} bytes do not fit a slot"),
+    }
+}
+
+/// Fewer than eight bytes as a word.
+#[inline(always)]
+fn short_word(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    for (place, &byte) in word.iter_mut().zip(bytes) {
+        *place = byte;
+    }
+    u64::from_ne_bytes(word)
 }
 
 /// A message on the link itself.
@@ -135,12 +181,12 @@ pub enum Incoming<'a> {
 /// A claimed slot that becomes a tombstone if a panicking hook keeps it from being published.
 struct Claimed<'p> {
     producer: &'p Producer<'p>,
-    ticket: Option<Ticket>,
+    ticket: Option<Ticket<'p>>,
 }
 
 impl Claimed<'_> {
     #[inline(always)]
-    fn publish(mut self, packet: &Packet, before: impl FnOnce(&Ticket)) {
+    fn publish(mut self, packet: &Packet, before: impl FnOnce(&Ticket<'_>)) {
         if let Some(ticket) = self.ticket.take() {
             before(&ticket);
             self.producer.publish(ticket, packet);
@@ -158,11 +204,20 @@ impl Drop for Claimed<'_> {
 }
 
 #[inline(always)]
-fn count(words: &[AtomicU64], ticket: &Ticket, bytes: u64) {
-    if bytes > 0 {
-        // Only the ticket's holder stores to this word, so no read-modify-write is needed.
-        let word = &words[ticket.position() as usize & (words.len() - 1)];
-        word.store(word.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
+fn count(words: &[AtomicU64], ticket: &Ticket<'_>, bytes: u64) {
+    // There are as many as slots, a power of two.
+    let word = &words[ticket.position() as usize & (words.len() - 1)];
+    // Only the ticket's holder stores to this word, so no read-modify-write is needed.
+    word.store(word.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
+}
+
+#[cold]
+fn short(shortage: Shortage, wanted: u64) -> Error {
+    match shortage {
+        Shortage::Exhausted(free) => Error::PoolExhausted { wanted, free },
+        Shortage::Fragmented(longest) => Error::PoolFragmented { wanted, longest },
+        Shortage::Busy => Error::Busy,
+        Shortage::Impossible(what) => what.into(),
     }
 }
 
@@ -172,20 +227,28 @@ impl<'a> Region<'a> {
     /// # Errors
     /// [`Error::TooLarge`]; [`Error::PoolExhausted`], [`Error::PoolFragmented`] or [`Error::Busy`], which pass;
     /// [`Error::Corrupt`].
+    #[inline(always)]
     pub fn loan(&self, len: usize) -> Result<Buffer<'a>> {
+        if len as u64 > self.max_single() {
+            return self.loan_run(len);
+        }
+        match self.out().pool.take_one() {
+            Ok(run) => Ok(self.single(self.out(), run.first, len)),
+            Err(shortage) => Err(short(shortage, 1)),
+        }
+    }
+
+    #[cold]
+    fn loan_run(&self, len: usize) -> Result<Buffer<'a>> {
         let limit = self.max_message();
         if len as u64 > limit {
             return Err(Error::TooLarge { len: len as u64, limit });
         }
         // At most the whole pool, as the limit is at most its bytes.
         let wanted = self.layout().geometry.run_for(len as u64);
-        let direction = self.role().direction();
-        match self.pool(direction).take(wanted as u32) {
-            Ok(run) => Ok(self.buffer(direction, run, len)),
-            Err(Shortage::Exhausted(free)) => Err(Error::PoolExhausted { wanted, free }),
-            Err(Shortage::Fragmented(longest)) => Err(Error::PoolFragmented { wanted, longest }),
-            Err(Shortage::Busy) => Err(Error::Busy),
-            Err(Shortage::Impossible(what)) => Err(what.into()),
+        match self.out().pool.take(wanted as u32) {
+            Ok(run) => Ok(self.buffer(self.out(), run, len)),
+            Err(shortage) => Err(short(shortage, wanted)),
         }
     }
 
@@ -203,9 +266,7 @@ impl<'a> Region<'a> {
         let claimed = Claimed { producer, ticket: Some(ticket) };
         let packet = packet(copy_id);
         seen(&packet);
-        claimed.publish(&packet, |ticket| {
-            count(self.sent(), ticket, bytes);
-        });
+        claimed.publish(&packet, |ticket| count(self.out().tally, ticket, bytes));
         Ok(copy_id)
     }
 
@@ -220,10 +281,8 @@ impl<'a> Region<'a> {
 
     /// The CopyID that goes with a position: 1 for the first of the region (ruling 10), in 56 bits.
     #[inline(always)]
-    fn copy_id(&self, ticket: &Ticket) -> u64 {
-        let slots = self.layout().geometry.slots();
-        let start = self.facts().first_lap << slots.trailing_zeros();
-        ticket.position().wrapping_sub(start).wrapping_add(1) << 8 >> 8
+    fn copy_id(&self, ticket: &Ticket<'_>) -> u64 {
+        ticket.position().wrapping_add(self.copy_base()) << 8 >> 8
     }
 
     /// Sends a loan. `seen` is shown the packet just before it is published.
@@ -233,29 +292,38 @@ impl<'a> Region<'a> {
     ///
     /// # Panics
     /// If the buffer is not a loan of this direction.
-    #[inline]
+    #[inline(always)]
     pub fn send(&self, buffer: Buffer<'a>, seen: impl FnOnce(&Packet)) -> Result<(), (Error, Buffer<'a>)> {
-        let direction = self.role().direction();
-        assert!(buffer.direction() == direction && self.owns(&buffer), "a loan of this end");
+        self.send_kept(&buffer, seen).map_err(|error| (error, buffer))
+    }
+
+    /// As [`send`](Self::send). The handle stays with the caller, who must forget it if this succeeds.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    pub(crate) fn send_kept(&self, buffer: &Buffer<'a>, seen: impl FnOnce(&Packet)) -> Result<()> {
+        let out = self.out();
+        assert!(out.owns(buffer), "a loan of this end");
         let (run, len) = (buffer.run(), buffer.len() as u64);
-        let sent = self.post(len, seen, |copy_id| {
+        self.post(len, seen, |copy_id| {
             // A run that carries nothing comes home at once: an empty message names no buffer.
             if len == 0 {
-                self.pool(direction).give(run);
+                out.pool.give(run);
                 return Packet::new(op::STANDARD_LINK_COPY, [copy_id, NO_BUFFER, 0]);
             }
-            self.pool(direction).pass(run);
+            out.pool.pass(run);
             let count = if run.count == 1 { 0 } else { run.count.into() };
             Packet::new(op::STANDARD_LINK_COPY, [copy_id, run.first.into(), len, count])
-        });
-        sent.map(drop).map_err(|error| (error, buffer))
+        })?;
+        Ok(())
     }
 
     /// Sends up to [`INLINE_MAX`] bytes in the slot itself.
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    #[inline]
+    #[inline(always)]
     pub fn send_inline(&self, message: &Inline, seen: impl FnOnce(&Packet)) -> Result<()> {
         let len = u64::from(message.len);
         let [a, b, c, d, e, f] = message.words;
@@ -273,9 +341,7 @@ impl<'a> Region<'a> {
     #[inline]
     pub fn send_bytes(&self, message: &[u8], seen: impl FnOnce(&Packet)) -> Result<()> {
         if message.len() <= INLINE_MAX {
-            let mut inline = Inline::zeroed(message.len());
-            inline.bytes_mut().copy_from_slice(message);
-            return self.send_inline(&inline, seen);
+            return self.send_inline(&Inline::of(message), seen);
         }
         let mut buffer = self.loan(message.len())?;
         buffer.bytes_mut().copy_from_slice(message);
@@ -307,21 +373,20 @@ impl<'a> Region<'a> {
         buffer: Option<Buffer<'a>>,
         seen: impl FnOnce(&Packet),
     ) -> Result<u64, (Error, Option<Buffer<'a>>)> {
-        let direction = self.role().direction();
+        let out = self.out();
         let stride = self.layout().geometry.stride();
-        let ours = |buffer: &Buffer<'_>| buffer.direction() == direction && self.owns(buffer);
-        assert!(buffer.as_ref().is_none_or(ours), "a loan of this end");
+        assert!(buffer.as_ref().is_none_or(|buffer| out.owns(buffer)), "a loan of this end");
         // BufferSize is the run's whole room, so that the receiver gives all of it back.
         let place = buffer.as_ref().map(|buffer| (buffer.run(), buffer.capacity() as u64));
         let sent = self.post(chunk.transfer_size, seen, |fresh| {
             let copy_id = if chunk.copy_id == 0 { fresh } else { chunk.copy_id };
             let (size, offset) = match place {
                 Some((run, size)) if chunk.transfer_size > 0 => {
-                    self.pool(direction).pass(run);
+                    out.pool.pass(run);
                     (size, u64::from(run.first) * stride)
                 }
                 Some((run, _)) => {
-                    self.pool(direction).give(run);
+                    out.pool.give(run);
                     (0, NO_BUFFER)
                 }
                 None => (0, NO_BUFFER),
@@ -341,82 +406,74 @@ impl<'a> Region<'a> {
     ///
     /// # Panics
     /// If they are another region's.
-    #[inline]
+    #[inline(always)]
     pub fn give(&self, buffer: Buffer<'a>) {
-        assert!(self.owns(&buffer), "a buffer of this region");
-        self.pool(buffer.direction()).give(buffer.run());
+        self.flow_of(&buffer).pool.give(buffer.run());
     }
 
     /// Gives a message's buffers back, if it has any.
-    #[inline]
+    #[inline(always)]
     pub fn give_message(&self, message: Payload<'a>) {
         if let Payload::Pool(buffer) = message {
             self.give(buffer);
         }
     }
 
-    /// Takes the next packet if it is a small message where the head mark says: the usual case, without detours.
-    ///
-    /// # Errors
-    /// The packet was refused.
+    /// Takes the next packet if it is a message on the link itself, where the head mark says: the usual case, without
+    /// detours. Puts the message into `into`, where it stays without being moved once more, and returns its position in
+    /// the ring. `None` says nothing; a packet that was refused meanwhile is shown to `refused`.
     #[inline(always)]
-    pub fn receive_inline(&self, seen: impl FnOnce(&Packet)) -> Result<Option<(Inline, u64)>, Fault> {
-        let consumer = self.consumer();
-        let Some((ticket, packet)) = consumer.take_at_head(|op| op == op::INLINE_COPY) else {
-            return Ok(None);
-        };
-        let [first, words @ ..] = packet.operands;
-        let (len, context, position) = ((first >> 56) as u8, first << 8 >> 8, ticket.position());
-        if len as usize > self.max_inline() {
-            consumer.release(ticket);
-            seen(&packet);
-            let known = len as usize <= INLINE_MAX;
-            let code = if known { ErrorCode::MemorySmall } else { ErrorCode::InvalidSize };
-            return Err(Fault { code, context, op: packet.op, run: None });
-        }
-        count(self.received(), &ticket, len.into());
-        consumer.release(ticket);
-        seen(&packet);
-        Ok(Some((Inline { words, len }, position)))
-    }
-
-    /// Takes the next packet if it is a message in the pool where the head mark says: the other usual case.
-    ///
-    /// # Errors
-    /// The packet was refused.
-    #[inline(always)]
-    pub fn receive_pool(&self, seen: impl FnOnce(&Packet)) -> Result<Option<(Payload<'a>, u64)>, Fault> {
-        let consumer = self.consumer();
-        let Some((ticket, packet)) = consumer.take_at_head(|op| op == op::STANDARD_LINK_COPY) else {
-            return Ok(None);
-        };
-        let direction = self.role().other().direction();
-        let (len, position) = (packet.operands[2], ticket.position());
-        if let Ok(Some(run)) = self.bounds().check_copy(&packet) {
-            if self.pool(direction).hold(run).is_ok() {
-                count(self.received(), &ticket, len);
-                consumer.release(ticket);
-                seen(&packet);
-                let buffer = self.buffer(direction, run, len as usize);
-                return Ok(Some((Payload::Pool(buffer), position)));
+    pub fn receive_plain(&self, into: &mut Option<Payload<'a>>, refused: impl FnOnce(Fault)) -> Option<u64> {
+        let (ticket, operation) = self.consumer().hold_at_head(Packet::is_plain)?;
+        let inward = self.inward();
+        let position = ticket.position();
+        if operation == op::INLINE_COPY {
+            let first = ticket.operand(0);
+            let len = (first >> 56) as u8;
+            if len as usize > self.max_inline() {
+                return self.receive_odd(ticket, operation, into, refused);
             }
+            let words = core::array::from_fn(|index| ticket.operand(1 + index));
+            count(inward.tally, &ticket, len.into());
+            self.consumer().release(ticket);
+            *into = Some(Payload::Inline(Inline { words, len }));
+            return Some(position);
         }
-        self.receive_odd(ticket, &packet, seen)
+        let (first, len) = (ticket.operand(1), ticket.operand(2));
+        // One buffer of the pool, and neither an empty message nor one that is too long for it.
+        let single = first < inward.pool.buffers()
+            && ticket.operand(3) <= 1
+            && len.wrapping_sub(1) < self.max_single();
+        let run = Run { first: first as u32, count: 1 };
+        if !single || inward.pool.hold(run).is_err() {
+            return self.receive_odd(ticket, operation, into, refused);
+        }
+        count(inward.tally, &ticket, len);
+        self.consumer().release(ticket);
+        *into = Some(Payload::Pool(self.single(inward, run.first, len as usize)));
+        Some(position)
     }
 
-    /// A message in the pool that is empty, or refused.
+    /// A message that is empty, takes several buffers, or is refused.
     #[cold]
     fn receive_odd(
         &self,
-        ticket: Ticket,
-        packet: &Packet,
-        seen: impl FnOnce(&Packet),
-    ) -> Result<Option<(Payload<'a>, u64)>, Fault> {
-        match self.finish(ticket, packet, seen) {
-            Incoming::Refused(fault) => Err(fault),
-            Incoming::Message(payload, position) => Ok(Some((payload, position))),
-            _ => Ok(None),
+        ticket: Ticket<'_>,
+        operation: u8,
+        into: &mut Option<Payload<'a>>,
+        refused: impl FnOnce(Fault),
+    ) -> Option<u64> {
+        // A copy of its own: nothing that was looked at before is used.
+        let packet = self.consumer().copy(&ticket, operation);
+        match self.finish(ticket, &packet, |_| {}) {
+            Incoming::Refused(fault) => refused(fault),
+            Incoming::Message(payload, position) => {
+                *into = Some(payload);
+                return Some(position);
+            }
+            _ => {}
         }
+        None
     }
 
     /// Takes the next packet whose opcode is `wanted`, checks it and holds its buffers. `seen` is shown it once its
@@ -450,20 +507,21 @@ impl<'a> Region<'a> {
 
     /// Checks a taken packet, holds its buffers, and releases its slot.
     #[inline(always)]
-    fn finish(&self, ticket: Ticket, packet: &Packet, seen: impl FnOnce(&Packet)) -> Incoming<'a> {
+    fn finish(&self, ticket: Ticket<'_>, packet: &Packet, seen: impl FnOnce(&Packet)) -> Incoming<'a> {
         let consumer = self.consumer();
-        let direction = self.role().other().direction();
         let position = ticket.position();
-        let incoming = self.examine(direction, packet, position);
+        let incoming = self.examine(packet, position);
         let bytes = match &incoming {
             Incoming::Message(payload, _) => payload.len() as u64,
             Incoming::ConnData(copy, _) => copy.transfer_size,
             _ => 0,
         };
-        count(self.received(), &ticket, bytes);
+        if bytes > 0 {
+            count(self.inward().tally, &ticket, bytes);
+        }
         consumer.release(ticket);
         if let Incoming::Refused(Fault { run: Some(run), .. }) = incoming {
-            self.pool(direction).give(run);
+            self.inward().pool.give(run);
         }
         seen(packet);
         incoming
@@ -471,12 +529,12 @@ impl<'a> Region<'a> {
 
     /// Checks a packet and holds the buffers that it names.
     #[inline]
-    fn examine(&self, direction: usize, packet: &Packet, position: u64) -> Incoming<'a> {
+    fn examine(&self, packet: &Packet, position: u64) -> Incoming<'a> {
         match Operation::check(packet, &self.bounds()) {
-            Ok(operation) => self.accept(direction, packet.op, operation, position),
+            Ok(operation) => self.accept(packet.op, operation, position),
             Err(mut fault) => {
                 // Buffers that somebody here holds are not the packet's to give.
-                fault.run = fault.run.filter(|&run| self.pool(direction).hold(run).is_ok());
+                fault.run = fault.run.filter(|&run| self.inward().pool.hold(run).is_ok());
                 Incoming::Refused(fault)
             }
         }
@@ -484,9 +542,9 @@ impl<'a> Region<'a> {
 
     /// Holds the buffers of a checked operation.
     #[inline(always)]
-    fn accept(&self, direction: usize, op: u8, operation: Operation, position: u64) -> Incoming<'a> {
-        let hold = |run: Run, len: u64, context| match self.pool(direction).hold(run) {
-            Ok(()) => Ok(self.buffer(direction, run, len as usize)),
+    fn accept(&self, op: u8, operation: Operation, position: u64) -> Incoming<'a> {
+        let hold = |run: Run, len: u64, context| match self.inward().pool.hold(run) {
+            Ok(()) => Ok(self.buffer(self.inward(), run, len as usize)),
             Err(_) => Err(Fault { code: ErrorCode::BufferOverflow, context, op, run: None }),
         };
         match operation {
@@ -542,7 +600,7 @@ impl<'a> Region<'a> {
         unwanted: impl Fn(u8) -> bool,
         run_of: impl Fn(&Packet) -> Option<Run>,
     ) -> Result<()> {
-        let pool = self.pool(self.role().direction());
+        let pool = &self.out().pool;
         Ok(self.producer().retract(unwanted, |packet| {
             if let Some(run) = run_of(packet) {
                 pool.give(run);
@@ -587,9 +645,6 @@ impl<'a> Region<'a> {
 
     #[inline(always)]
     fn wake(&self, want: Want) -> u64 {
-        match self.facts().modes.wait {
-            WaitMode::Spin => 0,
-            WaitMode::Adaptive => self.sleepers(self.role().other()).check(want),
-        }
+        self.theirs().map_or(0, |theirs| theirs.check(want))
     }
 }

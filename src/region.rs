@@ -9,7 +9,7 @@ use core::sync::atomic::AtomicPtr;
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
-use crate::layout::{CURSOR_WORDS, DirectionLayout, Geometry, Layout, required_scratch};
+use crate::layout::{CURSOR_WORDS, DirectionLayout, Geometry, Layout, WaitMode, required_scratch};
 use crate::packet::{Bounds, INLINE_MAX, Run};
 use crate::pool::Pool;
 use crate::recover::{Direction, Recovered, recover};
@@ -45,15 +45,31 @@ pub struct Region<'a> {
     holder: Holder,
     limit: u64,
     max_inline: usize,
+    /// The longest message in one buffer.
+    max_single: u64,
+    /// What is added to a position to make a CopyID of it.
+    copy_base: u64,
     producer: Producer<'a>,
     consumer: Consumer<'a>,
-    pools: [Pool<'a>; 2],
-    /// Where each direction's payload begins. Changes only between two occupants of the other end.
-    payload: [AtomicPtr<u8>; 2],
-    sent: &'a [AtomicU64],
-    received: &'a [AtomicU64],
+    out: Flow<'a>,
+    inward: Flow<'a>,
+    /// The other side's announcements; `None` in spin-only mode.
+    theirs: Option<Sleepers<'a>>,
     /// Not to be shared by threads: in the single modes only one may send, and one receive.
     thread: PhantomData<core::cell::Cell<()>>,
+}
+
+/// The payload of one direction, seen from one end of it.
+#[derive(Debug)]
+pub(crate) struct Flow<'a> {
+    /// Who holds which buffer.
+    pub(crate) pool: Pool<'a>,
+    /// Where the payload begins. Changes only between two occupants of the other end.
+    payload: AtomicPtr<u8>,
+    /// Payload bytes that this end sent or received through each slot.
+    pub(crate) tally: &'a [AtomicU64],
+    /// What its buffers say of where they belong.
+    home: usize,
 }
 
 impl<'a> Views<'a> {
@@ -315,13 +331,21 @@ impl<'a> Region<'a> {
         theirs[private::HEAD].store(head, Ordering::Relaxed);
         theirs[private::FLOOR].store(head, Ordering::Relaxed);
         let ring = facts.modes.ring;
-        let pool = |direction: usize, marks| {
+        let flow = |direction: usize| {
             let sends = direction == out;
             let single = if sends { ring.single_producer() } else { ring.single_consumer() };
             let hint = &ours[if sends { private::HINT } else { private::UNUSED }];
             let words = views.buffer_words(direction);
-            Pool::new(words, views.lease(direction), marks, hint, holder, single)
+            let marks = if direction == 0 { marks.0 } else { marks.1 };
+            Flow {
+                pool: Pool::new(words, views.lease(direction), marks, hint, holder, single),
+                payload: AtomicPtr::new(views.payload(direction).as_ptr()),
+                tally: if sends { views.tally_sent(out) } else { views.tally_received(inward) },
+                home: Buffer::home(views.base.addr().get(), direction),
+            }
         };
+        let sides = &views.superblock().sides;
+        let adaptive = facts.modes.wait == WaitMode::Adaptive;
         let (tail, head, floor) = (&ours[private::TAIL], &theirs[private::HEAD], &theirs[private::FLOOR]);
         Ok(Self {
             views,
@@ -330,12 +354,14 @@ impl<'a> Region<'a> {
             holder,
             limit: u64::MAX,
             max_inline: INLINE_MAX,
+            max_single: facts.geometry.buffer_size(),
+            // The first position of the region has CopyID 1 (ruling 10).
+            copy_base: 1u64.wrapping_sub(facts.first_lap << facts.geometry.slots().trailing_zeros()),
             producer: Producer::new(views.slots(out), tail, holder, ring.single_producer()),
             consumer: Consumer::new(views.slots(inward), head, floor, holder, ring.single_consumer()),
-            pools: [pool(0, marks.0), pool(1, marks.1)],
-            payload: [0, 1].map(|direction| AtomicPtr::new(views.payload(direction).as_ptr())),
-            sent: views.tally_sent(out),
-            received: views.tally_received(inward),
+            out: flow(out),
+            inward: flow(inward),
+            theirs: adaptive.then(|| Sleepers::new(&sides[role.other().direction()].sleepers)),
             thread: PhantomData,
         })
     }
@@ -344,6 +370,19 @@ impl<'a> Region<'a> {
     pub fn limit_messages(&mut self, limit: u64) {
         self.limit = limit;
         self.max_inline = INLINE_MAX.min(usize::try_from(limit).unwrap_or(INLINE_MAX));
+        self.max_single = limit.min(self.facts.geometry.buffer_size());
+    }
+
+    /// The longest message in one buffer, bytes.
+    #[inline(always)]
+    pub(crate) fn max_single(&self) -> u64 {
+        self.max_single
+    }
+
+    /// What is added to a position to make a CopyID of it.
+    #[inline(always)]
+    pub(crate) fn copy_base(&self) -> u64 {
+        self.copy_base
     }
 
     /// The longest message that rides in the slot, bytes.
@@ -421,16 +460,10 @@ impl<'a> Region<'a> {
         Sleepers::new(&self.superblock().sides[side.direction()].sleepers)
     }
 
-    /// Payload bytes that this end sent through each slot.
+    /// The other side's announcements; `None` in spin-only mode.
     #[inline(always)]
-    pub(crate) fn sent(&self) -> &[AtomicU64] {
-        self.sent
-    }
-
-    /// Payload bytes that this end received through each slot.
-    #[inline(always)]
-    pub(crate) fn received(&self) -> &[AtomicU64] {
-        self.received
+    pub(crate) fn theirs(&self) -> Option<&Sleepers<'a>> {
+        self.theirs.as_ref()
     }
 
     /// The ring that this end sends into.
@@ -445,35 +478,66 @@ impl<'a> Region<'a> {
         &self.consumer
     }
 
-    /// The pool of a direction: this end takes from the one it sends in and holds in the other.
+    /// The direction in which this end sends: it takes buffers from the pool.
     #[inline(always)]
-    pub(crate) fn pool(&self, direction: usize) -> &Pool<'a> {
-        &self.pools[direction]
+    pub(crate) fn out(&self) -> &Flow<'a> {
+        &self.out
     }
 
-    /// The memory of a run that this end holds.
+    /// The direction in which this end receives: it holds buffers of the pool.
+    #[inline(always)]
+    pub(crate) fn inward(&self) -> &Flow<'a> {
+        &self.inward
+    }
+
+    /// The flow that a buffer of this region belongs to.
+    ///
+    /// # Panics
+    /// If it is another region's.
+    #[inline(always)]
+    pub(crate) fn flow_of(&self, buffer: &Buffer<'_>) -> &Flow<'a> {
+        if self.inward.owns(buffer) {
+            return &self.inward;
+        }
+        assert!(self.out.owns(buffer), "a buffer of this region");
+        &self.out
+    }
+
+    /// The memory of a run of `flow` that this end holds.
     ///
     /// # Panics
     /// If the run does not lie in the pool, or does not hold `len` bytes.
     #[inline]
-    pub(crate) fn buffer(&self, direction: usize, run: Run, len: usize) -> Buffer<'a> {
+    pub(crate) fn buffer(&self, flow: &Flow<'a>, run: Run, len: usize) -> Buffer<'a> {
         let geometry = &self.views.layout.geometry;
         let capacity = geometry.run_bytes(run.count) as usize;
         assert!(run.indices().end <= geometry.buffers() as usize && len <= capacity);
         let offset = u64::from(run.first) * geometry.stride();
-        let payload = self.payload[direction].load(Ordering::Relaxed);
+        let payload = flow.payload.load(Ordering::Relaxed);
         // SAFETY: the payload pointer is never null and has memory for all buffers, valid for 'a; the run lies in it by
         // the assertion; callers hold the run.
         unsafe {
             let at = NonNull::new_unchecked(payload.add(offset as usize));
-            Buffer::new(at, len, capacity, run, self.views.base.addr().get(), direction)
+            Buffer::new(at, len, capacity, run, flow.home)
         }
     }
 
-    /// Whether a buffer belongs to this region's pools.
+    /// As [`buffer`](Self::buffer), for a run of one.
+    ///
+    /// # Panics
+    /// As there.
     #[inline(always)]
-    pub(crate) fn owns(&self, buffer: &Buffer<'_>) -> bool {
-        buffer.region() == self.views.base.addr().get()
+    pub(crate) fn single(&self, flow: &Flow<'a>, first: u32, len: usize) -> Buffer<'a> {
+        let geometry = &self.views.layout.geometry;
+        let capacity = geometry.buffer_size() as usize;
+        assert!(first < geometry.buffers() && len <= capacity);
+        let payload = flow.payload.load(Ordering::Relaxed);
+        let run = Run { first, count: 1 };
+        // SAFETY: as in `buffer`.
+        unsafe {
+            let at = NonNull::new_unchecked(payload.add(first as usize * geometry.stride() as usize));
+            Buffer::new(at, len, capacity, run, flow.home)
+        }
     }
 
     /// Clears the region of what the dead occupant of a seat left in both directions. Its seat stays taken until it is
@@ -548,10 +612,18 @@ impl<'a> Region<'a> {
 
     /// As [`leave`](Self::leave), for an owner that lets nobody use the region afterwards.
     fn leave_seat(&self) -> Result<bool> {
-        if self.pools.iter().any(Pool::is_in_use) {
+        if self.out.pool.is_in_use() || self.inward.pool.is_in_use() {
             return Ok(false);
         }
         Ok(self.views.seats().leave(self.holder)?)
+    }
+}
+
+impl Flow<'_> {
+    /// Whether a buffer belongs here.
+    #[inline(always)]
+    pub(crate) fn owns(&self, buffer: &Buffer<'_>) -> bool {
+        buffer.belongs_to() == self.home
     }
 }
 

@@ -47,16 +47,36 @@
 use crate::error::Impossible;
 use crate::packet::{Packet, op};
 use crate::sync::{AtomicU64, Ordering, fence, look};
-use crate::words::{Holder, Lap, Slot, SlotState, Stamp};
+use crate::words::{Grip, Holder, Lap, Slot, SlotState, Stamp};
 
 /// A position that its caller has claimed or taken. Must be published or released.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[must_use = "the slot stays held until it is published or released"]
-pub struct Ticket {
+pub struct Ticket<'a> {
     position: u64,
+    slot: &'a Slot,
+    /// The slot's word when it was found: free, or published.
+    stamp: Stamp,
 }
 
-impl Ticket {
+impl PartialEq for Ticket<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.position == other.position
+    }
+}
+
+impl Eq for Ticket<'_> {}
+
+impl Ticket<'_> {
+    /// An operand as it is now in a held slot. A peer that breaks the rules may change it: load it once.
+    ///
+    /// # Panics
+    /// If there is no such operand.
+    #[inline(always)]
+    pub fn operand(&self, index: usize) -> u64 {
+        self.slot.operands[index].load(Ordering::Relaxed)
+    }
+
     /// The position: how many slots were claimed before this one, modulo 2^64.
     pub const fn position(&self) -> u64 {
         self.position
@@ -76,9 +96,9 @@ pub enum Denied {
 
 /// What a consumer found.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Take {
+pub enum Take<'a> {
     /// A packet, copied; its slot is held until released.
-    Packet(Ticket, Packet),
+    Packet(Ticket<'a>, Packet),
     /// The next packet has an opcode that the caller did not want. It stays.
     Other(u8),
     /// Nothing has been published.
@@ -175,7 +195,7 @@ fn after(a: u64, b: u64) -> bool {
 pub struct Producer<'a> {
     slots: Slots<'a>,
     tail: &'a AtomicU64,
-    holder: Holder,
+    grip: Grip,
     single: bool,
 }
 
@@ -186,7 +206,7 @@ impl<'a> Producer<'a> {
     /// Unless the number of slots is a power of two.
     #[inline(always)]
     pub fn new(slots: &'a [Slot], tail: &'a AtomicU64, holder: Holder, single: bool) -> Self {
-        Self { slots: Slots::new(slots), tail, holder, single }
+        Self { slots: Slots::new(slots), tail, grip: Grip::of(holder), single }
     }
 
     /// Where a newcomer's `tail` mark starts: no later than the next position to be claimed.
@@ -201,30 +221,30 @@ impl<'a> Producer<'a> {
     ///
     /// # Errors
     /// [`Denied`]: nothing was claimed.
-    #[inline]
-    pub fn claim(&self) -> Result<Ticket, Denied> {
+    #[inline(always)]
+    pub fn claim(&self) -> Result<Ticket<'a>, Denied> {
         let position = self.tail.load(Ordering::Acquire); // edge(ring.tail): acquire
         let slot = self.slots.at(position);
         let lap = self.slots.lap(position);
-        let free = Stamp::free(lap).word();
+        let free = Stamp::free(lap);
         // The usual case first: the mark is right and the slot free, so that its word is known beforehand.
         let claimed = if self.single {
-            look(&slot.stamp, Ordering::Acquire) == free // edge(ring.free): acquire
+            look(&slot.stamp, Ordering::Acquire) == free.word() // edge(ring.free): acquire
         } else {
-            let word = Stamp::claimed(lap, self.holder).word();
+            let word = free.held_by(self.grip).word();
             // edge(ring.free): acquire
             // edge(ring.seen): release
-            slot.stamp.compare_exchange(free, word, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            slot.stamp.compare_exchange(free.word(), word, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         };
         if claimed {
             self.tail.store(position.wrapping_add(1), Ordering::Release); // edge(ring.tail): release
-            return Ok(Ticket { position });
+            return Ok(Ticket { position, slot, stamp: free });
         }
         self.claim_slow(position)
     }
 
     #[cold]
-    fn claim_slow(&self, mut position: u64) -> Result<Ticket, Denied> {
+    fn claim_slow(&self, mut position: u64) -> Result<Ticket<'a>, Denied> {
         let capacity = self.slots.capacity();
         let mut denied = Denied::Busy;
         for _ in 0..self.slots.patience() {
@@ -237,14 +257,14 @@ impl<'a> Producer<'a> {
             let ahead = stamp.lap().ahead_of(lap);
             position = match (ahead, state) {
                 (0, SlotState::Free) => {
-                    let word = Stamp::claimed(lap, self.holder).word();
+                    let word = stamp.held_by(self.grip).word();
                     // edge(ring.seen): release
                     let claim = || {
                         slot.stamp.compare_exchange(stamp.word(), word, Ordering::Release, Ordering::Relaxed)
                     };
                     if self.single || claim().is_ok() {
                         self.tail.store(position.wrapping_add(1), Ordering::Release); // edge(ring.tail): release
-                        return Ok(Ticket { position });
+                        return Ok(Ticket { position, slot, stamp });
                     }
                     continue;
                 }
@@ -266,22 +286,21 @@ impl<'a> Producer<'a> {
     }
 
     /// Commits a packet to a claimed slot: from here on it will be delivered.
-    #[inline]
-    pub fn publish(&self, ticket: Ticket, packet: &Packet) {
-        let slot = self.slots.at(ticket.position);
+    #[inline(always)]
+    pub fn publish(&self, ticket: Ticket<'_>, packet: &Packet) {
+        let Ticket { slot, stamp, .. } = ticket;
         fence(Ordering::Release); // edge(ring.reuse): release
         for (word, operand) in slot.operands.iter().zip(packet.operands) {
             word.store(operand, Ordering::Relaxed);
         }
-        let stamp = Stamp::published(self.slots.lap(ticket.position), packet.op);
+        let stamp = Stamp::published(stamp.lap(), packet.op);
         slot.stamp.store(stamp.word(), Ordering::Release); // edge(ring.publish): release
     }
 
     /// Gives a claimed slot up: consumers skip it.
-    pub fn abandon(&self, ticket: Ticket) {
-        let stamp = Stamp::published(self.slots.lap(ticket.position), op::TOMBSTONE);
-        let slot = self.slots.at(ticket.position);
-        slot.stamp.store(stamp.word(), Ordering::Release); // edge(ring.publish): release
+    pub fn abandon(&self, ticket: Ticket<'_>) {
+        let stamp = Stamp::published(ticket.stamp.lap(), op::TOMBSTONE);
+        ticket.slot.stamp.store(stamp.word(), Ordering::Release); // edge(ring.publish): release
     }
 
     /// Takes back what was published and nobody has taken: each packet whose opcode is `unwanted` becomes a tombstone and
@@ -327,13 +346,14 @@ pub struct Consumer<'a> {
     slots: Slots<'a>,
     head: &'a AtomicU64,
     floor: &'a AtomicU64,
-    holder: Holder,
+    grip: Grip,
     single: bool,
 }
 
 /// A published slot, and whether it was found at the head mark or below it.
-struct Found {
+struct Found<'a> {
     position: u64,
+    slot: &'a Slot,
     stamp: Stamp,
     at_head: bool,
 }
@@ -352,7 +372,7 @@ impl<'a> Consumer<'a> {
         holder: Holder,
         single: bool,
     ) -> Self {
-        Self { slots: Slots::new(slots), head, floor, holder, single }
+        Self { slots: Slots::new(slots), head, floor, grip: Grip::of(holder), single }
     }
 
     /// Where a newcomer's marks start: at the oldest packet that has not been released.
@@ -377,21 +397,28 @@ impl<'a> Consumer<'a> {
     /// Takes the next packet if it is where the head mark says and `wanted` says yes to its opcode: the usual case.
     /// `None` says nothing; [`take`](Self::take) does, and skips tombstones.
     #[inline(always)]
-    pub fn take_at_head(&self, wanted: impl Fn(u8) -> bool) -> Option<(Ticket, Packet)> {
+    pub fn take_at_head(&self, wanted: impl Fn(u8) -> bool) -> Option<(Ticket<'a>, Packet)> {
+        let (ticket, operation) = self.hold_at_head(wanted)?;
+        let packet = self.copy(&ticket, operation);
+        Some((ticket, packet))
+    }
+
+    /// As [`take_at_head`](Self::take_at_head), for callers that want some of the operands: the slot, and the opcode.
+    #[inline(always)]
+    pub fn hold_at_head(&self, wanted: impl Fn(u8) -> bool) -> Option<(Ticket<'a>, u8)> {
         let position = self.head.load(Ordering::Acquire); // edge(ring.head): acquire
         let lap = self.slots.lap(position);
         let slot = self.slots.at(position);
         let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
-        // Equal to a published stamp of this lap, whatever the opcode.
-        if stamp.word() != Stamp::published(lap, stamp.op()).word()
-            || stamp.op() == op::TOMBSTONE
+        // Published in this lap, whatever the opcode.
+        if stamp.word() ^ Stamp::published(lap, 0).word() > 0xFF
             || !wanted(stamp.op())
+            || stamp.op() == op::TOMBSTONE
         {
             return None;
         }
-        let ticket = self.hold(&Found { position, stamp, at_head: true })?;
-        let packet = self.copy(&ticket, stamp.op());
-        Some((ticket, packet))
+        let ticket = self.hold(&Found { position, slot, stamp, at_head: true })?;
+        Some((ticket, stamp.op()))
     }
 
     /// Takes the next packet if `wanted` says yes to its opcode. Skips at most one lap of tombstones.
@@ -399,7 +426,11 @@ impl<'a> Consumer<'a> {
     /// # Errors
     /// A stamp that no operation leaves.
     #[inline]
-    pub fn take(&self, wanted: impl Fn(u8) -> bool, mut skipped: impl FnMut()) -> Result<Take, Impossible> {
+    pub fn take(
+        &self,
+        wanted: impl Fn(u8) -> bool,
+        mut skipped: impl FnMut(),
+    ) -> Result<Take<'a>, Impossible> {
         // Where the walk below the head mark goes on, so that many tombstones there are skipped in one walk.
         let mut below = None;
         for _ in 0..self.slots.patience() {
@@ -432,7 +463,7 @@ impl<'a> Consumer<'a> {
     /// A stamp that no operation leaves.
     pub fn peek(&self) -> Result<Option<Packet>, Impossible> {
         let Ok(found) = self.find(None)? else { return Ok(None) };
-        let slot = self.slots.at(found.position);
+        let slot = found.slot;
         // edge(ring.reuse): acquire
         let operands = core::array::from_fn(|i| slot.operands[i].load(Ordering::Acquire));
         // Operands of a published slot do not change; if it still is that one, this was the packet.
@@ -473,11 +504,11 @@ impl<'a> Consumer<'a> {
     }
 
     /// Gives a slot back to the producers. The packet was copied when it was taken.
-    #[inline]
-    pub fn release(&self, ticket: Ticket) {
-        let position = ticket.position;
-        let stamp = Stamp::free(self.slots.lap(position).next());
-        self.slots.at(position).stamp.store(stamp.word(), Ordering::Release); // edge(ring.free): release
+    #[inline(always)]
+    pub fn release(&self, ticket: Ticket<'_>) {
+        let Ticket { position, slot, stamp } = ticket;
+        let stamp = Stamp::free(stamp.lap().next());
+        slot.stamp.store(stamp.word(), Ordering::Release); // edge(ring.free): release
         if self.floor.load(Ordering::Relaxed) == position {
             self.floor.store(position.wrapping_add(1), Ordering::Relaxed);
         }
@@ -485,19 +516,17 @@ impl<'a> Consumer<'a> {
 
     /// Copies the packet of a held slot.
     #[inline(always)]
-    fn copy(&self, ticket: &Ticket, operation: u8) -> Packet {
-        let slot = self.slots.at(ticket.position);
-        let operands = core::array::from_fn(|i| slot.operands[i].load(Ordering::Relaxed));
+    pub fn copy(&self, ticket: &Ticket<'_>, operation: u8) -> Packet {
+        let operands = core::array::from_fn(|i| ticket.slot.operands[i].load(Ordering::Relaxed));
         Packet { op: operation, operands }
     }
 
     /// Takes hold of a found slot; `None` if somebody else was faster.
     #[inline(always)]
-    fn hold(&self, found: &Found) -> Option<Ticket> {
-        let Found { position, stamp, at_head } = *found;
+    fn hold(&self, found: &Found<'a>) -> Option<Ticket<'a>> {
+        let Found { position, slot, stamp, at_head } = *found;
         if !self.single {
-            let word = Stamp::taken(stamp.lap(), self.holder, stamp.op()).word();
-            let slot = self.slots.at(position);
+            let word = stamp.held_by(self.grip).word();
             // Acquire, because another may have taken the packet since it was found, died, and been recovered: then the
             // word is the same again and what the dead did to the buffer words comes before what is done now.
             // edge(ring.publish): acquire
@@ -507,22 +536,26 @@ impl<'a> Consumer<'a> {
         if at_head {
             self.head.store(position.wrapping_add(1), Ordering::Release); // edge(ring.head): release
         }
-        Some(Ticket { position })
+        Some(Ticket { position, slot, stamp })
     }
 
     /// The next published slot; below the head mark, none ahead of `below`.
     #[inline]
-    fn find(&self, below: Option<u64>) -> Result<Result<Found, Take>, Impossible> {
+    fn find(&self, below: Option<u64>) -> Result<Result<Found<'a>, Take<'a>>, Impossible> {
         let position = self.head.load(Ordering::Acquire); // edge(ring.head): acquire
         let slot = self.slots.at(position);
         let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
         if stamp.lap() == self.slots.lap(position) && stamp.state() == Some(SlotState::Published) {
-            return Ok(Ok(Found { position, stamp, at_head: true }));
+            return Ok(Ok(Found { position, slot, stamp, at_head: true }));
         }
         self.find_slow(position, below)
     }
 
-    fn find_slow(&self, mut position: u64, below: Option<u64>) -> Result<Result<Found, Take>, Impossible> {
+    fn find_slow(
+        &self,
+        mut position: u64,
+        below: Option<u64>,
+    ) -> Result<Result<Found<'a>, Take<'a>>, Impossible> {
         let start = position;
         let capacity = self.slots.capacity();
         for _ in 0..self.slots.patience() {
@@ -534,7 +567,7 @@ impl<'a> Consumer<'a> {
             let ahead = stamp.lap().ahead_of(self.slots.lap(position));
             position = match (ahead, state) {
                 (0, SlotState::Published) => {
-                    return Ok(Ok(Found { position, stamp, at_head: true }));
+                    return Ok(Ok(Found { position, slot, stamp, at_head: true }));
                 }
                 // Nothing here yet; or one lap behind, where a slow consumer has not released.
                 (0, SlotState::Free | SlotState::Claimed(_))
@@ -559,7 +592,7 @@ impl<'a> Consumer<'a> {
     }
 
     /// Looks below the head mark for a packet that recovery put back; raises the floor on the way.
-    fn rescan(&self, head: u64, below: Option<u64>) -> Result<Option<Found>, Impossible> {
+    fn rescan(&self, head: u64, below: Option<u64>) -> Result<Option<Found<'a>>, Impossible> {
         if self.single {
             return Ok(None);
         }
@@ -576,7 +609,7 @@ impl<'a> Consumer<'a> {
             match (stamp.lap().ahead_of(self.slots.lap(position)), state) {
                 (0, SlotState::Published) => {
                     self.floor.store(floor, Ordering::Relaxed);
-                    return Ok(Some(Found { position, stamp, at_head: false }));
+                    return Ok(Some(Found { position, slot, stamp, at_head: false }));
                 }
                 (0, SlotState::Taken(_)) => {}
                 (1.., _) if floor == position => floor = position.wrapping_add(1),

@@ -8,8 +8,8 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
-use crate::inner::{Goal, Inner, Peer, Until};
+use crate::error::Result;
+use crate::inner::{Inner, Peer, Until};
 use crate::link::StandardLink;
 use crate::port::Payload;
 use crate::stats::Stats;
@@ -88,19 +88,26 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::try_send`].
     pub fn try_send(&self, message: &[u8]) -> Result<()> {
-        let mut loan = self.lent(self.inner().try_loan(message.len(), 1)?);
+        let mut loan = self.empty();
+        self.inner().try_loan(message.len(), 1, &mut loan.payload)?;
         loan.write_at(0, message);
         self.inner().try_send_payload(&mut loan.payload)
     }
 
     fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
-        let mut loan = self.lent(self.inner().loan(message.len(), 1, until)?);
+        let mut loan = self.loan_until(message.len(), until)?;
         loan.write_at(0, message);
         self.inner().send_payload(&mut loan.payload, until)
     }
 
-    fn lent(&self, payload: Payload<'static>) -> UntrustedLoan<'_> {
-        UntrustedLoan { inner: self.inner(), payload: Some(payload) }
+    fn empty(&self) -> UntrustedLoan<'_> {
+        UntrustedLoan { inner: self.inner(), payload: None }
+    }
+
+    fn loan_until(&self, len: usize, until: Until) -> Result<UntrustedLoan<'_>> {
+        let mut loan = self.empty();
+        self.inner().loan(len, 1, until, &mut loan.payload)?;
+        Ok(loan)
     }
 
     /// Lends memory for a message of `len` bytes, waiting for it.
@@ -108,7 +115,7 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::loan`].
     pub fn loan(&self, len: usize) -> Result<UntrustedLoan<'_>> {
-        Ok(self.lent(self.inner().loan(len, 1, Until::Forever)?))
+        self.loan_until(len, Until::Forever)
     }
 
     /// Lends memory for a message of `len` bytes, waiting for it no longer than `time`.
@@ -116,7 +123,7 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::loan_timeout`].
     pub fn loan_timeout(&self, len: usize, time: Duration) -> Result<UntrustedLoan<'_>> {
-        Ok(self.lent(self.inner().loan(len, 1, Until::after(time))?))
+        self.loan_until(len, Until::after(time))
     }
 
     /// Receives the next message, waiting for it.
@@ -140,22 +147,17 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::try_recv`].
     pub fn try_recv(&self) -> Result<UntrustedMessage<'_>> {
-        match self.inner().take(0)? {
-            Some(payload) => Ok(UntrustedMessage { inner: self.inner(), payload: Some(payload) }),
-            None => {
-                self.inner().idle();
-                Err(Error::RingEmpty)
-            }
+        let mut message = UntrustedMessage { inner: self.inner(), payload: None };
+        if self.inner().take(0, &mut message.payload)? {
+            return Ok(message);
         }
+        Err(self.inner().empty_handed())
     }
 
     fn recv_until(&self, until: Until) -> Result<UntrustedMessage<'_>> {
-        let inner = self.inner();
-        let payload = match inner.take(0)? {
-            Some(payload) => payload,
-            None => inner.wait(Goal::MESSAGE, until, |own| inner.take(own))?,
-        };
-        Ok(UntrustedMessage { inner, payload: Some(payload) })
+        let mut message = UntrustedMessage { inner: self.inner(), payload: None };
+        self.inner().take_until(until, &mut message.payload)?;
+        Ok(message)
     }
 }
 

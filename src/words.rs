@@ -83,7 +83,13 @@ impl Holder {
 
     /// The seat's number.
     pub const fn seat(self) -> usize {
-        (self.0 & 7) as usize
+        Self::seat_of(self.bits())
+    }
+
+    /// The number of the seat in a holder's bits.
+    #[inline(always)]
+    pub(crate) const fn seat_of(bits: u64) -> usize {
+        (bits & 7) as usize
     }
 
     /// Which occupant of the seat: 1 to 31, then 1 again.
@@ -120,6 +126,20 @@ impl Lap {
     pub const fn ahead_of(self, other: Self) -> i64 {
         let shift = 64 - Self::BITS;
         (self.0.wrapping_sub(other.0) << shift) as i64 >> shift
+    }
+}
+
+/// What a free or a published stamp gains when somebody takes hold of the slot: the next state, and the holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grip(u64);
+
+impl Grip {
+    /// The grip of `holder`.
+    pub const fn of(holder: Holder) -> Self {
+        let claimed = Stamp::claimed(Lap(0), holder).0 - Stamp::free(Lap(0)).0;
+        let taken = Stamp::taken(Lap(0), holder, 0).0 - Stamp::published(Lap(0), 0).0;
+        assert!(claimed == taken);
+        Self(claimed)
     }
 }
 
@@ -172,6 +192,12 @@ impl Stamp {
     #[inline(always)]
     pub const fn claimed(lap: Lap, by: Holder) -> Self {
         Self::pack(lap, Self::CLAIMED, by.bits(), 0)
+    }
+
+    /// A producer takes hold of a slot with this free stamp, or a consumer of one with this published stamp.
+    #[inline(always)]
+    pub const fn held_by(self, grip: Grip) -> Self {
+        Self(self.0 + grip.0)
     }
 
     /// The producer commits, or whoever buries it publishes a tombstone in its place.

@@ -15,6 +15,7 @@
 //! | [`mock`] | an end that keeps no rule: raw packets, raw words, raw handshakes |
 //! | [`traced`] | a process that a debugger has stopped |
 //! | [`oracle`] | what must hold of a region after a death |
+//! | `step` | a forked child under ptrace, one instruction at a time (x86-64) |
 //! | [`trace`] | the packet traces that the table in `docs/testing.md` is made of |
 
 pub mod crowd;
@@ -24,6 +25,8 @@ pub mod mock;
 pub mod oracle;
 pub mod pattern;
 pub mod peer;
+#[cfg(target_arch = "x86_64")]
+pub mod step;
 pub mod test;
 pub mod trace;
 pub mod traced;

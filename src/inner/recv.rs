@@ -3,7 +3,7 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use super::{Inner, bit};
+use super::{Goal, Inner, Until, bit};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::mux::{Mux, Pumped};
@@ -95,53 +95,55 @@ impl Inner {
         self.peer_end(state)
     }
 
-    /// The next message, if there is one. `own` as in [`pump`](Self::pump).
-    #[inline]
-    pub(crate) fn take(&self, own: u64) -> Result<Option<Payload<'static>>> {
-        if self.takes_straight() {
-            let line = self.line();
-            match line.region.receive_inline(|packet| line.show(false, packet)) {
-                Ok(Some((inline, position))) => {
-                    return Ok(Some(self.arrived(position, Payload::Inline(inline))));
-                }
-                Ok(None) => {}
-                Err(fault) => self.refuse(fault, own),
+    /// Puts the next message into `into`, if there is one. `own` as in [`pump`](Self::pump).
+    #[inline(always)]
+    pub(crate) fn take(&self, own: u64, into: &mut Option<Payload<'static>>) -> Result<bool> {
+        if self.state() & bit::SLOW_RECV == 0 {
+            if let Some(position) = self.region().receive_plain(into, |fault| self.refuse(fault, own)) {
+                self.arrived(position, into);
+                return Ok(true);
             }
         }
-        self.take_any(own)
+        self.take_slowly(own, into)
     }
 
-    /// As [`take`](Self::take), whatever comes next.
+    /// Puts the next message into `into`, waiting for it until `until`.
+    #[inline(always)]
+    pub(crate) fn take_until(&self, until: Until, into: &mut Option<Payload<'static>>) -> Result<()> {
+        if self.take(0, into)? { Ok(()) } else { self.await_message(until, into) }
+    }
+
+    /// Nothing was there to receive.
+    #[cold]
     #[inline(never)]
-    fn take_any(&self, own: u64) -> Result<Option<Payload<'static>>> {
-        if self.takes_straight() {
-            let line = self.line();
-            match line.region.receive_pool(|packet| line.show(false, packet)) {
-                Ok(Some((payload, position))) => return Ok(Some(self.arrived(position, payload))),
-                Ok(None) => {}
-                Err(fault) => self.refuse(fault, own),
-            }
-        }
-        self.take_slowly(own)
+    pub(crate) fn empty_handed(&self) -> Error {
+        self.idle();
+        Error::RingEmpty
+    }
+
+    #[cold]
+    fn await_message(&self, until: Until, into: &mut Option<Payload<'static>>) -> Result<()> {
+        self.wait(Goal::MESSAGE, until, |own| Ok(self.take(own, into)?.then_some(())))
     }
 
     /// Whether messages can be taken straight from the ring.
     #[inline(always)]
     pub(super) fn takes_straight(&self) -> bool {
-        let state = self.state();
-        if self.region().facts().modes.ring.single_consumer() && state & bit::SPLIT == 0 {
-            // Several threads may share the receiving end, while the ring allows one.
-            return false;
-        }
-        state & (bit::NO_RECV | bit::SORTED) == 0
+        self.state() & (bit::NO_RECV | bit::SORTED | bit::TURNS_RECV) == 0
+    }
+
+    /// Whether it is worth while to look for a message. Only loads, and mostly of the line that the next one comes in.
+    #[inline(always)]
+    pub(super) fn may_have_message(&self) -> bool {
+        self.state() & bit::SLOW_RECV != 0 || self.region().has_packet()
     }
 
     /// As [`take`](Self::take), with an eye on the link's end.
     #[inline(never)]
-    fn take_slowly(&self, own: u64) -> Result<Option<Payload<'static>>> {
+    fn take_slowly(&self, own: u64, into: &mut Option<Payload<'static>>) -> Result<bool> {
         let found = match self.look(own) {
             Ok(Look::Empty) => match self.recv_end() {
-                None => return Ok(None),
+                None => return Ok(false),
                 // What was committed before the end is visible now.
                 Some(end) => match self.look(own) {
                     Ok(Look::Empty) => return Err(end),
@@ -151,8 +153,11 @@ impl Inner {
             found => found,
         };
         match found {
-            Ok(Look::Got(payload)) => Ok(Some(payload)),
-            Ok(Look::Empty | Look::Busy) => Ok(None),
+            Ok(Look::Got(payload)) => {
+                *into = Some(payload);
+                Ok(true)
+            }
+            Ok(Look::Empty | Look::Busy) => Ok(false),
             Err(error) => {
                 self.poison(&error);
                 Err(error)
@@ -170,7 +175,9 @@ impl Inner {
         for _ in 0..line.region.layout().geometry.slots() {
             match line.region.receive(Packet::is_plain, |packet| line.show(false, packet))? {
                 Incoming::Message(payload, position) => {
-                    return Ok(Look::Got(self.arrived(position, payload)));
+                    let mut payload = Some(payload);
+                    self.arrived(position, &mut payload);
+                    return Ok(payload.map_or(Look::Busy, Look::Got));
                 }
                 Incoming::Empty => return Ok(Look::Empty),
                 Incoming::Busy => return Ok(Look::Busy),
@@ -197,17 +204,19 @@ impl Inner {
     /// A message came straight from the ring: its slot is free, and it is the next one unless others have begun to
     /// sort meanwhile.
     #[inline(always)]
-    fn arrived(&self, position: u64, payload: Payload<'static>) -> Payload<'static> {
+    fn arrived(&self, position: u64, message: &mut Option<Payload<'static>>) {
         self.ring(self.region().wake_senders());
-        if self.state() & bit::SORTED == 0 { payload } else { self.reorder(position, payload) }
+        if self.state() & bit::SORTED != 0 {
+            self.reorder(position, message);
+        }
     }
 
+    /// Puts the oldest message that is there in the place of one that came straight.
     #[cold]
-    fn reorder(&self, position: u64, payload: Payload<'static>) -> Payload<'static> {
+    fn reorder(&self, position: u64, message: &mut Option<Payload<'static>>) {
         let mut mux = self.lock();
-        let oldest = mux.reorder(position, payload);
+        *message = message.take().map(|payload| mux.reorder(position, payload));
         self.settle(mux, 0);
-        oldest
     }
 
     fn look_sorted(&self, own: u64) -> Result<Look> {
@@ -228,7 +237,7 @@ impl Inner {
     }
 
     /// Gives a message's buffers back and wakes the peer's senders if they wait.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give(&self, payload: Payload<'static>) {
         if let Payload::Pool(buffer) = payload {
             self.give_buffer(buffer);
@@ -236,14 +245,22 @@ impl Inner {
     }
 
     /// As [`give`](Self::give), for a buffer.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give_buffer(&self, buffer: Buffer<'static>) {
-        let lent = buffer.direction() == self.role().direction();
-        self.region().give(buffer);
-        if !lent {
+        if self.region().inward().owns(&buffer) {
+            self.region().inward().pool.give(buffer.run());
             self.ring(self.region().wake_senders());
-        } else if self.park.somebody_waits(0) {
-            // A loan that was not sent: our own threads may wait for buffers.
+        } else {
+            self.give_loan(buffer);
+        }
+    }
+
+    /// Gives back a loan that was not sent.
+    #[cold]
+    fn give_loan(&self, buffer: Buffer<'static>) {
+        self.region().give(buffer);
+        if self.park.somebody_waits(0) {
+            // Our own threads may wait for buffers.
             self.park.wake();
         }
     }

@@ -35,10 +35,7 @@ impl Inner {
     /// The lock that senders share where only one may send at a time.
     #[inline(always)]
     pub(super) fn gate(&self) -> Option<MutexGuard<'_, ()>> {
-        if !self.region().facts().modes.ring.single_producer() || self.is_split() {
-            return None;
-        }
-        Some(self.close_gate())
+        (self.state() & bit::TURNS_SEND != 0).then(|| self.close_gate())
     }
 
     #[cold]
@@ -110,11 +107,7 @@ impl Inner {
         drop(gate);
         match sent {
             Ok(value) => {
-                self.ring(self.region().wake_receivers());
-                // Shut down meanwhile: the peer may have stopped listening before it came.
-                if self.state.load(Ordering::Relaxed) & bit::SEND_SHUT != 0 {
-                    return Err(Error::Closed);
-                }
+                self.announce_sent()?;
                 Ok(value)
             }
             Err(error) => {
@@ -124,15 +117,50 @@ impl Inner {
         }
     }
 
+    /// Rings the peer after something was sent.
+    #[inline(always)]
+    fn announce_sent(&self) -> Result<()> {
+        self.ring(self.region().wake_receivers());
+        // Shut down meanwhile: the peer may have stopped listening before it came.
+        if self.state.load(Ordering::Relaxed) & bit::SEND_SHUT != 0 { Self::shut_meanwhile() } else { Ok(()) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn shut_meanwhile() -> Result<()> {
+        Err(Error::Closed)
+    }
+
+    /// Whether a message may be sent now, with nothing else to be done about it.
+    #[inline(always)]
+    fn sends_straight(&self) -> bool {
+        self.state() & bit::SLOW_SEND == 0 && !self.peer_word().no_recv()
+    }
+
     /// Tries to send a message.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_send(&self, message: &[u8]) -> Result<()> {
+        if message.len() <= self.region().max_inline() && self.sends_straight() {
+            return match self.region().send_inline(&Inline::of(message), |_| {}) {
+                Ok(()) => self.announce_sent(),
+                Err(error) => self.failed_with(error),
+            };
+        }
+        self.try_send_slowly(message)
+    }
+
+    /// A message that does not fit the slot, or takes the long way.
+    #[inline(never)]
+    fn try_send_slowly(&self, message: &[u8]) -> Result<()> {
         if message.len() <= self.region().max_inline() {
             return self.try_post(|line| line.region.send_bytes(message, |packet| line.show(true, packet)));
         }
-        let mut buffer = self.take_buffer(message.len())?;
-        buffer.bytes_mut().copy_from_slice(message);
-        let mut slot = Some(Payload::Pool(buffer));
+        let mut slot = None;
+        // Without an alignment to heed, what does not fit the slot is always a buffer.
+        self.try_loan(message.len(), 1, &mut slot)?;
+        if let Some(Payload::Pool(buffer)) = &mut slot {
+            buffer.bytes_mut().copy_from_slice(message);
+        }
         let sent = self.try_send_payload(&mut slot);
         if let Some(payload) = slot {
             self.give(payload);
@@ -231,23 +259,28 @@ impl Inner {
     }
 
     /// Sends a message, waiting for room until `until`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send(&self, message: &[u8], until: Until) -> Result<()> {
         match self.try_send(message) {
-            Err(error) if error.is_transient() => self.send_patiently(message, until),
-            done => done,
+            Ok(()) => Ok(()),
+            Err(error) => self.send_patiently(error, message, until),
         }
     }
 
+    /// Goes on where a try has failed.
     #[cold]
-    fn send_patiently(&self, message: &[u8], until: Until) -> Result<()> {
-        // A buffer once found is kept while the ring is full.
-        let mut payload = self.loan(message.len(), 1, until)?;
-        match &mut payload {
-            Payload::Inline(inline) => inline.bytes_mut().copy_from_slice(message),
-            Payload::Pool(buffer) => buffer.bytes_mut().copy_from_slice(message),
+    fn send_patiently(&self, failure: Error, message: &[u8], until: Until) -> Result<()> {
+        if !failure.is_transient() {
+            return Err(failure);
         }
-        let mut slot = Some(payload);
+        // A buffer once found is kept while the ring is full.
+        let mut slot = None;
+        self.loan(message.len(), 1, until, &mut slot)?;
+        match &mut slot {
+            Some(Payload::Inline(inline)) => inline.bytes_mut().copy_from_slice(message),
+            Some(Payload::Pool(buffer)) => buffer.bytes_mut().copy_from_slice(message),
+            None => {}
+        }
         let sent = self.send_payload(&mut slot, until);
         if let Some(payload) = slot {
             self.give(payload);
@@ -256,7 +289,29 @@ impl Inner {
     }
 
     /// Sends what `slot` holds, without waiting; on failure it is still there.
+    #[inline(always)]
     pub(crate) fn try_send_payload(&self, slot: &mut Option<Payload<'static>>) -> Result<()> {
+        let sent = match slot {
+            Some(Payload::Pool(buffer)) if !buffer.is_empty() && self.sends_straight() => {
+                self.region().send_kept(buffer, |_| {})
+            }
+            Some(Payload::Inline(inline)) if self.sends_straight() => {
+                self.region().send_inline(inline, |_| {})
+            }
+            _ => return self.try_send_payload_slowly(slot),
+        };
+        match sent {
+            Ok(()) => {
+                // Its buffers are the peer's now: forget the handle.
+                *slot = None;
+                self.announce_sent()
+            }
+            Err(error) => self.failed_with(error),
+        }
+    }
+
+    #[inline(never)]
+    fn try_send_payload_slowly(&self, slot: &mut Option<Payload<'static>>) -> Result<()> {
         if let Some(Payload::Pool(buffer)) = slot.take_if(|payload| payload.is_empty()) {
             // An empty message needs no buffer, and somebody may wait for this one.
             self.give_buffer(buffer);
@@ -278,10 +333,24 @@ impl Inner {
     }
 
     /// Sends what `slot` holds, waiting for room until `until`.
+    #[inline(always)]
     pub(crate) fn send_payload(&self, slot: &mut Option<Payload<'static>>, until: Until) -> Result<()> {
         match self.try_send_payload(slot) {
-            Err(error) if error.is_transient() => {}
-            done => return done,
+            Ok(()) => Ok(()),
+            Err(error) => self.send_payload_patiently(error, slot, until),
+        }
+    }
+
+    /// As [`send_patiently`](Self::send_patiently).
+    #[cold]
+    fn send_payload_patiently(
+        &self,
+        failure: Error,
+        slot: &mut Option<Payload<'static>>,
+        until: Until,
+    ) -> Result<()> {
+        if !failure.is_transient() {
+            return Err(failure);
         }
         self.wait(Goal::ROOM, until, |own| {
             self.keep_sorting(own)?;
@@ -289,29 +358,88 @@ impl Inner {
         })
     }
 
-    /// Memory for a message of `len` bytes, without waiting.
-    pub(crate) fn try_loan(&self, len: usize, align: usize) -> Result<Payload<'static>> {
-        if len <= self.region().max_inline() && align <= align_of::<Inline>() {
-            self.check_send()?;
-            return Ok(Payload::Inline(Inline::zeroed(len)));
+    /// Puts memory for a message of `len` bytes into `into`, without waiting.
+    #[inline(always)]
+    pub(crate) fn try_loan(
+        &self,
+        len: usize,
+        align: usize,
+        into: &mut Option<Payload<'static>>,
+    ) -> Result<()> {
+        let region = self.region();
+        if len > region.max_inline() && len as u64 <= region.max_single() && self.sends_straight() {
+            return match region.loan(len) {
+                Ok(buffer) => {
+                    *into = Some(Payload::Pool(buffer));
+                    Ok(())
+                }
+                Err(error) => self.loan_failed(error, len, align, into),
+            };
         }
-        self.take_buffer(len).map(Payload::Pool)
+        self.try_loan_slowly(len, align, into)
     }
 
-    /// Memory for a message of `len` bytes, waiting for it until `until`.
-    pub(crate) fn loan(&self, len: usize, align: usize, until: Until) -> Result<Payload<'static>> {
-        match self.try_loan(len, align) {
-            Err(error) if error.is_transient() => {}
-            done => return done,
+    #[cold]
+    fn loan_failed(
+        &self,
+        failure: Error,
+        len: usize,
+        align: usize,
+        into: &mut Option<Payload<'static>>,
+    ) -> Result<()> {
+        // Some of the buffers may just be gathered, and come home at once.
+        if failure.is_transient() {
+            self.try_loan_slowly(len, align, into)
+        } else {
+            self.failed_with(failure)
+        }
+    }
+
+    fn try_loan_slowly(&self, len: usize, align: usize, into: &mut Option<Payload<'static>>) -> Result<()> {
+        *into = Some(if len <= self.region().max_inline() && align <= align_of::<Inline>() {
+            self.check_send()?;
+            Payload::Inline(Inline::zeroed(len))
+        } else {
+            Payload::Pool(self.take_buffer(len)?)
+        });
+        Ok(())
+    }
+
+    /// As [`try_loan`](Self::try_loan), waiting for it until `until`.
+    #[inline(always)]
+    pub(crate) fn loan(
+        &self,
+        len: usize,
+        align: usize,
+        until: Until,
+        into: &mut Option<Payload<'static>>,
+    ) -> Result<()> {
+        match self.try_loan(len, align, into) {
+            Ok(()) => Ok(()),
+            Err(error) => self.loan_patiently(error, len, align, until, into),
+        }
+    }
+
+    /// As [`send_patiently`](Self::send_patiently).
+    #[cold]
+    fn loan_patiently(
+        &self,
+        failure: Error,
+        len: usize,
+        align: usize,
+        until: Until,
+        into: &mut Option<Payload<'static>>,
+    ) -> Result<()> {
+        if !failure.is_transient() {
+            return Err(failure);
         }
         self.wait(Goal::BUFFER, until, |own| {
             self.keep_sorting(own)?;
-            unless_transient(self.try_loan(len, align))
+            unless_transient(self.try_loan(len, align, into))
         })
     }
 
     /// Takes buffers for a message of `len` bytes, without waiting.
-    #[inline]
     pub(crate) fn take_buffer(&self, len: usize) -> Result<Buffer<'static>> {
         self.check_send()?;
         let gate = self.gate();
@@ -342,6 +470,12 @@ impl Inner {
     pub(crate) fn try_post<T>(&self, send: impl FnOnce(Line<'_>) -> Result<T>) -> Result<T> {
         self.check_send()?;
         self.send_with(send)
+    }
+
+    #[cold]
+    fn failed_with(&self, error: Error) -> Result<()> {
+        self.failed(&error);
+        Err(error)
     }
 
     #[cold]

@@ -20,6 +20,8 @@ const SHORT_SPIN: Duration = Duration::from_micros(10);
 const CLOCK: u64 = 16;
 /// Polls between two offers of the processor to somebody who may need it.
 const YIELD: u64 = 32;
+/// Polls that may be left out on a hint's word, between two that look everywhere.
+const TRUST: u64 = 32;
 
 /// What a call waits for.
 #[derive(Clone, Copy, Debug)]
@@ -29,20 +31,30 @@ pub(crate) struct Goal {
     /// What to announce.
     wants: &'static [Want],
     count: fn(&SideCounters) -> &AtomicU64,
+    /// Whether what is waited for may be there, found out at less cost than by trying.
+    hint: fn(&Inner) -> bool,
 }
 
 impl Goal {
-    pub(crate) const MESSAGE: Self =
-        Self { what: "a message", wants: &[Want::Data], count: |counters| &counters.empty_waits };
-    pub(crate) const ROOM: Self =
-        Self { what: "room to send", wants: &[Want::Space], count: |counters| &counters.full_waits };
+    pub(crate) const MESSAGE: Self = Self {
+        what: "a message",
+        wants: &[Want::Data],
+        count: |counters| &counters.empty_waits,
+        hint: Inner::may_have_message,
+    };
+    pub(crate) const ROOM: Self = Self {
+        what: "room to send",
+        wants: &[Want::Space],
+        count: |counters| &counters.full_waits,
+        hint: |_| true,
+    };
     pub(crate) const BUFFER: Self =
-        Self { what: "a free buffer", wants: &[Want::Space], count: |counters| &counters.pool_waits };
-    pub(crate) const CONN_DATA: Self = Self { what: "data on a connection", ..Self::MESSAGE };
+        Self { what: "a free buffer", count: |counters| &counters.pool_waits, ..Self::ROOM };
+    pub(crate) const CONN_DATA: Self = Self { what: "data on a connection", hint: |_| true, ..Self::MESSAGE };
     pub(crate) const CONN_ROOM: Self = Self { what: "room to send on a connection", ..Self::ROOM };
     pub(crate) const OPEN: Self = Self { what: "room to open a connection", ..Self::ROOM };
-    pub(crate) const ANSWER: Self = Self { what: "the peer's answer to a new connection", ..Self::MESSAGE };
-    pub(crate) const ACCEPT: Self = Self { what: "a connection from the peer", ..Self::MESSAGE };
+    pub(crate) const ANSWER: Self = Self { what: "the peer's answer to a new connection", ..Self::CONN_DATA };
+    pub(crate) const ACCEPT: Self = Self { what: "a connection from the peer", ..Self::CONN_DATA };
 }
 
 /// When a waiting call gives up.
@@ -84,9 +96,11 @@ impl Inner {
         let began = Instant::now();
         let spin = self.spin_for();
         for turn in 1.. {
-            if let Some(value) = poll(0)? {
-                self.learn(began.elapsed());
-                return Ok(value);
+            if (goal.hint)(self) || turn % TRUST == 0 {
+                if let Some(value) = poll(0)? {
+                    self.learn(began.elapsed());
+                    return Ok(value);
+                }
             }
             if spin == Some(Duration::ZERO) {
                 break;

@@ -81,7 +81,13 @@ impl Process {
     }
 
     /// Does the first `steps` of the four steps of a send: take, claim, pass, publish. What it has in hand then.
-    fn send(&self, world: &World, value: u64, count: u32, steps: usize) -> Option<(Run, Option<Ticket>)> {
+    fn send<'w>(
+        &'w self,
+        world: &'w World,
+        value: u64,
+        count: u32,
+        steps: usize,
+    ) -> Option<(Run, Option<Ticket<'w>>)> {
         let run = (steps > 0).then(|| self.pool(world).take(count).expect("buffers"))?;
         if steps == 1 {
             return Some((run, None));
@@ -99,7 +105,7 @@ impl Process {
     }
 
     /// Does the first `steps` of the four steps of a receive: take, hold, release, give. The value it took.
-    fn receive(&self, world: &World, steps: usize) -> Option<(u64, Run, Option<Ticket>)> {
+    fn receive<'w>(&'w self, world: &'w World, steps: usize) -> Option<(u64, Run, Option<Ticket<'w>>)> {
         if steps == 0 {
             return None;
         }

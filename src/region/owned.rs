@@ -132,11 +132,13 @@ impl<M: Memory> OwnedRegion<M> {
         }
         let mut payload = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
         let (current, former) = &mut *payload;
-        self.region.payload[direction].store(memory.base().as_ptr(), Ordering::Relaxed);
+        let ours = direction == self.region.role().direction();
+        let flow = if ours { self.region.out() } else { self.region.inward() };
+        flow.payload.store(memory.base().as_ptr(), Ordering::Relaxed);
         former.extend(current[direction].replace(memory));
         // Whoever reads the pointer has marked its buffers before. So behind a barrier on all threads, either a mark is
         // seen here, or nobody has the old pointer or will get it.
-        if process_barrier() && !self.region.pool(direction).is_in_use() {
+        if process_barrier() && !flow.pool.is_in_use() {
             former.clear();
         }
         Ok(())

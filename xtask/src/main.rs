@@ -12,12 +12,16 @@
 //!   find; `--help` tells its switches. With `--no-recovery` it succeeds only if the sweep finds broken promises.
 //! * `cargo xtask wakes`, `cargo xtask recovery-times` and `cargo xtask soak` take long, and print what they measured;
 //!   each takes `--help`.
+//! * `cargo xtask costs` counts instructions, atomics, cache lines, system calls and allocations of a message, exactly;
+//!   `--write` makes what it found the budget, `--check` fails if it found more than the budget allows, `--parts` parts
+//!   sends from receives, `--callgrind` has valgrind count too, `--only TEXT` takes the rows with that in their name.
 //! * `cargo xtask trace-table` rewrites the table of opcodes in `docs/testing.md` from what the
 //!   tests traced; with `--check` it only compares.
 //! * `cargo xtask order-mutants` weakens each memory ordering of the core, one at a time, wants a model to
 //!   fail, and rewrites the list in `docs/memory-model.md`; with `--check` it only compares.
 
 mod command;
+mod costs;
 mod document;
 mod endurance;
 mod fuzz;
@@ -42,6 +46,7 @@ usage: cargo xtask test
        cargo xtask wakes [--count N]
        cargo xtask recovery-times [--kills N] [--json] [--limits]
        cargo xtask soak [--cycles N] [--minutes N] [--seed N] [--paused [SECONDS]]
+       cargo xtask costs [--check | --write | [--parts] [--callgrind] [--only TEXT]]
        cargo xtask trace-table [--check]
        cargo xtask order-mutants [--only SITE] [--json] [--check]";
 
@@ -58,6 +63,10 @@ fn main() -> ExitCode {
         [task @ ("wakes" | "recovery-times" | "soak"), arguments @ ..] => {
             report(endurance::endure(task, arguments))
         }
+        ["costs", rest @ ..] => match costs::Wanted::parse(rest) {
+            Some(wanted) => report(costs::run(&wanted)),
+            None => usage(),
+        },
         ["trace-table"] => report(trace_table::regenerate(false)),
         ["trace-table", "--check"] => report(trace_table::regenerate(true)),
         ["order-mutants", rest @ ..] => match order_mutants::Wanted::parse(rest) {

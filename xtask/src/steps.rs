@@ -3,7 +3,7 @@
 use crate::command::{
     build, by_hand, cargo, root, run, run_and_keep, run_and_keep_errors, run_within, target_dir,
 };
-use crate::{endurance, fuzz, hostile, kill_sweep, models, no_std, order_mutants, trace_table};
+use crate::{costs, endurance, fuzz, hostile, kill_sweep, models, no_std, order_mutants, trace_table};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -113,6 +113,7 @@ fn all(steps: &mut Steps) -> Result<(), Stop> {
     examples(steps)?;
 
     steps.run("release build", cargo("build --release"))?;
+    steps.step("exact costs", "cargo xtask costs --check", || costs::run(&costs::Wanted::Check))?;
     // Short forms; by themselves they take minutes.
     let mut build = cargo("build --release --quiet -p hqq-tests --bin hqq-endurance");
     steps.step("endurance, build", &by_hand(&build), || run(&mut build))?;

@@ -64,8 +64,7 @@ pub enum Act {
     SendPacket,
     ReceiveAny,
     ReceivePlain,
-    ReceiveInline,
-    ReceivePool,
+    ReceiveStraight,
     Peek,
     Look,
     GiveAll,
@@ -78,12 +77,10 @@ pub enum Act {
     SendBufferInside,
     SendChunkInside,
     ReceiveInside,
-    ReceiveInlineInside,
-    ReceivePoolInside,
 }
 
 /// Every act.
-pub const ACTS: [Act; 28] = {
+pub const ACTS: [Act; 25] = {
     use Act::*;
     [
         LoanOne,
@@ -98,8 +95,7 @@ pub const ACTS: [Act; 28] = {
         SendPacket,
         ReceiveAny,
         ReceivePlain,
-        ReceiveInline,
-        ReceivePool,
+        ReceiveStraight,
         Peek,
         Look,
         GiveAll,
@@ -112,8 +108,6 @@ pub const ACTS: [Act; 28] = {
         SendBufferInside,
         SendChunkInside,
         ReceiveInside,
-        ReceiveInlineInside,
-        ReceivePoolInside,
     ]
 };
 
@@ -122,12 +116,7 @@ impl Act {
     fn is_inside(self) -> bool {
         matches!(
             self,
-            Self::SendInlineInside
-                | Self::SendBufferInside
-                | Self::SendChunkInside
-                | Self::ReceiveInside
-                | Self::ReceiveInlineInside
-                | Self::ReceivePoolInside
+            Self::SendInlineInside | Self::SendBufferInside | Self::SendChunkInside | Self::ReceiveInside
         )
     }
 }
@@ -396,8 +385,7 @@ impl<'m> End<'m> {
             15 => self.send_packet(),
             16 => _ = self.receive(Packet::is_plain, |_| {}),
             17..=20 => _ = self.receive(|_| true, |_| {}),
-            21 => self.receive_inline(|_| {}),
-            22..=23 => self.receive_pool(|_| {}),
+            21..=23 => self.receive_straight(),
             24 => self.peek(),
             25 => self.look(),
             26..=27 => self.give(true),
@@ -420,16 +408,12 @@ impl<'m> End<'m> {
         self.done(sent);
     }
 
-    fn receive_inline(&mut self, inside: impl FnOnce(&Packet)) {
+    fn receive_straight(&mut self) {
         self.operations += 1;
-        if let Ok(Some((inline, _))) = self.region.receive_inline(inside) {
-            self.message(Payload::Inline(inline));
-        }
-    }
-
-    fn receive_pool(&mut self, inside: impl FnOnce(&Packet)) {
-        self.operations += 1;
-        if let Ok(Some((payload, _))) = self.region.receive_pool(inside) {
+        let mut payload = None;
+        let position = self.region.receive_plain(&mut payload, |_| {});
+        assert!(position.is_some() == payload.is_some(), "a position goes with a message");
+        if let Some(payload) = payload {
             self.message(payload);
         }
     }
@@ -438,8 +422,7 @@ impl<'m> End<'m> {
     fn all_the_rest(&mut self) {
         self.look();
         self.peek();
-        self.receive_inline(|_| {});
-        self.receive_pool(|_| {});
+        self.receive_straight();
         for _ in 0..SLOTS + 2 {
             self.receive(|_| true, |_| {});
         }
@@ -640,8 +623,7 @@ impl Desk {
             Act::SendPacket => victim.send_packet(),
             Act::ReceiveAny => _ = victim.receive(|_| true, |_| {}),
             Act::ReceivePlain => _ = victim.receive(Packet::is_plain, |_| {}),
-            Act::ReceiveInline => victim.receive_inline(|_| {}),
-            Act::ReceivePool => victim.receive_pool(|_| {}),
+            Act::ReceiveStraight => victim.receive_straight(),
             Act::Peek => victim.peek(),
             Act::Look => victim.look(),
             Act::GiveAll => victim.give_all(),
@@ -653,8 +635,6 @@ impl Desk {
             Act::SendInlineInside => victim.send_inline(48, |_| store()),
             Act::SendBufferInside => victim.send(60, |_| store()),
             Act::SendChunkInside => victim.send_chunk(|_| store()),
-            Act::ReceiveInlineInside => victim.receive_inline(|_| store()),
-            Act::ReceivePoolInside => victim.receive_pool(|_| store()),
             Act::ReceiveInside => _ = victim.receive(|_| true, |_| store()),
         }
     }

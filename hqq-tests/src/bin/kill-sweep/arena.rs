@@ -12,7 +12,7 @@ use hqq::layout::{Layout, RingMode, required_scratch};
 use hqq::packet::{Packet, Run};
 use hqq::pool::Pool;
 use hqq::region::{Region, Setup, Views};
-use hqq::ring::{Consumer, Producer};
+use hqq::ring::{Consumer, Producer, Ticket};
 use hqq::words::{Holder, Role};
 use hqq_sys::mem::Mapping;
 
@@ -323,14 +323,20 @@ pub fn again<T: Repeatable>(held: &T) -> T {
     unsafe { std::ptr::read(held) }
 }
 
+/// A ticket without the borrow of the marks with which it was taken.
+pub fn lasting(ticket: Ticket<'_>) -> Ticket<'static> {
+    // SAFETY: a ticket refers to its slot alone, and the arena's memory stays mapped.
+    unsafe { std::mem::transmute(ticket) }
+}
+
 /// Values without a destructor, which a future that was taken back may have used up.
 ///
 /// # Safety
 /// Nothing may be freed or written when such a value is dropped.
 pub unsafe trait Repeatable {}
 
-// SAFETY: a position.
-unsafe impl Repeatable for hqq::ring::Ticket {}
+// SAFETY: a position, and where its slot is.
+unsafe impl Repeatable for Ticket<'_> {}
 // SAFETY: an address and numbers; "dropping it leaks the buffers" says its documentation.
 unsafe impl Repeatable for hqq::buffer::Buffer<'static> {}
 // SAFETY: numbers.

@@ -17,8 +17,8 @@ use hqq_tests::oracle::{self, Fault, Kind, Verdict};
 
 use crate::arena::{Arena, Image, Who};
 use crate::scenario::{COUNT, INLINE, POOL, RUN, SIZE, ring_name};
-use crate::step::{Child, Stop, mark};
 use crate::sweep::{ENDLESS, Outcome, Settings, guarded, image_base};
+use hqq_tests::step::{Child, Stop, mark};
 
 /// Far more than anything here takes that does not hang.
 const SOON: Duration = Duration::from_secs(20);

@@ -2,14 +2,13 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `step.rs` | a forked child under ptrace, one instruction at a time |
 //! | `arena.rs` | memory that can be copied and put back |
 //! | `scene.rs` | operations on the region, fill levels, company; what must be found |
 //! | `sweep.rs` | steps through a scenario and judges every instant |
 //! | `link.rs` | victims with a real link, judged in a copy, and killed for real |
 //! | `report.rs` | figures |
 //!
-//! The judgement itself is `hqq_tests::oracle`. The work is done by one process a processor, each a copy of this
+//! The victim is stepped by `hqq_tests::step`; the judgement itself is `hqq_tests::oracle`. The work is done by one process a processor, each a copy of this
 //! program; a judge that hangs or crashes is seen from here, and is a verdict too. `cargo xtask kill-sweep` runs it.
 
 #[cfg(target_arch = "x86_64")]
@@ -25,8 +24,6 @@ mod report;
 mod scenario;
 #[cfg(target_arch = "x86_64")]
 mod scene;
-#[cfg(target_arch = "x86_64")]
-mod step;
 #[cfg(target_arch = "x86_64")]
 mod sweep;
 #[cfg(target_arch = "x86_64")]

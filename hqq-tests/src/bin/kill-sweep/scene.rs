@@ -15,9 +15,9 @@ use hqq::words::{BufferWord, Holder, Lap, LeaseWord, Role, SeatWord, SleepersWor
 use hqq_tests::oracle::{self, EMPTY, Fault, Kind, Verdict};
 use std::sync::atomic::Ordering;
 
-use crate::arena::{Arena, Hands, PAGE, Who, again};
+use crate::arena::{Arena, Hands, PAGE, Who, again, lasting};
 use crate::scenario::{COUNT, Company, INLINE, Middle, Op, POOL, RUN, Scenario, geometry};
-use crate::step::mark;
+use hqq_tests::step::mark;
 /// A direction as it must be found.
 #[derive(Clone, Debug, Default)]
 pub struct Flow {
@@ -36,8 +36,8 @@ pub struct Flow {
 /// What somebody holds in the middle of an operation.
 enum Held {
     Nothing,
-    Claimed { ticket: Ticket, packet: Packet },
-    Taken { ticket: Ticket, packet: Packet, run: Option<Run>, marked: bool, number: u64 },
+    Claimed { ticket: Ticket<'static>, packet: Packet },
+    Taken { ticket: Ticket<'static>, packet: Packet, run: Option<Run>, marked: bool, number: u64 },
     Gathered { index: usize },
     Lent { buffer: Buffer<'static>, number: u64 },
     Read { buffer: Buffer<'static>, number: u64 },
@@ -381,13 +381,13 @@ impl<'a> World<'a> {
                 hands.pool(out).pass(run);
                 self.flows[out].claimed.push(number);
                 let packet = Packet::new(op::STANDARD_LINK_COPY, [1, run.first.into(), POOL as u64]);
-                Held::Claimed { ticket, packet }
+                Held::Claimed { ticket: lasting(ticket), packet }
             }
             Middle::Takes | Middle::Holds => {
                 let marked = middle == Middle::Holds;
                 let (ticket, packet, run) = take(&hands, marked)?;
                 let number = self.flows[inward].ready.remove(0);
-                Held::Taken { ticket, packet, run, marked, number }
+                Held::Taken { ticket: lasting(ticket), packet, run, marked, number }
             }
             Middle::Gathers => Held::Gathered { index: gather(&hands)? },
             Middle::Lends => {
@@ -502,7 +502,7 @@ fn payload_len(packet: &Packet) -> usize {
 }
 
 /// Takes the next packet without releasing its slot; marks its buffers if they are to be.
-fn take(hands: &Hands, mark: bool) -> Setting<(Ticket, Packet, Option<Run>)> {
+fn take(hands: &Hands, mark: bool) -> Setting<(Ticket<'_>, Packet, Option<Run>)> {
     match hands.consumer().take(|_| true, || {}).map_err(|what| format!("{what:?}"))? {
         Take::Packet(ticket, packet) => {
             let bounds = hqq::packet::Bounds { geometry: geometry(), max_message: u64::MAX };

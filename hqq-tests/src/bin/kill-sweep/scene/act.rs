@@ -76,14 +76,13 @@ impl World<'_> {
                     done.sends = self.effect.sends.clone();
                 }
             }
-            Op::ReceiveInline => match victim.receive_inline(|_| {}) {
-                Ok(Some((inline, _))) => done.takes.push(head(inline.bytes())),
-                _ => done.takes.extend(take_in(victim)),
-            },
-            Op::ReceivePool => match victim.receive_pool(|_| {}) {
-                Ok(Some((payload, _))) => done.takes.push(read(&payload)),
-                _ => done.takes.extend(take_in(victim)),
-            },
+            Op::ReceiveInline | Op::ReceivePool => {
+                let mut message = None;
+                match victim.receive_plain(&mut message, |_| {}).and(message) {
+                    Some(payload) => done.takes.push(read(&payload)),
+                    None => done.takes.extend(take_in(victim)),
+                }
+            }
             Op::Receive
             | Op::ReceiveRun
             | Op::ReceiveEmpty

@@ -1,4 +1,5 @@
-//! A forked child under ptrace: unsafe code, for fork, ptrace and the addresses that it asks about.
+//! A forked child under ptrace: unsafe code, for fork, ptrace and the addresses that it asks about. The kill sweep and
+//! the exact costs step their children with it.
 //!
 //! The child is a copy of this process, with the same code at the same addresses; shared memory stays shared. It
 //! runs freely up to its first [`mark`], where [`Child::fork`] returns, and then one instruction at a time up to the
@@ -24,8 +25,8 @@ pub enum Stop {
     Mark,
 }
 
-/// Stops a traced child for its tracer.
-#[inline(never)]
+/// Stops a traced child for its tracer. Inlined: a step from mark to mark meets nothing of ours.
+#[inline(always)]
 pub fn mark() {
     // SAFETY: a breakpoint changes nothing; what the compiler must have stored before it is stored, as for any call.
     unsafe { std::arch::asm!("int3") };
@@ -85,6 +86,21 @@ impl Child {
                 _ => return Ok(status),
             }
         }
+    }
+
+    /// Its number, for its files under `/proc`.
+    #[must_use]
+    pub fn pid(&self) -> pid_t {
+        self.pid
+    }
+
+    /// Lets it run freely to its next mark.
+    ///
+    /// # Errors
+    /// The kernel's; it came to no mark, but to its end.
+    pub fn run_to_mark(&mut self) -> io::Result<()> {
+        ask(libc::PTRACE_CONT, self.pid, 0, 0)?;
+        self.wait()
     }
 
     /// Lets it execute one instruction.
