@@ -344,14 +344,19 @@ fn begin(system: &dyn System, session: &Session<'_>) -> Outcome<Box<dyn Turns>> 
     order.extend(session.case.words().map(u64::to_le_bytes).as_flattened());
     order.extend([system.name(), "\0", &session.name].map(str::as_bytes).concat());
     session.control.send(&order)?;
-    let turns = system.lead(session);
-    if turns.is_err() {
-        // The other end's failure may be the reason.
-        expect(session.control, tag::DONE)?;
-        return turns;
+    let led = system.lead(session);
+    let followed = expect(session.control, tag::DONE);
+    both(led, followed).map(|(turns, _)| turns)
+}
+
+/// What both ends have done, or the failure that explains most: the follower's, unless nothing is known of it.
+fn both<T>(led: Outcome<T>, followed: Outcome<Vec<u8>>) -> Outcome<(T, Vec<u8>)> {
+    match (led, followed) {
+        (Ok(led), Ok(followed)) => Ok((led, followed)),
+        (Err(failure), Ok(_)) => Err(failure),
+        (Err(failure), Err(other)) if other.is::<hqq::Error>() => Err(failure),
+        (_, Err(failure)) => Err(failure),
     }
-    expect(session.control, tag::DONE)?;
-    turns
 }
 
 /// Lets a system work at its case for a while, and notes what came of it if it `counts`.
@@ -365,10 +370,8 @@ fn take_turn(pair: &mut Pair<'_>, counts: bool, times: &mut [u32]) -> Outcome {
     let times = &mut times[..if kind.is_timed() { pair.count as usize } else { 0 }];
     let led = pair.turns.lead(turn, times);
     let followed = expect(pair.control, tag::DONE);
-    let (led, [ended, cpu, wall]) = match (led, followed) {
-        (Ok(led), followed) => (led, words(&followed?)?),
-        (Err(_), Err(failure)) | (Err(failure), Ok(_)) => return Err(failure),
-    };
+    let (led, followed) = both(led, followed)?;
+    let [ended, cpu, wall] = words(&followed)?;
     let ended = if kind.is_timed() { led.ended } else { ended.max(led.ended) };
     let took = (ended - led.began).max(1);
     if counts {
