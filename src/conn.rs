@@ -227,10 +227,7 @@ impl Connection {
         if len > limit {
             return Err(Error::TooLarge { len, limit });
         }
-        let began = Instant::now();
-        let Some(_turn) = self.sending.take(Patience::Until(until.instant())) else {
-            return Err(Error::Timeout { what: "another sender on the connection", after: began.elapsed() });
-        };
+        let _turn = turn(&self.sending, Some(until), "another sender on the connection")?;
         let size = bounds.geometry.buffer_size() as usize;
         let mut copy_id = 0;
         let mut offset = 0;
@@ -280,14 +277,17 @@ impl Connection {
     }
 
     fn try_chunk(&self, chunk: &ConnCopy, part: &[u8], kept: &mut Option<Buffer<'static>>) -> Result<u64> {
-        self.inner.lock().table.can_send(self.id).map_err(|end| self.error(end))?;
         if kept.is_none() && !part.is_empty() {
-            let mut buffer = self.inner.take_buffer(part.len())?;
+            let mut buffer = self.inner.take_buffer(part.len()).or_else(|failure| {
+                // Nobody waits for a buffer to send it where nobody listens.
+                self.inner.lock().table.can_send(self.id).map_err(|end| self.error(end))?;
+                Err(failure)
+            })?;
             buffer.bytes_mut().copy_from_slice(part);
             *kept = Some(buffer);
         }
         let mut mux = self.inner.lock();
-        // Asked again now that nobody can close it before the chunk is in the ring.
+        // From here on nobody can close it before the chunk is in the ring.
         let open = mux.table.can_send(self.id).map_err(|end| self.error(end));
         let sent = open.and_then(|()| self.inner.post_chunk(&mut mux, chunk, kept));
         drop(mux);
@@ -297,12 +297,7 @@ impl Connection {
     // ---- receiving ----
 
     fn reading(&self, until: Option<Until>) -> Result<Holding<'_, Reading>> {
-        let began = Instant::now();
-        let patience = until.map_or(Patience::None, |until| Patience::Until(until.instant()));
-        self.reading.take(patience).ok_or_else(|| match until {
-            None => Error::Busy,
-            Some(_) => Error::Timeout { what: "another reader of the connection", after: began.elapsed() },
-        })
+        turn(&self.reading, until, "another reader of the connection")
     }
 
     /// The next chunk, with how much of it has been read.
@@ -405,6 +400,14 @@ impl Connection {
         if len > into.len() as u64 {
             return Err(Error::TooLarge { len, limit: into.len() as u64 });
         }
+        if begun == 0 && chunk.is_last() {
+            // All of it is here: one copy.
+            let whole = bytes(chunk).get(*read..).unwrap_or(&[]);
+            into[..whole.len()].copy_from_slice(whole);
+            let count = whole.len();
+            self.done(&mut reading);
+            return Ok(count);
+        }
         let message = self.finish(&mut reading, until)?;
         into[..message.len()].copy_from_slice(&message);
         Ok(message.len())
@@ -462,6 +465,17 @@ impl Connection {
         mux.woke = true;
         self.inner.settle(mux, 0);
     }
+}
+
+/// The turn of this thread, when it comes; without `until`, if nobody else has it.
+fn turn<'t, T>(turn: &'t Turn<T>, until: Option<Until>, other: &'static str) -> Result<Holding<'t, T>> {
+    if let Some(holding) = turn.take(Patience::None) {
+        return Ok(holding);
+    }
+    let until = until.ok_or(Error::Busy)?;
+    let began = Instant::now();
+    turn.take(Patience::Until(until.instant()))
+        .ok_or_else(|| Error::Timeout { what: other, after: began.elapsed() })
 }
 
 /// The bytes of a chunk.

@@ -7,9 +7,16 @@ use std::time::Instant;
 /// A mutex for calls that may block while they hold it: others wait their turn no longer than they like.
 #[derive(Debug)]
 pub(crate) struct Turn<T> {
-    /// The value, unless somebody has it.
-    home: Mutex<Option<T>>,
+    home: Mutex<Home<T>>,
     back: Condvar,
+}
+
+#[derive(Debug)]
+struct Home<T> {
+    /// The value, unless somebody has it.
+    value: Option<T>,
+    /// Threads that wait for it. Without them nobody is notified: that is a system call each time.
+    waiting: usize,
 }
 
 /// When a thread gives up waiting for its turn.
@@ -23,10 +30,10 @@ pub(crate) enum Patience {
 
 impl<T> Turn<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { home: Mutex::new(Some(value)), back: Condvar::new() }
+        Self { home: Mutex::new(Home { value: Some(value), waiting: 0 }), back: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<T>> {
+    fn lock(&self) -> MutexGuard<'_, Home<T>> {
         // The lock is only ever held to take the value or put it back.
         self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -34,22 +41,27 @@ impl<T> Turn<T> {
     /// Takes the value when it is there; `None` if it was not in time.
     pub(crate) fn take(&self, patience: Patience) -> Option<Holding<'_, T>> {
         let mut home = self.lock();
-        loop {
-            if let Some(value) = home.take() {
-                return Some(Holding { turn: self, value: Some(value) });
-            }
-            home = match patience {
+        if home.value.is_none() {
+            let until = match patience {
                 Patience::None => return None,
-                Patience::Until(None) => self.back.wait(home).unwrap_or_else(PoisonError::into_inner),
-                Patience::Until(Some(at)) => {
-                    let left = at.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return None;
-                    }
-                    self.back.wait_timeout(home, left).unwrap_or_else(PoisonError::into_inner).0
-                }
+                Patience::Until(until) => until,
             };
+            home.waiting += 1;
+            while home.value.is_none() {
+                home = match until {
+                    None => self.back.wait(home).unwrap_or_else(PoisonError::into_inner),
+                    Some(at) => {
+                        let left = at.saturating_duration_since(Instant::now());
+                        if left.is_zero() {
+                            break;
+                        }
+                        self.back.wait_timeout(home, left).unwrap_or_else(PoisonError::into_inner).0
+                    }
+                };
+            }
+            home.waiting -= 1;
         }
+        home.value.take().map(|value| Holding { turn: self, value: Some(value) })
     }
 }
 
@@ -76,7 +88,12 @@ impl<T> DerefMut for Holding<'_, T> {
 
 impl<T> Drop for Holding<'_, T> {
     fn drop(&mut self) {
-        *self.turn.lock() = self.value.take();
-        self.turn.back.notify_one();
+        let mut home = self.turn.lock();
+        home.value = self.value.take();
+        let anybody = home.waiting > 0;
+        drop(home);
+        if anybody {
+            self.turn.back.notify_one();
+        }
     }
 }

@@ -150,8 +150,11 @@ fn core_slot(drive: Drive, ring: RingMode, len: usize) -> hqq::Result<()> {
         drive.go(
             || near.send_bytes(&message, |_| {}).expect(ROOM),
             || {
-                let (inline, _) = far.receive_inline(|_| {}).ok().flatten().expect(SENT);
-                black_box(inline.bytes());
+                let mut message = None;
+                far.receive_plain(&mut message, |_| {}).expect(SENT);
+                if let Some(Payload::Inline(inline)) = &message {
+                    black_box(inline.bytes());
+                }
             },
         );
     })
@@ -166,11 +169,12 @@ fn core_pool(drive: Drive, ring: RingMode) -> hqq::Result<()> {
                 assert!(near.send(loan, |_| {}).is_ok(), "{ROOM}");
             },
             || {
-                let (payload, _) = far.receive_pool(|_| {}).ok().flatten().expect(SENT);
-                if let Payload::Pool(buffer) = &payload {
+                let mut message = None;
+                far.receive_plain(&mut message, |_| {}).expect(SENT);
+                if let Some(Payload::Pool(buffer)) = &message {
                     black_box(buffer.bytes()[0]);
                 }
-                far.give_message(payload);
+                far.give_message(message.expect(SENT));
             },
         );
     })
