@@ -2,62 +2,82 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::os::fd::AsFd;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use crate::{Case, Kind, Outcome, Session, Span, System, Turn, Turns, clock};
 
 /// Bytes that are gone through from end to end before they are touched again: more than caches hold.
 const COLD: usize = 256 << 20;
+/// A page has a mark of its own.
+const PAGE: usize = 4096;
+
+/// What all streams of this process write.
+static FROM: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut data = vec![0; COLD];
+    for (number, page) in data.chunks_mut(PAGE).enumerate() {
+        page.fill(mark(number * PAGE));
+    }
+    data
+});
+
+/// Where all streams of this process read to, one at a time.
+static INTO: LazyLock<Mutex<Vec<u8>>> = LazyLock::new(|| Mutex::new(vec![1; COLD]));
+
+/// What the page at that place is filled with.
+fn mark(at: usize) -> u8 {
+    (at / PAGE % 251) as u8
+}
+
+/// The places of blocks, one after the other, and from the beginning again.
+#[derive(Default)]
+struct Place(usize);
+
+impl Place {
+    fn next(&mut self, size: usize) -> Range<usize> {
+        if self.0 + size > COLD {
+            self.0 = 0;
+        }
+        self.0 += size;
+        self.0 - size..self.0
+    }
+}
 
 /// The leader's end of a [stream](Kind::Stream): writes memory that no cache holds.
 pub struct Source<W> {
     writer: W,
-    data: Vec<u8>,
-    at: usize,
+    place: Place,
 }
 
 /// The follower's end: reads into memory that no cache holds.
 pub struct Sink<R> {
     reader: R,
-    data: Vec<u8>,
-    at: usize,
-}
-
-/// What byte each block is filled with.
-fn mark(at: usize, size: usize) -> u8 {
-    (at / size % 251) as u8
-}
-
-/// Memory that is there, each block of it with its mark.
-fn cold(size: usize) -> Vec<u8> {
-    let mut data = vec![0; COLD / size * size];
-    for (index, block) in data.chunks_mut(size).enumerate() {
-        block.fill(mark(index * size, size));
-    }
-    data
+    place: Place,
 }
 
 impl<W: Write> Source<W> {
-    /// Writes to `writer`, as many bytes at a time as the session's case says.
-    pub fn new(writer: W, session: &Session) -> Self {
-        Self { writer, data: cold(session.size()), at: 0 }
+    /// Writes to `writer`, in a session whose case is a stream.
+    pub fn new(writer: W, _: &Session) -> Self {
+        LazyLock::force(&FROM);
+        Self { writer, place: Place::default() }
     }
 }
 
 impl<R: Read> Sink<R> {
-    /// Reads from `reader` what a [`Source`] writes.
-    pub fn new(reader: R, session: &Session) -> Self {
-        Self { reader, data: cold(session.size()), at: 0 }
+    /// Reads from `reader` what a [`Source`] writes, in the same session.
+    pub fn new(reader: R, _: &Session) -> Self {
+        LazyLock::force(&INTO);
+        Self { reader, place: Place::default() }
     }
 }
 
 impl<W: Write> Turns for Source<W> {
     fn lead(&mut self, turn: Turn, _: &mut [u32]) -> Outcome<Span> {
-        let size = turn.case.payload as usize;
+        let (size, data) = (turn.case.payload as usize, &*FROM);
         let began = clock::now();
         for _ in 0..turn.count {
-            self.writer.write_all(&self.data[self.at..self.at + size])?;
-            self.at = (self.at + size) % self.data.len();
+            self.writer.write_all(&data[self.place.next(size)])?;
         }
         self.writer.flush()?;
         Ok(Span::since(began))
@@ -75,15 +95,17 @@ impl<R: Read> Turns for Sink<R> {
 
     fn follow(&mut self, turn: Turn) -> Outcome<Span> {
         let size = turn.case.payload as usize;
+        let mut data = INTO.lock().unwrap_or_else(PoisonError::into_inner);
         let began = clock::now();
         for _ in 0..turn.count {
-            let block = &mut self.data[self.at..self.at + size];
-            block[0] = !mark(self.at, size);
+            let place = self.place.next(size);
+            let mark = mark(place.start);
+            let block = &mut data[place];
+            block[0] = !mark;
             self.reader.read_exact(block)?;
-            if block[0] != mark(self.at, size) {
+            if block[0] != mark {
                 return Err("these are not the bytes that were written".into());
             }
-            self.at = (self.at + size) % self.data.len();
         }
         Ok(Span::since(began))
     }
@@ -92,11 +114,8 @@ impl<R: Read> Turns for Sink<R> {
 /// One thread that copies the same memory: what a stream cannot beat.
 pub struct Copied;
 
-struct Copying {
-    from: Vec<u8>,
-    into: Vec<u8>,
-    at: usize,
-}
+#[derive(Default)]
+struct Copying(Place);
 
 impl System for Copied {
     fn name(&self) -> &'static str {
@@ -107,23 +126,25 @@ impl System for Copied {
         case.kind == Kind::Stream
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
-        let (from, into) = (cold(session.size()), cold(session.size()));
-        Ok(Box::new(Copying { from, into, at: 0 }))
+    fn lead(&self, _: &Session) -> Outcome<Box<dyn Turns>> {
+        LazyLock::force(&FROM);
+        LazyLock::force(&INTO);
+        Ok(Box::new(Copying::default()))
     }
 
     fn follow(&self, _: &Session) -> Outcome<Box<dyn Turns>> {
-        Ok(Box::new(Copying { from: Vec::new(), into: Vec::new(), at: 0 }))
+        Ok(Box::new(Copying::default()))
     }
 }
 
 impl Turns for Copying {
     fn lead(&mut self, turn: Turn, _: &mut [u32]) -> Outcome<Span> {
-        let size = turn.case.payload as usize;
+        let (size, from) = (turn.case.payload as usize, &*FROM);
+        let mut into = INTO.lock().unwrap_or_else(PoisonError::into_inner);
         let began = clock::now();
         for _ in 0..turn.count {
-            self.into[self.at..self.at + size].copy_from_slice(&self.from[self.at..self.at + size]);
-            self.at = (self.at + size) % self.from.len();
+            let place = self.0.next(size);
+            into[place.clone()].copy_from_slice(&from[place]);
         }
         Ok(Span::since(began))
     }
