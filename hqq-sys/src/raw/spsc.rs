@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::{LINE, SLOTS, sealed, still_waiting};
+use super::{LINE, PAUSES, SLOTS, sealed, still_waiting};
 use crate::mem::Mapping;
 
 /// Moves one line for each message: a stamp and up to 56 bytes of payload. Each end keeps its position to itself; there is
@@ -35,7 +35,7 @@ impl<const FENCE: bool> Spsc<FENCE> {
         let (stamp, payload, lap) = self.slot();
         let mut polls = 0;
         while stamp.load(Ordering::Acquire) != 2 * lap {
-            std::hint::spin_loop();
+            (0..PAUSES).for_each(|_| std::hint::spin_loop());
             still_waiting(&mut polls)?;
         }
         // SAFETY: the rest of the slot's line; by its stamp the receiver has done with it.
@@ -57,7 +57,7 @@ impl<const FENCE: bool> Spsc<FENCE> {
         let (stamp, payload, lap) = self.slot();
         let mut polls = 0;
         while stamp.load(Ordering::Acquire) != 2 * lap + 1 {
-            std::hint::spin_loop();
+            (0..PAUSES).for_each(|_| std::hint::spin_loop());
             still_waiting(&mut polls)?;
         }
         // SAFETY: the rest of the slot's line; by its stamp the sender has done with it.
