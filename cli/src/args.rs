@@ -245,6 +245,9 @@ pub struct Recv {
 /// `hqq bench`.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
+    /// What was to be measured had its place here once.
+    #[arg(value_parser = misplaced, hide = true)]
+    pub misplaced: Option<String>,
     /// Only these cases, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = names(case_names), hide_possible_values = true)]
     pub case: Vec<String>,
@@ -297,6 +300,11 @@ fn system_names() -> Vec<&'static str> {
     names.sort_unstable();
     names.dedup();
     names
+}
+
+/// Says where the name of a case belongs.
+fn misplaced(case: &str) -> Result<String, String> {
+    Err(format!("cases are chosen with --case, as in `hqq bench --case {case}`"))
 }
 
 /// Takes only names of a list, and shows it if it is given another.

@@ -166,6 +166,8 @@ fn measurements_that_cannot_be_made() {
     };
     let (code, said) = wrong(&["--case", "line"]);
     assert!(code == Some(2) && said.contains("slot") && said.contains("throughput_spsc"), "{said}");
+    let (code, said) = wrong(&["latency"]);
+    assert!(code == Some(2) && said.contains("hqq bench --case latency"), "{said}");
     let (code, said) = wrong(&["--system", "pigeon"]);
     assert!(code == Some(2) && said.contains("hqq-spsc-spin") && said.contains("proto-mpmc"), "{said}");
     let (code, said) = wrong(&["--case", "slot", "--payload", "64"]);
