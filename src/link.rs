@@ -14,6 +14,7 @@ use crate::inner::{Inner, Peer, Until};
 use crate::layout::Geometry;
 use crate::message::{Loan, LoanOf, Message, RecvIntoError};
 use crate::mux::WireError;
+use crate::port::Inline;
 use crate::stats::Stats;
 use crate::words::Role;
 
@@ -56,6 +57,36 @@ macro_rules! sending {
         /// As [`send`](Self::send), or [`Error::Timeout`].
         pub fn send_deadline(&self, message: &[u8], deadline: Instant) -> Result<()> {
             self.inner.send(message, Until::At(deadline))
+        }
+
+        /// Sends a message of `len` bytes that `fill` writes in place, waiting for room: the shortest way, since no
+        /// handle is made. What `fill` finds there is whatever was there.
+        ///
+        /// ```
+        /// let (primary, secondary) = hqq::StandardLink::pair()?;
+        /// primary.send_with(1000, |bytes| bytes.fill(b'x'))?;
+        /// assert_eq!(secondary.recv_with(|bytes| bytes.len())?, 1000);
+        /// # Ok::<(), hqq::Error>(())
+        /// ```
+        ///
+        /// # Errors
+        /// As [`send`](Self::send).
+        ///
+        /// # Panics
+        /// If `fill` does; then nothing is sent.
+        #[inline(always)]
+        pub fn send_with<T>(&self, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> Result<T> {
+            if self.inner.fits_slot(len) {
+                let mut message = Inline::zeroed(len);
+                let filled = fill(message.bytes_mut());
+                self.inner.send_inline(&message)?;
+                return Ok(filled);
+            }
+            let mut loan = Loan::empty(&self.inner);
+            self.inner.loan(len, 1, Until::Forever, loan.place())?;
+            let filled = fill(&mut loan);
+            self.inner.send_payload(loan.place(), Until::Forever)?;
+            Ok(filled)
         }
 
         /// Sends several messages, waiting for room, and wakes the peer once for as many as fit at a time. How
@@ -159,6 +190,31 @@ macro_rules! receiving {
             let mut message = Message::empty(&self.inner);
             if self.inner.take(0, message.place())? {
                 return Ok(message);
+            }
+            Err(self.inner.empty_handed())
+        }
+
+        /// Receives the next message, waiting for it, and lets `read` read it in place: the shortest way, since no
+        /// handle is made. The message is given back when `read` returns. An example is at `send_with`.
+        ///
+        /// # Errors
+        /// As [`recv`](Self::recv).
+        #[inline(always)]
+        pub fn recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
+            let mut message = Message::empty(&self.inner);
+            self.inner.take_until(Until::Forever, message.place())?;
+            Ok(read(&message))
+        }
+
+        /// As [`recv_with`](Self::recv_with), if there is a message now.
+        ///
+        /// # Errors
+        /// As [`try_recv`](Self::try_recv).
+        #[inline(always)]
+        pub fn try_recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
+            let mut message = Message::empty(&self.inner);
+            if self.inner.take(0, message.place())? {
+                return Ok(read(&message));
             }
             Err(self.inner.empty_handed())
         }

@@ -79,6 +79,43 @@ fn loans_may_be_shortened_or_dropped() {
 }
 
 #[test]
+fn in_place_without_a_handle() {
+    let test = test!();
+    for (mode, role) in MODES.into_iter().zip(ROLES.into_iter().cycle()) {
+        let (link, mut peer) = test.link(role, &small(mode));
+        for len in [0, 1, 48, 49, 256, 1000] {
+            let filled = link.send_with(len, |place| {
+                place.copy_from_slice(&bytes(len, 5));
+                place.len()
+            });
+            assert_eq!(filled.unwrap(), len);
+            assert_eq!(peer.ask("recv"), told(&bytes(len, 5)), "{mode} {len}");
+            assert!(matches!(link.try_recv_with(|_| ()), Err(Error::RingEmpty)));
+            peer.ask(format!("send {len} 6"));
+            assert_eq!(link.recv_with(<[u8]>::to_vec).unwrap(), bytes(len, 6), "{mode} {len}");
+        }
+        // Who panics sends nothing, and the buffer comes home.
+        for len in [48, 49] {
+            let panics = || link.send_with(len, |_| -> () { std::panic::resume_unwind(Box::new(())) });
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        }
+        for side in link.stats().directions {
+            assert_eq!((side.in_flight, side.buffers_free), (0, 8));
+        }
+        // Who finds the ring full waits.
+        (0..16).for_each(|number| link.try_send(&bytes(9, number)).unwrap());
+        thread::scope(|scope| {
+            let late = scope.spawn(|| link.send_with(9, |place| place.copy_from_slice(&bytes(9, 16))));
+            for number in 0..17 {
+                assert_eq!(peer.ask("recv"), told(&bytes(9, number)), "{mode}");
+            }
+            late.join().unwrap().unwrap();
+        });
+        peer.quit();
+    }
+}
+
+#[test]
 fn batches() {
     let test = test!();
     let (link, mut peer) = test.link(Role::Secondary, "slots=8 buffers=8 size=64");

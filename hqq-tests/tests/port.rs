@@ -114,6 +114,18 @@ fn is_whole(region: &Region<'_>) {
 }
 
 #[test]
+fn every_length_of_a_small_message_is_gathered_whole() {
+    let bytes: Vec<u8> = (1..=64).collect();
+    for len in 0..=48 {
+        for start in 0..8 {
+            let message = &bytes[start..start + len];
+            assert_eq!(Inline::of(message).bytes(), message, "{len} bytes from {start}");
+        }
+    }
+    assert!(catch_unwind(|| Inline::of(&bytes[..49])).is_err());
+}
+
+#[test]
 fn messages_of_every_length_go_both_ways_in_every_mode() {
     for ring in [RingMode::Mpmc, RingMode::Spsc, RingMode::Mpsc, RingMode::Spmc] {
         with_pair(&setup(small(), ring, LATE), |primary, secondary| {

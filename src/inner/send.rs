@@ -137,6 +137,26 @@ impl Inner {
         self.state() & bit::SLOW_SEND == 0 && !self.peer_word().no_recv()
     }
 
+    /// Whether a message of `len` bytes travels in the ring itself.
+    #[inline(always)]
+    pub(crate) fn fits_slot(&self, len: usize) -> bool {
+        len <= self.region().max_inline()
+    }
+
+    /// Sends a message that fits the slot, waiting for room.
+    #[inline(always)]
+    pub(crate) fn send_inline(&self, message: &Inline) -> Result<()> {
+        if self.sends_straight() && self.region().send_inline(message, |_| {}).is_ok() {
+            return self.announce_sent();
+        }
+        self.send_inline_patiently(*message)
+    }
+
+    #[cold]
+    fn send_inline_patiently(&self, message: Inline) -> Result<()> {
+        self.send_payload(&mut Some(Payload::Inline(message)), Until::Forever)
+    }
+
     /// Tries to send a message.
     #[inline(always)]
     pub(crate) fn try_send(&self, message: &[u8]) -> Result<()> {

@@ -1,12 +1,15 @@
 //! What is counted: one message sent and received, both ends in one thread, with nothing else under way.
 
 use std::hint::black_box;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hqq::layout::Geometry;
+use hqq::packet::{Packet, op};
 use hqq::port::Payload;
+use hqq::ring::{Consumer, Producer};
+use hqq::words::{Holder, Lap, Slot};
 use hqq::{Listener, Options, RingMode, StandardLink, UntrustedLink, WaitMode};
 use hqq_tests::step::mark;
 
@@ -69,6 +72,8 @@ pub const KNOWN: Row = row("known", known);
 
 /// The rows, in the table's order.
 pub const ROWS: &[Row] = &[
+    row("ring alone, mpmc", |drive| ring(drive, false)),
+    row("ring alone, spsc", |drive| ring(drive, true)),
     row("core, mpmc, spin: slot 8 B", |drive| core_slot(drive, RingMode::Mpmc, 8)),
     row("core, mpmc, spin: slot 48 B", |drive| core_slot(drive, RingMode::Mpmc, 48)),
     row("core, mpmc, spin: pool 64 B", |drive| core_pool(drive, RingMode::Mpmc)),
@@ -79,6 +84,8 @@ pub const ROWS: &[Row] = &[
     row("link, mpmc, adaptive: slot 48 B", |drive| link_copied(drive, adaptive(), 48)),
     row("link, mpmc, adaptive: pool 64 B, lent", |drive| link_lent(drive, adaptive())),
     row("link, mpmc, adaptive: pool 64 B, copied", |drive| link_copied(drive, adaptive(), POOL)),
+    row("link, mpmc, adaptive: slot 8 B, in place", |drive| link_in_place(drive, adaptive(), 8)),
+    row("link, mpmc, adaptive: pool 64 B, in place", |drive| link_in_place(drive, adaptive(), POOL)),
     row("link, mpmc, adaptive: pool 64 B, typed", |drive| link_typed(drive, adaptive())),
     row("link, mpmc, adaptive: nothing to receive", |drive| nothing(drive, adaptive())),
     Row {
@@ -94,6 +101,8 @@ pub const ROWS: &[Row] = &[
     row("halves, spsc, spin: slot 48 B", |drive| halves_copied(drive, single(), 48)),
     row("halves, spsc, spin: pool 64 B, lent", |drive| halves_lent(drive, single())),
     row("halves, spsc, spin: pool 64 B, copied", |drive| halves_copied(drive, single(), POOL)),
+    row("halves, spsc, spin: slot 8 B, in place", |drive| halves_in_place(drive, single(), 8)),
+    row("halves, spsc, spin: pool 64 B, in place", |drive| halves_in_place(drive, single(), POOL)),
     row("connection, mpmc, adaptive: 64 B, copied in and out", |drive| connection(drive, adaptive())),
     row("untrusted, mpmc, adaptive: slot 8 B", |drive| untrusted(drive, 8)),
     row("untrusted, mpmc, adaptive: pool 64 B, copied in and out", |drive| untrusted(drive, POOL)),
@@ -142,6 +151,26 @@ fn known(drive: Drive) -> hqq::Result<()> {
 
 fn geometry() -> hqq::Result<Geometry> {
     Geometry::new(LAP, LAP, BUFFER)
+}
+
+/// A packet of seven operands through a ring, without pool, checks and figures.
+fn ring(drive: Drive, single: bool) -> hqq::Result<()> {
+    let slots: Vec<Slot> = (0..LAP).map(|_| Slot::new(Lap::new(0))).collect();
+    let [tail, head, floor] = [0; 3].map(AtomicU64::new);
+    let producer = Producer::new(&slots, &tail, Holder::new(0, 1), single);
+    let consumer = Consumer::new(&slots, &head, &floor, Holder::new(1, 1), single);
+    drive.go(
+        || {
+            let packet = Packet::new(op::INLINE_COPY, [black_box(7)]);
+            producer.publish(producer.claim().expect(ROOM), &packet);
+        },
+        || {
+            let (ticket, packet) = consumer.take_at_head(Packet::is_plain).expect(SENT);
+            consumer.release(ticket);
+            black_box(packet.operands[0]);
+        },
+    );
+    Ok(())
 }
 
 fn core_slot(drive: Drive, ring: RingMode, len: usize) -> hqq::Result<()> {
@@ -221,6 +250,31 @@ fn link_copied(drive: Drive, options: Options, len: usize) -> hqq::Result<()> {
 fn link_lent(drive: Drive, options: Options) -> hqq::Result<()> {
     let (near, far) = StandardLink::pair_with(options)?;
     lent!(drive, near, far)
+}
+
+/// One word is written where the message lies, and read where it lies; nobody holds it meanwhile.
+macro_rules! in_place {
+    ($drive:expr, $near:expr, $far:expr, $len:expr) => {{
+        $drive.go(
+            || {
+                let fill = |bytes: &mut [u8]| bytes[..8].copy_from_slice(&black_box(7_u64).to_ne_bytes());
+                $near.send_with(black_box($len), fill).expect(ROOM);
+            },
+            || _ = black_box($far.try_recv_with(|bytes| bytes[0]).expect(SENT)),
+        );
+        Ok(())
+    }};
+}
+
+fn link_in_place(drive: Drive, options: Options, len: usize) -> hqq::Result<()> {
+    let (near, far) = StandardLink::pair_with(options)?;
+    in_place!(drive, near, far, len)
+}
+
+fn halves_in_place(drive: Drive, options: Options, len: usize) -> hqq::Result<()> {
+    let (primary, secondary) = StandardLink::pair_with(options)?;
+    let ((near, _quiet), (_silent, far)) = (primary.split()?, secondary.split()?);
+    in_place!(drive, near, far, len)
 }
 
 fn halves_copied(drive: Drive, options: Options, len: usize) -> hqq::Result<()> {
