@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use std::{fmt, process, thread};
 
@@ -136,7 +136,7 @@ fn watch(pulses: &mpsc::Receiver<String>, other: &Other) {
         if dead > 6 || last.elapsed() > HANGS {
             let why = if dead > 0 { "the second process is dead" } else { "it hangs" };
             eprintln!("error: {what}: {why}");
-            // The second process sees that this one is gone, and ends itself.
+            let _ = other.child.lock().unwrap_or_else(PoisonError::into_inner).kill();
             process::exit(4);
         }
     }
@@ -207,7 +207,7 @@ impl Other {
 
     /// Waits for it to end, for a while.
     fn wait(&self, patience: Duration) -> Option<process::ExitStatus> {
-        let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         let limit = Instant::now() + patience;
         loop {
             match child.try_wait() {
@@ -241,7 +241,7 @@ impl Other {
 
 impl Drop for Other {
     fn drop(&mut self) {
-        let child = self.child.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = child.kill();
         let _ = child.wait();
     }
