@@ -108,8 +108,8 @@ pub(crate) struct Inner {
     idle: AtomicU64,
     /// How long waits take of late, nanoseconds.
     usual: AtomicU64,
-    /// There is one processor: spinning keeps the peer from working.
-    alone: bool,
+    /// How long to spin ahead of a sleep; unless it is set, as experience tells.
+    spin: Option<Duration>,
     park: Park,
     mux: Mutex<Mux>,
     /// Held by who sends, where only one thread may.
@@ -146,6 +146,8 @@ impl Inner {
         state |= if ring.single_consumer() { bit::TURNS_RECV } else { 0 };
         // Not what this process may use: one that is bound to a processor has its peer on another.
         let alone = hqq_sys::cpu::online() == 1;
+        // On one processor, spinning keeps the peer from working.
+        let spin = if alone { Some(Duration::ZERO) } else { options.spin };
         Ok(Self {
             peer: Mutex::new(parts.peer),
             peer_seat: AtomicU64::new(parts.peer_seat.bits()),
@@ -156,7 +158,7 @@ impl Inner {
             handles: AtomicU64::new(1),
             idle: AtomicU64::new(0),
             usual: AtomicU64::new(0),
-            alone,
+            spin,
             park,
             mux,
             gate: Mutex::new(()),

@@ -71,6 +71,7 @@ pub struct Options {
     pub(crate) inbox: u32,
     pub(crate) backlog: u32,
     pub(crate) handshake_timeout: Duration,
+    pub(crate) spin: Option<Duration>,
     pub(crate) reattachable: bool,
     pub(crate) uids: Vec<u32>,
     pub(crate) gids: Vec<u32>,
@@ -93,6 +94,7 @@ impl Options {
             inbox: 64,
             backlog: 128,
             handshake_timeout: Duration::from_secs(5),
+            spin: None,
             reattachable: false,
             uids: Vec::new(),
             gids: Vec::new(),
@@ -127,6 +129,13 @@ impl Options {
     /// How blocked calls wait.
     pub fn wait_mode(mut self, mode: WaitMode) -> Self {
         self.modes.wait = mode;
+        self
+    }
+
+    /// How long this end's waiting calls spin before they sleep, with [`WaitMode::Adaptive`]. Unless it is set, they learn
+    /// from the waits before; with zero they sleep at once, which saves processor time where messages are rare.
+    pub fn spin(mut self, time: Duration) -> Self {
+        self.spin = Some(time);
         self
     }
 
@@ -258,6 +267,7 @@ impl fmt::Debug for Options {
             .field("inbox", &self.inbox)
             .field("backlog", &self.backlog)
             .field("handshake_timeout", &self.handshake_timeout)
+            .field("spin", &self.spin)
             .field("reattachable", &self.reattachable)
             .field("uids", &self.uids)
             .field("gids", &self.gids)

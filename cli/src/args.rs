@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use hqq::Options;
+use hqq_bench::{Case, Kind};
 
 use crate::exit::CODES;
 
@@ -61,7 +63,7 @@ pub enum Command {
     DemoSecond(DemoSecond),
     /// The second process of a measurement
     #[command(hide = true)]
-    BenchSecond(BenchSecond),
+    BenchSecond,
 }
 
 const DEMO_HELP: &str = "\
@@ -101,17 +103,28 @@ was written out. If the sender dies, what it had sent is written out and the cod
 
 const BENCH_HELP: &str = "\
 Examples:
-  hqq bench latency
-  hqq bench throughput --payload 8,64,4096
-  hqq bench latency --json | jq '.rows[] | select(.system == \"hqq\")'
+  hqq bench
+  hqq bench --case slot,pool --payload 8,64,4096
+  hqq bench --case throughput --system hqq-spsc,hqq-spsc-spin
+  hqq bench --json > before.json; ...; hqq bench --compare before.json
+  hqq bench --svg picture.svg
+  hqq bench --json | jq '.rows[] | select(.system == \"hqq\")'
 
-Systems: `raw` passes one cache line to and fro, which is the best that the machine can do; `hqq` is
-a link with its defaults, where several threads may send and receive; `hqq-spsc` is one between a
-single sender and a single receiver; `hqq-protected` is one with the defaults whose payload the other
-end cannot write to.
-Cases: `slot` rides in the ring (payloads up to 48 bytes); `pool` is written into a buffer by the
-sender, and every byte of it is read by the receiver.
-All of them take turns of a few milliseconds, so that what disturbs one disturbs the others too.";
+Two processes, each on a processor of its own. In each round every system has a turn of a few
+milliseconds at each case, so that what disturbs one disturbs all. `raw` and `proto-...` are bare programs
+that do the same work for as many cache lines, and nothing else: what the machine allows.
+They are always measured beside the systems that are asked for.
+
+Systems: `hqq` is a link with its defaults, where several threads may send and receive; `hqq-spsc` one
+between one sender and one receiver; `-spin` never sleeps; `hqq-protected` keeps its payload where the
+other end cannot write to it. `pipe` is beside a stream.
+Cases, round trips: `slot` (payloads up to 48 bytes), `pool` (longer ones), both written and read; `untouched`
+(one byte written and read); `copy` (from one slice to another); `sleeping` (both ends sleep);
+`paced` (on a schedule, every 20 us and every 5 ms, and the processor time of who answers).
+One way: `throughput_mpmc`, `throughput_spsc`, `batch` (16 at a time), `crowd` (8 threads to 8), `stream`
+(bytes through Write and Read). `setup` is from bind to the first message.
+`latency` stands for slot, pool, untouched and copy; `throughput` for those one way.
+docs/benchmarks.md says how each is done.";
 
 const LS_HELP: &str = "\
 Links are found without their owners' help; those of other users only as root.
@@ -229,45 +242,74 @@ pub struct Recv {
     pub allow: Allow,
 }
 
-/// What to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Measure {
-    /// Round trips, one at a time
-    Latency,
-    /// Messages one way, as many as go
-    Throughput,
-}
-
 /// `hqq bench`.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
-    /// `latency`: round trips, one at a time; `throughput`: messages one way, as many as go
-    #[arg(value_enum, hide_possible_values = true)]
-    pub measure: Measure,
-    /// Bytes of the messages, separated by commas
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "8,64,1024,4096,65536",
-          value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    /// What was to be measured had its place here once.
+    #[arg(value_parser = misplaced, hide = true)]
+    pub misplaced: Option<String>,
+    /// Only these cases, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = names(case_names), hide_possible_values = true)]
+    pub case: Vec<String>,
+    /// Only these payloads, bytes, separated by commas; others than the usual ones where the case may have any
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=Case::MOST))]
     pub payload: Vec<u64>,
-    /// How often all cases take their turns
+    /// Only these systems, separated by commas, beside what they are compared with
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = names(system_names), hide_possible_values = true)]
+    pub system: Vec<String>,
+    /// How often everything has its turn
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub rounds: u64,
     /// Print the results as JSON
     #[arg(long)]
     pub json: bool,
+    /// Print the results as comma-separated values
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+    /// Draw them as well: curves of the times and bars of the rates
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Print what has changed since an earlier run, of which this is the JSON; on standard error beside --json and --csv
+    #[arg(long, value_name = "OLD.json")]
+    pub compare: Option<PathBuf>,
 }
 
-/// The second process of a measurement.
-#[derive(Debug, clap::Args)]
-pub struct BenchSecond {
-    /// The processor to stay on.
-    #[arg(long)]
-    pub cpu: Option<usize>,
-    /// The name of the link between one sender and one receiver.
-    #[arg(long)]
-    pub link: String,
-    /// The file of the raw line's memory.
-    #[arg(long)]
-    pub memory: PathBuf,
+/// Names for several cases.
+const GROUPS: [(&str, &[Kind]); 2] = [
+    ("latency", &[Kind::Slot, Kind::Pool, Kind::Untouched, Kind::Copy]),
+    ("throughput", &[Kind::ThroughputMpmc, Kind::ThroughputSpsc, Kind::Batch, Kind::Crowd, Kind::Stream]),
+];
+
+impl Bench {
+    /// The kinds that are asked for; none for all.
+    pub fn kinds(&self) -> Option<Vec<Kind>> {
+        let one = |name: &String| {
+            let group = GROUPS.iter().find(|(group, _)| group == name);
+            group.map_or_else(|| Kind::named(name).into_iter().collect(), |(_, kinds)| kinds.to_vec())
+        };
+        (!self.case.is_empty()).then(|| self.case.iter().flat_map(one).collect())
+    }
+}
+
+fn case_names() -> Vec<&'static str> {
+    GROUPS.iter().map(|(name, _)| *name).chain(Kind::ALL.map(Kind::name)).collect()
+}
+
+fn system_names() -> Vec<&'static str> {
+    let mut names: Vec<_> = crate::bench::systems().iter().map(|system| system.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Says where the name of a case belongs.
+fn misplaced(case: &str) -> Result<String, String> {
+    Err(format!("cases are chosen with --case, as in `hqq bench --case {case}`"))
+}
+
+/// Takes only names of a list, and shows it if it is given another.
+fn names(known: fn() -> Vec<&'static str>) -> PossibleValuesParser {
+    PossibleValuesParser::new(known())
 }
 
 /// `hqq ls`.
@@ -303,6 +345,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn groups_stand_for_kinds() {
+        let parse = |args: &[&str]| match Args::parse_from([&["hqq", "bench"], args].concat()).command {
+            Command::Bench(bench) => bench.kinds(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(parse(&[]), None);
+        assert_eq!(parse(&["--case", "slot,stream"]), Some(vec![Kind::Slot, Kind::Stream]));
+        assert_eq!(parse(&["--case", "latency"]).unwrap().len(), 4);
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl Show {
         found: &Percentiles,
     ) -> Result<()> {
         self.fact("round trips", format_args!("{} of {size} bytes", out::count(times.len())))?;
-        let Percentiles { p50, p99, p999, max } = *found;
+        let Percentiles { p50, p99, p999, max, .. } = *found;
         let [p50, p99, p999, max] = [p50, p99, p999, max].map(out::nanos);
         self.fact("", format_args!("p50 {p50}   p99 {p99}   p99.9 {p999}   max {max}"))?;
         out::draw(times).into_iter().try_for_each(|row| self.fact("", row))

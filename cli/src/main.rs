@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Command::Stat(args) => inspect::stat(&args),
         Command::Check(args) => inspect::check(&args),
         Command::DemoSecond(args) => demo::second(&args),
-        Command::BenchSecond(args) => bench::second(&args),
+        Command::BenchSecond => bench::second(),
     };
     match done {
         Ok(code) => code,

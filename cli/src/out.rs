@@ -2,12 +2,13 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
 use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
+
+pub use hqq_bench::Percentiles;
+pub use hqq_bench::text::{bytes_rate, nanos, per_second, rate, size, table};
 
 use crate::exit::{Exit, Failure, Result};
 
@@ -51,67 +52,9 @@ pub fn bytes(count: u64) -> String {
     DecimalBytes(count).to_string()
 }
 
-/// The size of a buffer, as `256 KiB` or `1000 B`.
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        b if b >= 1 << 20 && b % (1 << 20) == 0 => format!("{} MiB", b >> 20),
-        b if b >= 1 << 10 && b % (1 << 10) == 0 => format!("{} KiB", b >> 10),
-        b => format!("{b} B"),
-    }
-}
-
 /// A number, as `1,234,567`.
 pub fn count(count: u64) -> String {
     HumanCount(count).to_string()
-}
-
-/// A rate of bytes, as `1.23 GB/s`.
-pub fn bytes_rate(rate: f64) -> String {
-    format!("{}/s", bytes(rate as u64))
-}
-
-/// A rate of things, as `1.23 M/s`.
-pub fn rate(rate: f64) -> String {
-    match rate {
-        r if r >= 1e6 => format!("{:.2} M/s", r / 1e6),
-        r if r >= 1e3 => format!("{:.1} k/s", r / 1e3),
-        r => format!("{r:.0} /s"),
-    }
-}
-
-/// How much there is of something a second. Never infinite, since JSON has no word for that.
-pub fn per_second(amount: u64, time: Duration) -> f64 {
-    amount as f64 / time.as_secs_f64().max(1e-9)
-}
-
-/// A time in nanoseconds, as `480 ns` or `12.3 µs`.
-pub fn nanos(ns: u64) -> String {
-    match ns {
-        0..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
-        _ => format!("{:.2} s", ns as f64 / 1e9),
-    }
-}
-
-/// Percentiles of round-trip times, nanoseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Percentiles {
-    /// Half of them were shorter.
-    pub p50: u64,
-    /// 99 of 100 were shorter.
-    pub p99: u64,
-    /// 999 of 1000 were shorter.
-    pub p999: u64,
-    /// The longest.
-    pub max: u64,
-}
-
-impl From<&Histogram<u64>> for Percentiles {
-    fn from(times: &Histogram<u64>) -> Self {
-        let at = |quantile| times.value_at_quantile(quantile);
-        Self { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: times.max() }
-    }
 }
 
 /// A histogram for nanoseconds that grows as it must.
@@ -146,28 +89,6 @@ pub fn draw(times: &Histogram<u64>) -> Vec<String> {
         format!("{name:>14} |{bar:<40} {}", count(number))
     });
     rows.collect()
-}
-
-/// A table with a heading; all columns but the first `texts` hold numbers.
-pub fn table<const N: usize>(
-    heading: [&str; N],
-    texts: usize,
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(heading.map(str::to_uppercase));
-    for row in rows {
-        table.add_row(row);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-        if column.index >= texts {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let text = table.to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-    lines.join("\n")
 }
 
 /// Progress on standard error, if that is a terminal.
@@ -213,6 +134,11 @@ impl Progress {
         self.0.inc(more);
     }
 
+    /// So much is done.
+    pub fn at(&self, done: u64) {
+        self.0.set_position(done);
+    }
+
     /// Removes it from the terminal.
     pub fn clear(&self) {
         self.0.finish_and_clear();
@@ -246,15 +172,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_for_people() {
-        assert_eq!(nanos(999), "999 ns");
-        assert_eq!(nanos(1_500), "1.5 µs");
-        assert_eq!(rate(2_500_000.0), "2.50 M/s");
-        assert_eq!((size(1 << 18), size(1000)), ("256 KiB".into(), "1000 B".into()));
-        assert!(per_second(1, Duration::ZERO).is_finite());
-    }
-
-    #[test]
     fn every_value_is_drawn() {
         let mut times = histogram();
         for value in 1..=10_000 {
@@ -266,11 +183,5 @@ mod tests {
         assert_eq!(drawn, 10_000);
         assert!(rows.len() < 12);
         assert!(!draw(&histogram()).is_empty());
-    }
-
-    #[test]
-    fn tables_line_up() {
-        let text = table(["name", "n"], 1, [["a".into(), "1".into()], ["long".into(), "1000".into()]]);
-        assert_eq!(text, "NAME     N\na        1\nlong  1000");
     }
 }

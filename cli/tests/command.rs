@@ -77,14 +77,7 @@ fn the_demonstration_speaks_to_people_and_traces_packets() {
 #[test]
 fn a_killed_second_process_fails_the_demonstration() {
     let mut demo = Running::start(&mut hqq(&["demo", "--messages", "100000000000", "--json"]));
-    let children = format!("/proc/{0}/task/{0}/children", pid(&demo));
-    let mut child = String::new();
-    until("the second process", || {
-        child = std::fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
-        // By then it is this program, and no copy of its parent.
-        let line = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-        !child.is_empty() && line.windows(11).any(|word| word == b"demo-second")
-    });
+    let child = child(&demo, b"demo-second");
     // Its link is there when the region is.
     until("the link", || run(&["stat", &child]).status.success());
     assert!(hqq_kill(&child));
@@ -93,31 +86,106 @@ fn a_killed_second_process_fails_the_demonstration() {
     assert!(errors.contains("the second process died") && errors.contains("by signal 9"), "{errors}");
 }
 
+/// The process that `process` has started, once it runs that command.
+fn child(process: &Running, command: &[u8]) -> String {
+    let children = format!("/proc/{0}/task/{0}/children", pid(process));
+    let mut child = String::new();
+    until("the second process", || {
+        child = std::fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
+        // By then it is this program, and no copy of its parent.
+        let line = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        !child.is_empty() && line.windows(command.len()).any(|word| word == command)
+    });
+    child
+}
+
 fn hqq_kill(pid: &str) -> bool {
     std::process::Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status().unwrap().success()
 }
 
 #[test]
 fn measurements_come_as_rows() {
-    for (measure, key) in [("latency", "rtt_ns"), ("throughput", "messages_per_second")] {
-        let bench = run(&["bench", measure, "--payload", "8,64", "--rounds", "2", "--json"]);
-        assert_eq!(bench.status.code(), Some(0), "{}", text(&bench.stderr));
-        let facts = json(&bench.stdout);
-        let rows = facts["rows"].as_array().unwrap();
-        let of = |system: &str, case: &str| {
-            rows.iter().find(|row| row["system"] == system && row["case"] == case).unwrap()
-        };
-        for row in [of("raw", "line"), of("hqq", "slot"), of("hqq", "pool"), of("hqq-spsc", "slot")] {
-            assert!(row["ratio_to_raw"].as_f64().unwrap() > 0.0, "{row}");
-            match key {
-                "rtt_ns" => assert!(row[key]["p50"].as_u64() > Some(0), "{row}"),
-                _ => assert!(row[key].as_f64() > Some(0.0), "{row}"),
-            }
-        }
-        assert_eq!(of("raw", "line")["ratio_to_raw"], 1.0);
-        let table = run(&["bench", measure, "--payload", "8", "--rounds", "1"]);
-        assert!(text(&table.stdout).starts_with("SYSTEM"), "{}", text(&table.stdout));
+    let old = std::env::temp_dir().join(format!("{}.json", name()));
+    let svg = old.with_extension("svg");
+    let (old_path, svg_path) = (old.to_str().unwrap(), svg.to_str().unwrap());
+    let bench = run(&["bench", "--rounds", "2", "--json", "--svg", svg_path]);
+    assert_eq!(bench.status.code(), Some(0), "{}", text(&bench.stderr));
+    let facts = json(&bench.stdout);
+    let rows = facts["rows"].as_array().unwrap();
+    for case in [
+        "slot",
+        "pool",
+        "untouched",
+        "copy",
+        "sleeping",
+        "paced",
+        "throughput_mpmc",
+        "throughput_spsc",
+        "batch",
+        "crowd",
+        "stream",
+        "setup",
+    ] {
+        let of = |system: &str| rows.iter().find(|row| row["system"] == system && row["case"] == case);
+        let hqq = if case == "throughput_spsc" { "hqq-spsc" } else { "hqq" };
+        assert!(of(hqq).is_some(), "{case}");
     }
+    for row in rows {
+        let positive = |key: &str| row[key].as_f64().is_some_and(|value| value > 0.0 && value.is_finite());
+        assert!(positive("ratio_to_raw") && positive("payload"), "{row}");
+        let rtt = &row["rtt_ns"];
+        let order = ["p50", "p99", "p999", "p9999", "max"].map(|key| rtt[key].as_u64().unwrap_or_default());
+        let timed = order[0] > 0 && order.is_sorted();
+        assert!(timed != (positive("messages_per_second") || positive("bytes_per_second")), "{row}");
+        if row["system"] == row["raw"] {
+            assert_eq!(row["ratio_to_raw"], 1.0, "{row}");
+        }
+    }
+    assert!(std::fs::read_to_string(&svg).unwrap().starts_with("<svg"));
+
+    // What a system is compared with is measured besides; other figures are left alone.
+    std::fs::write(&old, &bench.stdout).unwrap();
+    let args = ["bench", "--rounds", "1", "--case", "slot", "--payload", "8", "--system", "hqq"];
+    let table = run(&[&args[..], &["--compare", old_path]].concat());
+    let said = text(&table.stdout);
+    assert_eq!(table.status.code(), Some(0), "{}", text(&table.stderr));
+    assert!(said.starts_with("slot: ") && said.contains("\nraw ") && said.contains("\nhqq "), "{said}");
+    assert!(said.contains("CHANGE") && said.contains(" %") && !said.contains("hqq-spsc"), "{said}");
+    let csv = text(&run(&[&args[..], &["--csv"]].concat()).stdout);
+    assert_eq!(csv.lines().count(), 3, "{csv}");
+    assert!(csv.starts_with("system,case,payload,"), "{csv}");
+    std::fs::remove_file(old).unwrap();
+    std::fs::remove_file(svg).unwrap();
+}
+
+#[test]
+fn measurements_that_cannot_be_made() {
+    let wrong = |args: &[&str]| {
+        let wrong = run(&[&["bench"], args].concat());
+        (wrong.status.code(), text(&wrong.stderr))
+    };
+    let (code, said) = wrong(&["--case", "line"]);
+    assert!(code == Some(2) && said.contains("slot") && said.contains("throughput_spsc"), "{said}");
+    let (code, said) = wrong(&["latency"]);
+    assert!(code == Some(2) && said.contains("hqq bench --case latency"), "{said}");
+    let (code, said) = wrong(&["--system", "pigeon"]);
+    assert!(code == Some(2) && said.contains("hqq-spsc-spin") && said.contains("proto-mpmc"), "{said}");
+    let (code, said) = wrong(&["--case", "slot", "--payload", "64"]);
+    assert!(code == Some(2) && said.contains("hint"), "{said}");
+    assert_eq!(wrong(&["--compare", "/no/such/file"]).0, Some(6));
+    assert_eq!(wrong(&["--compare", "/proc/version"]).0, Some(2));
+    assert_eq!(wrong(&["--svg", "/no/such/folder/picture.svg"]).0, Some(6));
+    assert_eq!(wrong(&["--json", "--csv"]).0, Some(2));
+}
+
+#[test]
+fn a_killed_second_process_fails_the_measurement() {
+    let mut bench = Running::start(&mut hqq(&["bench", "--rounds", "100000", "--case", "slot", "--json"]));
+    let child = child(&bench, b"bench-second");
+    assert!(hqq_kill(&child));
+    let (code, errors) = bench.code_and_errors();
+    assert_eq!(code, Some(4), "{errors}");
+    assert!(errors.contains("the second process"), "{errors}");
 }
 
 #[test]
@@ -212,9 +280,9 @@ fn wrong_command_lines() {
         &["demo", "--messages", "many"][..],
         &["demo", "--size", "7"],
         &["demo", "--size", "1048577"],
-        &["bench"],
         &["bench", "speed"],
-        &["bench", "latency", "--payload", "0"],
+        &["bench", "--rounds", "0"],
+        &["bench", "--payload", "0"],
         &["send"],
         &["recv", "x", "--wait", "soon"],
         &["nothing"],

@@ -152,6 +152,17 @@ fn waiting_uses_no_processor_time() {
     }
 }
 
+#[test]
+fn how_long_a_wait_spins_can_be_chosen() {
+    for (spin, sleeps) in [(Duration::ZERO, true), (Duration::from_secs(60), false)] {
+        let (link, _peer) = StandardLink::pair_with(Options::new().spin(spin)).unwrap();
+        let late = link.recv_timeout(Duration::from_millis(20)).map(drop);
+        assert!(matches!(late, Err(Error::Timeout { .. })), "{late:?}");
+        let alone = hqq_sys::cpu::online() == 1;
+        assert_eq!(link.stats().side(link.role()).sleeps > 0, sleeps || alone, "{spin:?}");
+    }
+}
+
 /// Descriptors and regions that a process has.
 fn left(told: &str) -> (u32, u32) {
     let (open, mapped) = told.split_once(' ').unwrap();

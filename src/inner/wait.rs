@@ -102,6 +102,9 @@ impl Inner {
                     return Ok(value);
                 }
             }
+            if spin == Some(Duration::ZERO) {
+                break;
+            }
             if turn % CLOCK == 0 {
                 let passed = began.elapsed();
                 if until.has_passed() {
@@ -128,8 +131,8 @@ impl Inner {
     fn spin_for(&self) -> Option<Duration> {
         if self.region().facts().modes.wait == WaitMode::Spin {
             None
-        } else if self.alone {
-            Some(Duration::ZERO)
+        } else if self.spin.is_some() {
+            self.spin
         } else {
             let usual = Duration::from_nanos(self.usual.load(Ordering::Relaxed));
             Some(if usual <= LONG_SPIN { LONG_SPIN } else { SHORT_SPIN })

@@ -1,4 +1,4 @@
-//! Two processors to stay on.
+//! Two processors to stay on, and what machine this is.
 
 use std::fs;
 
@@ -10,6 +10,17 @@ pub fn pair() -> Option<[usize; 2]> {
     let siblings = members(&fs::read_to_string(path).unwrap_or_default());
     let apart = others.iter().find(|other| !siblings.contains(other));
     Some([first, *apart.or(others.first())?])
+}
+
+/// The processor's model, how many there are, and the kernel.
+pub fn machine() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, model)| model.trim());
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let guest = if cpuinfo.contains(" hypervisor") { ", virtual machine" } else { "" };
+    let kernel = kernel.split(['-', '\n']).next().unwrap_or_default();
+    format!("{model}, {} processors{guest}, Linux {kernel}", hqq_sys::cpu::online())
 }
 
 /// The numbers in a list such as `0,4-6`.

@@ -1,0 +1,89 @@
+//! A bare ring for any number of senders and receivers.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::slice;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use super::{LINE, PAUSES, SLOTS, sealed, still_waiting};
+use crate::mem::Mapping;
+
+/// Moves one line for each message: a stamp and up to 56 bytes of payload. The stamp says who may use the slot, as in
+/// HQQ's ring: one exchange claims it, one takes it, and each end keeps a position to start from to itself. With `FENCE`, a
+/// full fence follows each message, as it must wherever the sender then looks whether a receiver sleeps.
+#[derive(Debug)]
+pub struct Mpmc<const FENCE: bool> {
+    memory: Mapping,
+    position: u64,
+}
+
+impl<const FENCE: bool> Mpmc<FENCE> {
+    /// One end, in zeroed memory of [`RING`](super::RING) bytes.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] unless it is a sealed memfd of that many bytes; those of [`Mapping::map`].
+    pub fn new(memfd: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self { memory: Mapping::map(sealed(memfd)?, super::RING as usize)?, position: 0 })
+    }
+
+    /// Sends what `fill` writes into the 56 bytes, once there is room.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] if there is none for some seconds.
+    #[inline(always)]
+    pub fn send(&mut self, fill: impl FnOnce(&mut [u8])) -> io::Result<()> {
+        let (stamp, payload, free) = self.hold(0)?;
+        // SAFETY: the rest of the slot's line, which is this end's by its stamp.
+        fill(unsafe { slice::from_raw_parts_mut(payload, LINE - 8) });
+        stamp.store(free + 2, Ordering::Release);
+        if FENCE {
+            fence(Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Receives the next message: lets `read` see its 56 bytes.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] if none comes for some seconds.
+    #[inline(always)]
+    pub fn recv<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+        let (stamp, payload, free) = self.hold(2)?;
+        // SAFETY: the rest of the slot's line, which is this end's by its stamp.
+        let seen = read(unsafe { slice::from_raw_parts(payload, LINE - 8) });
+        stamp.store(free + 4, Ordering::Release);
+        Ok(seen)
+    }
+
+    /// Waits for the next slot that is free (`state` 0) or published (2), and makes it this end's (1, 3): its stamp and
+    /// payload, and the stamp's value when it was free.
+    #[inline(always)]
+    fn hold(&mut self, state: u64) -> io::Result<(&AtomicU64, *mut u8, u64)> {
+        let mut polls = 0;
+        // A receiver looks first: an exchange would take the line away from a sender that is at it.
+        let mut look = state != 0;
+        loop {
+            let at = (self.position % SLOTS) as usize * LINE;
+            let free = 4 * (self.position / SLOTS);
+            // SAFETY: one of the lines of the mapping, which is writable, sealed and lives as long as `self`.
+            let line = unsafe { self.memory.base().as_ptr().add(at) };
+            // SAFETY: as above.
+            let (stamp, payload) = unsafe { (AtomicU64::from_ptr(line.cast()), line.add(8)) };
+            let due = free + state;
+            let found = if look { stamp.load(Ordering::Acquire) } else { due };
+            let held = found == due
+                && stamp.compare_exchange(due, due + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            if held {
+                self.position += 1;
+                return Ok((stamp, payload, free));
+            }
+            look = true;
+            if found > due {
+                self.position += 1; // another one's
+            } else if found < due {
+                (0..PAUSES).for_each(|_| std::hint::spin_loop());
+                still_waiting(&mut polls)?;
+            }
+        }
+    }
+}
