@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::inner::{Inner, Peer, Until};
 use crate::layout::Geometry;
 use crate::message::{Loan, LoanOf, Message, RecvIntoError};
@@ -191,7 +191,8 @@ macro_rules! receiving {
             if self.inner.take(0, message.place())? {
                 return Ok(message);
             }
-            Err(self.inner.empty_handed())
+            self.inner.idle();
+            Err(Error::RingEmpty)
         }
 
         /// Receives the next message, waiting for it, and lets `read` read it in place: the shortest way, since no
@@ -216,7 +217,8 @@ macro_rules! receiving {
             if self.inner.take(0, message.place())? {
                 return Ok(read(&message));
             }
-            Err(self.inner.empty_handed())
+            self.inner.idle();
+            Err(Error::RingEmpty)
         }
 
         /// Receives the next message, waiting for it no longer than `time`.

@@ -574,6 +574,12 @@ impl<'a> Region<'a> {
         self.producer().has_room()
     }
 
+    /// A number that changes whenever this end sends something.
+    #[cfg(feature = "std")]
+    pub(crate) fn sent_so_far(&self) -> u64 {
+        self.producer().mark()
+    }
+
     /// Whether a receive is worth trying. Only loads; stale as soon as it returns. Packets that recovery put back
     /// behind others are found by [`receive`](Self::receive) alone.
     pub fn has_packet(&self) -> bool {

@@ -331,6 +331,11 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
+    /// Where the next claim begins to look.
+    pub fn mark(&self) -> u64 {
+        self.tail.load(Ordering::Relaxed)
+    }
+
     /// Whether a claim is worth trying. Only loads.
     #[inline]
     pub fn has_room(&self) -> bool {

@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::inner::{Inner, Peer, Until};
 use crate::link::StandardLink;
 use crate::port::Payload;
@@ -151,7 +151,8 @@ impl UntrustedLink {
         if self.inner().take(0, &mut message.payload)? {
             return Ok(message);
         }
-        Err(self.inner().empty_handed())
+        self.inner().idle();
+        Err(Error::RingEmpty)
     }
 
     fn recv_until(&self, until: Until) -> Result<UntrustedMessage<'_>> {

@@ -113,14 +113,6 @@ impl Inner {
         if self.take(0, into)? { Ok(()) } else { self.await_message(until, into) }
     }
 
-    /// Nothing was there to receive.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn empty_handed(&self) -> Error {
-        self.idle();
-        Error::RingEmpty
-    }
-
     #[cold]
     fn await_message(&self, until: Until, into: &mut Option<Payload<'static>>) -> Result<()> {
         self.wait(Goal::MESSAGE, until, |own| Ok(self.take(own, into)?.then_some(())))

@@ -157,6 +157,11 @@ impl Inner {
         self.send_payload(&mut Some(Payload::Inline(message)), Until::Forever)
     }
 
+    /// Whether it is worth while to try to send a message. Only loads, and mostly of the line that comes free next.
+    pub(super) fn may_have_room(&self) -> bool {
+        self.state() & (bit::SLOW_SEND | bit::SORTED) != 0 || self.region().has_room()
+    }
+
     /// Tries to send a message.
     #[inline(always)]
     pub(crate) fn try_send(&self, message: &[u8]) -> Result<()> {

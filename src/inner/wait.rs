@@ -23,6 +23,13 @@ const YIELD: u64 = 32;
 /// Polls that may be left out on a hint's word, between two that look everywhere.
 const TRUST: u64 = 32;
 
+/// Pauses between polls of an end that is faster than its peer in one direction: who looks at a line again and again
+/// while the other writes to it takes it away from the writer each time. So it leaves the line alone until there is
+/// more to find.
+const PATIENT: u32 = 64;
+/// Waits of this length, and no answers in between, are those of such an end.
+const FAST: Duration = Duration::from_micros(4);
+
 /// What a call waits for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Goal {
@@ -33,6 +40,8 @@ pub(crate) struct Goal {
     count: fn(&SideCounters) -> &AtomicU64,
     /// Whether what is waited for may be there, found out at less cost than by trying.
     hint: fn(&Inner) -> bool,
+    /// Whether to poll rarely.
+    patient: fn(&Inner) -> bool,
 }
 
 impl Goal {
@@ -41,18 +50,22 @@ impl Goal {
         wants: &[Want::Data],
         count: |counters| &counters.empty_waits,
         hint: Inner::may_have_message,
+        patient: Inner::is_flooded,
     };
     pub(crate) const ROOM: Self = Self {
         what: "room to send",
         wants: &[Want::Space],
         count: |counters| &counters.full_waits,
-        hint: |_| true,
+        hint: Inner::may_have_room,
+        patient: |_| true,
     };
     pub(crate) const BUFFER: Self =
-        Self { what: "a free buffer", count: |counters| &counters.pool_waits, ..Self::ROOM };
-    pub(crate) const CONN_DATA: Self = Self { what: "data on a connection", hint: |_| true, ..Self::MESSAGE };
-    pub(crate) const CONN_ROOM: Self = Self { what: "room to send on a connection", ..Self::ROOM };
-    pub(crate) const OPEN: Self = Self { what: "room to open a connection", ..Self::ROOM };
+        Self { what: "a free buffer", count: |counters| &counters.pool_waits, hint: |_| true, ..Self::ROOM };
+    pub(crate) const CONN_DATA: Self =
+        Self { what: "data on a connection", hint: |_| true, patient: |_| false, ..Self::MESSAGE };
+    pub(crate) const CONN_ROOM: Self =
+        Self { what: "room to send on a connection", hint: |_| true, patient: |_| false, ..Self::ROOM };
+    pub(crate) const OPEN: Self = Self { what: "room to open a connection", ..Self::CONN_ROOM };
     pub(crate) const ANSWER: Self = Self { what: "the peer's answer to a new connection", ..Self::CONN_DATA };
     pub(crate) const ACCEPT: Self = Self { what: "a connection from the peer", ..Self::CONN_DATA };
 }
@@ -93,12 +106,14 @@ impl Inner {
         until: Until,
         mut poll: impl FnMut(u64) -> Result<Option<T>>,
     ) -> Result<T> {
-        let began = Instant::now();
+        // The clock costs as much as a cache line: who waits only for a moment does not read it.
+        let mut began = until.instant().map(|_| Instant::now());
         let spin = self.spin_for();
+        let pauses = if (goal.patient)(self) { PATIENT } else { 1 };
         for turn in 1.. {
             if (goal.hint)(self) || turn % TRUST == 0 {
                 if let Some(value) = poll(0)? {
-                    self.learn(began.elapsed());
+                    self.learn(began.map_or(Duration::ZERO, |began| began.elapsed()));
                     return Ok(value);
                 }
             }
@@ -106,7 +121,7 @@ impl Inner {
                 break;
             }
             if turn % CLOCK == 0 {
-                let passed = began.elapsed();
+                let passed = began.get_or_insert_with(Instant::now).elapsed();
                 if until.has_passed() {
                     return Err(Error::Timeout { what: goal.what, after: passed });
                 }
@@ -120,11 +135,22 @@ impl Inner {
             if turn % YIELD == 0 {
                 std::thread::yield_now();
             }
-            std::hint::spin_loop();
+            for _ in 0..pauses {
+                std::hint::spin_loop();
+            }
         }
+        let began = began.unwrap_or_else(Instant::now);
         let slept = self.wait_asleep(goal, until, began, poll);
         self.learn(began.elapsed());
         slept
+    }
+
+    /// Whether messages come one upon the other while nothing is sent in answer.
+    fn is_flooded(&self) -> bool {
+        let sent = self.region().sent_so_far();
+        let answered = self.answered.load(Ordering::Relaxed) != sent;
+        self.answered.store(sent, Ordering::Relaxed);
+        !answered && self.usual.load(Ordering::Relaxed) < FAST.as_nanos() as u64
     }
 
     /// How long to spin; `None` for ever.
