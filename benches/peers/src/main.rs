@@ -1,144 +1,146 @@
-//! Round trips through HQQ and iceoryx2, between the same two processes in turns.
+//! HQQ and what a user would pick instead, between the same two processes in turns, in one table.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml [SECONDS]` measures each line of its table for that
-//! long (0.5 unless given), exactly as the example `compare` does with sockets and pipes.
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml` takes about a minute; `-- --help` lists its options. How
+//! it is measured: `docs/benchmarks.md`. Each peer is used as its own documentation has it for speed; its file in
+//! `src/systems/` shows the calls.
 
-#[path = "../../../examples/compare/measure.rs"]
-mod measure;
+mod systems;
+mod table;
+mod traces;
+mod watch;
 
-use std::process::Command;
-use std::time::Duration;
-use std::{env, process};
+use std::env;
+use std::io::IsTerminal;
+use std::process::{self, Command, ExitCode};
 
-use hqq::{Offer, Options, StandardLink};
-use hqq_sys::cpu;
-use iceoryx2::port::listener::Listener;
-use iceoryx2::port::notifier::Notifier;
-use iceoryx2::port::publisher::Publisher;
-use iceoryx2::port::subscriber::Subscriber;
-use iceoryx2::prelude::*;
-use iceoryx2::sample::Sample;
-use measure::{Case, Hqq, Outcome, Way, follow, head, lead, read, sessions};
+use clap::Parser;
+use hqq_bench::{Case, Kind, Outcome, Plan, System, lead, own, raw, serve};
+use indicatif::{ProgressBar, ProgressStyle};
 
-const SIZES: [usize; 3] = [48, 4096, 65536];
+use table::Report;
+use traces::Traces;
 
-/// Publish-subscribe both ways, with an event beside each to wake who sleeps.
-struct Iceoryx2 {
-    output: Publisher<ipc::Service, [u8], ()>,
-    input: Subscriber<ipc::Service, [u8], ()>,
-    bell: Notifier<ipc::Service>,
-    sleeper: Listener<ipc::Service>,
-    /// Kept, since the ports live on it.
-    _node: Node<ipc::Service>,
+/// HQQ and its peers, measured in turns between the same two processes.
+#[derive(Parser)]
+#[command(name = "hqq-peers", version)]
+struct Args {
+    /// How often everything has its turn of a few milliseconds
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    /// Only these systems, separated by commas, beside raw and hqq
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    system: Vec<String>,
+    /// Only these cases, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    case: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Internal: be the second process, of the leader with this process id
+    #[arg(long, hide = true, value_name = "PID")]
+    second: Option<u32>,
 }
 
-impl Iceoryx2 {
-    fn new(leader: u32, leads: bool) -> Outcome<Self> {
-        let node = NodeBuilder::new().create::<ipc::Service>()?;
-        let name = |what: &str, there: bool| {
-            let direction = if there { "there" } else { "back" };
-            format!("hqq-peers/{leader}/{what}/{direction}").as_str().try_into()
-        };
-        let data = |there| -> Outcome<_> {
-            let builder = node.service_builder(&name("data", there)?);
-            Ok(builder.publish_subscribe::<[u8]>().open_or_create()?)
-        };
-        let event = |there| -> Outcome<_> {
-            Ok(node.service_builder(&name("event", there)?).event().open_or_create()?)
-        };
-        let longest = SIZES.into_iter().fold(0, usize::max);
-        Ok(Self {
-            output: data(leads)?.publisher_builder().initial_max_slice_len(longest).create()?,
-            input: data(!leads)?.subscriber_builder().create()?,
-            bell: event(leads)?.notifier_builder().create()?,
-            sleeper: event(!leads)?.listener_builder().create()?,
-            _node: node,
-        })
-    }
-
-    fn send(&self, case: Case, size: usize, fill: u8) -> Outcome {
-        self.output.loan_slice_uninit(size)?.write_from_fn(|_| fill).send()?;
-        if case != Case::Polling {
-            self.bell.notify()?;
-        }
-        Ok(())
-    }
-
-    fn recv(&mut self, case: Case) -> Outcome<Sample<ipc::Service, [u8], ()>> {
-        loop {
-            if let Some(sample) = self.input.receive()? {
-                return Ok(sample);
-            }
-            if case == Case::Polling {
-                std::hint::spin_loop();
-            } else {
-                self.sleeper.blocking_wait(|_| {})?;
-            }
-        }
-    }
+/// What is measured unless the arguments say otherwise.
+fn cases() -> Vec<Case> {
+    let of = |kind, payloads: &[u64]| payloads.iter().map(move |&payload| Case::new(kind, payload)).collect();
+    let cases: [Vec<Case>; 6] = [
+        of(Kind::Slot, &[8, 48]),
+        of(Kind::Pool, &[64, 1024, 4096, 65536]),
+        of(Kind::Untouched, &[64, 8192]),
+        of(Kind::Sleeping, &[8]),
+        of(Kind::ThroughputMpmc, &[8, 48]),
+        of(Kind::ThroughputSpsc, &[8, 48]),
+    ];
+    cases.concat()
 }
 
-impl Way for Iceoryx2 {
-    fn name(&self) -> &'static str {
-        "iceoryx2"
-    }
-
-    fn ping(&mut self, case: Case, size: usize, fill: u8) -> Outcome<u64> {
-        self.send(case, size, fill)?;
-        Ok(read(self.recv(case)?.payload()))
-    }
-
-    fn pong(&mut self, case: Case, size: usize) -> Outcome {
-        let sample = self.recv(case)?;
-        std::hint::black_box(read(sample.payload()));
-        let fill = sample.payload()[0];
-        drop(sample);
-        self.send(case, size, fill)
-    }
+/// Every system that this program knows.
+fn systems(traces: &'static Traces) -> Vec<Box<dyn System>> {
+    raw().into_iter().chain(own()).chain(systems::all(traces)).collect()
 }
 
-/// The second process.
-fn echo(leader: u32, processor: Option<usize>) -> Outcome {
-    if let Some(processor) = processor {
-        cpu::pin(processor)?;
+/// The systems that `names` asks for, beside those that the ratios need.
+fn chosen(names: &[String], mut known: Vec<Box<dyn System>>) -> Outcome<Vec<Box<dyn System>>> {
+    let all: Vec<&str> = known.iter().map(|system| system.name()).collect();
+    if let Some(strange) = names.iter().find(|name| !all.contains(&name.as_str())) {
+        return Err(format!("there is no system {strange}; there are {}", all.join(", ")).into());
     }
-    let link = StandardLink::inherited()?;
-    let mut peer = Iceoryx2::new(leader, false)?;
-    // What is published before the subscriber exists is lost.
-    link.send(b"ready")?;
-    follow(&link, &mut [&mut Hqq { link: &link }, &mut peer])
+    // Raw programs come first, and all of them stay.
+    let needed = raw().len();
+    let needed: Vec<String> = known
+        .iter()
+        .take(needed)
+        .map(|system| system.name().into())
+        .chain(["hqq".into(), "hqq-spsc".into()])
+        .collect();
+    known.retain(|system| {
+        let is = |name: &String| name == system.name();
+        names.is_empty() || names.iter().any(is) || needed.iter().any(is)
+    });
+    Ok(known)
 }
 
-/// Starts the second process and measures.
-fn session(cases: &[Case], processor: Option<usize>, time: Duration) -> Outcome {
-    let mut peer = Iceoryx2::new(process::id(), true)?;
-    let offer = Offer::new(Options::new())?;
+/// The cases that `names` asks for.
+fn wanted(names: &[String], mut cases: Vec<Case>) -> Outcome<Vec<Case>> {
+    let mut all: Vec<&str> = cases.iter().map(|case| case.kind.name()).collect();
+    all.dedup();
+    if let Some(strange) = names.iter().find(|name| !all.contains(&name.as_str())) {
+        return Err(format!("there is no case {strange}; there are {}", all.join(", ")).into());
+    }
+    cases.retain(|case| names.is_empty() || names.iter().any(|name| name == case.kind.name()));
+    Ok(cases)
+}
+
+/// The first process: measures and prints.
+fn compare(args: &Args, traces: &'static Traces) -> Outcome {
+    let systems = chosen(&args.system, systems(traces))?;
+    let plan = Plan { systems: &systems, cases: wanted(&args.case, cases())?, rounds: args.rounds };
+    if let Some(note) = systems::LEFT_OUT {
+        eprintln!("{note}");
+    }
     let mut command = Command::new(env::current_exe()?);
-    command.args(["echo", &process::id().to_string()]).args(processor.map(|number| number.to_string()));
-    offer.pass_to(&mut command)?;
-    let mut child = command.spawn()?;
-    let link = offer.accept(Duration::from_secs(20))?;
-    assert_eq!(&*link.recv()?, b"ready");
-    lead(&link, &mut [&mut Hqq { link: &link }, &mut peer], cases, &SIZES, time)?;
-    drop(link);
-    let status = child.wait()?;
-    if status.success() { Ok(()) } else { Err(format!("the second process: {status}").into()) }
+    command.arg("--second").arg(process::id().to_string());
+    let lifeline = watch::start(&mut command, traces)?;
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    bar.set_style(ProgressStyle::with_template("{bar:40} {percent:>3} %, {eta} left")?);
+    let facts = lead(&plan, command, |done, total| {
+        watch::progress(done);
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    watch::over();
+    bar.finish_and_clear();
+    drop(lifeline);
+    let report = Report::from(facts?);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{}\n\n{}", report.table(), report.notes());
+    }
+    Ok(())
 }
 
-fn compare(seconds: f64) -> Outcome {
-    let time = Duration::from_secs_f64(seconds);
-    head(&["HQQ", "iceoryx2"]);
-    sessions(|cases, processor| session(cases, processor, time))
+fn run(args: &Args) -> Outcome {
+    iceoryx2::prelude::set_log_level(iceoryx2::prelude::LogLevel::Error);
+    // Lives as long as the process: systems and the watcher's thread refer to it.
+    if let Some(leader) = args.second {
+        let traces = Box::leak(Box::new(Traces::of(leader)));
+        watch::show()?;
+        return serve(&systems(traces));
+    }
+    let traces = Box::leak(Box::new(Traces::make()?));
+    let outcome = compare(args, traces);
+    traces.remove();
+    outcome
 }
 
-fn main() -> Outcome {
-    set_log_level(LogLevel::Error);
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["echo", leader] => echo(leader.parse()?, None),
-        ["echo", leader, processor] => echo(leader.parse()?, Some(processor.parse()?)),
-        [seconds] => compare(seconds.parse()?),
-        [] => compare(0.5),
-        _ => Err("usage: hqq-peers [SECONDS]".into()),
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("hqq-peers: {failure}");
+            ExitCode::FAILURE
+        }
     }
 }

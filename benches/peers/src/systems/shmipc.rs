@@ -1,0 +1,137 @@
+//! cloudwego's `shmipc`: a stream with a shared buffer for each message, on a tokio runtime of this thread's.
+//!
+//! Its readers sleep in every case: what comes is announced by an eventfd, which a task of the library's reads.
+
+use std::any::Any;
+use std::os::unix::net::SocketAddr;
+use std::time::Duration;
+
+use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
+use shmipc::buffer::BufferReader;
+use shmipc::config::{Config, SizePercentPair};
+use shmipc::consts::MemMapType;
+use shmipc::session::{SessionManager, SessionManagerConfig};
+use shmipc::stream::Stream;
+use shmipc::transport::{DefaultUnixConnect, DefaultUnixListen};
+use shmipc::{Error, Listener};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{sleep, timeout};
+
+use super::{read, write};
+use crate::traces::Traces;
+
+/// How long one end waits for the other.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Channel {
+    stream: Stream,
+    /// Whether what this end sends answers, or is answered by, what it reads: then the next message can take the last
+    /// one's memory.
+    leads: bool,
+    runtime: Runtime,
+    /// The session that the stream is of.
+    _session: Box<dyn Any>,
+}
+
+impl Way for Channel {
+    #[inline]
+    fn send(&mut self, how: How, number: u64, size: usize) -> Outcome {
+        write(how, number, self.stream.reserve(size)?);
+        self.runtime.block_on(async {
+            loop {
+                match self.stream.flush(false).await {
+                    // The queue is full; the message is kept. The library's own benchmark waits like this.
+                    Err(Error::QueueFull) => sleep(Duration::from_micros(1)).await,
+                    done => return Ok(done?),
+                }
+            }
+        })
+    }
+
+    #[inline]
+    fn recv(&mut self, how: How, number: u64, size: usize) -> Outcome {
+        self.runtime.block_on(async {
+            let message = self.stream.read_exact_bytes(size).await?;
+            read(how, number, &message)
+        })?;
+        if self.leads {
+            self.stream.release_read_and_reuse();
+        } else {
+            self.stream.recv_buf().release_previous_read();
+        }
+        Ok(())
+    }
+}
+
+/// The crate `shmipc`.
+pub struct Shmipc {
+    traces: &'static Traces,
+}
+
+impl Shmipc {
+    pub fn new(traces: &'static Traces) -> Self {
+        Self { traces }
+    }
+
+    /// As its documentation has it for low latency. Every message fits one buffer.
+    fn config(session: &Session) -> Outcome<Config> {
+        let mut config = Config {
+            mem_map_type: MemMapType::MemMapTypeMemFd,
+            share_memory_buffer_cap: 64 << 20,
+            buffer_slice_sizes: vec![SizePercentPair {
+                size: session.case().payload as u32 + 256,
+                percent: 100,
+            }],
+            ..Config::default().with_v4_eventfd()
+        };
+        config.verify().map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
+    fn address(&self, session: &Session) -> Outcome<SocketAddr> {
+        Ok(SocketAddr::from_pathname(self.traces.folder().join(session.name()))?)
+    }
+}
+
+impl System for Shmipc {
+    fn name(&self) -> &'static str {
+        "shmipc"
+    }
+
+    fn can(&self, case: &Case) -> bool {
+        use Kind::{Pool, Sleeping, Slot, ThroughputSpsc, Untouched};
+        matches!(case.kind, Slot | Pool | Untouched | Sleeping | ThroughputSpsc)
+    }
+
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (address, config) = (self.address(session)?, Self::config(session)?);
+        let opened = async {
+            let mut listener = Listener::new(DefaultUnixListen, address, config).await?;
+            session.tell(b"bound")?;
+            // A stream is there when its first message is.
+            let mut stream = timeout(PATIENCE, listener.accept()).await??;
+            stream.discard(1).await?;
+            Outcome::Ok((listener, stream))
+        };
+        let (listener, stream) = runtime.block_on(opened)?;
+        Ok(Box::new(Channel { stream, leads: true, runtime, _session: Box::new(listener) }))
+    }
+
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (address, config) = (self.address(session)?, Self::config(session)?);
+        session.hear()?;
+        let opened = async {
+            let config = SessionManagerConfig::new().with_config(config).with_session_num(1);
+            let manager =
+                timeout(PATIENCE, SessionManager::new(config, DefaultUnixConnect, address)).await??;
+            let mut stream = manager.get_stream()?;
+            stream.write_bytes(b"!")?;
+            stream.flush(false).await?;
+            Outcome::Ok((manager, stream))
+        };
+        let (manager, stream) = runtime.block_on(opened)?;
+        Ok(Box::new(Channel { stream, leads: false, runtime, _session: Box::new(manager) }))
+    }
+}
