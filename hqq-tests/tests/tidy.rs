@@ -169,7 +169,8 @@ fn raw_violations(name: &str, text: &str) -> Vec<String> {
     let says_why = first.starts_with("//") && words(first, "unsafe").next().is_some();
     if name.starts_with("hqq-sys/")
         || in_src.is_some_and(|file| RAW.contains(&file))
-        || (["hqq-tests/", "loom-tests/", "benches/peers/"].iter().any(|tests| name.starts_with(tests)) && says_why)
+        || (["hqq-tests/", "loom-tests/", "benches/peers/"].iter().any(|tests| name.starts_with(tests))
+            && says_why)
     {
         return Vec::new();
     }
