@@ -5,20 +5,33 @@
 //! `src/systems/` shows the calls.
 
 mod systems;
-mod table;
 mod traces;
-mod watch;
 
-use std::env;
-use std::io::IsTerminal;
-use std::process::{self, Command, ExitCode};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::{env, fs, io, process};
 
 use clap::Parser;
-use hqq_bench::{Case, Kind, Outcome, Plan, System, lead, own, raw, serve};
-use indicatif::{ProgressBar, ProgressStyle};
+use hqq_bench::{Case, Kind, Outcome, Plan, System, lead, picture, report, serve};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
-use table::Report;
 use traces::Traces;
+
+/// What the peers are measured at.
+const KINDS: [Kind; 7] = [
+    Kind::Slot,
+    Kind::Pool,
+    Kind::Untouched,
+    Kind::Sleeping,
+    Kind::ThroughputMpmc,
+    Kind::ThroughputSpsc,
+    Kind::Stream,
+];
+
+/// The variable that tells a process its part, and the one that names the run's first process.
+const PART: &str = "HQQ_PEERS_PART";
+const KEEPER: &str = "HQQ_PEERS_KEEPER";
 
 /// HQQ and its peers, measured in turns between the same two processes.
 #[derive(Parser)]
@@ -27,120 +40,111 @@ struct Args {
     /// How often everything has its turn of a few milliseconds
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
-    /// Only these systems, separated by commas, beside raw and hqq
+    /// Only these systems, separated by commas, beside hqq and the raw programs
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     system: Vec<String>,
     /// Only these cases, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     case: Vec<String>,
-    /// Print JSON
+    /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
-    /// Internal: be the second process, of the leader with this process id
-    #[arg(long, hide = true, value_name = "PID")]
-    second: Option<u32>,
+    /// Draw the run into this file, too
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
-/// What is measured unless the arguments say otherwise.
-fn cases() -> Vec<Case> {
-    let of = |kind, payloads: &[u64]| payloads.iter().map(move |&payload| Case::new(kind, payload)).collect();
-    let cases: [Vec<Case>; 6] = [
-        of(Kind::Slot, &[8, 48]),
-        of(Kind::Pool, &[64, 1024, 4096, 65536]),
-        of(Kind::Untouched, &[64, 8192]),
-        of(Kind::Sleeping, &[8]),
-        of(Kind::ThroughputMpmc, &[8, 48]),
-        of(Kind::ThroughputSpsc, &[8, 48]),
-    ];
-    cases.concat()
-}
-
-/// Every system that this program knows.
-fn systems(traces: &'static Traces) -> Vec<Box<dyn System>> {
-    raw().into_iter().chain(own()).chain(systems::all(traces)).collect()
-}
-
-/// The systems that `names` asks for, beside those that the ratios need.
-fn chosen(names: &[String], mut known: Vec<Box<dyn System>>) -> Outcome<Vec<Box<dyn System>>> {
-    let all: Vec<&str> = known.iter().map(|system| system.name()).collect();
-    if let Some(strange) = names.iter().find(|name| !all.contains(&name.as_str())) {
-        return Err(format!("there is no system {strange}; there are {}", all.join(", ")).into());
+impl Args {
+    /// What they ask for, of the systems that there are.
+    fn plan<'a>(&self, systems: &'a [Box<dyn System>]) -> Outcome<Plan<'a>> {
+        let known: Vec<&str> = systems.iter().map(|system| system.name()).collect();
+        let mut only = known_among("system", &self.system, &known)?;
+        if !only.is_empty() {
+            only.extend(["hqq", "hqq-spsc"].map(String::from));
+        }
+        let asked = known_among("case", &self.case, &KINDS.map(Kind::name))?;
+        let kinds: Vec<Kind> = KINDS
+            .into_iter()
+            .filter(|kind| asked.is_empty() || asked.iter().any(|name| name == kind.name()))
+            .collect();
+        let cases = Case::select(Some(&kinds), None);
+        Ok(Plan { systems, cases, only, beside_hqq: true, rounds: self.rounds })
     }
-    // Raw programs come first, and all of them stay.
-    let needed = raw().len();
-    let needed: Vec<String> = known
-        .iter()
-        .take(needed)
-        .map(|system| system.name().into())
-        .chain(["hqq".into(), "hqq-spsc".into()])
-        .collect();
-    known.retain(|system| {
-        let is = |name: &String| name == system.name();
-        names.is_empty() || names.iter().any(is) || needed.iter().any(is)
-    });
-    Ok(known)
 }
 
-/// The cases that `names` asks for.
-fn wanted(names: &[String], mut cases: Vec<Case>) -> Outcome<Vec<Case>> {
-    let mut all: Vec<&str> = cases.iter().map(|case| case.kind.name()).collect();
-    all.dedup();
-    if let Some(strange) = names.iter().find(|name| !all.contains(&name.as_str())) {
-        return Err(format!("there is no case {strange}; there are {}", all.join(", ")).into());
+/// The same names, if all are known.
+fn known_among(what: &str, names: &[String], known: &[&str]) -> Outcome<Vec<String>> {
+    match names.iter().find(|name| !known.contains(&name.as_str())) {
+        Some(strange) => Err(format!("there is no {what} {strange}; there are {}", known.join(", ")).into()),
+        None => Ok(names.to_vec()),
     }
-    cases.retain(|case| names.is_empty() || names.iter().any(|name| name == case.kind.name()));
-    Ok(cases)
 }
 
-/// The first process: measures and prints.
-fn compare(args: &Args, traces: &'static Traces) -> Outcome {
-    let systems = chosen(&args.system, systems(traces))?;
-    let plan = Plan { systems: &systems, cases: wanted(&args.case, cases())?, rounds: args.rounds };
+/// The process that was started: lets another one measure, and removes what is left however that one ends.
+fn keep(args: &Args) -> Outcome<ExitCode> {
+    // Mistakes are answered before anything is started.
+    let traces = Traces::of(process::id());
+    args.plan(&systems::all(&traces))?;
     if let Some(note) = systems::LEFT_OUT {
         eprintln!("{note}");
     }
+    traces.make()?;
     let mut command = Command::new(env::current_exe()?);
-    command.arg("--second").arg(process::id().to_string());
-    let lifeline = watch::start(&mut command, traces)?;
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    command.args(env::args_os().skip(1)).env(PART, "lead").env(KEEPER, process::id().to_string());
+    let status = command.status();
+    traces.remove();
+    let status = status?;
+    if status.code().is_none() {
+        return Err(format!("the measuring process died: {status}").into());
+    }
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The first of the two processes: measures and prints.
+fn measure(args: &Args, traces: &Traces) -> Outcome {
+    // The names of a run are removed when its keeper has gone: none must use them then.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid().map(|parent| parent.as_raw_nonzero().get().unsigned_abs()) != Some(traces.keeper()) {
+        return Err("the process that started this one is gone".into());
+    }
+    let systems = systems::all(traces);
+    let mut command = Command::new(env::current_exe()?);
+    command.env(PART, "serve");
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     bar.set_style(ProgressStyle::with_template("{bar:40} {percent:>3} %, {eta} left")?);
-    let facts = lead(&plan, command, |done, total| {
-        watch::progress(done);
+    let facts = lead(&args.plan(&systems)?, command, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     });
-    watch::over();
     bar.finish_and_clear();
-    drop(lifeline);
-    let report = Report::from(facts?);
+    let facts = facts?;
+    if let Some(file) = &args.svg {
+        fs::write(file, picture::draw(&facts))?;
+    }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        serde_json::to_writer_pretty(io::stdout().lock(), &facts)?;
+        println!();
     } else {
-        println!("{}\n\n{}", report.table(), report.notes());
+        println!("{}\n{}", report::tables(&facts), report::legend(&facts));
     }
     Ok(())
 }
 
-fn run(args: &Args) -> Outcome {
+fn run() -> Outcome<ExitCode> {
     iceoryx2::prelude::set_log_level(iceoryx2::prelude::LogLevel::Error);
-    // Lives as long as the process: systems and the watcher's thread refer to it.
-    if let Some(leader) = args.second {
-        let traces = Box::leak(Box::new(Traces::of(leader)));
-        watch::show()?;
-        return serve(&systems(traces));
+    let Some(part) = env::var_os(PART) else { return keep(&Args::parse()) };
+    let traces = Traces::of(env::var(KEEPER)?.parse()?);
+    if part == "serve" {
+        serve(&systems::all(&traces))?;
+    } else {
+        measure(&Args::parse(), &traces)?;
     }
-    let traces = Box::leak(Box::new(Traces::make()?));
-    let outcome = compare(args, traces);
-    traces.remove();
-    outcome
+    Ok(ExitCode::SUCCESS)
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("hqq-peers: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    run().unwrap_or_else(|failure| {
+        eprintln!("hqq-peers: {failure}");
+        ExitCode::FAILURE
+    })
 }

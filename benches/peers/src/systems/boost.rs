@@ -14,14 +14,14 @@ pub const LEFT_OUT: Option<&str> = if cfg!(boost) {
 
 /// The system, if there is Boost.
 #[cfg(not(boost))]
-pub fn system(_traces: &'static Traces) -> Option<Box<dyn System>> {
+pub fn system(_traces: &Traces) -> Option<Box<dyn System>> {
     None
 }
 
 /// The system, if there is Boost.
 #[cfg(boost)]
-pub fn system(traces: &'static Traces) -> Option<Box<dyn System>> {
-    Some(Box::new(queue::Boost { traces }))
+pub fn system(traces: &Traces) -> Option<Box<dyn System>> {
+    Some(Box::new(queue::Boost { traces: traces.clone() }))
 }
 
 #[cfg(boost)]
@@ -114,7 +114,7 @@ mod queue {
 
     /// `boost::interprocess::message_queue`.
     pub struct Boost {
-        pub traces: &'static Traces,
+        pub traces: Traces,
     }
 
     impl Boost {

@@ -1,11 +1,12 @@
-//! What every Unix has: stream sockets, datagram sockets and pipes. They are polled, but for [`Kind::Sleeping`].
+//! What every Unix has: stream sockets, datagram sockets and pipes. They are polled, but for
+//! [`Kind::Sleeping`] and [`Kind::Stream`].
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
-use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
+use hqq_bench::{Case, How, Kind, Outcome, Session, Sink, Source, System, Turns, Way};
 use rustix::io::ioctl_fionbio;
 
 use super::{copies, read, spin, write};
@@ -37,6 +38,15 @@ fn share<const N: usize>(
 /// The only one of `descriptors`.
 fn only(mut descriptors: Vec<OwnedFd>) -> Outcome<OwnedFd> {
     descriptors.pop().ok_or_else(|| "a descriptor is missing".into())
+}
+
+/// One end of a stream of bytes, which blocks.
+fn stream<R, W>(session: &Session, input: R, output: W) -> Box<dyn Turns>
+where
+    R: Read + 'static,
+    W: Write + 'static,
+{
+    if session.leads() { Box::new(Source::new(output, session)) } else { Box::new(Sink::new(input, session)) }
 }
 
 /// A byte stream each way.
@@ -81,6 +91,9 @@ impl UnixStreams {
             Ok([ours.into(), theirs.into()])
         };
         let socket = UnixStream::from(only(share(session, made)?)?);
+        if session.case().kind == Kind::Stream {
+            return Ok(stream(session, socket.try_clone()?, socket));
+        }
         socket.set_nonblocking(session.case().kind != Kind::Sleeping)?;
         let buffer = vec![0; session.size()];
         Ok(Box::new(Streams { input: socket.try_clone()?, output: socket, buffer }))
@@ -93,7 +106,7 @@ impl System for UnixStreams {
     }
 
     fn can(&self, case: &Case) -> bool {
-        copies(case.kind) || case.kind == Kind::ThroughputSpsc
+        copies(case.kind) || matches!(case.kind, Kind::ThroughputSpsc | Kind::Stream)
     }
 
     fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
@@ -116,11 +129,15 @@ impl Pipes {
         };
         let [input, output] =
             <[OwnedFd; 2]>::try_from(share::<4>(session, made)?).map_err(|_| "two pipes were due")?;
+        let (input, output) = (File::from(input), File::from(output));
+        if session.case().kind == Kind::Stream {
+            return Ok(stream(session, input, output));
+        }
         for end in [&input, &output] {
             ioctl_fionbio(end, session.case().kind != Kind::Sleeping)?;
         }
         let buffer = vec![0; session.size()];
-        Ok(Box::new(Streams { input: File::from(input), output: File::from(output), buffer }))
+        Ok(Box::new(Streams { input, output, buffer }))
     }
 }
 
@@ -130,7 +147,7 @@ impl System for Pipes {
     }
 
     fn can(&self, case: &Case) -> bool {
-        copies(case.kind) || case.kind == Kind::ThroughputSpsc
+        copies(case.kind) || matches!(case.kind, Kind::ThroughputSpsc | Kind::Stream)
     }
 
     fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {

@@ -55,19 +55,19 @@ impl Way for Ports {
 
 /// The crate `iceoryx2`.
 pub struct Iceoryx {
-    traces: &'static Traces,
+    traces: Traces,
     sleeps: bool,
 }
 
 impl Iceoryx {
     /// Receivers look again and again.
-    pub fn polled(traces: &'static Traces) -> Self {
-        Self { traces, sleeps: false }
+    pub fn polled(traces: &Traces) -> Self {
+        Self { traces: traces.clone(), sleeps: false }
     }
 
     /// Receivers sleep for an event.
-    pub fn event(traces: &'static Traces) -> Self {
-        Self { traces, sleeps: true }
+    pub fn event(traces: &Traces) -> Self {
+        Self { traces: traces.clone(), sleeps: true }
     }
 
     /// Its files bear a name of this run's, so that they can be found when it is over.

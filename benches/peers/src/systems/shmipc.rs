@@ -23,6 +23,10 @@ use crate::traces::Traces;
 /// How long one end waits for the other.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Shared memory of a session, and the longest message of which there is room for a few in it.
+const MEMORY: u32 = 16 << 20;
+const LONGEST: u64 = 1 << 20;
+
 struct Channel {
     stream: Stream,
     /// Whether what this end sends answers, or is answered by, what it reads: then the next message can take the last
@@ -65,19 +69,19 @@ impl Way for Channel {
 
 /// The crate `shmipc`.
 pub struct Shmipc {
-    traces: &'static Traces,
+    traces: Traces,
 }
 
 impl Shmipc {
-    pub fn new(traces: &'static Traces) -> Self {
-        Self { traces }
+    pub fn new(traces: &Traces) -> Self {
+        Self { traces: traces.clone() }
     }
 
     /// As its documentation has it for low latency. Every message fits one buffer.
     fn config(session: &Session) -> Outcome<Config> {
         let mut config = Config {
             mem_map_type: MemMapType::MemMapTypeMemFd,
-            share_memory_buffer_cap: 64 << 20,
+            share_memory_buffer_cap: MEMORY,
             buffer_slice_sizes: vec![SizePercentPair {
                 size: session.case().payload as u32 + 256,
                 percent: 100,
@@ -100,7 +104,7 @@ impl System for Shmipc {
 
     fn can(&self, case: &Case) -> bool {
         use Kind::{Pool, Sleeping, Slot, ThroughputSpsc, Untouched};
-        matches!(case.kind, Slot | Pool | Untouched | Sleeping | ThroughputSpsc)
+        case.payload <= LONGEST && matches!(case.kind, Slot | Pool | Untouched | Sleeping | ThroughputSpsc)
     }
 
     fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
