@@ -70,6 +70,12 @@ fn copies(kind: Kind) -> bool {
     matches!(kind, Kind::Slot | Kind::Pool | Kind::Sleeping)
 }
 
+/// How many messages there is room for, where one can choose: as with links of HQQ, slots in a flow and buffers in round
+/// trips. More of them would only be more that no cache holds, where they are used in turns.
+fn capacity(session: &Session) -> usize {
+    if session.case().kind.is_timed() { 16 } else { 1024 }
+}
+
 /// Writes a payload as asked.
 #[inline(always)]
 fn write(how: How, number: u64, into: &mut [u8]) {

@@ -27,17 +27,16 @@ pub fn system(traces: &Traces) -> Option<Box<dyn System>> {
 #[cfg(boost)]
 mod queue {
     use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+    use std::hint;
     use std::ptr::NonNull;
 
     use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
 
-    use crate::systems::{copies, read, spin, write};
+    use crate::systems::{capacity, copies, read, spin, write};
     use crate::traces::Traces;
 
-    /// Messages on their way one way.
-    const CAPACITY: usize = 1024;
-    /// Of those that are large.
-    const LARGE_CAPACITY: usize = 16;
+    /// Between two looks: round trips are at their shortest with about as many.
+    const PAUSES: u32 = 64;
 
     #[link(name = "hqq_boost_queue", kind = "static")]
     unsafe extern "C" {
@@ -104,7 +103,13 @@ mod queue {
 
         #[inline]
         fn recv(&mut self, how: How, number: u64, size: usize) -> Outcome {
-            let len = spin(|| self.input.recv(&mut self.buffer, self.sleeps))?;
+            let len = loop {
+                match self.input.recv(&mut self.buffer, self.sleeps)? {
+                    Some(len) => break len,
+                    // Each look takes the queue's lock, which the sender needs.
+                    None => (0..PAUSES).for_each(|_| hint::spin_loop()),
+                }
+            };
             if len != size {
                 return Err(format!("a message of {len} bytes came, and {size} were due").into());
             }
@@ -128,7 +133,7 @@ mod queue {
             if !leads {
                 session.hear()?;
             }
-            let make = leads.then_some(if size > 4096 { LARGE_CAPACITY } else { CAPACITY });
+            let make = leads.then(|| capacity(session));
             let (there_queue, back_queue) =
                 (Queue::open(&there, make, size)?, Queue::open(&back, make, size)?);
             if leads {

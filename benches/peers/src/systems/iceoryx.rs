@@ -9,11 +9,8 @@ use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
 
-use super::{read, spin, write};
+use super::{capacity, read, spin, write};
 use crate::traces::Traces;
-
-/// Messages on their way one way; as many as a link of HQQ has slots unless told otherwise.
-const FLOW: usize = 1024;
 
 struct Ports {
     output: Publisher<ipc::Service, [u8], ()>,
@@ -94,7 +91,7 @@ impl Iceoryx {
         let data = |there| -> Outcome<_> {
             let service = node.service_builder(&name("data", there)?).publish_subscribe::<[u8]>();
             let service = service.max_publishers(1).max_subscribers(1).max_nodes(2).history_size(0);
-            let service = service.subscriber_max_buffer_size(if flows { FLOW } else { 1 });
+            let service = service.subscriber_max_buffer_size(if flows { capacity(session) } else { 1 });
             Ok(service.enable_safe_overflow(!flows).open_or_create()?)
         };
         let event = |there| -> Outcome<_> {

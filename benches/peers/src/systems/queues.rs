@@ -1,5 +1,4 @@
-//! Queues between threads of one process. They cannot do more, and so need not: no other process's memory, no untrusted
-//! words. An element fills a cache line, 56 bytes of it payload.
+//! Queues between threads of one process. They cannot do more, and have it easier: no other process's death or addresses. An element fills a cache line, 56 bytes of it payload.
 
 use std::sync::Arc;
 
@@ -7,10 +6,7 @@ use crossbeam_queue::ArrayQueue;
 use hqq_bench::{Case, How, Kind, Lives, Outcome, Session, System, Turns, Way};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{read, spin, write};
-
-/// As many as a link of HQQ has slots unless told otherwise.
-const CAPACITY: usize = 1024;
+use super::{capacity, read, spin, write};
 
 /// An element of rtrb's ring, which has nothing beside it.
 #[repr(align(64))]
@@ -63,7 +59,8 @@ impl System for Rtrb {
     }
 
     fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
-        let ((output, theirs), (back, input)) = (RingBuffer::new(CAPACITY), RingBuffer::new(CAPACITY));
+        let ((output, theirs), (back, input)) =
+            (RingBuffer::new(capacity(session)), RingBuffer::new(capacity(session)));
         session.leave(Ring { output: back, input: theirs })?;
         Ok(Box::new(Ring { output, input }))
     }
@@ -113,7 +110,7 @@ impl System for Crossbeam {
     }
 
     fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
-        let [output, input] = [(); 2].map(|()| Arc::new(ArrayQueue::new(CAPACITY)));
+        let [output, input] = [(); 2].map(|()| Arc::new(ArrayQueue::new(capacity(session))));
         session.leave(Arrays { output: input.clone(), input: output.clone() })?;
         Ok(Box::new(Arrays { output, input }))
     }

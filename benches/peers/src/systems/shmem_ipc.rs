@@ -8,10 +8,7 @@ use std::slice;
 use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
 use shmem_ipc::sharedring::{Receiver, Sender};
 
-use super::{read, spin, write};
-
-/// Items of a ring, at least.
-const CAPACITY: usize = 64;
+use super::{capacity, read, spin, write};
 
 /// A message of that many words.
 type Item<const WORDS: usize> = [u64; WORDS];
@@ -74,15 +71,16 @@ impl<const WORDS: usize> Rings<WORDS> {
                 <[OwnedFd; 3]>::try_from(session.take()?).map_err(|_| "three descriptors were due")?;
             Outcome::Ok(files.map(File::from))
         };
+        let capacity = capacity(session);
         let (output, input);
         if session.leads() {
-            output = Sender::new(CAPACITY)?;
+            output = Sender::new(capacity)?;
             give([
                 output.memfd().as_file().as_fd(),
                 output.empty_signal().as_fd(),
                 output.full_signal().as_fd(),
             ])?;
-            input = Receiver::new(CAPACITY)?;
+            input = Receiver::new(capacity)?;
             give([
                 input.memfd().as_file().as_fd(),
                 input.empty_signal().as_fd(),
@@ -90,9 +88,9 @@ impl<const WORDS: usize> Rings<WORDS> {
             ])?;
         } else {
             let [memory, empty, full] = take()?;
-            input = Receiver::open(CAPACITY, memory, empty, full)?;
+            input = Receiver::open(capacity, memory, empty, full)?;
             let [memory, empty, full] = take()?;
-            output = Sender::open(CAPACITY, memory, empty, full)?;
+            output = Sender::open(capacity, memory, empty, full)?;
         }
         Ok(Box::new(Self { output, input, sleeps: session.case().kind == Kind::Sleeping }))
     }

@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::os::unix::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
@@ -23,9 +24,14 @@ use crate::traces::Traces;
 /// How long one end waits for the other.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Shared memory of a session, and the longest message of which there is room for a few in it.
-const MEMORY: u32 = 16 << 20;
+/// The longest message.
 const LONGEST: u64 = 1 << 20;
+/// Buffers at least: they are used in turns, and many of them would be new to the caches each time.
+const BUFFERS: u32 = 16;
+/// The least memory that the library takes.
+const LEAST: u32 = 1 << 20;
+/// Messages on their way at most. More than there are buffers would go through the socket from then on.
+const QUEUE: u32 = 1024;
 
 struct Channel {
     stream: Stream,
@@ -46,10 +52,12 @@ impl Way for Channel {
                 match self.stream.flush(false).await {
                     // The queue is full; the message is kept. The library's own benchmark waits like this.
                     Err(Error::QueueFull) => sleep(Duration::from_micros(1)).await,
-                    done => return Ok(done?),
+                    done => break done,
                 }
             }
-        })
+        })?;
+        // For want of buffers, it would measure a socket from now on.
+        if self.stream.fallback_state() { Err("it fell back to its socket".into()) } else { Ok(()) }
     }
 
     #[inline]
@@ -78,10 +86,15 @@ impl Shmipc {
     }
 
     /// As its documentation has it for low latency. Every message fits one buffer.
-    fn config(session: &Session) -> Outcome<Config> {
+    fn config(&self, session: &Session) -> Outcome<Config> {
+        let size = session.case().payload as u32 + 256;
         let mut config = Config {
+            // Sessions whose paths are the same share their buffers, of the first one's sizes.
+            share_memory_path_prefix: format!("{}-buffers", self.place(session).display()),
+            queue_path: format!("{}-queue", self.place(session).display()),
+            queue_cap: QUEUE,
             mem_map_type: MemMapType::MemMapTypeMemFd,
-            share_memory_buffer_cap: MEMORY,
+            share_memory_buffer_cap: LEAST.max(BUFFERS * size),
             buffer_slice_sizes: vec![SizePercentPair {
                 size: session.case().payload as u32 + 256,
                 percent: 100,
@@ -92,8 +105,13 @@ impl Shmipc {
         Ok(config)
     }
 
+    /// What its paths begin with.
+    fn place(&self, session: &Session) -> PathBuf {
+        self.traces.folder().join(session.name())
+    }
+
     fn address(&self, session: &Session) -> Outcome<SocketAddr> {
-        Ok(SocketAddr::from_pathname(self.traces.folder().join(session.name()))?)
+        Ok(SocketAddr::from_pathname(self.place(session))?)
     }
 }
 
@@ -109,7 +127,7 @@ impl System for Shmipc {
 
     fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (address, config) = (self.address(session)?, Self::config(session)?);
+        let (address, config) = (self.address(session)?, self.config(session)?);
         let opened = async {
             let mut listener = Listener::new(DefaultUnixListen, address, config).await?;
             session.tell(b"bound")?;
@@ -124,7 +142,7 @@ impl System for Shmipc {
 
     fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (address, config) = (self.address(session)?, Self::config(session)?);
+        let (address, config) = (self.address(session)?, self.config(session)?);
         session.hear()?;
         let opened = async {
             let config = SessionManagerConfig::new().with_config(config).with_session_num(1);
