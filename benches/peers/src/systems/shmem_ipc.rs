@@ -96,8 +96,11 @@ impl<const WORDS: usize> Rings<WORDS> {
     }
 }
 
+/// Opens an end.
+type Opener = fn(&Session) -> Outcome<Box<dyn Turns>>;
+
 /// What opens a ring for messages of so many bytes; an item's size must be known when this is compiled.
-fn opener(size: u64) -> Option<fn(&Session) -> Outcome<Box<dyn Turns>>> {
+fn opener(size: u64) -> Option<Opener> {
     Some(match size {
         8 => Rings::<1>::open,
         48 => Rings::<6>::open,
