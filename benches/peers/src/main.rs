@@ -14,7 +14,7 @@ use std::{env, fs, io, process};
 use clap::Parser;
 use hqq_bench::{Case, Kind, Outcome, Plan, System, lead, picture, report, serve};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use traces::Traces;
 
@@ -102,11 +102,6 @@ fn keep(args: &Args) -> Outcome<ExitCode> {
 
 /// The first of the two processes: measures and prints.
 fn measure(args: &Args, traces: &Traces) -> Outcome {
-    // The names of a run are removed when its keeper has gone: none must use them then.
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    if getppid().map(|parent| parent.as_raw_nonzero().get().unsigned_abs()) != Some(traces.keeper()) {
-        return Err("the process that started this one is gone".into());
-    }
     let systems = systems::all(traces);
     let mut command = Command::new(env::current_exe()?);
     command.env(PART, "serve");
@@ -133,6 +128,8 @@ fn measure(args: &Args, traces: &Traces) -> Outcome {
 fn run() -> Outcome<ExitCode> {
     iceoryx2::prelude::set_log_level(iceoryx2::prelude::LogLevel::Error);
     let Some(part) = env::var_os(PART) else { return keep(&Args::parse()) };
+    // Nobody measures for a keeper that is gone, nor serves a leader; not even if it hangs or was stopped.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     let traces = Traces::of(env::var(KEEPER)?.parse()?);
     if part == "serve" {
         serve(&systems::all(&traces))?;

@@ -33,11 +33,6 @@ impl Traces {
         fs::create_dir(&self.folder)
     }
 
-    /// Who removes all of it.
-    pub fn keeper(&self) -> u32 {
-        self.keeper
-    }
-
     /// A folder of this run's.
     pub fn folder(&self) -> &Path {
         &self.folder
