@@ -17,12 +17,56 @@ use std::{env, process};
 
 use hqq::{Offer, Options, StandardLink};
 use hqq_sys::cpu;
-use measure::{Case, Hqq, Outcome, Way, follow, head, lead, read, sessions};
+use measure::{Case, Outcome, Way, follow, head, lead, read, sessions};
 
 const SIZES: [usize; 3] = [48, 4096, 65536];
 
 /// The same on x86-64 and aarch64.
 const O_NONBLOCK: i32 = 0o4000;
+
+/// HQQ itself: written and read in place.
+struct Hqq<'l> {
+    link: &'l StandardLink,
+}
+
+impl Hqq<'_> {
+    fn recv(&self, case: Case) -> hqq::Result<hqq::Message<'_>> {
+        if case != Case::Polling {
+            return self.link.recv();
+        }
+        loop {
+            match self.link.try_recv() {
+                Err(error) if error.is_transient() => std::hint::spin_loop(),
+                done => return done,
+            }
+        }
+    }
+
+    fn send(&self, size: usize, fill: u8) -> hqq::Result<()> {
+        let mut loan = self.link.loan(size)?;
+        loan.fill(fill);
+        loan.send()
+    }
+}
+
+impl Way for Hqq<'_> {
+    fn name(&self) -> &'static str {
+        "HQQ"
+    }
+
+    fn ping(&mut self, case: Case, size: usize, fill: u8) -> Outcome<u64> {
+        self.send(size, fill)?;
+        Ok(read(&self.recv(case)?))
+    }
+
+    fn pong(&mut self, case: Case, size: usize) -> Outcome {
+        let message = self.recv(case)?;
+        std::hint::black_box(read(&message));
+        let fill = message[0];
+        drop(message);
+        Ok(self.send(size, fill)?)
+    }
+}
 
 /// A pair of byte streams, one for each direction.
 struct Streams<R, W> {

@@ -1,144 +1,147 @@
-//! Round trips through HQQ and iceoryx2, between the same two processes in turns.
+//! HQQ and what a user would pick instead, between the same two processes in turns, in one table.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml [SECONDS]` measures each line of its table for that
-//! long (0.5 unless given), exactly as the example `compare` does with sockets and pipes.
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml` takes about a minute; `-- --help` lists its options. How
+//! it is measured: `docs/benchmarks.md`. Each peer is used as its own documentation has it for speed; its file in
+//! `src/systems/` shows the calls.
 
-#[path = "../../../examples/compare/measure.rs"]
-mod measure;
+mod systems;
+mod traces;
 
-use std::process::Command;
-use std::time::Duration;
-use std::{env, process};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::{env, fs, io, process};
 
-use hqq::{Offer, Options, StandardLink};
-use hqq_sys::cpu;
-use iceoryx2::port::listener::Listener;
-use iceoryx2::port::notifier::Notifier;
-use iceoryx2::port::publisher::Publisher;
-use iceoryx2::port::subscriber::Subscriber;
-use iceoryx2::prelude::*;
-use iceoryx2::sample::Sample;
-use measure::{Case, Hqq, Outcome, Way, follow, head, lead, read, sessions};
+use clap::Parser;
+use hqq_bench::{Case, Kind, Outcome, Plan, System, lead, picture, report, serve};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
-const SIZES: [usize; 3] = [48, 4096, 65536];
+use traces::Traces;
 
-/// Publish-subscribe both ways, with an event beside each to wake who sleeps.
-struct Iceoryx2 {
-    output: Publisher<ipc::Service, [u8], ()>,
-    input: Subscriber<ipc::Service, [u8], ()>,
-    bell: Notifier<ipc::Service>,
-    sleeper: Listener<ipc::Service>,
-    /// Kept, since the ports live on it.
-    _node: Node<ipc::Service>,
+/// What the peers are measured at.
+const KINDS: [Kind; 7] = [
+    Kind::Slot,
+    Kind::Pool,
+    Kind::Untouched,
+    Kind::Sleeping,
+    Kind::ThroughputMpmc,
+    Kind::ThroughputSpsc,
+    Kind::Stream,
+];
+
+/// The variable that tells a process its part, and the one that names the run's first process.
+const PART: &str = "HQQ_PEERS_PART";
+const KEEPER: &str = "HQQ_PEERS_KEEPER";
+
+/// HQQ and its peers, measured in turns between the same two processes.
+#[derive(Parser)]
+#[command(name = "hqq-peers", version)]
+struct Args {
+    /// How often everything has its turn of a few milliseconds
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    /// Only these systems, separated by commas, beside hqq and the raw programs
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    system: Vec<String>,
+    /// Only these cases, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    case: Vec<String>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+    /// Draw the run into this file, too
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
-impl Iceoryx2 {
-    fn new(leader: u32, leads: bool) -> Outcome<Self> {
-        let node = NodeBuilder::new().create::<ipc::Service>()?;
-        let name = |what: &str, there: bool| {
-            let direction = if there { "there" } else { "back" };
-            format!("hqq-peers/{leader}/{what}/{direction}").as_str().try_into()
-        };
-        let data = |there| -> Outcome<_> {
-            let builder = node.service_builder(&name("data", there)?);
-            Ok(builder.publish_subscribe::<[u8]>().open_or_create()?)
-        };
-        let event = |there| -> Outcome<_> {
-            Ok(node.service_builder(&name("event", there)?).event().open_or_create()?)
-        };
-        let longest = SIZES.into_iter().fold(0, usize::max);
-        Ok(Self {
-            output: data(leads)?.publisher_builder().initial_max_slice_len(longest).create()?,
-            input: data(!leads)?.subscriber_builder().create()?,
-            bell: event(leads)?.notifier_builder().create()?,
-            sleeper: event(!leads)?.listener_builder().create()?,
-            _node: node,
-        })
-    }
-
-    fn send(&self, case: Case, size: usize, fill: u8) -> Outcome {
-        self.output.loan_slice_uninit(size)?.write_from_fn(|_| fill).send()?;
-        if case != Case::Polling {
-            self.bell.notify()?;
+impl Args {
+    /// What they ask for, of the systems that there are.
+    fn plan<'a>(&self, systems: &'a [Box<dyn System>]) -> Outcome<Plan<'a>> {
+        let known: Vec<&str> = systems.iter().map(|system| system.name()).collect();
+        let mut only = known_among("system", &self.system, &known)?;
+        if !only.is_empty() {
+            only.extend(["hqq", "hqq-spsc"].map(String::from));
         }
-        Ok(())
-    }
-
-    fn recv(&mut self, case: Case) -> Outcome<Sample<ipc::Service, [u8], ()>> {
-        loop {
-            if let Some(sample) = self.input.receive()? {
-                return Ok(sample);
-            }
-            if case == Case::Polling {
-                std::hint::spin_loop();
-            } else {
-                self.sleeper.blocking_wait(|_| {})?;
-            }
-        }
+        let asked = known_among("case", &self.case, &KINDS.map(Kind::name))?;
+        let kinds: Vec<Kind> = KINDS
+            .into_iter()
+            .filter(|kind| asked.is_empty() || asked.iter().any(|name| name == kind.name()))
+            .collect();
+        let cases = Case::select(Some(&kinds), None);
+        Ok(Plan { systems, cases, only, beside_hqq: true, rounds: self.rounds })
     }
 }
 
-impl Way for Iceoryx2 {
-    fn name(&self) -> &'static str {
-        "iceoryx2"
-    }
-
-    fn ping(&mut self, case: Case, size: usize, fill: u8) -> Outcome<u64> {
-        self.send(case, size, fill)?;
-        Ok(read(self.recv(case)?.payload()))
-    }
-
-    fn pong(&mut self, case: Case, size: usize) -> Outcome {
-        let sample = self.recv(case)?;
-        std::hint::black_box(read(sample.payload()));
-        let fill = sample.payload()[0];
-        drop(sample);
-        self.send(case, size, fill)
+/// The same names, if all are known.
+fn known_among(what: &str, names: &[String], known: &[&str]) -> Outcome<Vec<String>> {
+    match names.iter().find(|name| !known.contains(&name.as_str())) {
+        Some(strange) => Err(format!("there is no {what} {strange}; there are {}", known.join(", ")).into()),
+        None => Ok(names.to_vec()),
     }
 }
 
-/// The second process.
-fn echo(leader: u32, processor: Option<usize>) -> Outcome {
-    if let Some(processor) = processor {
-        cpu::pin(processor)?;
+/// The process that was started: lets another one measure, and removes what is left however that one ends.
+fn keep(args: &Args) -> Outcome<ExitCode> {
+    // Mistakes are answered before anything is started.
+    let traces = Traces::of(process::id());
+    args.plan(&systems::all(&traces))?;
+    if let Some(note) = systems::LEFT_OUT {
+        eprintln!("{note}");
     }
-    let link = StandardLink::inherited()?;
-    let mut peer = Iceoryx2::new(leader, false)?;
-    // What is published before the subscriber exists is lost.
-    link.send(b"ready")?;
-    follow(&link, &mut [&mut Hqq { link: &link }, &mut peer])
-}
-
-/// Starts the second process and measures.
-fn session(cases: &[Case], processor: Option<usize>, time: Duration) -> Outcome {
-    let mut peer = Iceoryx2::new(process::id(), true)?;
-    let offer = Offer::new(Options::new())?;
+    traces.make()?;
     let mut command = Command::new(env::current_exe()?);
-    command.args(["echo", &process::id().to_string()]).args(processor.map(|number| number.to_string()));
-    offer.pass_to(&mut command)?;
-    let mut child = command.spawn()?;
-    let link = offer.accept(Duration::from_secs(20))?;
-    assert_eq!(&*link.recv()?, b"ready");
-    lead(&link, &mut [&mut Hqq { link: &link }, &mut peer], cases, &SIZES, time)?;
-    drop(link);
-    let status = child.wait()?;
-    if status.success() { Ok(()) } else { Err(format!("the second process: {status}").into()) }
-}
-
-fn compare(seconds: f64) -> Outcome {
-    let time = Duration::from_secs_f64(seconds);
-    head(&["HQQ", "iceoryx2"]);
-    sessions(|cases, processor| session(cases, processor, time))
-}
-
-fn main() -> Outcome {
-    set_log_level(LogLevel::Error);
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["echo", leader] => echo(leader.parse()?, None),
-        ["echo", leader, processor] => echo(leader.parse()?, Some(processor.parse()?)),
-        [seconds] => compare(seconds.parse()?),
-        [] => compare(0.5),
-        _ => Err("usage: hqq-peers [SECONDS]".into()),
+    command.args(env::args_os().skip(1)).env(PART, "lead").env(KEEPER, process::id().to_string());
+    let status = command.status();
+    traces.remove();
+    let status = status?;
+    if status.code().is_none() {
+        return Err(format!("the measuring process died: {status}").into());
     }
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The first of the two processes: measures and prints.
+fn measure(args: &Args, traces: &Traces) -> Outcome {
+    let systems = systems::all(traces);
+    let mut command = Command::new(env::current_exe()?);
+    command.env(PART, "serve");
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template("{bar:40} {percent:>3} %, {eta} left")?);
+    let facts = lead(&args.plan(&systems)?, command, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let facts = facts?;
+    if let Some(file) = &args.svg {
+        fs::write(file, picture::draw(&facts))?;
+    }
+    if args.json {
+        serde_json::to_writer_pretty(io::stdout().lock(), &facts)?;
+        println!();
+    } else {
+        println!("{}\n{}", report::tables(&facts), report::legend(&facts));
+    }
+    Ok(())
+}
+
+fn run() -> Outcome<ExitCode> {
+    iceoryx2::prelude::set_log_level(iceoryx2::prelude::LogLevel::Error);
+    let Some(part) = env::var_os(PART) else { return keep(&Args::parse()) };
+    // Nobody measures for a keeper that is gone, nor serves a leader; not even if it hangs or was stopped.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let traces = Traces::of(env::var(KEEPER)?.parse()?);
+    if part == "serve" {
+        serve(&systems::all(&traces))?;
+    } else {
+        measure(&Args::parse(), &traces)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(|failure| {
+        eprintln!("hqq-peers: {failure}");
+        ExitCode::FAILURE
+    })
 }
