@@ -26,7 +26,7 @@ const TRUST: u64 = 32;
 /// Pauses between polls of an end that is faster than its peer in one direction: who looks at a line again and again
 /// while the other writes to it takes it away from the writer each time. So it leaves the line alone until there is
 /// more to find.
-const PATIENT: u32 = 64;
+const PATIENT: u32 = 256;
 /// Waits of this length, and no answers in between, are those of such an end.
 const FAST: Duration = Duration::from_micros(4);
 
@@ -111,6 +111,9 @@ impl Inner {
         let spin = self.spin_for();
         let pauses = if (goal.patient)(self) { PATIENT } else { 1 };
         for turn in 1.. {
+            for _ in 0..pauses {
+                std::hint::spin_loop();
+            }
             if (goal.hint)(self) || turn % TRUST == 0 {
                 if let Some(value) = poll(0)? {
                     self.learn(began.map_or(Duration::ZERO, |began| began.elapsed()));
@@ -134,9 +137,6 @@ impl Inner {
             }
             if turn % YIELD == 0 {
                 std::thread::yield_now();
-            }
-            for _ in 0..pauses {
-                std::hint::spin_loop();
             }
         }
         let began = began.unwrap_or_else(Instant::now);
