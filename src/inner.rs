@@ -108,8 +108,7 @@ pub(crate) struct Inner {
     idle: AtomicU64,
     /// How long waits take of late, nanoseconds.
     usual: AtomicU64,
-    /// What had been sent when a wait began last. A rough figure, as `usual`.
-    answered: AtomicU64,
+    pace: wait::Pace,
     /// How long to spin ahead of a sleep; unless it is set, as experience tells.
     spin: Option<Duration>,
     park: Park,
@@ -160,7 +159,7 @@ impl Inner {
             handles: AtomicU64::new(1),
             idle: AtomicU64::new(0),
             usual: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
+            pace: wait::Pace::default(),
             spin,
             park,
             mux,

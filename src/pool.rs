@@ -81,6 +81,9 @@ pub struct Pool<'a> {
     /// The word of a buffer that this end has on loan, and of one that it holds.
     owned: u64,
     held: u64,
+    /// Binary logarithms: of the distance between two turns' buffers, and of the turns until the next buffer's.
+    spread: u32,
+    round: u32,
     holder: Holder,
     single: bool,
 }
@@ -102,7 +105,10 @@ impl<'a> Pool<'a> {
     ) -> Self {
         assert!(words.len() == marks.len());
         let (owned, held) = (BufferWord::owned(holder).word(), BufferWord::held(holder).word());
-        Self { words, lease, marks, hint, owned, held, holder, single }
+        // Eight words a line.
+        let (spread, round) =
+            if words.len() >= 16 { (3, words.len().trailing_zeros() - 3) } else { (0, usize::BITS - 3) };
+        Self { words, lease, marks, hint, owned, held, spread, round, holder, single }
     }
 
     /// How many buffers there are.
@@ -120,6 +126,13 @@ impl<'a> Pool<'a> {
         if count == 1 { self.take_one() } else { self.gather(count) }
     }
 
+    /// The index and the word of the buffer that is tried first when the next one is taken.
+    #[inline(always)]
+    pub fn next(&self) -> (usize, &'a AtomicU64) {
+        let index = self.index(self.hint.load(Ordering::Relaxed) as usize);
+        (index, &self.words[index])
+    }
+
     /// As [`take`](Self::take), a single buffer.
     ///
     /// # Errors
@@ -127,25 +140,31 @@ impl<'a> Pool<'a> {
     #[inline(always)]
     pub fn take_one(&self) -> Result<Run, Shortage> {
         // The usual case first: the buffer after the one that was taken last has come home.
-        let start = self.hint.load(Ordering::Relaxed) as usize;
-        let index = start & (self.words.len() - 1);
-        if self.win(index)? { Ok(self.won(index)) } else { self.take_other(start) }
+        let turn = self.hint.load(Ordering::Relaxed) as usize;
+        let index = self.index(turn);
+        if self.win(index)? { Ok(self.won(turn, index)) } else { self.take_other(turn) }
+    }
+
+    /// The buffer whose turn it is: each once in as many turns as there are buffers. One after the other have words in
+    /// different lines, so that a sender and a receiver at work on two messages do not meet in one.
+    #[inline(always)]
+    fn index(&self, turn: usize) -> usize {
+        let mask = self.words.len() - 1;
+        ((turn << self.spread) + (turn >> self.round & 7)) & mask
     }
 
     #[inline(always)]
-    fn won(&self, index: usize) -> Run {
-        self.hint.store(index as u64 + 1, Ordering::Relaxed);
+    fn won(&self, turn: usize, index: usize) -> Run {
+        self.hint.store(turn as u64 + 1, Ordering::Relaxed);
         Run { first: index as u32, count: 1 }
     }
 
     #[cold]
     fn take_other(&self, start: usize) -> Result<Run, Shortage> {
-        let buffers = self.words.len();
-        for step in 1..buffers {
-            // The number of buffers is a power of two.
-            let index = (start + step) & (buffers - 1);
+        for turn in (start..start + self.words.len()).skip(1) {
+            let index = self.index(turn);
             if self.win(index)? {
-                return Ok(self.won(index));
+                return Ok(self.won(turn, index));
             }
         }
         Err(Shortage::Exhausted(0))

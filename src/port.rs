@@ -42,7 +42,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::layout::WaitMode;
 use crate::packet::{ConnCopy, Fault, INLINE_MAX, NO_BUFFER, Operation, Packet, Run, op};
 use crate::pool::Shortage;
-use crate::region::Region;
+use crate::region::{Region, prefetch};
 use crate::ring::{Denied, Producer, Take, Ticket};
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::Want;
@@ -263,10 +263,13 @@ impl<'a> Region<'a> {
         let producer = self.producer();
         let ticket = producer.claim().map_err(|denied| self.denied(denied))?;
         let copy_id = self.copy_id(&ticket);
+        let position = ticket.position();
         let claimed = Claimed { producer, ticket: Some(ticket) };
         let packet = packet(copy_id);
         seen(&packet);
+        let next = producer.next_slot(position);
         claimed.publish(&packet, |ticket| count(self.out().tally, ticket, bytes));
+        prefetch(next);
         Ok(copy_id)
     }
 
@@ -316,6 +319,7 @@ impl<'a> Region<'a> {
             let count = if run.count == 1 { 0 } else { run.count.into() };
             Packet::new(op::STANDARD_LINK_COPY, [copy_id, run.first.into(), len, count])
         })?;
+        out.prefetch(self.layout().geometry.stride());
         Ok(())
     }
 
@@ -578,6 +582,12 @@ impl<'a> Region<'a> {
     #[cfg(feature = "std")]
     pub(crate) fn sent_so_far(&self) -> u64 {
         self.producer().mark()
+    }
+
+    /// A number that grows by one with each packet that this end takes at the ring's head.
+    #[cfg(feature = "std")]
+    pub(crate) fn received_so_far(&self) -> u64 {
+        self.consumer().mark()
     }
 
     /// Whether a receive is worth trying. Only loads; stale as soon as it returns. Packets that recovery put back

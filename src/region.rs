@@ -620,11 +620,34 @@ impl<'a> Region<'a> {
 }
 
 impl Flow<'_> {
+    /// Fetches what the next loan of one buffer needs: its word, and the first line of its payload.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, stride: u64) {
+        let (index, word) = self.pool.next();
+        prefetch(word);
+        let payload = self.payload.load(Ordering::Relaxed);
+        prefetch(payload.wrapping_add(index * stride as usize));
+    }
+
     /// Whether a buffer belongs here.
     #[inline(always)]
     pub(crate) fn owns(&self, buffer: &Buffer<'_>) -> bool {
         buffer.belongs_to() == self.home
     }
+}
+
+/// Asks the processor to fetch what will be used soon: the peer had it last, and a line takes its time between processors.
+/// Not as a line to be written, which would take it away from the peer before it is done with it.
+#[inline(always)]
+pub(crate) fn prefetch<T>(what: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which is good for any address.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(what.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = what;
 }
 
 /// What who brings a region's memory is told.

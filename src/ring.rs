@@ -331,6 +331,12 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
+    /// The slot after that of `position`: the next one to be claimed, as far as its claimer knows.
+    #[inline(always)]
+    pub fn next_slot(&self, position: u64) -> &'a Slot {
+        self.slots.at(position.wrapping_add(1))
+    }
+
     /// Where the next claim begins to look.
     pub fn mark(&self) -> u64 {
         self.tail.load(Ordering::Relaxed)
@@ -474,6 +480,11 @@ impl<'a> Consumer<'a> {
         // Operands of a published slot do not change; if it still is that one, this was the packet.
         let same = look(&slot.stamp, Ordering::Relaxed) == found.stamp.word();
         Ok(same.then_some(Packet { op: found.stamp.op(), operands }))
+    }
+
+    /// Where the next take begins to look.
+    pub fn mark(&self) -> u64 {
+        self.head.load(Ordering::Relaxed)
     }
 
     /// Whether a take is worth trying. Only loads, and only at the head mark.

@@ -1,7 +1,8 @@
 //! Which processors a thread may run on, and the processor time that was used.
 
 use std::io;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
@@ -45,10 +46,37 @@ pub fn cpu_time() -> Duration {
     Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec.unsigned_abs() as u32)
 }
 
+/// How many [`spin_loop`](std::hint::spin_loop) pauses take about as long as `time`, at least one. What one takes differs by
+/// ten between processors: it is measured when this is called first, in some microseconds.
+pub fn pauses(time: Duration) -> u32 {
+    const SAMPLE: u32 = 128;
+    static PICOS: OnceLock<u64> = OnceLock::new();
+    if time.is_zero() {
+        return 1;
+    }
+    let picos = *PICOS.get_or_init(|| {
+        let sample = || {
+            let began = Instant::now();
+            (0..SAMPLE).for_each(|_| std::hint::spin_loop());
+            began.elapsed()
+        };
+        // The shortest: whatever else came in between makes it longer.
+        let shortest = (0..5).map(|_| sample()).min().unwrap_or_default();
+        (shortest.as_nanos() as u64 * 1000 / u64::from(SAMPLE)).max(1)
+    });
+    (time.as_nanos() as u64 * 1000 / picos).clamp(1, 1 << 16) as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
+
+    #[test]
+    fn pauses_take_about_as_long_as_they_should() {
+        assert_eq!(pauses(Duration::ZERO), 1);
+        let (few, many) = (pauses(Duration::from_micros(1)), pauses(Duration::from_micros(50)));
+        assert!(few >= 1 && many > 10 * few, "{few} {many}");
+    }
 
     #[test]
     fn pin_narrows_the_calling_thread_only() {

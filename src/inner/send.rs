@@ -146,15 +146,24 @@ impl Inner {
     /// Sends a message that fits the slot, waiting for room.
     #[inline(always)]
     pub(crate) fn send_inline(&self, message: &Inline) -> Result<()> {
-        if self.sends_straight() && self.region().send_inline(message, |_| {}).is_ok() {
-            return self.announce_sent();
+        if self.sends_straight() {
+            return match self.region().send_inline(message, |_| {}) {
+                Ok(()) => self.announce_sent(),
+                Err(error) => self.send_inline_patiently(error, *message, Until::Forever),
+            };
         }
-        self.send_inline_patiently(*message)
+        self.send_inline_slowly(*message)
     }
 
-    #[cold]
-    fn send_inline_patiently(&self, message: Inline) -> Result<()> {
+    #[inline(never)]
+    fn send_inline_slowly(&self, message: Inline) -> Result<()> {
         self.send_payload(&mut Some(Payload::Inline(message)), Until::Forever)
+    }
+
+    /// As [`send_patiently`](Self::send_patiently).
+    #[cold]
+    fn send_inline_patiently(&self, failure: Error, message: Inline, until: Until) -> Result<()> {
+        self.send_payload_patiently(failure, &mut Some(Payload::Inline(message)), until)
     }
 
     /// Whether it is worth while to try to send a message. Only loads, and mostly of the line that comes free next.
@@ -298,6 +307,9 @@ impl Inner {
         if !failure.is_transient() {
             return Err(failure);
         }
+        if self.fits_slot(message.len()) {
+            return self.send_inline_patiently(failure, Inline::of(message), until);
+        }
         // A buffer once found is kept while the ring is full.
         let mut slot = None;
         self.loan(message.len(), 1, until, &mut slot)?;
@@ -374,6 +386,7 @@ impl Inner {
         slot: &mut Option<Payload<'static>>,
         until: Until,
     ) -> Result<()> {
+        self.failed(&failure);
         if !failure.is_transient() {
             return Err(failure);
         }

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use hqq_sys::{poll, sock};
+use hqq_sys::{cpu, poll, sock};
 
 use super::{GLANCE, Inner, bit};
 use crate::error::{Error, Result};
@@ -23,12 +23,65 @@ const YIELD: u64 = 32;
 /// Polls that may be left out on a hint's word, between two that look everywhere.
 const TRUST: u64 = 32;
 
-/// Pauses between polls of an end that is faster than its peer in one direction: who looks at a line again and again
-/// while the other writes to it takes it away from the writer each time. So it leaves the line alone until there is
-/// more to find.
-const PATIENT: u32 = 256;
-/// Waits of this length, and no answers in between, are those of such an end.
-const FAST: Duration = Duration::from_micros(4);
+/// How long a sender whose ring is full leaves its lines alone between polls: who looks at a line again and again while the
+/// other is at it takes it away each time. Nobody waits for it.
+const FULL: Duration = Duration::from_micros(3);
+
+/// How long a receiver leaves the ring alone between polls. In a stream of messages without answers, a receiver that is
+/// faster than the sender meets it in each line, and slows it to the time that a line takes between processors. So it
+/// waits until there are more. Where messages are not that dense, or are answered, it polls at once: a message that comes
+/// meanwhile would be late.
+///
+/// A rough figure: threads may overwrite each other's.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// What had been sent, and what had been received, when the last wait began.
+    sent: AtomicU64,
+    received: AtomicU64,
+    /// Polls until the last wait's end.
+    polls: AtomicU64,
+    /// Index of the patience.
+    level: AtomicU64,
+}
+
+impl Pace {
+    const PATIENCE: [Duration; 5] = [
+        Duration::ZERO,
+        Duration::from_nanos(400),
+        Duration::from_nanos(800),
+        Duration::from_nanos(1600),
+        Duration::from_nanos(3200),
+    ];
+    /// A message in that time is dense.
+    const DENSE: Duration = Duration::from_nanos(100);
+    /// A wait of so few polls ended at once.
+    const FEW: u64 = 8;
+
+    /// A wait begins: how long to leave the ring alone, by what has been sent and received so far.
+    fn patience(&self, sent: u64, received: u64) -> Duration {
+        let answered = self.sent.load(Ordering::Relaxed) != sent;
+        let burst = received.wrapping_sub(self.received.load(Ordering::Relaxed));
+        self.sent.store(sent, Ordering::Relaxed);
+        self.received.store(received, Ordering::Relaxed);
+        let last = Self::PATIENCE.len() as u64 - 1;
+        let level = self.level.load(Ordering::Relaxed).min(last);
+        let dense = (Self::PATIENCE[level as usize].as_nanos() / Self::DENSE.as_nanos()) as u64;
+        let next = match level {
+            _ if answered => 0,
+            0 => u64::from(self.polls.load(Ordering::Relaxed) <= Self::FEW),
+            _ if burst >= dense => last.min(level + 1),
+            _ if burst < dense / 4 => level - 1,
+            _ => level,
+        };
+        self.level.store(next, Ordering::Relaxed);
+        Self::PATIENCE[next as usize]
+    }
+
+    /// A wait for a message has ended after so many polls.
+    fn ended(&self, polls: u64) {
+        self.polls.store(polls, Ordering::Relaxed);
+    }
+}
 
 /// What a call waits for.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +93,8 @@ pub(crate) struct Goal {
     count: fn(&SideCounters) -> &AtomicU64,
     /// Whether what is waited for may be there, found out at less cost than by trying.
     hint: fn(&Inner) -> bool,
-    /// Whether to poll rarely.
-    patient: fn(&Inner) -> bool,
+    /// How long to leave the lines alone between polls.
+    patience: fn(&Inner) -> Duration,
 }
 
 impl Goal {
@@ -50,21 +103,28 @@ impl Goal {
         wants: &[Want::Data],
         count: |counters| &counters.empty_waits,
         hint: Inner::may_have_message,
-        patient: Inner::is_flooded,
+        patience: |inner| {
+            let region = inner.region();
+            inner.pace.patience(region.sent_so_far(), region.received_so_far())
+        },
     };
     pub(crate) const ROOM: Self = Self {
         what: "room to send",
         wants: &[Want::Space],
         count: |counters| &counters.full_waits,
         hint: Inner::may_have_room,
-        patient: |_| true,
+        patience: |_| FULL,
     };
     pub(crate) const BUFFER: Self =
         Self { what: "a free buffer", count: |counters| &counters.pool_waits, hint: |_| true, ..Self::ROOM };
     pub(crate) const CONN_DATA: Self =
-        Self { what: "data on a connection", hint: |_| true, patient: |_| false, ..Self::MESSAGE };
-    pub(crate) const CONN_ROOM: Self =
-        Self { what: "room to send on a connection", hint: |_| true, patient: |_| false, ..Self::ROOM };
+        Self { what: "data on a connection", hint: |_| true, patience: |_| Duration::ZERO, ..Self::MESSAGE };
+    pub(crate) const CONN_ROOM: Self = Self {
+        what: "room to send on a connection",
+        hint: |_| true,
+        patience: |_| Duration::ZERO,
+        ..Self::ROOM
+    };
     pub(crate) const OPEN: Self = Self { what: "room to open a connection", ..Self::CONN_ROOM };
     pub(crate) const ANSWER: Self = Self { what: "the peer's answer to a new connection", ..Self::CONN_DATA };
     pub(crate) const ACCEPT: Self = Self { what: "a connection from the peer", ..Self::CONN_DATA };
@@ -109,13 +169,14 @@ impl Inner {
         // The clock costs as much as a cache line: who waits only for a moment does not read it.
         let mut began = until.instant().map(|_| Instant::now());
         let spin = self.spin_for();
-        let pauses = if (goal.patient)(self) { PATIENT } else { 1 };
+        let pauses = cpu::pauses((goal.patience)(self));
         for turn in 1.. {
             for _ in 0..pauses {
                 std::hint::spin_loop();
             }
             if (goal.hint)(self) || turn % TRUST == 0 {
                 if let Some(value) = poll(0)? {
+                    self.pace.ended(turn);
                     self.learn(began.map_or(Duration::ZERO, |began| began.elapsed()));
                     return Ok(value);
                 }
@@ -123,7 +184,7 @@ impl Inner {
             if spin == Some(Duration::ZERO) {
                 break;
             }
-            if turn % CLOCK == 0 {
+            if pauses > 1 || turn % CLOCK == 0 {
                 let passed = began.get_or_insert_with(Instant::now).elapsed();
                 if until.has_passed() {
                     return Err(Error::Timeout { what: goal.what, after: passed });
@@ -143,14 +204,6 @@ impl Inner {
         let slept = self.wait_asleep(goal, until, began, poll);
         self.learn(began.elapsed());
         slept
-    }
-
-    /// Whether messages come one upon the other while nothing is sent in answer.
-    fn is_flooded(&self) -> bool {
-        let sent = self.region().sent_so_far();
-        let answered = self.answered.load(Ordering::Relaxed) != sent;
-        self.answered.store(sent, Ordering::Relaxed);
-        !answered && self.usual.load(Ordering::Relaxed) < FAST.as_nanos() as u64
     }
 
     /// How long to spin; `None` for ever.

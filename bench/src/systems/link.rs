@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hqq::packet::INLINE_MAX;
-use hqq::{Listener, Loan, Message, Options, Receiver, RingMode, Sender, StandardLink, WaitMode};
+use hqq::{Listener, Options, Receiver, RingMode, Sender, StandardLink, WaitMode};
 
 use super::batch::Batches;
 use super::crowd::Crowd;
@@ -103,42 +103,42 @@ impl System for Link {
 
 /// What can send and receive: a link that any thread may use, or the halves of one for two threads.
 trait Ends {
-    fn loan(&self, size: usize) -> hqq::Result<Loan<'_>>;
     fn send(&self, message: &[u8]) -> hqq::Result<()>;
-    fn recv(&self) -> hqq::Result<Message<'_>>;
+    fn send_with(&self, size: usize, fill: impl FnOnce(&mut [u8])) -> hqq::Result<()>;
+    fn recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> hqq::Result<T>;
 }
 
 impl Ends for StandardLink {
-    #[inline(always)]
-    fn loan(&self, size: usize) -> hqq::Result<Loan<'_>> {
-        self.loan(size)
-    }
-
     #[inline(always)]
     fn send(&self, message: &[u8]) -> hqq::Result<()> {
         self.send(message)
     }
 
     #[inline(always)]
-    fn recv(&self) -> hqq::Result<Message<'_>> {
-        self.recv()
+    fn send_with(&self, size: usize, fill: impl FnOnce(&mut [u8])) -> hqq::Result<()> {
+        self.send_with(size, fill)
+    }
+
+    #[inline(always)]
+    fn recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> hqq::Result<T> {
+        self.recv_with(read)
     }
 }
 
 impl Ends for (Sender, Receiver) {
-    #[inline(always)]
-    fn loan(&self, size: usize) -> hqq::Result<Loan<'_>> {
-        self.0.loan(size)
-    }
-
     #[inline(always)]
     fn send(&self, message: &[u8]) -> hqq::Result<()> {
         self.0.send(message)
     }
 
     #[inline(always)]
-    fn recv(&self) -> hqq::Result<Message<'_>> {
-        self.1.recv()
+    fn send_with(&self, size: usize, fill: impl FnOnce(&mut [u8])) -> hqq::Result<()> {
+        self.0.send_with(size, fill)
+    }
+
+    #[inline(always)]
+    fn recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> hqq::Result<T> {
+        self.1.recv_with(read)
     }
 }
 
@@ -152,22 +152,8 @@ impl<E: Ends> Way for Open<E> {
     #[inline(always)]
     fn send(&mut self, how: How, number: u64, size: usize) -> Outcome {
         match how {
-            // What fits a slot is sent as a slice: nothing is gained by a loan.
-            How::InPlace if size <= INLINE_MAX => {
-                let mut bytes = [0; INLINE_MAX];
-                payload::write(number, &mut bytes[..size]);
-                self.ends.send(&bytes[..size])?;
-            }
-            How::InPlace => {
-                let mut loan = self.ends.loan(size)?;
-                payload::write(number, &mut loan);
-                loan.send()?;
-            }
-            How::Untouched => {
-                let mut loan = self.ends.loan(size)?;
-                payload::mark(number, &mut loan);
-                loan.send()?;
-            }
+            How::InPlace => self.ends.send_with(size, |bytes| payload::write(number, bytes))?,
+            How::Untouched => self.ends.send_with(size, |bytes| payload::mark(number, bytes))?,
             How::Copy => {
                 payload::mark(number, &mut self.slice);
                 self.ends.send(&self.slice)?;
@@ -178,15 +164,15 @@ impl<E: Ends> Way for Open<E> {
 
     #[inline(always)]
     fn recv(&mut self, how: How, number: u64, _: usize) -> Outcome {
-        let message = self.ends.recv()?;
-        match how {
-            How::InPlace => payload::read(number, &message),
-            How::Untouched => payload::check(number, &message),
+        let slice = &mut self.slice;
+        self.ends.recv_with(|message| match how {
+            How::InPlace => payload::read(number, message),
+            How::Untouched => payload::check(number, message),
             How::Copy => {
-                self.slice.copy_from_slice(&message);
-                payload::check(number, &self.slice)
+                slice.copy_from_slice(message);
+                payload::check(number, slice)
             }
-        }
+        })?
     }
 }
 
