@@ -244,6 +244,43 @@ macro_rules! receiving {
             Ok(message)
         }
 
+        /// Receives up to `max` messages and lets `read` read each in place: waits for the first, then takes what is there,
+        /// and wakes the peer once for all that were small. How many there were.
+        ///
+        /// ```
+        /// let (primary, secondary) = hqq::StandardLink::pair()?;
+        /// primary.send_batch(&[b"one", b"two", b"three"])?;
+        /// let mut letters = 0;
+        /// assert_eq!(secondary.recv_each(16, |message| letters += message.len())?, 3);
+        /// assert_eq!(letters, 11);
+        /// # Ok::<(), hqq::Error>(())
+        /// ```
+        ///
+        /// # Errors
+        /// As [`recv`](Self::recv), if there is not even one.
+        pub fn recv_each(&self, max: usize, mut read: impl FnMut(&[u8])) -> Result<usize> {
+            if max == 0 {
+                return Ok(0);
+            }
+            self.recv_with(&mut read)?;
+            let mut taken = 1;
+            let waker = self.inner.waker();
+            while taken < max {
+                let mut message = Message::empty(&self.inner);
+                if !self.inner.take_quietly(message.place()) {
+                    break;
+                }
+                read(&message);
+                taken += 1;
+            }
+            drop(waker);
+            // Whatever takes the long way.
+            while taken < max && self.try_recv_with(&mut read).is_ok() {
+                taken += 1;
+            }
+            Ok(taken)
+        }
+
         /// Receives up to `max` messages: waits for the first, then takes what is there. Appends them to `out`
         /// and returns how many.
         ///

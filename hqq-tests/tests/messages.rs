@@ -149,6 +149,18 @@ fn batches() {
         assert_eq!(**message, bytes(60, seed));
     }
     assert!(matches!(link.try_recv_batch(&mut got, 4), Err(Error::RingEmpty)));
+    drop(got);
+    // In place, small ones and large ones.
+    for len in [40, 60] {
+        assert_eq!(peer.ask(format!("batch 6 {len} 70")), "6");
+        let mut seeds = 70..;
+        let mut taken = link.recv_each(4, |message| assert_eq!(message, bytes(len, seeds.next().unwrap())));
+        assert_eq!(taken.as_ref().unwrap(), &4);
+        taken = link.recv_each(100, |message| assert_eq!(message, bytes(len, seeds.next().unwrap())));
+        assert_eq!(taken.unwrap(), 2);
+        assert_eq!(link.recv_each(0, |_| unreachable!()).unwrap(), 0);
+    }
+    assert_eq!(link.stats().directions[0].buffers_free, 8);
     assert_eq!(link.try_send_batch(&[]).unwrap(), 0);
 }
 

@@ -17,6 +17,15 @@ enum Look {
     Busy,
 }
 
+/// Wakes the peer's senders when it is dropped, also by a panic.
+pub(crate) struct Waker<'a>(&'a Inner);
+
+impl Drop for Waker<'_> {
+    fn drop(&mut self) {
+        self.0.ring(self.0.region().wake_senders());
+    }
+}
+
 impl Inner {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Mux> {
         self.mux.lock().unwrap_or_else(PoisonError::into_inner)
@@ -116,6 +125,27 @@ impl Inner {
     #[cold]
     fn await_message(&self, until: Until, into: &mut Option<Payload<'static>>) -> Result<()> {
         self.wait(Goal::MESSAGE, until, |own| Ok(self.take(own, into)?.then_some(())))
+    }
+
+    /// Puts the next message into `into` if it can be taken the short way, and wakes nobody: that is left to a
+    /// [`waker`](Self::waker).
+    #[inline(always)]
+    pub(crate) fn take_quietly(&self, into: &mut Option<Payload<'static>>) -> bool {
+        if self.state() & bit::SLOW_RECV != 0 {
+            return false;
+        }
+        let position = self.region().receive_plain(into, |fault| self.refuse(fault, 0));
+        if let Some(position) = position {
+            if self.state() & bit::SORTED != 0 {
+                self.reorder(position, into);
+            }
+        }
+        position.is_some()
+    }
+
+    /// Wakes the peer's senders when it is dropped.
+    pub(crate) fn waker(&self) -> Waker<'_> {
+        Waker(self)
     }
 
     /// Whether messages can be taken straight from the ring.

@@ -32,15 +32,17 @@ impl Turns for Batches {
 
     fn follow(&mut self, turn: Turn) -> Outcome<Span> {
         let began = clock::now();
-        let mut messages = Vec::with_capacity(BATCH);
         let mut number = 1;
+        let mut outcome = Ok(());
         while number <= turn.count {
-            self.0.recv_batch(&mut messages, BATCH)?;
-            for message in messages.drain(..) {
-                payload::read(number, &message)?;
+            self.0.recv_each(BATCH, |message| {
+                if outcome.is_ok() {
+                    outcome = payload::read(number, message);
+                }
                 number += 1;
-            }
+            })?;
         }
+        outcome?;
         Ok(Span::since(began))
     }
 }

@@ -93,6 +93,11 @@ pub const ROWS: &[Row] = &[
         messages: BATCH as u64,
         run: |drive| link_batch(drive, adaptive()),
     },
+    Row {
+        name: "link, mpmc, adaptive: slot 8 B, batch of 16, in place",
+        messages: BATCH as u64,
+        run: |drive| link_each(drive, adaptive()),
+    },
     row("link, mpmc, spin: slot 8 B", |drive| link_copied(drive, spin(), 8)),
     row("link, mpmc, spin: slot 48 B", |drive| link_copied(drive, spin(), 48)),
     row("link, mpmc, spin: pool 64 B, lent", |drive| link_lent(drive, spin())),
@@ -325,6 +330,17 @@ fn link_batch(drive: Drive, options: Options) -> hqq::Result<()> {
                 black_box(message[0]);
             });
         },
+    );
+    Ok(())
+}
+
+fn link_each(drive: Drive, options: Options) -> hqq::Result<()> {
+    let (near, far) = StandardLink::pair_with(options)?;
+    let message = message(8);
+    let batch = [&message[..]; BATCH];
+    drive.go(
+        || assert_eq!(near.send_batch(&batch).expect(ROOM), BATCH),
+        || assert_eq!(far.recv_each(BATCH, |bytes| _ = black_box(bytes[0])).expect(SENT), BATCH),
     );
     Ok(())
 }
