@@ -18,6 +18,9 @@ use crate::port::Inline;
 use crate::stats::Stats;
 use crate::words::Role;
 
+/// Messages that [`StandardLink::recv_each`] takes at a time.
+const CHUNK: usize = 16;
+
 /// What a link and its sending half have in common.
 macro_rules! sending {
     () => {
@@ -245,7 +248,8 @@ macro_rules! receiving {
         }
 
         /// Receives up to `max` messages and lets `read` read each in place: waits for the first, then takes what is there,
-        /// and wakes the peer once for all that were small. How many there were.
+        /// sixteen at a time, and wakes the peer once for those that were small. How many there were. Should `read` panic,
+        /// what is left of those sixteen is lost.
         ///
         /// ```
         /// let (primary, secondary) = hqq::StandardLink::pair()?;
@@ -264,16 +268,26 @@ macro_rules! receiving {
             }
             self.recv_with(&mut read)?;
             let mut taken = 1;
-            let waker = self.inner.waker();
-            while taken < max {
-                let mut message = Message::empty(&self.inner);
-                if !self.inner.take_quietly(message.place()) {
+            // They are taken before any is read: nobody knows how long that takes, and the peer may sleep for the room.
+            let mut chunk: [Message<'_>; CHUNK] = std::array::from_fn(|_| Message::empty(&self.inner));
+            loop {
+                let wanted = CHUNK.min(max - taken);
+                let mut count = 0;
+                while count < wanted && self.inner.take_quietly(chunk[count].place()) {
+                    count += 1;
+                }
+                if count > 0 {
+                    self.inner.ring(self.inner.region().wake_senders());
+                }
+                for place in &mut chunk[..count] {
+                    let message = std::mem::replace(place, Message::empty(&self.inner));
+                    read(&message);
+                }
+                taken += count;
+                if count == 0 || count < wanted {
                     break;
                 }
-                read(&message);
-                taken += 1;
             }
-            drop(waker);
             // Whatever takes the long way.
             while taken < max && self.try_recv_with(&mut read).is_ok() {
                 taken += 1;

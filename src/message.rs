@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -94,11 +94,11 @@ impl<'a> Loan<'a> {
     /// the buffers are given back.
     #[inline(always)]
     pub fn send(self) -> Result<()> {
-        // Once it is sent there is nothing to drop.
-        let mut loan = ManuallyDrop::new(self);
+        let mut loan = self;
         let sent = loan.inner.send_payload(&mut loan.payload, Until::Forever);
-        if sent.is_err() {
-            drop(ManuallyDrop::into_inner(loan));
+        if sent.is_ok() {
+            // Nothing is left to drop.
+            mem::forget(loan);
         }
         sent
     }

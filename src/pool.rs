@@ -81,9 +81,6 @@ pub struct Pool<'a> {
     /// The word of a buffer that this end has on loan, and of one that it holds.
     owned: u64,
     held: u64,
-    /// Binary logarithms: of the distance between two turns' buffers, and of the turns until the next buffer's.
-    spread: u32,
-    round: u32,
     holder: Holder,
     single: bool,
 }
@@ -105,10 +102,7 @@ impl<'a> Pool<'a> {
     ) -> Self {
         assert!(words.len() == marks.len());
         let (owned, held) = (BufferWord::owned(holder).word(), BufferWord::held(holder).word());
-        // Eight words a line.
-        let (spread, round) =
-            if words.len() >= 16 { (3, words.len().trailing_zeros() - 3) } else { (0, usize::BITS - 3) };
-        Self { words, lease, marks, hint, owned, held, spread, round, holder, single }
+        Self { words, lease, marks, hint, owned, held, holder, single }
     }
 
     /// How many buffers there are.
@@ -145,23 +139,28 @@ impl<'a> Pool<'a> {
         if self.win(index)? { Ok(self.won(turn, index)) } else { self.take_other(turn) }
     }
 
-    /// The buffer whose turn it is: each once in as many turns as there are buffers. One after the other have words in
-    /// different lines, so that a sender and a receiver at work on two messages do not meet in one.
+    /// The buffer whose turn it is: each once in as many turns as there are buffers. Two in a row have their words in
+    /// different lines, so that a sender and a receiver at work on two messages do not meet in one; and no more than
+    /// sixteen are mixed, so that those that are kept lie close together and leave room for runs.
     #[inline(always)]
     fn index(&self, turn: usize) -> usize {
-        let mask = self.words.len() - 1;
-        ((turn << self.spread) + (turn >> self.round & 7)) & mask
+        let buffers = self.words.len();
+        // Eight words a line.
+        let mixed = turn & !15 | (turn & 1) << 3 | turn >> 1 & 7;
+        // The number of buffers is a power of two.
+        (if buffers < 16 { turn } else { mixed }) & (buffers - 1)
     }
 
     #[inline(always)]
     fn won(&self, turn: usize, index: usize) -> Run {
-        self.hint.store(turn as u64 + 1, Ordering::Relaxed);
+        self.hint.store(turn.wrapping_add(1) as u64, Ordering::Relaxed);
         Run { first: index as u32, count: 1 }
     }
 
     #[cold]
     fn take_other(&self, start: usize) -> Result<Run, Shortage> {
-        for turn in (start..start + self.words.len()).skip(1) {
+        for step in 1..self.words.len() {
+            let turn = start.wrapping_add(step);
             let index = self.index(turn);
             if self.win(index)? {
                 return Ok(self.won(turn, index));

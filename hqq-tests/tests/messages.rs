@@ -10,6 +10,7 @@ use bytemuck::{Pod, Zeroable};
 use hqq::packet::op;
 use hqq::{Error, Listener, Options, RecvIntoError, Role, StandardLink};
 use hqq_tests::pattern::{bytes, told};
+use hqq_tests::test::eventually;
 use hqq_tests::{crowd, test};
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
@@ -162,6 +163,37 @@ fn batches() {
     }
     assert_eq!(link.stats().directions[0].buffers_free, 8);
     assert_eq!(link.try_send_batch(&[]).unwrap(), 0);
+}
+
+#[test]
+fn a_batch_frees_the_ring_before_it_is_read() {
+    const SLOTS: usize = 16;
+    const REQUESTS: u64 = 28;
+    let _test = test!(untraced);
+    let options = Options::new().slots(SLOTS as u32).spin(std::time::Duration::ZERO);
+    let (client, server) = StandardLink::pair_with(options).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // More than the ring holds: the last ones wait for room while the server answers the first.
+            (0..REQUESTS).for_each(|number| client.send(&number.to_le_bytes()).unwrap());
+            (0..REQUESTS).for_each(|number| assert_eq!(*client.recv().unwrap(), number.to_le_bytes()));
+        });
+        scope.spawn(|| {
+            // Asleep for want of room, ahead of the first and again behind it.
+            let asleep = |times| server.stats().sides[0].full_waits >= times;
+            eventually("the client waits", || asleep(1));
+            let mut answered = 0;
+            while answered < REQUESTS as usize {
+                let answer = |request: &[u8]| {
+                    if request == 0_u64.to_le_bytes() {
+                        eventually("the client waits again", || asleep(2));
+                    }
+                    server.send(request).unwrap();
+                };
+                answered += server.recv_each(100, answer).unwrap();
+            }
+        });
+    });
 }
 
 #[test]

@@ -114,6 +114,41 @@ fn is_whole(region: &Region<'_>) {
 }
 
 #[test]
+fn the_short_way_refuses_what_the_long_one_does() {
+    with_pair(&setup(small(), RingMode::Mpmc, 0), |primary, secondary| refuse_and_give(primary, secondary));
+}
+
+fn refuse_and_give(primary: &Region<'_>, secondary: &Region<'_>) {
+    for (packet, code) in [
+        (Packet::new(op::STANDARD_LINK_COPY, [1, 4, 60]), ErrorCode::BufferOverflow),
+        (Packet::new(op::STANDARD_LINK_COPY, [1, u64::MAX - 1, 60]), ErrorCode::BufferOverflow),
+        (Packet::new(op::STANDARD_LINK_COPY, [1, 0, 65]), ErrorCode::BufferOverflow),
+        (Packet::new(op::STANDARD_LINK_COPY, [1, 3, 65, 2]), ErrorCode::BufferOverflow),
+        (Packet::new(op::STANDARD_LINK_COPY, [1, 0, 0]), ErrorCode::InvalidSize),
+        (Packet::new(op::INLINE_COPY, [49 << 56 | 1]), ErrorCode::InvalidSize),
+    ] {
+        primary.send_packet(&packet, |_| {}).unwrap();
+        let (mut message, mut refused) = (None, None);
+        assert!(secondary.receive_plain(&mut message, |fault| refused = Some(fault.code)).is_none());
+        assert!(message.is_none(), "{packet:?}");
+        assert_eq!(refused, Some(code), "{packet:?}");
+    }
+    // A short message in a run gives all of it back, and an empty one needs no buffer.
+    for len in [10, 0] {
+        let mut loan = primary.loan(4 * 64).unwrap();
+        loan.truncate(len);
+        primary.send(loan, |_| {}).map_err(|(error, _)| error).unwrap();
+        let mut message = None;
+        assert!(secondary.receive_plain(&mut message, |fault| panic!("{fault:?}")).is_some());
+        let message = message.unwrap();
+        assert_eq!(message.len(), len);
+        secondary.give_message(message);
+    }
+    let whole = primary.loan(4 * 64).expect("all buffers are home");
+    primary.give(whole);
+}
+
+#[test]
 fn every_length_of_a_small_message_is_gathered_whole() {
     let bytes: Vec<u8> = (1..=64).collect();
     for len in 0..=48 {

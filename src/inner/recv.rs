@@ -17,15 +17,6 @@ enum Look {
     Busy,
 }
 
-/// Wakes the peer's senders when it is dropped, also by a panic.
-pub(crate) struct Waker<'a>(&'a Inner);
-
-impl Drop for Waker<'_> {
-    fn drop(&mut self) {
-        self.0.ring(self.0.region().wake_senders());
-    }
-}
-
 impl Inner {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Mux> {
         self.mux.lock().unwrap_or_else(PoisonError::into_inner)
@@ -127,8 +118,8 @@ impl Inner {
         self.wait(Goal::MESSAGE, until, |own| Ok(self.take(own, into)?.then_some(())))
     }
 
-    /// Puts the next message into `into` if it can be taken the short way, and wakes nobody: that is left to a
-    /// [`waker`](Self::waker).
+    /// Puts the next message into `into` if it can be taken the short way, and wakes nobody: that is left to the caller,
+    /// ahead of anything that may take long.
     #[inline(always)]
     pub(crate) fn take_quietly(&self, into: &mut Option<Payload<'static>>) -> bool {
         if self.state() & bit::SLOW_RECV != 0 {
@@ -141,11 +132,6 @@ impl Inner {
             }
         }
         position.is_some()
-    }
-
-    /// Wakes the peer's senders when it is dropped.
-    pub(crate) fn waker(&self) -> Waker<'_> {
-        Waker(self)
     }
 
     /// Whether messages can be taken straight from the ring.

@@ -26,6 +26,8 @@ const TRUST: u64 = 32;
 /// How long a sender whose ring is full leaves its lines alone between polls: who looks at a line again and again while the
 /// other is at it takes it away each time. Nobody waits for it.
 const FULL: Duration = Duration::from_micros(3);
+/// No longer than so much for each slot or buffer: the peer goes through them, and must not run dry meanwhile.
+const EACH: Duration = Duration::from_nanos(10);
 
 /// How long a receiver leaves the ring alone between polls. In a stream of messages without answers, a receiver that is
 /// faster than the sender meets it in each line, and slows it to the time that a line takes between processors. So it
@@ -95,6 +97,8 @@ pub(crate) struct Goal {
     hint: fn(&Inner) -> bool,
     /// How long to leave the lines alone between polls.
     patience: fn(&Inner) -> Duration,
+    /// Whether the pace of messages is learnt from the wait.
+    paces: bool,
 }
 
 impl Goal {
@@ -107,18 +111,25 @@ impl Goal {
             let region = inner.region();
             inner.pace.patience(region.sent_so_far(), region.received_so_far())
         },
+        paces: true,
     };
     pub(crate) const ROOM: Self = Self {
         what: "room to send",
         wants: &[Want::Space],
         count: |counters| &counters.full_waits,
         hint: Inner::may_have_room,
-        patience: |_| FULL,
+        patience: |inner| FULL.min(EACH * inner.region().facts().geometry.slots()),
+        paces: false,
     };
     pub(crate) const BUFFER: Self =
         Self { what: "a free buffer", count: |counters| &counters.pool_waits, hint: |_| true, ..Self::ROOM };
-    pub(crate) const CONN_DATA: Self =
-        Self { what: "data on a connection", hint: |_| true, patience: |_| Duration::ZERO, ..Self::MESSAGE };
+    pub(crate) const CONN_DATA: Self = Self {
+        what: "data on a connection",
+        hint: |_| true,
+        patience: |_| Duration::ZERO,
+        paces: false,
+        ..Self::MESSAGE
+    };
     pub(crate) const CONN_ROOM: Self = Self {
         what: "room to send on a connection",
         hint: |_| true,
@@ -176,7 +187,9 @@ impl Inner {
             }
             if (goal.hint)(self) || turn % TRUST == 0 {
                 if let Some(value) = poll(0)? {
-                    self.pace.ended(turn);
+                    if goal.paces {
+                        self.pace.ended(turn);
+                    }
                     self.learn(began.map_or(Duration::ZERO, |began| began.elapsed()));
                     return Ok(value);
                 }
@@ -196,12 +209,15 @@ impl Inner {
             if turn % GLANCE == 0 {
                 self.glance();
             }
-            if turn % YIELD == 0 {
+            if turn % YIELD == 0 || pauses > 1 && turn % 2 == 0 {
                 std::thread::yield_now();
             }
         }
         let began = began.unwrap_or_else(Instant::now);
         let slept = self.wait_asleep(goal, until, began, poll);
+        if goal.paces {
+            self.pace.ended(u64::MAX);
+        }
         self.learn(began.elapsed());
         slept
     }
