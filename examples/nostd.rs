@@ -42,12 +42,13 @@ static SHARED: LazyLock<Shared> = LazyLock::new(|| Shared {
 struct Private {
     cursors: [AtomicU64; 2],
     hint: AtomicU64,
+    spare: AtomicU64,
     marks: [AtomicU64; BUFFERS],
 }
 
 impl Private {
     fn pool(&self, holder: Holder) -> Pool<'_> {
-        Pool::new(&SHARED.pool, &SHARED.lease, &self.marks, &self.hint, holder, true)
+        Pool::new(&SHARED.pool, &SHARED.lease, &self.marks, &self.hint, &self.spare, holder, true)
     }
 }
 

@@ -34,6 +34,7 @@
 //! |---|---|---|---|
 //! | pool.give | `give`, release | `take`, acquire | the last reader is done with the payload before the next writer begins |
 //! | pool.lease | `gather`, release | `gather`, acquire | a gatherer sees the words as the one before left them |
+//! | pool.spare | `prepare`, release | `take`, acquire | who uses what another thread took has its `take` behind it |
 //!
 //! What a receiver sees of the payload is the ring's edge (ring.publish).
 //!
@@ -78,6 +79,8 @@ pub struct Pool<'a> {
     lease: &'a AtomicU64,
     marks: &'a [AtomicU64],
     hint: &'a AtomicU64,
+    /// The buffer that was taken ahead of time, plus one; 0 for none.
+    spare: &'a AtomicU64,
     /// The word of a buffer that this end has on loan, and of one that it holds.
     owned: u64,
     held: u64,
@@ -86,8 +89,9 @@ pub struct Pool<'a> {
 }
 
 impl<'a> Pool<'a> {
-    /// The pool over its shared words and lease, with this process's private marks and hint. With `single`, no
-    /// other thread takes (on the sending end) or holds (on the receiving end).
+    /// The pool over its shared words and lease, with this process's private words: a mark for each buffer, where to
+    /// look next, and what is taken ahead of time (both zero at first). With `single`, no other thread takes (on the
+    /// sending end) or holds (on the receiving end).
     ///
     /// # Panics
     /// Unless there is a mark for each word.
@@ -97,12 +101,13 @@ impl<'a> Pool<'a> {
         lease: &'a AtomicU64,
         marks: &'a [AtomicU64],
         hint: &'a AtomicU64,
+        spare: &'a AtomicU64,
         holder: Holder,
         single: bool,
     ) -> Self {
         assert!(words.len() == marks.len());
         let (owned, held) = (BufferWord::owned(holder).word(), BufferWord::held(holder).word());
-        Self { words, lease, marks, hint, owned, held, holder, single }
+        Self { words, lease, marks, hint, spare, owned, held, holder, single }
     }
 
     /// How many buffers there are.
@@ -117,7 +122,12 @@ impl<'a> Pool<'a> {
     /// [`Shortage`]: nothing was taken.
     #[inline]
     pub fn take(&self, count: u32) -> Result<Run, Shortage> {
-        if count == 1 { self.take_one() } else { self.gather(count) }
+        if count == 1 {
+            return self.take_one();
+        }
+        // It may be just the one that the run needs.
+        self.give_spare();
+        self.gather(count)
     }
 
     /// The index and the word of the buffer that is tried first when the next one is taken.
@@ -133,6 +143,58 @@ impl<'a> Pool<'a> {
     /// As there.
     #[inline(always)]
     pub fn take_one(&self) -> Result<Run, Shortage> {
+        match self.take_spare() {
+            Some(run) => Ok(run),
+            None => self.take_fresh(),
+        }
+    }
+
+    /// Takes a buffer ahead of time, for the next [`take`](Self::take) of one: its word has then been fetched from the
+    /// processor that gave it back. Which one; `None` if there is one already, if none is free, or if only one thread may
+    /// take, as this one need not be it.
+    pub fn prepare(&self) -> Option<usize> {
+        if self.single || self.has_spare() {
+            return None;
+        }
+        let run = self.take_fresh().ok()?;
+        let spare = u64::from(run.first) + 1;
+        // edge(pool.spare): release
+        if self.spare.compare_exchange(0, spare, Ordering::Release, Ordering::Relaxed).is_err() {
+            self.give(run);
+            return None;
+        }
+        Some(run.first as usize)
+    }
+
+    /// Whether a buffer has been taken ahead of time. Stale as soon as it returns.
+    #[inline(always)]
+    pub fn has_spare(&self) -> bool {
+        self.spare.load(Ordering::Relaxed) != 0
+    }
+
+    /// Gives back what [`prepare`](Self::prepare) took, if nobody has used it. Whether there was anything.
+    pub fn give_spare(&self) -> bool {
+        let spare = self.take_spare();
+        if let Some(run) = spare {
+            self.give(run);
+        }
+        spare.is_some()
+    }
+
+    #[inline(always)]
+    fn take_spare(&self) -> Option<Run> {
+        if !self.has_spare() {
+            return None;
+        }
+        match self.spare.swap(0, Ordering::Acquire) {
+            // edge(pool.spare): acquire
+            0 => None,
+            spare => Some(Run { first: (spare - 1) as u32, count: 1 }),
+        }
+    }
+
+    #[inline(always)]
+    fn take_fresh(&self) -> Result<Run, Shortage> {
         // The usual case first: the buffer after the one that was taken last has come home.
         let turn = self.hint.load(Ordering::Relaxed) as usize;
         let index = self.index(turn);

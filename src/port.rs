@@ -406,6 +406,24 @@ impl<'a> Region<'a> {
         }
     }
 
+    /// Takes the buffer of the next [loan](Self::loan) ahead of time, so that the loan need not wait for the line that says
+    /// who holds it: for when there is nothing else to do. Nothing happens if one has been taken already, if none is free,
+    /// or if only one thread may send.
+    pub fn prepare(&self) {
+        self.out().prepare(self.layout().geometry.stride());
+    }
+
+    /// Whether a buffer has been taken ahead of time.
+    #[cfg(feature = "std")]
+    pub(crate) fn has_spare(&self) -> bool {
+        self.out().pool.has_spare()
+    }
+
+    /// Gives back what [`prepare`](Self::prepare) took, if no loan has used it. Whether there was anything.
+    pub fn give_spare(&self) -> bool {
+        self.out().pool.give_spare()
+    }
+
     /// Gives buffers back to their pool: a loan unsent, or a message that has been read.
     ///
     /// # Panics
@@ -449,7 +467,11 @@ impl<'a> Region<'a> {
             && ticket.operand(3) <= 1
             && len.wrapping_sub(1) < self.max_single();
         let run = Run { first: first as u32, count: 1 };
-        if !single || inward.pool.hold(run).is_err() {
+        if !single {
+            return self.receive_odd(ticket, operation, into, refused);
+        }
+        inward.prefetch_message(first as usize, self.layout().geometry.stride(), len as usize);
+        if inward.pool.hold(run).is_err() {
             return self.receive_odd(ticket, operation, into, refused);
         }
         count(inward.tally, &ticket, len);

@@ -59,19 +59,6 @@ pub struct Region<'a> {
     thread: PhantomData<core::cell::Cell<()>>,
 }
 
-/// The payload of one direction, seen from one end of it.
-#[derive(Debug)]
-pub(crate) struct Flow<'a> {
-    /// Who holds which buffer.
-    pub(crate) pool: Pool<'a>,
-    /// Where the payload begins. Changes only between two occupants of the other end.
-    payload: AtomicPtr<u8>,
-    /// Payload bytes that this end sent or received through each slot.
-    pub(crate) tally: &'a [AtomicU64],
-    /// What its buffers say of where they belong.
-    home: usize,
-}
-
 impl<'a> Views<'a> {
     /// The words of the region at `base`, checked as by [`Region::inspect`]. Takes no seat.
     ///
@@ -182,8 +169,9 @@ impl<'a> Views<'a> {
 mod private {
     pub const TAIL: usize = 0;
     pub const HINT: usize = 8;
-    /// The hint of the pool that this end does not take from.
-    pub const UNUSED: usize = 9;
+    pub const SPARE: usize = 9;
+    /// Both of the pool that this end does not take from.
+    pub const UNUSED: usize = 10;
     pub const HEAD: usize = 0;
     pub const FLOOR: usize = 1;
 }
@@ -334,11 +322,19 @@ impl<'a> Region<'a> {
         let flow = |direction: usize| {
             let sends = direction == out;
             let single = if sends { ring.single_producer() } else { ring.single_consumer() };
-            let hint = &ours[if sends { private::HINT } else { private::UNUSED }];
+            let [hint, spare] = if sends { [private::HINT, private::SPARE] } else { [private::UNUSED; 2] };
             let words = views.buffer_words(direction);
             let marks = if direction == 0 { marks.0 } else { marks.1 };
             Flow {
-                pool: Pool::new(words, views.lease(direction), marks, hint, holder, single),
+                pool: Pool::new(
+                    words,
+                    views.lease(direction),
+                    marks,
+                    &ours[hint],
+                    &ours[spare],
+                    holder,
+                    single,
+                ),
                 payload: AtomicPtr::new(views.payload(direction).as_ptr()),
                 tally: if sends { views.tally_sent(out) } else { views.tally_received(inward) },
                 home: Buffer::home(views.base.addr().get(), direction),
@@ -612,42 +608,12 @@ impl<'a> Region<'a> {
 
     /// As [`leave`](Self::leave), for an owner that lets nobody use the region afterwards.
     fn leave_seat(&self) -> Result<bool> {
+        self.out.pool.give_spare();
         if self.out.pool.is_in_use() || self.inward.pool.is_in_use() {
             return Ok(false);
         }
         Ok(self.views.seats().leave(self.holder)?)
     }
-}
-
-impl Flow<'_> {
-    /// Fetches what the next loan of one buffer needs: its word, and the first line of its payload.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, stride: u64) {
-        let (index, word) = self.pool.next();
-        prefetch(word);
-        let payload = self.payload.load(Ordering::Relaxed);
-        prefetch(payload.wrapping_add(index * stride as usize));
-    }
-
-    /// Whether a buffer belongs here.
-    #[inline(always)]
-    pub(crate) fn owns(&self, buffer: &Buffer<'_>) -> bool {
-        buffer.belongs_to() == self.home
-    }
-}
-
-/// Asks the processor to fetch what will be used soon: the peer had it last, and a line takes its time between processors.
-/// Not as a line to be written, which would take it away from the peer before it is done with it.
-#[inline(always)]
-pub(crate) fn prefetch<T>(what: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which is good for any address.
-    unsafe {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(what.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = what;
 }
 
 /// What who brings a region's memory is told.
@@ -680,7 +646,9 @@ fn private_words<'a>(scratch: &'a mut [u64], geometry: &Geometry) -> Result<&'a 
     Ok(unsafe { core::slice::from_raw_parts(scratch.as_ptr().cast::<AtomicU64>(), need) })
 }
 
+mod flow;
 #[cfg(feature = "std")]
 mod owned;
+pub(crate) use flow::{Flow, prefetch};
 #[cfg(feature = "std")]
 pub(crate) use owned::{OwnedRegion, OwnedViews};

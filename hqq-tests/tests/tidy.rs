@@ -52,7 +52,7 @@ const LAYERS: [&str; 33] = [
 const TABLES: [&str; 5] = ["ring.rs", "pool.rs", "wait.rs", "seat.rs", "recover.rs"];
 
 /// The files of `src/` where raw memory is handled.
-const RAW: [&str; 3] = ["region.rs", "region/owned.rs", "buffer.rs"];
+const RAW: [&str; 4] = ["region.rs", "region/flow.rs", "region/owned.rs", "buffer.rs"];
 
 const LONGEST: usize = 700;
 

@@ -17,6 +17,7 @@ const HOLDERS: [Holder; 3] = [Holder::new(0, 1), Holder::new(1, 2), Holder::new(
 struct Private {
     marks: [AtomicU64; 2],
     hint: AtomicU64,
+    spare: AtomicU64,
 }
 
 /// A pool, and three processes.
@@ -30,7 +31,7 @@ struct Shared {
 impl Shared {
     fn new() -> Self {
         let word = |value| AtomicU64::new(value);
-        let private = || Private { marks: [word(0), word(0)], hint: word(0) };
+        let private = || Private { marks: [word(0), word(0)], hint: word(0), spare: word(0) };
         let free = BufferWord::FREE.word();
         Self {
             words: [word(free), word(free)],
@@ -41,8 +42,8 @@ impl Shared {
     }
 
     fn pool(&self, process: usize, single: bool) -> Pool<'_> {
-        let private = &self.private[process];
-        Pool::new(&self.words, &self.lease, &private.marks, &private.hint, HOLDERS[process], single)
+        let Private { marks, hint, spare } = &self.private[process];
+        Pool::new(&self.words, &self.lease, marks, hint, spare, HOLDERS[process], single)
     }
 
     /// Takes a run and writes its payload; what was written is its own as long as it is held.
@@ -174,6 +175,55 @@ fn give_then_take(name: &'static str, single: bool) {
 fn the_reader_is_done_before_the_next_writer() {
     give_then_take("give to take", false);
     give_then_take("give to take, single", true);
+}
+
+/// Legal outcomes for a thread that uses what another of its process has taken ahead: it writes only what the reader has done
+/// with, or gets nothing.
+#[test]
+fn what_was_taken_ahead_has_been_read() {
+    explore("taken ahead", 3, 20, || {
+        let shared = Arc::new(Shared::new());
+        shared.pool(2, false).hold(Run { first: 0, count: 1 }).unwrap();
+        shared.pool(2, false).hold(Run { first: 1, count: 1 }).unwrap();
+        let reader = {
+            let shared = shared.clone();
+            thread::spawn(move || shared.empty(2, Run { first: 0, count: 1 }, 0))
+        };
+        let other = {
+            let shared = shared.clone();
+            thread::spawn(move || drop(shared.pool(0, false).prepare()))
+        };
+        let taken = shared.fill(0, 1, 1);
+        reader.join().unwrap();
+        other.join().unwrap();
+        taken.into_iter().for_each(|run| shared.empty(0, run, 1));
+        shared.pool(2, false).give(Run { first: 1, count: 1 });
+        shared.is_whole();
+    });
+}
+
+/// Legal outcomes for two threads of a process that take one ahead and give it back, beside one that takes it: nobody has it
+/// twice, and nothing is left behind.
+#[test]
+fn one_is_taken_ahead_by_two() {
+    explore("taken ahead by two", 3, 100, || {
+        let shared = Arc::new(Shared::new());
+        let [first, second] = [1, 2].map(|value| {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.pool(0, false).prepare();
+                match shared.fill(0, 1, value) {
+                    Some(run) => shared.empty(0, run, value),
+                    None => drop(shared.pool(0, false).give_spare()),
+                }
+            })
+        });
+        let taken = shared.fill(0, 1, 3);
+        taken.into_iter().for_each(|run| shared.empty(0, run, 3));
+        first.join().unwrap();
+        second.join().unwrap();
+        shared.is_whole();
+    });
 }
 
 /// Legal outcomes for a thread that would unmap the memory when its process has none of the buffers any more: it finds one

@@ -30,14 +30,14 @@ struct Shared {
 /// A process's private words.
 struct Private {
     marks: [AtomicU64; 2],
-    cursors: [AtomicU64; 3],
+    cursors: [AtomicU64; 4],
 }
 
 impl Private {
     fn new() -> Self {
         Self {
             marks: [AtomicU64::new(0), AtomicU64::new(0)],
-            cursors: [AtomicU64::new(START), AtomicU64::new(START), AtomicU64::new(0)],
+            cursors: [START, START, 0, 0].map(AtomicU64::new),
         }
     }
 
@@ -50,7 +50,8 @@ impl Private {
     }
 
     fn pool<'a>(&'a self, shared: &'a Shared, holder: Holder) -> Pool<'a> {
-        Pool::new(&shared.words, &shared.lease, &self.marks, &self.cursors[2], holder, false)
+        let [_, _, hint, spare] = &self.cursors;
+        Pool::new(&shared.words, &shared.lease, &self.marks, hint, spare, holder, false)
     }
 }
 

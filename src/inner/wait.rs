@@ -197,6 +197,9 @@ impl Inner {
             if spin == Some(Duration::ZERO) {
                 break;
             }
+            if turn == 1 && goal.paces {
+                self.prepare();
+            }
             if pauses > 1 || turn % CLOCK == 0 {
                 let passed = began.get_or_insert_with(Instant::now).elapsed();
                 if until.has_passed() {
@@ -214,12 +217,31 @@ impl Inner {
             }
         }
         let began = began.unwrap_or_else(Instant::now);
+        self.give_spare();
         let slept = self.wait_asleep(goal, until, began, poll);
         if goal.paces {
             self.pace.ended(u64::MAX);
         }
         self.learn(began.elapsed());
         slept
+    }
+
+    /// While there is nothing else to do: takes the next loan's buffer.
+    fn prepare(&self) {
+        if self.region().has_spare() || self.state() & bit::SLOW_SEND != 0 {
+            return;
+        }
+        // Whoever finds too few buffers looks once more under this lock, and then none is on its way to be kept.
+        if let Ok(_alone) = self.gather.try_lock() {
+            self.region().prepare();
+        }
+    }
+
+    /// Who sleeps keeps no buffer from others.
+    fn give_spare(&self) {
+        if self.region().give_spare() && self.park.somebody_waits(0) {
+            self.park.wake();
+        }
     }
 
     /// How long to spin; `None` for ever.

@@ -11,6 +11,7 @@ struct Memory {
     lease: AtomicU64,
     marks: [Vec<AtomicU64>; 3],
     hints: [AtomicU64; 3],
+    spares: [AtomicU64; 3],
 }
 
 impl Memory {
@@ -21,12 +22,14 @@ impl Memory {
             lease: AtomicU64::new(LeaseWord::VACANT.word()),
             marks: [words(0), words(0), words(0)],
             hints: [const { AtomicU64::new(0) }; 3],
+            spares: [const { AtomicU64::new(0) }; 3],
         }
     }
 
     fn pool(&self, holder: Holder, single: bool) -> Pool<'_> {
         let process = [S, T, R].iter().position(|known| *known == holder).expect("one of three");
-        Pool::new(&self.words, &self.lease, &self.marks[process], &self.hints[process], holder, single)
+        let (hint, spare) = (&self.hints[process], &self.spares[process]);
+        Pool::new(&self.words, &self.lease, &self.marks[process], hint, spare, holder, single)
     }
 
     fn state(&self, index: usize) -> Option<BufferState> {
@@ -36,6 +39,32 @@ impl Memory {
 
 fn run(first: u32, count: u32) -> Run {
     Run { first, count }
+}
+
+#[test]
+fn what_is_taken_ahead_is_the_next_take() {
+    let memory = Memory::new(8);
+    let pool = memory.pool(S, false);
+    assert_eq!((pool.prepare(), pool.prepare()), (Some(0), None));
+    assert_eq!((pool.free(), memory.state(0)), (7, Some(BufferState::Owned(S))));
+    assert!(pool.is_in_use());
+    // Another process on this side has no part in it.
+    assert_eq!(memory.pool(T, false).take(1), Ok(run(1, 1)));
+    assert_eq!(pool.take(1), Ok(run(0, 1)));
+    assert!(!pool.give_spare());
+    // All of a pool can be taken, and a run finds it whole.
+    pool.give(run(0, 1));
+    memory.pool(T, false).give(run(1, 1));
+    assert!(pool.prepare().is_some());
+    assert_eq!(pool.take(8), Ok(run(0, 8)));
+    assert_eq!(pool.prepare(), None);
+    pool.give(run(0, 8));
+    assert!(pool.prepare().is_some());
+    assert!(pool.give_spare());
+    assert_eq!(pool.free(), 8);
+    assert!(!pool.is_in_use());
+    // A thread that may not take at the same time as another does not know whether one does.
+    assert_eq!(memory.pool(S, true).prepare(), None);
 }
 
 #[test]

@@ -27,6 +27,7 @@ struct Process {
     head: AtomicU64,
     floor: AtomicU64,
     hint: AtomicU64,
+    spare: AtomicU64,
 }
 
 impl World {
@@ -43,7 +44,15 @@ impl World {
     fn join(&self, holder: Holder) -> Process {
         let at = || AtomicU64::new(self.lap * 4);
         let marks = [const { AtomicU64::new(0) }; 4];
-        Process { holder, marks, tail: at(), head: at(), floor: at(), hint: AtomicU64::new(0) }
+        Process {
+            holder,
+            marks,
+            tail: at(),
+            head: at(),
+            floor: at(),
+            hint: AtomicU64::new(0),
+            spare: AtomicU64::new(0),
+        }
     }
 
     fn try_recover(&self) -> Result<Recovered, Impossible> {
@@ -77,7 +86,7 @@ impl Process {
     }
 
     fn pool<'a>(&'a self, world: &'a World) -> Pool<'a> {
-        Pool::new(&world.words, &world.lease, &self.marks, &self.hint, self.holder, false)
+        Pool::new(&world.words, &world.lease, &self.marks, &self.hint, &self.spare, self.holder, false)
     }
 
     /// Does the first `steps` of the four steps of a send: take, claim, pass, publish. What it has in hand then.

@@ -53,6 +53,7 @@ pub const FILLS: [Fill; 6] =
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Act {
     LoanOne,
+    LoanAhead,
     LoanRun,
     LoanAll,
     SendInline,
@@ -80,10 +81,11 @@ pub enum Act {
 }
 
 /// Every act.
-pub const ACTS: [Act; 25] = {
+pub const ACTS: [Act; 26] = {
     use Act::*;
     [
         LoanOne,
+        LoanAhead,
         LoanRun,
         LoanAll,
         SendInline,
@@ -609,6 +611,10 @@ impl Desk {
     fn act(&self, act: Act, victim: &mut End<'_>, peer: Holder, store: &dyn Fn()) {
         match act {
             Act::LoanOne => _ = victim.loan(60),
+            Act::LoanAhead => {
+                victim.region.prepare();
+                victim.loan(60);
+            }
             Act::LoanRun => _ = victim.loan(120),
             Act::LoanAll => _ = victim.loan(256),
             Act::SendInline => victim.send_inline(48, |_| {}),

@@ -35,7 +35,7 @@ pub enum Who {
 
 const PROCESSES: usize = 5;
 /// Private words of a process's hands, see [`Hands`].
-const HAND_WORDS: usize = 4;
+const HAND_WORDS: usize = 5;
 
 /// Memory for one region and its processes, for the life of this program.
 pub struct Arena {
@@ -312,7 +312,8 @@ impl Hands {
         let marks = &self.marks[direction * words.len()..][..words.len()];
         let single =
             if direction == self.out() { self.ring.single_producer() } else { self.ring.single_consumer() };
-        Pool::new(words, self.views.lease(direction), marks, &self.ours[3], self.holder, single)
+        let (hint, spare) = (&self.ours[3], &self.ours[4]);
+        Pool::new(words, self.views.lease(direction), marks, hint, spare, self.holder, single)
     }
 }
 

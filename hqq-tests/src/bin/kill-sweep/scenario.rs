@@ -27,6 +27,8 @@ names! {
     Op {
         /// Takes a buffer.
         Loan "loan",
+        /// Takes a buffer ahead of time, then for a loan.
+        LoanAhead "loan-ahead",
         /// Gathers three.
         LoanRun "loan-run",
         /// Gathers three where an earlier message lies in the middle.
@@ -178,7 +180,7 @@ impl Op {
     pub fn before(self) -> (&'static [usize], &'static [usize]) {
         const NONE: &[usize] = &[];
         match self {
-            Self::Loan | Self::LoanRun | Self::SendBytes => (&[POOL], NONE),
+            Self::Loan | Self::LoanAhead | Self::LoanRun | Self::SendBytes => (&[POOL], NONE),
             Self::LoanFragmented => (NONE, NONE),
             Self::Send | Self::SendRun | Self::SendEmpty | Self::GiveLoan | Self::GiveRun => {
                 (&[INLINE], NONE)

@@ -29,6 +29,10 @@ impl World<'_> {
         mark();
         match self.scenario.op {
             Op::Loan => drop(victim.loan(POOL)),
+            Op::LoanAhead => {
+                victim.prepare();
+                drop(victim.loan(POOL));
+            }
             Op::LoanRun | Op::LoanFragmented => drop(victim.loan(RUN)),
             Op::GiveLoan | Op::GiveRun => {
                 if let Some(loan) = own.loan.take() {
