@@ -150,20 +150,29 @@ impl<'a> Pool<'a> {
     }
 
     /// Takes a buffer ahead of time, for the next [`take`](Self::take) of one: its word has then been fetched from the
-    /// processor that gave it back. Which one; `None` if there is one already, if none is free, or if only one thread may
-    /// take, as this one need not be it.
+    /// processor that gave it back. Which one; `None` if there is one already, or if none is free. For threads that may take.
+    #[inline(always)]
     pub fn prepare(&self) -> Option<usize> {
-        if self.single || self.has_spare() {
+        if self.has_spare() {
             return None;
         }
         let run = self.take_fresh().ok()?;
         let spare = u64::from(run.first) + 1;
+        if self.single {
+            self.spare.store(spare, Ordering::Relaxed);
+        } else if self.spare.compare_exchange(0, spare, Ordering::Release, Ordering::Relaxed).is_err()
         // edge(pool.spare): release
-        if self.spare.compare_exchange(0, spare, Ordering::Release, Ordering::Relaxed).is_err() {
+        {
             self.give(run);
             return None;
         }
         Some(run.first as usize)
+    }
+
+    /// Whether only one thread may take.
+    #[inline(always)]
+    pub fn is_single(&self) -> bool {
+        self.single
     }
 
     /// Whether a buffer has been taken ahead of time. Stale as soon as it returns.
@@ -172,7 +181,8 @@ impl<'a> Pool<'a> {
         self.spare.load(Ordering::Relaxed) != 0
     }
 
-    /// Gives back what [`prepare`](Self::prepare) took, if nobody has used it. Whether there was anything.
+    /// Gives back what [`prepare`](Self::prepare) took, if nobody has used it. Whether there was anything. For threads that
+    /// may take.
     pub fn give_spare(&self) -> bool {
         let spare = self.take_spare();
         if let Some(run) = spare {
@@ -185,6 +195,11 @@ impl<'a> Pool<'a> {
     fn take_spare(&self) -> Option<Run> {
         if !self.has_spare() {
             return None;
+        }
+        if self.single {
+            let spare = self.spare.load(Ordering::Relaxed);
+            self.spare.store(0, Ordering::Relaxed);
+            return Some(Run { first: (spare - 1) as u32, count: 1 });
         }
         match self.spare.swap(0, Ordering::Acquire) {
             // edge(pool.spare): acquire

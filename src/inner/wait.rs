@@ -228,18 +228,21 @@ impl Inner {
 
     /// While there is nothing else to do: takes the next loan's buffer.
     fn prepare(&self) {
-        if self.region().has_spare() || self.state() & bit::SLOW_SEND != 0 {
+        let region = self.region();
+        // One who receives does not take buffers beside the only one who may.
+        if region.has_spare() || region.is_single() || self.state() & bit::SLOW_SEND != 0 {
             return;
         }
         // Whoever finds too few buffers looks once more under this lock, and then none is on its way to be kept.
         if let Ok(_alone) = self.gather.try_lock() {
-            self.region().prepare();
+            region.prepare();
         }
     }
 
     /// Who sleeps keeps no buffer from others.
     fn give_spare(&self) {
-        if self.region().give_spare() && self.park.somebody_waits(0) {
+        let region = self.region();
+        if !region.is_single() && region.give_spare() && self.park.somebody_waits(0) {
             self.park.wake();
         }
     }

@@ -25,9 +25,13 @@ pub(crate) struct Flow<'a> {
 }
 
 impl Flow<'_> {
-    /// Fetches what the next loan of one buffer needs: its word, and the first line of its payload.
+    /// After a send: takes the next loan's buffer ahead, if that is this thread's alone to do and costs no exchange; else
+    /// fetches what that loan needs, the buffer's word and the first line of its payload.
     #[inline(always)]
     pub(crate) fn prefetch(&self, stride: u64) {
+        if self.pool.is_single() {
+            return self.prepare(stride);
+        }
         let (index, word) = self.pool.next();
         prefetch(word);
         let payload = self.payload.load(Ordering::Relaxed);
@@ -45,6 +49,7 @@ impl Flow<'_> {
     }
 
     /// Takes a buffer ahead of its loan, and fetches where its payload will be written.
+    #[inline(always)]
     pub(crate) fn prepare(&self, stride: u64) {
         if let Some(index) = self.pool.prepare() {
             let payload = self.payload.load(Ordering::Relaxed);
