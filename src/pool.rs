@@ -7,8 +7,10 @@
 //! ```text
 //!          take (CAS)            hold (store)            give (store)
 //!   free ------------> owned(S) --------------> held(R) --------------> free
-//!     ^                   |
-//!     +---- give (store) -+      a loan that was dropped unsent
+//!     ^                  |  |  ^
+//!     +-- give (store) --+  |  |         a loan that was dropped unsent
+//!     |    prepare (store)  v  |  take (store)
+//!     +-- give (store) -- spare(S)       taken ahead of the loan that will want it
 //! ```
 //!
 //! Beside it each process keeps one private word a buffer, the *mark*: set while this process has the buffer lent
@@ -84,6 +86,8 @@ pub struct Pool<'a> {
     /// The word of a buffer that this end has on loan, and of one that it holds.
     owned: u64,
     held: u64,
+    /// The word of a buffer that is taken ahead of time.
+    ahead: u64,
     holder: Holder,
     single: bool,
 }
@@ -107,7 +111,8 @@ impl<'a> Pool<'a> {
     ) -> Self {
         assert!(words.len() == marks.len());
         let (owned, held) = (BufferWord::owned(holder).word(), BufferWord::held(holder).word());
-        Self { words, lease, marks, hint, spare, owned, held, holder, single }
+        let ahead = BufferWord::spare(holder).word();
+        Self { words, lease, marks, hint, spare, owned, held, ahead, holder, single }
     }
 
     /// How many buffers there are.
@@ -144,7 +149,10 @@ impl<'a> Pool<'a> {
     #[inline(always)]
     pub fn take_one(&self) -> Result<Run, Shortage> {
         match self.take_spare() {
-            Some(run) => Ok(run),
+            Some(run) => {
+                self.words[run.first as usize].store(self.owned, Ordering::Relaxed);
+                Ok(run)
+            }
             None => self.take_fresh(),
         }
     }
@@ -158,6 +166,8 @@ impl<'a> Pool<'a> {
         }
         let run = self.take_fresh().ok()?;
         let spare = u64::from(run.first) + 1;
+        // Still this thread's alone: whoever gets it from the private word is behind this.
+        self.words[run.first as usize].store(self.ahead, Ordering::Relaxed);
         if self.single {
             self.spare.store(spare, Ordering::Relaxed);
         } else if self.spare.compare_exchange(0, spare, Ordering::Release, Ordering::Relaxed).is_err()

@@ -407,14 +407,16 @@ impl<'a> Region<'a> {
     }
 
     /// Takes the buffer of the next [loan](Self::loan) ahead of time, so that the loan need not wait for the line that says
-    /// who holds it: for when there is nothing else to do. Where only one thread may send, each send does it by itself.
-    /// Nothing happens if one has been taken already, or if none is free.
+    /// who holds it: for when there is nothing else to do. Nothing happens if one has been taken already, or if none is
+    /// free.
+    #[inline(always)]
     pub fn prepare(&self) {
         self.out().prepare(self.layout().geometry.stride());
     }
 
     /// Whether only one thread of this end may send.
     #[cfg(feature = "std")]
+    #[inline(always)]
     pub(crate) fn is_single(&self) -> bool {
         self.out().pool.is_single()
     }

@@ -97,7 +97,9 @@ pub fn recover(
         let found = look(word, Ordering::Relaxed);
         let state = BufferWord::from_word(found).state();
         let state = state.ok_or(Impossible { what: "a buffer word", found })?;
-        let (BufferState::Owned(by) | BufferState::Held(by)) = state else { continue };
+        let (BufferState::Owned(by) | BufferState::Held(by) | BufferState::Spare(by)) = state else {
+            continue;
+        };
         if by == dead && names == 0 {
             let free = BufferWord::FREE.word();
             let freed = word.compare_exchange(found, free, Ordering::Release, Ordering::Relaxed); // edge(pool.give): release

@@ -37,7 +37,7 @@ pub struct DirectionStats {
     pub bytes_sent: u64,
     /// Payload received, bytes.
     pub bytes_received: u64,
-    /// Buffers that nobody holds.
+    /// Buffers that nobody uses: free, or kept ready by a sender for its next loan.
     pub buffers_free: u64,
     /// Buffers of the sending side: lent to it, or in flight.
     pub buffers_owned: u64,
@@ -104,7 +104,7 @@ impl DirectionStats {
         }
         for word in views.buffer_words(direction) {
             match BufferWord::from_word(load(word)).state() {
-                Some(BufferState::Free) => stats.buffers_free += 1,
+                Some(BufferState::Free | BufferState::Spare(_)) => stats.buffers_free += 1,
                 Some(BufferState::Owned(_)) => stats.buffers_owned += 1,
                 Some(BufferState::Held(_)) => stats.buffers_held += 1,
                 None => {}

@@ -290,18 +290,21 @@ pub enum BufferState {
     Owned(Holder),
     /// A holder of the receiving side, reading it.
     Held(Holder),
+    /// A holder of the sending side keeps it ready for its next loan.
+    Spare(Holder),
 }
 
 /// A buffer's word in its pool.
 ///
 /// | bits | field |
 /// |---|---|
-/// | 0..3 | state: 1 free, 2 owned, 3 held |
+/// | 0..3 | state: 1 free, 2 owned, 3 held, 4 spare |
 /// | 8..16 | holder, zero while free |
 /// | the rest | reserved, zero |
 ///
 /// ```text
 /// free -> owned(sender) -> held(receiver) -> free
+/// free -> spare(sender) -> owned(sender)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferWord(u64);
@@ -320,6 +323,12 @@ impl BufferWord {
     #[inline(always)]
     pub const fn held(by: Holder) -> Self {
         Self(by.bits() << 8 | 3)
+    }
+
+    /// Kept ready by a sender for its next loan.
+    #[inline(always)]
+    pub const fn spare(by: Holder) -> Self {
+        Self(by.bits() << 8 | 4)
     }
 
     /// A word as loaded.
@@ -343,6 +352,7 @@ impl BufferWord {
         match (self.0 & !0xFF00, Holder::from_bits(self.0 >> 8)) {
             (2, Some(by)) => Some(BufferState::Owned(by)),
             (3, Some(by)) => Some(BufferState::Held(by)),
+            (4, Some(by)) => Some(BufferState::Spare(by)),
             _ => None,
         }
     }

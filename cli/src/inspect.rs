@@ -313,6 +313,7 @@ fn held(seen: &Observer, report: &Report) -> (Vec<Held>, Vec<Held>) {
             (BufferState::Free, None) => "free".into(),
             (BufferState::Owned(_), None) => "lent to the sender".into(),
             (BufferState::Held(_), None) => "held by the receiver".into(),
+            (BufferState::Spare(_), None) => "kept ready by the sender".into(),
         },
         operation: None,
         in_flight_in_slot: buffer.in_flight_in_slot,

@@ -17,7 +17,7 @@ use hqq::buffer::Buffer;
 use hqq::packet::Operation;
 use hqq::port::{Incoming, Inline, Payload};
 use hqq::region::{Region, Views};
-use hqq::words::{BufferWord, LeaseWord, SleepersWord, SlotState, Stamp};
+use hqq::words::{BufferState, BufferWord, Holder, LeaseWord, SeatWord, SleepersWord, SlotState, Stamp};
 
 use crate::pattern;
 
@@ -273,6 +273,10 @@ pub fn scribble(region: &Region<'_>) -> Verdict {
 /// What is not.
 pub fn at_rest(views: &Views<'_>) -> Verdict {
     let leaked = |what: String| Err(Fault::new(Kind::Leaked, what));
+    let sits = |by: Holder| {
+        let word = views.superblock().seats[by.seat()].word.load(Ordering::Relaxed);
+        SeatWord::from_word(word).is_occupied_by(by)
+    };
     for direction in 0..2 {
         for (index, slot) in views.slots(direction).iter().enumerate() {
             let state = Stamp::from_word(slot.stamp.load(Ordering::Relaxed)).state();
@@ -282,7 +286,12 @@ pub fn at_rest(views: &Views<'_>) -> Verdict {
         }
         for (index, word) in views.buffer_words(direction).iter().enumerate() {
             let word = BufferWord::from_word(word.load(Ordering::Relaxed));
-            if word != BufferWord::FREE {
+            // What a sender keeps ready is as good as free; it must not be one that has left.
+            let at_home = match word.state() {
+                Some(BufferState::Spare(by)) => sits(by),
+                state => state == Some(BufferState::Free),
+            };
+            if !at_home {
                 return leaked(format!("buffer {index} of direction {direction} is {:?}", word.state()));
             }
         }

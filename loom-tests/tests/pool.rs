@@ -191,13 +191,14 @@ fn what_was_taken_ahead_has_been_read() {
         };
         let other = {
             let shared = shared.clone();
-            thread::spawn(move || drop(shared.pool(0, false).prepare()))
+            thread::spawn(move || shared.pool(0, false).prepare().is_some())
         };
         let taken = shared.fill(0, 1, 1);
         reader.join().unwrap();
         other.join().unwrap();
         taken.into_iter().for_each(|run| shared.empty(0, run, 1));
         shared.pool(2, false).give(Run { first: 1, count: 1 });
+        shared.pool(0, false).give_spare();
         shared.is_whole();
     });
 }
@@ -214,7 +215,7 @@ fn one_is_taken_ahead_by_two() {
                 shared.pool(0, false).prepare();
                 match shared.fill(0, 1, value) {
                     Some(run) => shared.empty(0, run, value),
-                    None => drop(shared.pool(0, false).give_spare()),
+                    None => _ = shared.pool(0, false).give_spare(),
                 }
             })
         });
@@ -222,6 +223,7 @@ fn one_is_taken_ahead_by_two() {
         taken.into_iter().for_each(|run| shared.empty(0, run, 3));
         first.join().unwrap();
         second.join().unwrap();
+        shared.pool(0, false).give_spare();
         shared.is_whole();
     });
 }

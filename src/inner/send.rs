@@ -339,8 +339,14 @@ impl Inner {
         };
         match sent {
             Ok(()) => {
+                let pooled = matches!(slot, Some(Payload::Pool(_)));
                 // Its buffers are the peer's now: forget the handle.
                 *slot = None;
+                let region = self.region();
+                if region.is_single() && pooled {
+                    // This is the thread that takes buffers: it need not wait for the next one's word.
+                    region.prepare();
+                }
                 self.announce_sent()
             }
             Err(error) => self.failed_with(error),

@@ -320,7 +320,10 @@ impl<'a> Pass<'a> {
                     self.suspect(place, DECODES);
                     continue;
                 }
-                Some(BufferState::Free) => {
+                Some(state @ (BufferState::Free | BufferState::Spare(_))) => {
+                    if let BufferState::Spare(by) = state {
+                        self.holder(place, by, sender, false);
+                    }
                     if let Some((slot, stamp)) = naming {
                         let detail = format_args!(", named by slot {slot}");
                         self.suspect_beside(place, IN_FLIGHT, [slot.into(), stamp], detail);

@@ -50,7 +50,7 @@ fn taken_ahead(single: bool) {
     let memory = Memory::new(8);
     let pool = memory.pool(S, single);
     assert_eq!((pool.prepare(), pool.prepare()), (Some(0), None));
-    assert_eq!((pool.free(), memory.state(0)), (7, Some(BufferState::Owned(S))));
+    assert_eq!((pool.free(), memory.state(0)), (7, Some(BufferState::Spare(S))));
     assert!(pool.is_in_use());
     // Another process on this side has no part in it.
     assert_eq!(memory.pool(T, false).take(1), Ok(run(1, 1)));

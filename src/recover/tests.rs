@@ -194,7 +194,9 @@ fn buffers_on_loan_and_held_come_home() {
     dead.send(&world, 9, 1, 1);
     assert_eq!(world.state(0), Some(BufferState::Held(DEAD)));
     assert_eq!(world.state(2), Some(BufferState::Owned(DEAD)));
-    assert_eq!(world.recover(), Recovered { tombstones: 0, returned: 0, buffers: 3 });
+    assert_eq!(dead.pool(&world).prepare(), Some(3));
+    assert_eq!(world.state(3), Some(BufferState::Spare(DEAD)));
+    assert_eq!(world.recover(), Recovered { tombstones: 0, returned: 0, buffers: 4 });
     is_whole(&world, &sender, &receiver);
 }
 

@@ -25,13 +25,9 @@ pub(crate) struct Flow<'a> {
 }
 
 impl Flow<'_> {
-    /// After a send: takes the next loan's buffer ahead, if that is this thread's alone to do and costs no exchange; else
-    /// fetches what that loan needs, the buffer's word and the first line of its payload.
+    /// Fetches what the next loan of one buffer needs: its word, and the first line of its payload.
     #[inline(always)]
     pub(crate) fn prefetch(&self, stride: u64) {
-        if self.pool.is_single() {
-            return self.prepare(stride);
-        }
         let (index, word) = self.pool.next();
         prefetch(word);
         let payload = self.payload.load(Ordering::Relaxed);
@@ -43,8 +39,10 @@ impl Flow<'_> {
     pub(crate) fn prefetch_message(&self, index: usize, stride: u64, len: usize) {
         let payload = self.payload.load(Ordering::Relaxed);
         let at = payload.wrapping_add(index * stride as usize);
-        for offset in (0..len.min(FETCHED)).step_by(64) {
+        let mut offset = 0;
+        while offset < len.min(FETCHED) {
             prefetch(at.wrapping_add(offset));
+            offset += 64;
         }
     }
 

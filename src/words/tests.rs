@@ -51,6 +51,7 @@ fn laps_compare_across_the_wrap() {
 fn buffers_seats_and_leases_round_trip() {
     assert_eq!(BufferWord::owned(ME).state(), Some(BufferState::Owned(ME)));
     assert_eq!(BufferWord::held(ME).state(), Some(BufferState::Held(ME)));
+    assert_eq!(BufferWord::spare(ME).state(), Some(BufferState::Spare(ME)));
     assert_eq!(BufferWord::FREE.state(), Some(BufferState::Free));
     assert_eq!(LeaseWord::leased(ME).holder(), Some(Some(ME)));
     assert_eq!(LeaseWord::VACANT.holder(), Some(None));

@@ -81,7 +81,7 @@ const LAST: Holder = Holder::new(7, 31);
 pub type Value = (&'static str, fn(Found) -> u64);
 
 /// The menu. Every value goes into every word: what is a valid stamp is nonsense as a buffer word, and the other way.
-pub const VALUES: [Value; 44] = [
+pub const VALUES: [Value; 45] = [
     ("zero", |_| 0),
     ("ones", |_| u64::MAX),
     ("bit 0 flipped", |f| f.old ^ 1),
@@ -121,6 +121,7 @@ pub const VALUES: [Value; 44] = [
     ("a free buffer", |_| BufferWord::FREE.word()),
     ("owned by the Primary", |_| BufferWord::owned(FIRST).word()),
     ("owned by the Secondary", |_| BufferWord::owned(SECOND).word()),
+    ("kept spare by the Primary", |_| BufferWord::spare(FIRST).word()),
     ("held by the Primary", |_| BufferWord::held(FIRST).word()),
     ("held by a stranger", |_| BufferWord::held(LAST).word()),
     ("leased by the Primary", |_| LeaseWord::leased(FIRST).word()),

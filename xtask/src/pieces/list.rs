@@ -133,6 +133,27 @@ pub const PIECES: &[Piece] = &[
         "-p hqq-tests --test port",
     ),
     piece(
+        "leaving: what is kept ready goes home",
+        "src/region.rs",
+        "        self.out.pool.give_spare();\n",
+        "",
+        "-p hqq-tests --test port",
+    ),
+    piece(
+        "pool: a run is gathered with what is kept ready",
+        "src/pool.rs",
+        "        self.give_spare();\n",
+        "",
+        "-p hqq --lib",
+    ),
+    piece(
+        "recovery: what the dead kept ready comes home",
+        "src/recover.rs",
+        " | BufferState::Spare(by)) = state",
+        ") = state",
+        "-p hqq --lib",
+    ),
+    piece(
         "link: a death is recovered from",
         "src/inner.rs",
         "self.recover(self.peer_seat());",

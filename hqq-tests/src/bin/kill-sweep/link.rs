@@ -356,7 +356,7 @@ fn in_the_name_of(arena: &Arena, holder: Holder) -> Verdict<usize> {
     let words = (0..2).flat_map(|direction| views.buffer_words(direction));
     let states = words.map(|word| BufferWord::from_word(word.load(Ordering::Relaxed)).state());
     let named = states.filter(
-        |state| matches!(state, Some(BufferState::Owned(by) | BufferState::Held(by)) if *by == holder),
+        |state| matches!(state, Some(BufferState::Owned(by) | BufferState::Held(by) | BufferState::Spare(by)) if *by == holder),
     );
     Ok(named.count())
 }
@@ -589,6 +589,9 @@ pub fn kill(arena: &Arena, scenario: Scenario, at: u64, asleep: bool) -> Result<
             oracle::compare("messages to it", &inward, 0, 0, |_| lists.inward.clone())?;
         }
         oracle::at_rest(&views)?;
+        // The survivor may keep one buffer ready, and is not there to use it in this copy.
+        let mut named = [0; COUNT as usize];
+        Arena::recover(&ally, holder(scenario.role.other()), &mut named).map_err(corrupt)?;
         oracle::work(&views, &ally, &heir)
     }))
 }
