@@ -268,6 +268,14 @@ pub enum Error {
         /// The offending value.
         found: u64,
     },
+    /// The peer does not agree to what this end cannot do without.
+    #[cfg(feature = "std")]
+    NotAgreed {
+        /// What there is not.
+        missing: crate::protocol::Features,
+        /// What the negotiation came to.
+        fallback: crate::protocol::Fallback,
+    },
     /// The operating system refused.
     #[cfg(feature = "std")]
     Os {
@@ -406,6 +414,10 @@ impl fmt::Display for Error {
                 write!(f, "the peer's handshake is wrong: {what} (found {found})")
             }
             #[cfg(feature = "std")]
+            Self::NotAgreed { missing, fallback } => {
+                write!(f, "this end requires {missing}, and it was not agreed on: {fallback}")
+            }
+            #[cfg(feature = "std")]
             Self::Os { doing, source } => write!(f, "{doing}: {source}"),
         }
     }
@@ -439,7 +451,7 @@ impl From<Error> for std::io::Error {
             | Error::ForeignMagic { .. }
             | Error::FormatVersion { .. } => Kind::InvalidData,
             Error::Cut { .. } => Kind::UnexpectedEof,
-            Error::Unsupported { .. } => Kind::Unsupported,
+            Error::Unsupported { .. } | Error::NotAgreed { .. } => Kind::Unsupported,
             Error::Os { source, .. } => source.kind(),
             _ => Kind::InvalidInput,
         };

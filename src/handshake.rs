@@ -30,9 +30,9 @@ use hqq_sys::{peer, poll};
 use crate::error::{Error, ErrorCode, Result};
 use crate::inner::{Heir, Inner, Parts, Peer};
 use crate::layout::Layout;
-use crate::mux::VERSION;
 use crate::options::{Options, TraceEvent};
 use crate::packet::{Packet, op};
+use crate::protocol::Version;
 use crate::region::{OwnedRegion, Region, Setup};
 use crate::sync::Ordering;
 use crate::words::{FORMAT, Holder, MAGIC, Role, SEATS, SeatWord};
@@ -140,7 +140,7 @@ fn check_greeting(packet: &Packet) -> Result<()> {
     if format != FORMAT {
         return Err(Error::FormatVersion { found: format, supported: FORMAT });
     }
-    if version >> 8 != VERSION >> 8 {
+    if version >> 8 != u64::from(Version::CURRENT.major) {
         return Err(Error::Handshake { what: "another major protocol version", found: version });
     }
     Ok(())
@@ -325,7 +325,7 @@ impl Terms<'_> {
 impl Host {
     /// Begins a handshake.
     pub(crate) fn new(socket: OwnedFd, options: &Options, timeout: Duration) -> Result<Self> {
-        let hello = Packet::new(op::HELLO, [MAGIC, FORMAT, VERSION]);
+        let hello = Packet::new(op::HELLO, [MAGIC, FORMAT, Version::CURRENT.number()]);
         Talk { role: Role::Primary, options }.send(socket.as_fd(), &hello, &[])?;
         let deadline = Instant::now().checked_add(timeout);
         Ok(Self { socket: Some(socket), stage: Stage::Greeted, deadline })
@@ -547,7 +547,7 @@ impl<'o> Guest<'o> {
         });
         self.host = Some(self.or_refuse(checked, op::HELLO)?);
         let limit = self.talk.options.max_region;
-        let join = Packet::new(op::JOIN, [MAGIC, FORMAT, VERSION, limit]);
+        let join = Packet::new(op::JOIN, [MAGIC, FORMAT, Version::CURRENT.number(), limit]);
         self.talk.send(self.socket(), &join, &[])
     }
 

@@ -1,5 +1,6 @@
 //! Layer 3: what all handles of a link share: sending, receiving, waiting, and how it ends.
 
+mod agree;
 mod reattach;
 mod recv;
 mod send;

@@ -72,13 +72,14 @@
 //!
 //! | layer | files | what they do |
 //! |---|---|---|
-//! | 0 | [`sync`], [`error`], [`words`], [`layout`], [`packet`] | atomics; errors; the words as stored; offsets; packets and their check |
+//! | 0 | [`sync`], [`protocol`], [`error`], [`words`], [`layout`], [`packet`] | atomics; what can be agreed on; errors; the words as stored; offsets; packets and their check |
 //! | 1 | [`ring`], [`pool`], [`wait`], [`seat`], [`recover`] | messages in order; who holds a buffer; sleep announced; who is attached; what the dead left |
 //! | 2 | [`superblock`], [`buffer`], [`region`], [`port`] | from bytes to words; one end without waiting |
-//! | 3 | `options`, [`stats`], [`observe`] | what can be chosen and what can be seen |
+//! | 3 | `negotiate`, `options`, [`stats`], [`observe`] | how two ends agree; what can be chosen and what can be seen |
 //! | 3 | `connection`, `park`, `turn`, `mux`, `inner` | the connection table; threads that wait; what all handles share |
 //! | 3 | `message`, `link`, `untrusted`, `conn` | what the caller holds |
 //! | 3 | `handshake`, `listener`, `named` | how links come about |
+//! | 4 | [`advanced`] | a link and what was agreed on it |
 //! | 5 | `io` | the standard library's traits |
 //!
 //! Raw memory is handled in `buffer` and `region` only, and the operating system called in the crate `hqq-sys`.
@@ -95,6 +96,8 @@ compile_error!("the links of HQQ need 64-bit Linux; the core builds elsewhere wi
 #[cfg(target_endian = "big")]
 compile_error!("HQQ's words are little-endian; this target is not");
 
+#[cfg(feature = "std")]
+pub mod advanced;
 pub mod buffer;
 #[cfg(feature = "std")]
 mod conn;
@@ -119,6 +122,8 @@ mod mux;
 #[cfg(feature = "named")]
 pub mod named;
 #[cfg(feature = "std")]
+mod negotiate;
+#[cfg(feature = "std")]
 pub mod observe;
 #[cfg(feature = "std")]
 mod options;
@@ -127,6 +132,8 @@ pub mod packet;
 mod park;
 pub mod pool;
 pub mod port;
+#[cfg(feature = "std")]
+pub mod protocol;
 pub mod recover;
 pub mod region;
 pub mod ring;

@@ -16,14 +16,13 @@ use std::collections::VecDeque;
 use crate::buffer::Buffer;
 use crate::connection::{CopyHeader, CopyOutcome, LinkEnd, Outcome, Table};
 use crate::error::{Error, ErrorCode, Result};
+use crate::negotiate::{Event, Negotiation, Progress, Proposal};
 use crate::options::{Options, Trace, TraceEvent};
 use crate::packet::{Operation, Packet, op};
 use crate::port::{Incoming, Payload};
+use crate::protocol::Terms;
 use crate::region::Region;
 use crate::sync::Ordering;
-
-/// The protocol version that a Standard Link speaks: 1.1.
-pub(crate) const VERSION: u64 = 0x0101;
 
 /// Packets that wait for room to go out; beyond it replies that nobody depends on are dropped.
 const OUTBOX: usize = 64;
@@ -102,6 +101,7 @@ pub(crate) struct Mux {
     /// Something changed that other threads of this process may wait for.
     pub(crate) woke: bool,
     pub(crate) heard: Option<WireError>,
+    pub(crate) negotiation: Negotiation,
 }
 
 impl Mux {
@@ -125,6 +125,7 @@ impl Mux {
             stalled: false,
             woke: false,
             heard: None,
+            negotiation: Negotiation::plain(region.role()),
         }
     }
 
@@ -230,7 +231,7 @@ impl Mux {
         }
     }
 
-    fn control(&mut self, line: Line<'_>, operation: Operation) {
+    pub(crate) fn control(&mut self, line: Line<'_>, operation: Operation) {
         let (outcome, context, code) = match operation {
             Operation::ConnCreate { conn } => (self.table.on_create(conn), conn, op::CONN_CREATE),
             Operation::ConnAccept { conn } => (self.table.on_accept(conn), conn, op::CONN_ACCEPT),
@@ -240,6 +241,9 @@ impl Mux {
             Operation::Error { context, code, failed } => {
                 line.count_heard(code);
                 self.heard = Some(WireError { context, code, op: failed });
+                if Negotiation::is_about(failed) {
+                    return self.negotiate(line, Event::Error { code }, op::ERROR);
+                }
                 let about_connection = (op::CONN_CREATE..=op::CONN_COPY).contains(&failed);
                 if !about_connection {
                     return;
@@ -248,16 +252,20 @@ impl Mux {
                 let code = ErrorCode::from_number(code).unwrap_or(ErrorCode::InvalidOp);
                 (self.table.on_error(context, code, failed), context, op::ERROR)
             }
-            Operation::Negotiate { version, .. } => {
-                if version >> 8 == VERSION >> 8 {
-                    self.post(Packet::new(op::PROTO_ACK, [version.min(VERSION), 0, 0]));
-                } else {
-                    self.answer(line, ErrorCode::InvalidOp, 0, op::PROTO_NEGOTIATE);
-                }
-                return;
+            Operation::Negotiate { version, features, capabilities } => {
+                let event = Event::Negotiate(Proposal { version, features, capabilities });
+                return self.negotiate(line, event, op::PROTO_NEGOTIATE);
             }
-            // Nobody asked: a Standard Link never negotiates.
-            Operation::Ack { .. } => (Outcome::Refuse(ErrorCode::InvalidOp), 0, op::PROTO_ACK),
+            Operation::Ack { version, features, capabilities } => {
+                let event = Event::Ack(Proposal { version, features, capabilities });
+                return self.negotiate(line, event, op::PROTO_ACK);
+            }
+            Operation::Terms { operands } => {
+                return self.negotiate(line, Event::Terms(Terms::from_operands(operands)), op::TERMS);
+            }
+            Operation::Begin { features, capabilities } => {
+                return self.negotiate(line, Event::Begin { features, capabilities }, op::BEGIN);
+            }
             Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => return,
         };
         match outcome {
@@ -266,6 +274,21 @@ impl Mux {
             Outcome::AnswerClose(conn) => self.post(Packet::new(op::CONN_CLOSE, [conn, 0])),
             Outcome::Refuse(reason) => self.answer(line, reason, context, code),
         }
+    }
+
+    /// Something happened to the negotiation, by a packet with this opcode if it was the peer's doing.
+    pub(crate) fn negotiate(&mut self, line: Line<'_>, event: Event, op: u8) {
+        let mut out = Vec::new();
+        let before = self.negotiation.progress();
+        let done = self.negotiation.on(event, &mut out);
+        for packet in out {
+            // Each of these is said but once; what an end says that does not negotiate, as often as it is asked.
+            if before == Progress::Open { self.post_surely(packet) } else { self.post(packet) }
+        }
+        if let Err(code) = done {
+            self.answer(line, code, 0, op);
+        }
+        self.woke |= self.negotiation.progress() != before;
     }
 
     /// Counts a refusal and tells the peer, unless it was itself an OpError or there is no room.
@@ -347,6 +370,7 @@ impl Mux {
         self.stalled = false;
         self.outbox.clear();
         self.heard = None;
+        self.negotiation = Negotiation::plain(region.role());
     }
 
     /// Whether connections are open.

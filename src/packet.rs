@@ -34,6 +34,10 @@ pub mod op {
     pub const READY: u8 = 0x23;
     /// Handshake, the Primary's last word: the link is made.
     pub const WELCOME: u8 = 0x24;
+    /// What the features of its sender need to know (ours).
+    pub const TERMS: u8 = 0x30;
+    /// From here on its sender follows what was agreed (ours).
+    pub const BEGIN: u8 = 0x31;
     /// A slot that was claimed and will never be filled (ours). Receivers skip it.
     pub const TOMBSTONE: u8 = 0xFE;
     /// A message in the pool.
@@ -117,6 +121,8 @@ impl Packet {
             op::OFFER => "Offer",
             op::READY => "Ready",
             op::WELCOME => "Welcome",
+            op::TERMS => "Terms",
+            op::BEGIN => "Begin",
             op::TOMBSTONE => "Tombstone",
             op::STANDARD_LINK_COPY => "OpStandardLinkCopy",
             _ => "unknown",
@@ -234,6 +240,18 @@ pub enum Operation {
         /// Capabilities in force.
         capabilities: u64,
     },
+    /// What the peer's features need to know.
+    Terms {
+        /// As they came.
+        operands: [u64; 7],
+    },
+    /// The peer follows what was agreed from here on.
+    Begin {
+        /// Features in force.
+        features: u64,
+        /// Capabilities in force.
+        capabilities: u64,
+    },
     /// A message in the slot.
     Inline {
         /// Unique per sender.
@@ -314,6 +332,8 @@ impl Operation {
             op::ERROR => Ok(Self::Error { context: a, code: b, failed: c as u8 }),
             op::PROTO_NEGOTIATE => Ok(Self::Negotiate { version: a, features: b, capabilities: c }),
             op::PROTO_ACK => Ok(Self::Ack { version: a, features: b, capabilities: c }),
+            op::TERMS => Ok(Self::Terms { operands: packet.operands }),
+            op::BEGIN => Ok(Self::Begin { features: a, capabilities: b }),
             _ => Err(fault(ErrorCode::InvalidOp)),
         }
     }

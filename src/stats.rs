@@ -5,6 +5,7 @@
 //! The peer can write to the words that they come from, so nothing may depend on them.
 
 use crate::error::ErrorCode;
+use crate::protocol::Agreed;
 use crate::region::Views;
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{BufferState, BufferWord, Lap, Role, SideCounters, Slot, SlotState, Stamp};
@@ -62,6 +63,8 @@ pub struct SideStats {
     pub rings: u64,
     /// Tombstones that this side skipped.
     pub tombstones: u64,
+    /// What this side has agreed on with the other; `None` if it has not negotiated.
+    pub agreed: Option<Agreed>,
     /// Packets that this side refused, by the specification's error codes 1 to 7; index 0 is unused.
     pub refused: [u64; 8],
     /// Packets that this side refused with a code of HQQ's own, by code - 0x40.
@@ -136,6 +139,7 @@ impl SideStats {
             wakes: load(&counters.wakes),
             rings: load(&counters.rings),
             tombstones: load(&counters.tombstones),
+            agreed: Agreed::from_word(load(&counters.agreed)),
             refused: all(&counters.refused),
             refused_own: all(&counters.refused_own),
             heard: all(&counters.heard),

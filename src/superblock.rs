@@ -88,12 +88,12 @@ pub fn write(superblock: &Superblock, setup: &Setup<'_>, layout: &Layout, creato
             wakes,
             rings,
             tombstones,
-            reserved,
+            agreed,
             refused,
             refused_own,
             heard,
         } = counters;
-        let single = [full_waits, pool_waits, empty_waits, sleeps, wakes, rings, tombstones, reserved];
+        let single = [full_waits, pool_waits, empty_waits, sleeps, wakes, rings, tombstones, agreed];
         let many = refused.iter().chain(refused_own).chain(heard);
         single.into_iter().chain(many).for_each(|word| store(word, 0));
     }

@@ -600,8 +600,8 @@ pub struct SideCounters {
     pub rings: AtomicU64,
     /// Tombstones this side skipped.
     pub tombstones: AtomicU64,
-    /// Reserved, zero.
-    pub reserved: AtomicU64,
+    /// What this side has agreed on: version, features and capabilities in 16, 24 and 24 bits from the top; 0 before.
+    pub agreed: AtomicU64,
     /// Packets this side refused, by error code 0..8; code 0 is unused.
     pub refused: [AtomicU64; 8],
     /// Packets this side refused with a code of our own, by code - 0x40.

@@ -14,6 +14,7 @@ use std::{env, fs};
 /// The files of `src/` from the bottom up: each may use itself and what stands ahead of it.
 const LAYERS: [&str; 33] = [
     "sync",
+    "protocol",
     "error",
     "words",
     "layout",
@@ -27,6 +28,7 @@ const LAYERS: [&str; 33] = [
     "buffer",
     "region",
     "port",
+    "negotiate",
     "options",
     "stats",
     "observe",
@@ -42,7 +44,6 @@ const LAYERS: [&str; 33] = [
     "handshake",
     "listener",
     "named",
-    "negotiate",
     "feature",
     "advanced",
     "io",

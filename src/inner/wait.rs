@@ -138,6 +138,11 @@ impl Goal {
     };
     pub(crate) const OPEN: Self = Self { what: "room to open a connection", ..Self::CONN_ROOM };
     pub(crate) const ANSWER: Self = Self { what: "the peer's answer to a new connection", ..Self::CONN_DATA };
+    pub(crate) const AGREEMENT: Self = Self {
+        what: "the peer's part of the negotiation",
+        wants: &[Want::Data, Want::Space],
+        ..Self::CONN_DATA
+    };
     pub(crate) const ACCEPT: Self = Self { what: "a connection from the peer", ..Self::CONN_DATA };
 }
 

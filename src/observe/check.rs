@@ -288,8 +288,6 @@ impl<'a> Pass<'a> {
         for (i, counters) in superblock.counters.iter().enumerate() {
             let at = offset_of!(Superblock, counters) + i * size_of::<SideCounters>();
             let name = Name::Nth("an unused counter of side", i);
-            let reserved = std::slice::from_ref(&counters.reserved);
-            self.zeros(name, at + offset_of!(SideCounters, reserved), reserved, RESERVED);
             let unused = &counters.refused[..1];
             let rule = "no refusal has error code 0";
             self.zeros(name, at + offset_of!(SideCounters, refused), unused, rule);

@@ -168,16 +168,15 @@ fn superblock_words(superblock: &Superblock) -> Vec<(&AtomicU64, usize, bool)> {
             wakes,
             rings,
             tombstones,
-            reserved,
+            agreed,
             refused,
             refused_own,
             heard,
         } = side;
-        let single = [full_waits, pool_waits, empty_waits, sleeps, wakes, rings, tombstones, reserved];
+        let single = [full_waits, pool_waits, empty_waits, sleeps, wakes, rings, tombstones, agreed];
         for word in single.into_iter().chain(refused).chain(refused_own).chain(heard) {
             let at = words.len() * 8 - start;
-            let checked =
-                [offset_of!(SideCounters, reserved), offset_of!(SideCounters, refused)].contains(&at);
+            let checked = at == offset_of!(SideCounters, refused);
             words.push((word, words.len() * 8, !checked));
         }
     }

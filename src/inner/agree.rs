@@ -1,0 +1,108 @@
+//! Layer 3: how a link's end goes through a negotiation.
+
+use super::wait::{Goal, Until};
+use super::{Inner, bit};
+use crate::error::{Error, Result};
+use crate::mux::Mux;
+use crate::negotiate::{Event, Negotiation, Offer, Progress};
+use crate::port::Incoming;
+use crate::protocol::{Agreed, Agreement};
+use crate::sync::Ordering;
+
+impl Inner {
+    /// Negotiates, waiting for the peer until `until`; with `start`, begins it. What was agreed, or why nothing was.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the link has negotiated before; the link's end; [`Error::Timeout`] if the time is up when
+    /// there is no way back; [`Error::Handshake`] if the peer broke the rules then.
+    pub(crate) fn agree(&self, offer: Offer, start: bool, until: Until) -> Result<Agreement> {
+        let mut mux = self.lock();
+        if !mux.negotiation.offer(offer) {
+            return Err(Error::Unsupported {
+                what: "this link has negotiated already: attach again to do it anew",
+            });
+        }
+        if start {
+            mux.negotiate(self.line(), Event::Start, 0);
+        }
+        self.settle(mux, 0);
+        let agreed = match self.wait(Goal::AGREEMENT, until, |own| self.look_for_agreement(own)) {
+            Err(late @ Error::Timeout { .. }) => self.agree_no_longer(late),
+            agreed => agreed,
+        }?;
+        let Agreement { version, features, capabilities, .. } = agreed;
+        let said = Agreed { version, features, capabilities };
+        self.region().counters(self.role()).agreed.store(said.word(), Ordering::Relaxed);
+        Ok(agreed)
+    }
+
+    fn agree_no_longer(&self, late: Error) -> Result<Agreement> {
+        let mut mux = self.lock();
+        mux.negotiate(self.line(), Event::Timeout, 0);
+        let progress = mux.negotiation.progress();
+        self.settle(mux, 0);
+        match progress {
+            Progress::Done(agreement) => Ok(agreement),
+            Progress::Open | Progress::Failed => Err(late),
+        }
+    }
+
+    /// Takes packets of the negotiation until it is decided or there are none.
+    fn look_for_agreement(&self, own: u64) -> Result<Option<Agreement>> {
+        let mut mux = self.lock();
+        let mut looked = self.look_once(&mut mux);
+        let ended = match (&looked, mux.negotiation.progress()) {
+            (Ok(()), Progress::Open) => self.recv_end(),
+            _ => None,
+        };
+        if ended.is_some() {
+            // What was committed before the end is visible now.
+            looked = self.look_once(&mut mux);
+        }
+        let progress = mux.negotiation.progress();
+        self.settle(mux, own);
+        looked.inspect_err(|error| self.poison(error))?;
+        match (progress, ended) {
+            (Progress::Done(agreement), _) => Ok(Some(agreement)),
+            (Progress::Failed, _) => {
+                Err(Error::Handshake { what: "it went back on what was agreed", found: 0 })
+            }
+            (Progress::Open, Some(end)) => Err(end),
+            (Progress::Open, None) => Ok(None),
+        }
+    }
+
+    /// Looks at what the ring holds, as far as it is about the negotiation.
+    fn look_once(&self, mux: &mut Mux) -> Result<()> {
+        let line = self.line();
+        if self.state() & bit::NO_RECV != 0 {
+            return Ok(());
+        }
+        if self.state() & bit::SORTED != 0 {
+            // Somebody has connections already.
+            let freed = mux.pump(line, false)?.freed;
+            if mux.has_messages() {
+                mux.negotiate(line, Event::Traffic, 0);
+            }
+            if freed {
+                self.ring(line.region.wake_senders());
+            }
+            return Ok(());
+        }
+        for _ in 0..line.region.layout().geometry.slots() {
+            if mux.negotiation.progress() != Progress::Open {
+                break;
+            }
+            match line.region.receive(Negotiation::may_come, |packet| line.show(false, packet))? {
+                Incoming::Control(operation) => mux.control(line, operation),
+                Incoming::Refused(fault) => mux.answer(line, fault.code, fault.context, fault.op),
+                Incoming::Other(_) => mux.negotiate(line, Event::Traffic, 0),
+                Incoming::Empty => break,
+                // Neither of the two: `may_come` lets no payload through.
+                Incoming::Busy | Incoming::Skipped | Incoming::Message(..) | Incoming::ConnData(..) => {}
+            }
+            self.ring(line.region.wake_senders());
+        }
+        Ok(())
+    }
+}
