@@ -24,9 +24,13 @@ use std::fmt;
 use std::net::Shutdown;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::conn::Connection;
 use crate::error::{Error, Result};
+#[cfg(feature = "compress")]
+use crate::feature::compress::{Codec, Codecs, Settings};
 use crate::inner::{Peer, Until};
 use crate::layout::Geometry;
 use crate::link::{StandardLink, Stopper};
@@ -37,6 +41,10 @@ use crate::protocol::{Agreement, Capabilities, Features, Terms, Version};
 use crate::stats::Stats;
 use crate::words::Role;
 
+#[cfg(feature = "compress")]
+mod frames;
+#[cfg(not(feature = "compress"))]
+#[path = "advanced/unchanged.rs"]
 mod frames;
 
 use frames::Frames;
@@ -48,6 +56,11 @@ pub struct Wanted {
     features: Features,
     capabilities: Capabilities,
     required: Features,
+    /// Codecs, the one that is liked best first.
+    #[cfg(feature = "compress")]
+    codecs: Vec<Codec>,
+    #[cfg(feature = "compress")]
+    compress: Settings,
 }
 
 impl Default for Wanted {
@@ -58,27 +71,49 @@ impl Default for Wanted {
 
 impl Wanted {
     /// Nothing yet.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             version: Version::CURRENT,
             features: Features::empty(),
             capabilities: Capabilities::empty(),
             required: Features::empty(),
+            #[cfg(feature = "compress")]
+            codecs: Vec::new(),
+            #[cfg(feature = "compress")]
+            compress: Settings::default(),
         }
+    }
+
+    /// Compression by one of these codecs, the one that is liked best first. Each end takes the first of its own list that
+    /// the other has too, and the other reads what it makes.
+    #[cfg(feature = "compress")]
+    #[must_use]
+    pub fn compression(mut self, codecs: &[Codec]) -> Self {
+        self.features |= Features::COMPRESSION;
+        self.codecs = codecs.to_vec();
+        self
+    }
+
+    /// How hard is tried to make messages smaller.
+    #[cfg(feature = "compress")]
+    #[must_use]
+    pub fn compression_settings(mut self, settings: Settings) -> Self {
+        self.compress = settings;
+        self
     }
 
     /// These capabilities, beside others.
     #[must_use]
-    pub const fn capability(mut self, capabilities: Capabilities) -> Self {
-        self.capabilities = self.capabilities.union(capabilities);
+    pub fn capability(mut self, capabilities: Capabilities) -> Self {
+        self.capabilities |= capabilities;
         self
     }
 
     /// A link without these is of no use: then the negotiation fails with [`Error::NotAgreed`], instead of falling back.
     /// Only what has been asked for can be required.
     #[must_use]
-    pub const fn require(mut self, features: Features) -> Self {
-        self.required = self.required.union(features);
+    pub fn require(mut self, features: Features) -> Self {
+        self.required |= features;
         self
     }
 
@@ -88,8 +123,18 @@ impl Wanted {
             features: self.features,
             capabilities: self.capabilities,
             required: self.required,
-            terms: Terms { codecs: 0 },
+            terms: self.terms(),
         }
+    }
+
+    #[cfg(feature = "compress")]
+    fn terms(&self) -> Terms {
+        Terms { codecs: Codecs::of(&self.codecs).bits() as u8 }
+    }
+
+    #[cfg(not(feature = "compress"))]
+    fn terms(&self) -> Terms {
+        Terms::default()
     }
 }
 
@@ -103,7 +148,7 @@ pub struct AdvancedLink {
     link: StandardLink,
     agreement: Agreement,
     /// What is done to each message; `None` if nothing is.
-    frames: Option<Box<Frames>>,
+    frames: Option<Arc<Frames>>,
 }
 
 impl AdvancedLink {
@@ -186,6 +231,24 @@ impl AdvancedLink {
         }
     }
 
+    /// Sends a message of `len` bytes that `fill` writes, waiting for room; see [`StandardLink::send_with`].
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Panics
+    /// If `fill` does; then nothing is sent.
+    #[inline(always)]
+    pub fn send_with<T>(&self, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> Result<T> {
+        if self.frames.is_none() {
+            return self.link.send_with(len, fill);
+        }
+        let mut message = self.lend(len)?;
+        let filled = fill(&mut message);
+        self.send(&message)?;
+        Ok(filled)
+    }
+
     /// Lends memory for a message of `len` bytes, waiting for it. Where messages are changed on their way, this is private
     /// memory, and what is made of it enters the region when it is sent; else it is shared, and nothing is copied.
     ///
@@ -193,10 +256,12 @@ impl AdvancedLink {
     /// As [`StandardLink::loan`].
     #[inline(always)]
     pub fn loan(&self, len: usize) -> Result<AdvancedLoan<'_>> {
+        let mut loan = self.no_loan();
         match &self.frames {
-            None => Ok(AdvancedLoan { link: self, held: Lent::Shared(self.link.loan(len)?) }),
-            Some(_) => self.lend(len),
+            None => self.link.inner().loan(len, 1, Until::Forever, loan.shared.place())?,
+            Some(_) => loan.own = Some(Box::new(Own(self.lend(len)?))),
         }
+        Ok(loan)
     }
 
     /// Lends memory for a message if there is some now.
@@ -205,18 +270,25 @@ impl AdvancedLink {
     /// As [`StandardLink::try_loan`].
     #[inline(always)]
     pub fn try_loan(&self, len: usize) -> Result<AdvancedLoan<'_>> {
+        let mut loan = self.no_loan();
         match &self.frames {
-            None => Ok(AdvancedLoan { link: self, held: Lent::Shared(self.link.try_loan(len)?) }),
-            Some(_) => self.lend(len),
+            None => self.link.inner().try_loan(len, 1, loan.shared.place())?,
+            Some(_) => loan.own = Some(Box::new(Own(self.lend(len)?))),
         }
+        Ok(loan)
     }
 
-    fn lend(&self, len: usize) -> Result<AdvancedLoan<'_>> {
+    #[inline(always)]
+    fn no_loan(&self) -> AdvancedLoan<'_> {
+        AdvancedLoan { link: self, shared: Loan::empty(self.link.inner()), own: None }
+    }
+
+    fn lend(&self, len: usize) -> Result<Vec<u8>> {
         let limit = self.max_message();
         if len as u64 > limit {
             return Err(Error::TooLarge { len: len as u64, limit });
         }
-        Ok(AdvancedLoan { link: self, held: Lent::Own(vec![0; len]) })
+        Ok(vec![0; len])
     }
 
     /// Receives the next message, waiting for it.
@@ -226,7 +298,7 @@ impl AdvancedLink {
     /// next call goes on behind it.
     #[inline(always)]
     pub fn recv(&self) -> Result<AdvancedMessage<'_>> {
-        self.open(self.link.recv()?)
+        self.recv_until(Until::Forever)
     }
 
     /// Receives the next message if there is one now.
@@ -235,7 +307,14 @@ impl AdvancedLink {
     /// As [`recv`](Self::recv); [`Error::RingEmpty`] if it would have to wait.
     #[inline(always)]
     pub fn try_recv(&self) -> Result<AdvancedMessage<'_>> {
-        self.open(self.link.try_recv()?)
+        let mut message = self.no_message();
+        let inner = self.link.inner();
+        if !inner.take(0, message.shared.place())? {
+            inner.idle();
+            return Err(Error::RingEmpty);
+        }
+        self.open(&mut message)?;
+        Ok(message)
     }
 
     /// Receives the next message, waiting for it no longer than `time`.
@@ -243,7 +322,7 @@ impl AdvancedLink {
     /// # Errors
     /// As [`recv`](Self::recv), or [`Error::Timeout`].
     pub fn recv_timeout(&self, time: Duration) -> Result<AdvancedMessage<'_>> {
-        self.open(self.link.recv_timeout(time)?)
+        self.recv_until(Until::after(time))
     }
 
     /// Receives the next message, waiting for it until `deadline`.
@@ -251,15 +330,96 @@ impl AdvancedLink {
     /// # Errors
     /// As [`recv`](Self::recv), or [`Error::Timeout`].
     pub fn recv_deadline(&self, deadline: Instant) -> Result<AdvancedMessage<'_>> {
-        self.open(self.link.recv_deadline(deadline)?)
+        self.recv_until(Until::At(deadline))
+    }
+
+    /// Receives the next message, waiting for it, and lets `read` read it; see [`StandardLink::recv_with`].
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    #[inline(always)]
+    pub fn recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        if self.frames.is_none() {
+            return self.link.recv_with(read);
+        }
+        Ok(read(&self.recv()?))
+    }
+
+    /// As [`recv_with`](Self::recv_with), if there is a message now.
+    ///
+    /// # Errors
+    /// As [`try_recv`](Self::try_recv).
+    #[inline(always)]
+    pub fn try_recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        if self.frames.is_none() {
+            return self.link.try_recv_with(read);
+        }
+        Ok(read(&self.try_recv()?))
     }
 
     #[inline(always)]
-    fn open<'a>(&'a self, message: Message<'a>) -> Result<AdvancedMessage<'a>> {
+    fn no_message(&self) -> AdvancedMessage<'_> {
+        AdvancedMessage { shared: Message::empty(self.link.inner()), from: 0, own: None }
+    }
+
+    #[inline(always)]
+    fn recv_until(&self, until: Until) -> Result<AdvancedMessage<'_>> {
+        let mut message = self.no_message();
+        self.link.inner().take_until(until, message.shared.place())?;
+        self.open(&mut message)?;
+        Ok(message)
+    }
+
+    #[inline(always)]
+    fn open(&self, message: &mut AdvancedMessage<'_>) -> Result<()> {
         match &self.frames {
-            None => Ok(AdvancedMessage { held: Held::Shared { message, from: 0 } }),
+            None => Ok(()),
             Some(frames) => frames.open(self.link.inner(), message),
         }
+    }
+
+    /// Opens a connection and waits until the peer accepts it.
+    ///
+    /// # Errors
+    /// As [`StandardLink::open_connection`].
+    pub fn open_connection(&self) -> Result<AdvancedConnection> {
+        Ok(self.with_frames(self.link.open_connection()?))
+    }
+
+    /// Opens a connection and waits for the peer to accept it no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`open_connection`](Self::open_connection), or [`Error::Timeout`].
+    pub fn open_connection_timeout(&self, time: Duration) -> Result<AdvancedConnection> {
+        Ok(self.with_frames(self.link.open_connection_timeout(time)?))
+    }
+
+    /// Waits for a connection that the peer opens, and accepts it.
+    ///
+    /// # Errors
+    /// As [`StandardLink::accept_connection`].
+    pub fn accept_connection(&self) -> Result<AdvancedConnection> {
+        Ok(self.with_frames(self.link.accept_connection()?))
+    }
+
+    /// Waits for a connection no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`accept_connection`](Self::accept_connection), or [`Error::Timeout`].
+    pub fn accept_connection_timeout(&self, time: Duration) -> Result<AdvancedConnection> {
+        Ok(self.with_frames(self.link.accept_connection_timeout(time)?))
+    }
+
+    /// Accepts a connection if the peer has opened one.
+    ///
+    /// # Errors
+    /// As [`accept_connection`](Self::accept_connection), or [`Error::NoneWaiting`].
+    pub fn try_accept_connection(&self) -> Result<AdvancedConnection> {
+        Ok(self.with_frames(self.link.try_accept_connection()?))
+    }
+
+    fn with_frames(&self, connection: Connection) -> AdvancedConnection {
+        AdvancedConnection { connection, frames: self.frames.clone() }
     }
 
     /// Which end this is.
@@ -335,23 +495,23 @@ impl fmt::Debug for AdvancedLink {
     }
 }
 
+/// Private memory, behind a pointer: handles are moved about, most often without any.
+struct Own(Vec<u8>);
+
 /// Memory for one message on an [`AdvancedLink`]; dereferences to `[u8]`. Dropped unsent, it is gone.
 pub struct AdvancedLoan<'a> {
     link: &'a AdvancedLink,
-    held: Lent<'a>,
-}
-
-enum Lent<'a> {
-    Shared(Loan<'a>),
-    Own(Vec<u8>),
+    /// Holds nothing if `own` is there.
+    shared: Loan<'a>,
+    own: Option<Box<Own>>,
 }
 
 impl AdvancedLoan<'_> {
     /// Sends only the first `len` bytes, or all if there are fewer.
     pub fn truncate(&mut self, len: usize) {
-        match &mut self.held {
-            Lent::Shared(loan) => loan.truncate(len),
-            Lent::Own(bytes) => bytes.truncate(len),
+        match &mut self.own {
+            None => self.shared.truncate(len),
+            Some(own) => own.0.truncate(len),
         }
     }
 
@@ -361,9 +521,9 @@ impl AdvancedLoan<'_> {
     /// As [`StandardLink::send`].
     #[inline(always)]
     pub fn send(self) -> Result<()> {
-        match self.held {
-            Lent::Shared(loan) => loan.send(),
-            Lent::Own(bytes) => self.link.send(&bytes),
+        match &self.own {
+            None => self.shared.send(),
+            Some(own) => self.link.send(&own.0),
         }
     }
 }
@@ -373,9 +533,9 @@ impl Deref for AdvancedLoan<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        match &self.held {
-            Lent::Shared(loan) => loan,
-            Lent::Own(bytes) => bytes,
+        match &self.own {
+            None => &self.shared,
+            Some(own) => &own.0,
         }
     }
 }
@@ -383,9 +543,9 @@ impl Deref for AdvancedLoan<'_> {
 impl DerefMut for AdvancedLoan<'_> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
-        match &mut self.held {
-            Lent::Shared(loan) => loan,
-            Lent::Own(bytes) => bytes,
+        match &mut self.own {
+            None => &mut self.shared,
+            Some(own) => &mut own.0,
         }
     }
 }
@@ -399,20 +559,19 @@ impl fmt::Debug for AdvancedLoan<'_> {
 /// A message received on an [`AdvancedLink`]; dereferences to `[u8]`. It lies where the peer wrote it, or in private memory
 /// where something had to be undone.
 pub struct AdvancedMessage<'a> {
-    held: Held<'a>,
-}
-
-enum Held<'a> {
-    Shared { message: Message<'a>, from: usize },
-    Own(Vec<u8>),
+    shared: Message<'a>,
+    /// Where it begins in what is shared.
+    from: usize,
+    /// What had to be made of it.
+    own: Option<Box<Own>>,
 }
 
 impl AdvancedMessage<'_> {
     /// The message in memory of its own; copies unless it is that already.
     pub fn into_vec(self) -> Vec<u8> {
-        match self.held {
-            Held::Shared { message, from } => message[from..].to_vec(),
-            Held::Own(bytes) => bytes,
+        match self.own {
+            None => self.shared[self.from..].to_vec(),
+            Some(own) => own.0,
         }
     }
 }
@@ -422,9 +581,9 @@ impl Deref for AdvancedMessage<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        match &self.held {
-            Held::Shared { message, from } => &message[*from..],
-            Held::Own(bytes) => bytes,
+        match &self.own {
+            None => &self.shared[self.from..],
+            Some(own) => &own.0,
         }
     }
 }
@@ -432,5 +591,78 @@ impl Deref for AdvancedMessage<'_> {
 impl fmt::Debug for AdvancedMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AdvancedMessage").field("len", &self.len()).finish()
+    }
+}
+
+/// A logical connection on an [`AdvancedLink`]: messages of any length up to the limit. As a [`Connection`], of whose messages
+/// is made what was agreed on.
+#[derive(Debug)]
+pub struct AdvancedConnection {
+    connection: Connection,
+    frames: Option<Arc<Frames>>,
+}
+
+impl AdvancedConnection {
+    /// Its number on the link.
+    pub fn id(&self) -> u64 {
+        self.connection.id()
+    }
+
+    /// Sends a message, waiting for room.
+    ///
+    /// # Errors
+    /// As [`Connection::send`].
+    pub fn send(&self, message: &[u8]) -> Result<()> {
+        match &self.frames {
+            None => self.connection.send(message),
+            Some(frames) => self.connection.send(&frames.build(message)),
+        }
+    }
+
+    /// Sends a message, waiting for room no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`Connection::send_timeout`].
+    pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
+        match &self.frames {
+            None => self.connection.send_timeout(message, time),
+            Some(frames) => self.connection.send_timeout(&frames.build(message), time),
+        }
+    }
+
+    /// Receives the next message, waiting for it.
+    ///
+    /// # Errors
+    /// As [`Connection::recv`]; [`Error::Frame`] as for [`AdvancedLink::recv`].
+    pub fn recv(&self) -> Result<Vec<u8>> {
+        self.undo(self.connection.recv()?)
+    }
+
+    /// Receives the next message, waiting for it no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), or [`Error::Timeout`].
+    pub fn recv_timeout(&self, time: Duration) -> Result<Vec<u8>> {
+        self.undo(self.connection.recv_timeout(time)?)
+    }
+
+    /// Receives the next message if it is there now.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), or [`Error::RingEmpty`].
+    pub fn try_recv(&self) -> Result<Vec<u8>> {
+        self.undo(self.connection.try_recv()?)
+    }
+
+    fn undo(&self, message: Vec<u8>) -> Result<Vec<u8>> {
+        match &self.frames {
+            None => Ok(message),
+            Some(frames) => frames.undo(&self.connection, message),
+        }
+    }
+
+    /// Ends one or both directions for good; see [`Connection::shutdown`].
+    pub fn shutdown(&self, how: Shutdown) {
+        self.connection.shutdown(how);
     }
 }

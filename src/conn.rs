@@ -185,6 +185,11 @@ impl Connection {
         Self { inner, id, sending: Turn::new(()), reading: Turn::new(Reading::default()) }
     }
 
+    #[cfg(feature = "compress")]
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     /// Its number on the link: odd if the Primary opened it, even if the Secondary did.
     pub fn id(&self) -> u64 {
         self.id

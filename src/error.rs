@@ -28,6 +28,8 @@ pub enum ErrorCode {
     ConnRefused = 0x40,
     /// The listener does not admit this user.
     NotAdmitted = 0x41,
+    /// A message breaks the rules of what was agreed.
+    BadFrame = 0x42,
 }
 
 impl ErrorCode {
@@ -54,6 +56,7 @@ impl ErrorCode {
             0x07 => Self::BufferOverflow,
             0x40 => Self::ConnRefused,
             0x41 => Self::NotAdmitted,
+            0x42 => Self::BadFrame,
             _ => return None,
         })
     }
@@ -276,6 +279,14 @@ pub enum Error {
         /// What the negotiation came to.
         fallback: crate::protocol::Fallback,
     },
+    /// A message breaks the rules of what was agreed. It is gone; those behind it are not.
+    #[cfg(feature = "std")]
+    Frame {
+        /// The feature whose rules they are.
+        layer: &'static str,
+        /// The rule, with the numbers.
+        reason: String,
+    },
     /// The operating system refused.
     #[cfg(feature = "std")]
     Os {
@@ -306,6 +317,8 @@ impl Error {
             Self::Handshake { .. } => ErrorCode::FailedInit,
             #[cfg(feature = "std")]
             Self::OtherUser { .. } => ErrorCode::NotAdmitted,
+            #[cfg(feature = "std")]
+            Self::Frame { .. } => ErrorCode::BadFrame,
             _ => return None,
         })
     }
@@ -418,6 +431,8 @@ impl fmt::Display for Error {
                 write!(f, "this end requires {missing}, and it was not agreed on: {fallback}")
             }
             #[cfg(feature = "std")]
+            Self::Frame { layer, reason } => write!(f, "a message was refused ({layer}): {reason}"),
+            #[cfg(feature = "std")]
             Self::Os { doing, source } => write!(f, "{doing}: {source}"),
         }
     }
@@ -447,6 +462,7 @@ impl From<Error> for std::io::Error {
             Error::NameInUse { .. } => Kind::AddrInUse,
             Error::OtherUser { .. } => Kind::PermissionDenied,
             Error::Corrupt { .. }
+            | Error::Frame { .. }
             | Error::Handshake { .. }
             | Error::ForeignMagic { .. }
             | Error::FormatVersion { .. } => Kind::InvalidData,

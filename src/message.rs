@@ -251,6 +251,14 @@ impl<'a> Message<'a> {
         OwnedMessage { inner: self.inner.clone(), payload: self.payload.take() }
     }
 
+    /// Gives its buffers back ahead of time: nobody will read them here.
+    #[cfg(feature = "compress")]
+    pub(crate) fn give_back(&mut self) {
+        if let Some(payload) = self.payload.take() {
+            self.inner.give(payload);
+        }
+    }
+
     /// The payload, to be given back by the caller.
     pub(crate) fn into_payload(mut self) -> Payload<'static> {
         self.payload.take().expect(HELD)

@@ -11,6 +11,7 @@
 //! | [`pattern`] | contents that can be checked at the far end |
 //! | [`crowd`] | many senders and receivers, and what must hold of all that they moved |
 //! | [`fuzz`](mod@fuzz) | the bodies of the fuzz targets, which tests replay |
+//! | [`agree`] | what tests of agreements say to their peers |
 //! | [`hostile`] | a peer that writes anything anywhere: the sweep and the scribbler of `cargo xtask hostile` |
 //! | [`mock`] | an end that keeps no rule: raw packets, raw words, raw handshakes |
 //! | [`traced`] | a process that a debugger has stopped |
@@ -18,6 +19,7 @@
 //! | `step` | a forked child under ptrace, one instruction at a time (x86-64) |
 //! | [`trace`] | the packet traces that the table in `docs/testing.md` is made of |
 
+pub mod agree;
 pub mod crowd;
 pub mod fuzz;
 pub mod hostile;

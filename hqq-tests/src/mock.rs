@@ -54,8 +54,13 @@ pub struct Memory {
 impl Memory {
     /// The region of a link.
     pub fn of(link: &StandardLink) -> Self {
-        let file = File::from(link.memory().try_clone_to_owned().expect("a descriptor can be copied"));
-        let layout = Layout::new(link.geometry(), mem::page_size() as u64).expect("the link has it");
+        Self::at(link.memory(), link.geometry())
+    }
+
+    /// The region in this memory.
+    pub fn at(memory: BorrowedFd<'_>, geometry: Geometry) -> Self {
+        let file = File::from(memory.try_clone_to_owned().expect("a descriptor can be copied"));
+        let layout = Layout::new(geometry, mem::page_size() as u64).expect("the link has it");
         Self { file, layout }
     }
 

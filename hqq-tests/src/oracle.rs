@@ -166,6 +166,8 @@ fn about(operation: Operation) -> u64 {
         Operation::Error { context, code, .. } => control(op::ERROR, context << 8 | code),
         Operation::Negotiate { version, .. } => control(op::PROTO_NEGOTIATE, version),
         Operation::Ack { version, .. } => control(op::PROTO_ACK, version),
+        Operation::Terms { operands } => control(op::TERMS, operands[0]),
+        Operation::Begin { features, .. } => control(op::BEGIN, features),
         Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => control(0, 0),
     }
 }

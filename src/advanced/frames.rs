@@ -1,15 +1,18 @@
 //! What is done to the messages of a link on their way, by the features agreed on: on sending they are compressed; on
 //! receipt that is undone. Each layer puts its header ahead of what it makes.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::advanced::{AdvancedMessage, Held, Wanted};
-use crate::error::{Error, ErrorCode, Result};
+use crate::advanced::{AdvancedMessage, Own, Wanted};
+use crate::conn::Connection;
+use crate::error::{Error, Result};
 use crate::feature::compress::{self, Codec, Codecs, CompressError, Compressor, Decompressor, Frame, How};
 use crate::inner::{Inner, Until};
-use crate::message::{Loan, Message};
+use crate::message::Loan;
 use crate::packet::op;
 use crate::protocol::{Agreement, Features};
+use crate::words::Role;
 
 /// The layers of one end.
 pub(crate) struct Frames {
@@ -25,9 +28,15 @@ struct Compression {
     decompressors: Mutex<Vec<Decompressor>>,
 }
 
+impl fmt::Debug for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames").field("codec", &self.compression.codec).finish_non_exhaustive()
+    }
+}
+
 impl Frames {
     /// What the agreement asks for, if that is anything.
-    pub(super) fn new(wanted: &Wanted, agreement: &Agreement) -> Option<Box<Self>> {
+    pub(super) fn new(wanted: &Wanted, agreement: &Agreement, _: Role) -> Option<Arc<Self>> {
         if !agreement.features.contains(Features::COMPRESSION) {
             return None;
         }
@@ -39,7 +48,7 @@ impl Frames {
             compressors: Mutex::default(),
             decompressors: Mutex::default(),
         };
-        Some(Box::new(Self { compression }))
+        Some(Arc::new(Self { compression }))
     }
 
     /// Bytes of all headers of a message.
@@ -48,16 +57,8 @@ impl Frames {
     }
 
     /// Makes what travels of a message, and sends it. Without an `until` it does not wait.
-    pub(super) fn send(
-        &self,
-        inner: &Arc<Inner>,
-        message: &[u8],
-        how: How,
-        until: Option<Until>,
-    ) -> Result<()> {
-        let compression = &self.compression;
-        let mut compressor = take(&compression.compressors)
-            .unwrap_or_else(|| Compressor::new(compression.codec, compression.settings));
+    pub(super) fn send(&self, inner: &Arc<Inner>, message: &[u8], until: Option<Until>) -> Result<()> {
+        let mut compressor = self.compressor();
         let room = compressor.room(message.len());
         let mut loan = Loan::empty(inner);
         lend(inner, &mut loan, room, until).or_else(|error| match error {
@@ -65,8 +66,8 @@ impl Frames {
             Error::TooLarge { .. } => lend(inner, &mut loan, compress::HEADER + message.len(), until),
             error => Err(error),
         })?;
-        let used = compressor.compress(message, how, &mut loan);
-        put(&compression.compressors, compressor);
+        let used = compressor.compress(message, How::Auto, &mut loan);
+        put(&self.compression.compressors, compressor);
         loan.truncate(used);
         match until {
             None => inner.try_send_payload(loan.place()),
@@ -74,20 +75,49 @@ impl Frames {
         }
     }
 
-    /// Makes the message again of what came.
-    pub(super) fn open<'a>(&self, inner: &Inner, message: Message<'a>) -> Result<AdvancedMessage<'a>> {
-        match self.undo(inner, &message) {
-            Ok(None) => Ok(AdvancedMessage { held: Held::Shared { message, from: compress::HEADER } }),
-            Ok(Some(bytes)) => Ok(AdvancedMessage { held: Held::Own(bytes) }),
-            Err(error) => {
-                inner.refuse_frame(ErrorCode::BadFrame, op::STANDARD_LINK_COPY);
-                Err(error.into())
+    fn compressor(&self) -> Compressor {
+        let Compression { codec, settings, compressors, .. } = &self.compression;
+        take(compressors).unwrap_or_else(|| Compressor::new(*codec, *settings))
+    }
+
+    /// What travels of a message on a connection.
+    pub(super) fn build(&self, message: &[u8]) -> Vec<u8> {
+        let mut compressor = self.compressor();
+        let mut frame = vec![0; compressor.room(message.len())];
+        let used = compressor.compress(message, How::Auto, &mut frame);
+        put(&self.compression.compressors, compressor);
+        frame.truncate(used);
+        frame
+    }
+
+    /// Makes the message again of what came on a connection.
+    pub(super) fn undo(&self, connection: &Connection, mut framed: Vec<u8>) -> Result<Vec<u8>> {
+        let inner = connection.inner();
+        match self.message_of(inner, &framed) {
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => {
+                framed.drain(..compress::HEADER);
+                Ok(framed)
             }
+            Err(error) => Err(refused(inner, error, op::CONN_COPY)),
         }
     }
 
+    /// Makes the message again of what came.
+    pub(super) fn open(&self, inner: &Inner, message: &mut AdvancedMessage<'_>) -> Result<()> {
+        match self.message_of(inner, &message.shared) {
+            Ok(None) => message.from = compress::HEADER,
+            Ok(Some(bytes)) => {
+                message.own = Some(Box::new(Own(bytes)));
+                message.shared.give_back();
+            }
+            Err(error) => return Err(refused(inner, error, op::STANDARD_LINK_COPY)),
+        }
+        Ok(())
+    }
+
     /// The message in memory of its own; `None` if it stands behind the headers as it is.
-    fn undo(&self, inner: &Inner, framed: &[u8]) -> Result<Option<Vec<u8>>, CompressError> {
+    fn message_of(&self, inner: &Inner, framed: &[u8]) -> Result<Option<Vec<u8>>, CompressError> {
         let limit = inner.region().bounds().max_message;
         if Frame::read(framed, limit)?.raw().is_some() {
             return Ok(None);
@@ -100,6 +130,13 @@ impl Frames {
         put(&compression.decompressors, decompressor);
         done.map(|_| Some(bytes))
     }
+}
+
+/// Counts a frame that breaks the rules, and tells the peer.
+#[cold]
+fn refused(inner: &Inner, error: CompressError, op: u8) -> Error {
+    inner.refuse_frame(op);
+    Error::Frame { layer: "compression", reason: error.to_string() }
 }
 
 fn lend(inner: &Inner, loan: &mut Loan<'_>, len: usize, until: Option<Until>) -> Result<()> {

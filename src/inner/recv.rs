@@ -209,6 +209,15 @@ impl Inner {
         self.settle(mux, own);
     }
 
+    /// Counts a message that breaks the rules of what was agreed, and tells the peer.
+    #[cold]
+    #[cfg(feature = "compress")]
+    pub(crate) fn refuse_frame(&self, op: u8) {
+        let mut mux = self.lock();
+        mux.answer(self.line(), crate::error::ErrorCode::BadFrame, 0, op);
+        self.settle(mux, 0);
+    }
+
     /// A message came straight from the ring: its slot is free, and it is the next one unless others have begun to
     /// sort meanwhile.
     #[inline(always)]

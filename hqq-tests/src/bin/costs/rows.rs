@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hqq::advanced::Wanted;
 use hqq::layout::Geometry;
 use hqq::packet::{Packet, op};
 use hqq::port::Payload;
+use hqq::protocol::Capabilities;
 use hqq::ring::{Consumer, Producer};
 use hqq::words::{Holder, Lap, Slot};
-use hqq::{Listener, Options, RingMode, StandardLink, UntrustedLink, WaitMode};
+use hqq::{AdvancedLink, Listener, Options, RingMode, StandardLink, UntrustedLink, WaitMode};
 use hqq_tests::step::mark;
 
 use crate::memory::{with_regions, with_words};
@@ -111,6 +113,11 @@ pub const ROWS: &[Row] = &[
     row("connection, mpmc, adaptive: 64 B, copied in and out", |drive| connection(drive, adaptive())),
     row("untrusted, mpmc, adaptive: slot 8 B", |drive| untrusted(drive, 8)),
     row("untrusted, mpmc, adaptive: pool 64 B, copied in and out", |drive| untrusted(drive, POOL)),
+    row("advanced, nothing agreed, mpmc, adaptive: slot 8 B", |drive| advanced_copied(drive, 8)),
+    row("advanced, nothing agreed, mpmc, adaptive: pool 64 B, lent", advanced_lent),
+    row("advanced, nothing agreed, mpmc, adaptive: pool 64 B, in place", |drive| {
+        advanced_in_place(drive, POOL)
+    }),
     row("protected, mpmc, adaptive: slot 8 B", |drive| link_copied(drive, adaptive().protected(true), 8)),
     row("protected, mpmc, adaptive: pool 64 B, lent", |drive| link_lent(drive, adaptive().protected(true))),
 ];
@@ -273,6 +280,32 @@ macro_rules! in_place {
 
 fn link_in_place(drive: Drive, options: Options, len: usize) -> hqq::Result<()> {
     let (near, far) = StandardLink::pair_with(options)?;
+    in_place!(drive, near, far, len)
+}
+
+/// Two ends that have agreed on something which changes no message.
+fn agreed(options: Options) -> hqq::Result<(AdvancedLink, AdvancedLink)> {
+    let (near, far) = StandardLink::pair_with(options)?;
+    let wanted = Wanted::new().capability(Capabilities::LOW_LATENCY);
+    thread::scope(|scope| {
+        let far = scope.spawn(|| AdvancedLink::wait_for_negotiation(far, &wanted, SOON));
+        let near = AdvancedLink::negotiate(near, &wanted, SOON)?;
+        Ok((near, far.join().expect("it does not panic")?))
+    })
+}
+
+fn advanced_copied(drive: Drive, len: usize) -> hqq::Result<()> {
+    let (near, far) = agreed(adaptive())?;
+    copied!(drive, near, far, len)
+}
+
+fn advanced_lent(drive: Drive) -> hqq::Result<()> {
+    let (near, far) = agreed(adaptive())?;
+    lent!(drive, near, far)
+}
+
+fn advanced_in_place(drive: Drive, len: usize) -> hqq::Result<()> {
+    let (near, far) = agreed(adaptive())?;
     in_place!(drive, near, far, len)
 }
 

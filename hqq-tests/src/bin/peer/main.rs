@@ -4,6 +4,7 @@
 //! An order is a word and what belongs to it; `bg` ahead of an order lets it run on a thread of its own, answered
 //! only when `join` asks for it. What orders there are stands in the `match`es of the modules.
 
+mod advanced;
 mod born;
 mod conn;
 mod link;
@@ -22,7 +23,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use hqq::{Connection, Listener, Options, OwnedMessage, StandardLink, UntrustedLink};
+use hqq::{AdvancedLink, Connection, Listener, Options, OwnedMessage, StandardLink, UntrustedLink};
 use hqq_tests::trace;
 
 /// What an order finds, or why it fails.
@@ -34,6 +35,7 @@ struct State {
     listener: Mutex<Option<Arc<Listener>>>,
     link: Mutex<Option<Arc<StandardLink>>>,
     untrusted: Mutex<Option<Arc<UntrustedLink>>>,
+    advanced: Mutex<Option<Arc<AdvancedLink>>>,
     connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
     held: Mutex<Vec<OwnedMessage>>,
     raw: Mutex<raw::Sockets>,
@@ -112,6 +114,9 @@ fn obey(state: &Arc<State>, order: &str) -> Answer {
         return answer;
     }
     if let Some(answer) = conn::obey(state, verb, &mut words) {
+        return answer;
+    }
+    if let Some(answer) = advanced::obey(state, verb, &mut words) {
         return answer;
     }
     if let Some(answer) = process::obey(state, verb, &mut words) {

@@ -37,12 +37,17 @@ pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> 
 }
 
 fn write(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
-    let link = state.link()?;
-    let memory = Memory::of(&link);
+    let (memory, role) = match (lock(&state.advanced).as_deref(), state.link()) {
+        (Some(link), _) => (Memory::at(link.memory(), link.geometry()), link.role()),
+        (None, link) => {
+            let link = link?;
+            (Memory::of(&link), link.role())
+        }
+    };
     let numbers = words.operands()?;
     match (verb, numbers.as_slice()) {
         ("push", &[op, ref operands @ ..]) => {
-            memory.push(link.role().direction(), &packet(op, operands));
+            memory.push(role.direction(), &packet(op, operands));
             Ok(String::new())
         }
         ("poke", &[offset, word]) => {

@@ -1,0 +1,45 @@
+//! What tests of agreements say to their peers, and how they put it.
+
+use hqq::advanced::Wanted;
+use hqq::feature::compress::Codec;
+use hqq::protocol::{Agreement, Capabilities, Features};
+
+use crate::pattern;
+
+/// What is wanted, from words such as `codecs=lz4,zstd`, `capabilities=12` and `require=2`.
+///
+/// # Panics
+/// If a word is none of these.
+pub fn wanted<'w>(words: impl Iterator<Item = &'w str>) -> Wanted {
+    words.fold(Wanted::new(), |wanted, word| {
+        let (name, value) = word.split_once('=').expect("a name and a value");
+        let number = || value.parse::<u64>().expect("a number");
+        match name {
+            "codecs" => {
+                let codecs: Vec<Codec> =
+                    value.split(',').map(|name| name.parse().expect("the name of a codec")).collect();
+                wanted.compression(&codecs)
+            }
+            "capabilities" => wanted.capability(Capabilities::from_bits_retain(number())),
+            "require" => wanted.require(Features::from_bits_retain(number())),
+            _ => panic!("{word}: nothing of the kind can be wanted"),
+        }
+    })
+}
+
+/// An agreement in a line: version, features, capabilities, codecs, and why there is nothing.
+pub fn told(agreement: &Agreement) -> String {
+    let Agreement { version, features, capabilities, terms, fallback } = agreement;
+    let why = fallback.map_or_else(String::new, |why| format!(" {why:?}"));
+    format!("{version} {} {} {}{why}", features.bits(), capabilities.bits(), terms.codecs)
+}
+
+/// A message of `len` bytes: `noise` cannot be compressed, `text` can.
+pub fn message(kind: &str, len: usize, seed: u64) -> Vec<u8> {
+    let noise = pattern::bytes(len, seed);
+    if kind == "text" {
+        noise.iter().map(|byte| b"etaoin shrdlu "[usize::from(byte % 14)]).collect()
+    } else {
+        noise
+    }
+}

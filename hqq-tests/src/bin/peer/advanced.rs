@@ -1,0 +1,53 @@
+//! Orders about links with an agreement.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hqq::AdvancedLink;
+use hqq_tests::agree;
+use hqq_tests::pattern;
+
+use crate::{Answer, State, Words, lock};
+
+pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
+    Some(match verb {
+        // agree start|wait MS WANTED...: the link becomes one with an agreement.
+        "agree" => make(state, words),
+        "adv-send" | "adv-loan" | "adv-recv" | "adv-drop" => act(state, verb, words),
+        _ => return None,
+    })
+}
+
+fn make(state: &State, words: &mut Words<'_>) -> Answer {
+    let starts = words.next()? == "start";
+    let time = Duration::from_millis(words.number()?);
+    let wanted = agree::wanted(words.0.by_ref());
+    let link = lock(&state.link).take().and_then(Arc::into_inner).ok_or("there is no link of one's own")?;
+    let made = if starts {
+        AdvancedLink::negotiate(link, &wanted, time)?
+    } else {
+        AdvancedLink::wait_for_negotiation(link, &wanted, time)?
+    };
+    let told = agree::told(made.agreement());
+    *lock(&state.advanced) = Some(Arc::new(made));
+    Ok(told)
+}
+
+fn act(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
+    let link = lock(&state.advanced).clone().ok_or("there is no link with an agreement")?;
+    match verb {
+        "adv-recv" => return Ok(pattern::told(&link.recv()?)),
+        "adv-drop" => *lock(&state.advanced) = None,
+        _ => {
+            let message = agree::message(words.next()?, words.number()?, words.number()?);
+            if verb == "adv-send" {
+                link.send(&message)?;
+            } else {
+                let mut loan = link.loan(message.len())?;
+                loan.copy_from_slice(&message);
+                loan.send()?;
+            }
+        }
+    }
+    Ok(String::new())
+}

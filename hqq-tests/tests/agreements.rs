@@ -1,0 +1,273 @@
+//! What two processes agree on beyond the standard operations, and what becomes of those that do not.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hqq::advanced::Wanted;
+use hqq::packet::op;
+use hqq::protocol::{Capabilities, Fallback, Features, Version};
+use hqq::stats::Stats;
+use hqq::{AdvancedLink, Error, ErrorCode, Role, StandardLink};
+use hqq_tests::agree::{message, told, wanted};
+use hqq_tests::pattern;
+use hqq_tests::test;
+use hqq_tests::test::SOON;
+
+const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
+
+fn fallback(link: &AdvancedLink) -> Fallback {
+    link.agreement().fallback.expect("nothing was agreed")
+}
+
+fn want(words: &str) -> Wanted {
+    wanted(words.split_whitespace())
+}
+
+#[test]
+fn either_end_may_start_and_both_may() {
+    let test = test!();
+    let (ours, theirs) = ("codecs=lz4,zstd capabilities=12", "codecs=zstd capabilities=4");
+    for role in ROLES {
+        for (start, peer_starts) in [(true, "wait"), (false, "start"), (true, "start")] {
+            let (link, mut peer) = test.link(role, "");
+            peer.tell(format!("bg agree {peer_starts} 30000 {theirs}"));
+            peer.hear_ok();
+            let made = match start {
+                true => AdvancedLink::negotiate(link, &want(ours), SOON),
+                false => AdvancedLink::wait_for_negotiation(link, &want(ours), SOON),
+            };
+            let link = made.unwrap();
+            assert_eq!(told(link.agreement()), "1.1 2 4 2");
+            assert_eq!(peer.ask("join"), "1.1 2 4 2");
+            for side in link.stats().sides {
+                let agreed = side.agreed.unwrap();
+                assert_eq!(agreed.version, Version { major: 1, minor: 1 });
+                assert_eq!(
+                    (agreed.features, agreed.capabilities),
+                    (Features::COMPRESSION, Capabilities::HIGH_THROUGHPUT)
+                );
+                assert_eq!((side.refused_total(), side.heard_total()), (0, 0));
+            }
+            for (kind, len) in [("text", 0), ("text", 20), ("text", 5000), ("noise", 5000), ("text", 200_000)]
+            {
+                let sent = message(kind, len, 1);
+                link.send(&sent).unwrap();
+                assert_eq!(peer.ask("adv-recv"), pattern::told(&sent));
+                peer.ask(format!("adv-loan {kind} {len} 2"));
+                assert_eq!(*link.recv().unwrap(), message(kind, len, 2));
+            }
+        }
+    }
+}
+
+/// Packets in flight when a link is made go through it as they are: what was not agreed costs nothing.
+#[test]
+fn without_features_messages_are_as_on_any_link() {
+    let test = test!();
+    let (link, mut peer) = test.link(Role::Primary, "");
+    peer.tell("bg agree wait 30000 capabilities=8");
+    peer.hear_ok();
+    let link = AdvancedLink::negotiate(link, &want("capabilities=8"), SOON).unwrap();
+    assert_eq!(peer.ask("join"), "1.1 0 8 0");
+    link.send(b"short").unwrap();
+    let mut loan = link.loan(1000).unwrap();
+    loan.fill(3);
+    loan.truncate(900);
+    loan.send().unwrap();
+    assert_eq!(peer.ask("adv-recv"), pattern::told(b"short"));
+    assert_eq!(peer.ask("adv-recv"), pattern::told(&[3; 900]));
+    assert_eq!(link.stats().sent_by(Role::Primary).bytes_sent, 905);
+}
+
+#[test]
+fn a_standard_link_is_a_peer() {
+    let test = test!();
+    for role in ROLES {
+        let (link, mut peer) = test.link(role, "");
+        peer.tell("bg recv");
+        peer.hear_ok();
+        let link = AdvancedLink::negotiate(link, &want("codecs=lz4"), SOON).unwrap();
+        assert_eq!(fallback(&link), Fallback::NothingShared);
+        assert_eq!(link.agreement().features, Features::empty());
+        link.send(b"plain").unwrap();
+        assert_eq!(peer.ask("join"), pattern::told(b"plain"));
+        peer.ask("send 5000 3");
+        assert_eq!(*link.recv().unwrap(), pattern::bytes(5000, 3));
+    }
+}
+
+/// One of version 1.0 knows no negotiation: the opcode is unknown to it, and it says so.
+#[test]
+fn a_peer_of_version_1_0_is_a_standard_peer() {
+    let test = test!();
+    for role in ROLES {
+        let (link, mut peer) = test.link(role, "");
+        let (_, refused) = (op::PROTO_NEGOTIATE, ErrorCode::InvalidOp.number());
+        peer.ask(format!("push {} 0 {refused} {}", op::ERROR, op::PROTO_NEGOTIATE));
+        let link = AdvancedLink::negotiate(link, &want("codecs=lz4"), SOON).unwrap();
+        assert_eq!(fallback(&link), Fallback::Refused { code: refused });
+        peer.ask("send 100 3");
+        assert_eq!(*link.recv().unwrap(), pattern::bytes(100, 3));
+    }
+}
+
+/// One that sends before it has heard anything does not wait for it.
+#[test]
+fn traffic_comes_before_the_agreement() {
+    let test = test!();
+    for starts in [false, true] {
+        for order in ["send 10 1", "send 100 1", "bg open"] {
+            let (link, mut peer) = test.link(Role::Primary, "");
+            peer.ask(order);
+            let before = Instant::now();
+            let link = match starts {
+                true => AdvancedLink::negotiate(link, &want("codecs=lz4"), SOON).unwrap(),
+                false => AdvancedLink::wait_for_negotiation(link, &want("codecs=lz4"), SOON).unwrap(),
+            };
+            // Who opens a connection sorts, and may answer before its request goes out.
+            let answered = order == "bg open" && fallback(&link) == Fallback::NothingShared;
+            assert!(answered || fallback(&link) == Fallback::Traffic, "{:?}", link.agreement());
+            assert!(before.elapsed() < SOON / 2);
+            if order == "bg open" {
+                let connection = link.accept_connection().unwrap();
+                peer.ask("join");
+                drop(connection);
+            } else {
+                let len = order.split(' ').nth(1).unwrap().parse().unwrap();
+                assert_eq!(*link.recv().unwrap(), pattern::bytes(len, 1));
+            }
+        }
+    }
+}
+
+#[test]
+fn silence_ends() {
+    let test = test!();
+    let soon = Duration::from_millis(50);
+    for starts in [false, true] {
+        let (link, mut peer) = test.link(Role::Secondary, "");
+        let link = match starts {
+            true => AdvancedLink::negotiate(link, &want("codecs=lz4"), soon).unwrap(),
+            false => AdvancedLink::wait_for_negotiation(link, &want("codecs=lz4"), soon).unwrap(),
+        };
+        assert_eq!(fallback(&link), Fallback::Silence);
+        // Who proposes later is told that there is nothing.
+        peer.tell("bg agree start 30000 codecs=lz4");
+        peer.hear_ok();
+        thread::scope(|scope| {
+            let receiver = scope.spawn(|| link.recv_timeout(SOON).map(|message| message.len()));
+            let said = peer.ask("join");
+            assert!(said.ends_with("Refused { code: 6 }") || said.ends_with("NothingShared"), "{said}");
+            peer.ask("adv-send text 300 1");
+            assert_eq!(receiver.join().unwrap().unwrap(), 300);
+        });
+    }
+}
+
+#[test]
+fn what_is_required_is_had_or_said_to_be_missing() {
+    let test = test!();
+    for (theirs, role) in [("capabilities=8", Role::Primary), ("codecs=zstd", Role::Secondary)] {
+        let (link, mut peer) = test.link(role, "");
+        peer.tell(format!("bg agree wait 30000 {theirs}"));
+        peer.hear_ok();
+        let failed = AdvancedLink::negotiate(link, &want("codecs=lz4 capabilities=8 require=2"), SOON);
+        match failed.unwrap_err() {
+            error @ Error::NotAgreed { missing: Features::COMPRESSION, .. } => {
+                assert!(error.to_string().contains("requires compression"), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let said = peer.ask("join");
+        assert!(said.starts_with("1.1 0 0 0 Refused"), "{said}");
+    }
+}
+
+#[test]
+fn an_agreement_is_made_once() {
+    let test = test!();
+    let (link, mut peer) = test.link(Role::Primary, "");
+    peer.tell("bg agree wait 30000 codecs=lz4");
+    peer.hear_ok();
+    let link = AdvancedLink::negotiate(link, &want("codecs=lz4"), SOON).unwrap();
+    peer.ask("join");
+    // Later packets of a negotiation are refused, and the link goes on.
+    for packet in ["0x05 0x101 2 0", "0x06 0x101 2 0", "0x30 1", "0x31 2 0"] {
+        peer.ask(format!("push {packet}"));
+        peer.ask("adv-send text 1000 1");
+        assert_eq!(*link.recv().unwrap(), message("text", 1000, 1));
+    }
+    let stats: Stats = link.stats();
+    assert_eq!(stats.side(Role::Primary).refused_with(ErrorCode::InvalidOp), 4);
+}
+
+#[test]
+fn the_link_may_end_meanwhile() {
+    let test = test!();
+    for end in ["drop", "kill"] {
+        let (link, mut peer) = test.link(Role::Primary, "");
+        thread::scope(|scope| {
+            let waits = scope.spawn(move || AdvancedLink::negotiate(link, &want("codecs=lz4"), SOON));
+            if end == "drop" {
+                peer.ask("drop");
+            } else {
+                peer.kill();
+            }
+            let error = waits.join().unwrap().unwrap_err();
+            let expected = matches!((end, &error), ("drop", Error::Closed) | ("kill", Error::PeerDead));
+            assert!(expected, "{end} {error:?}");
+        });
+    }
+}
+
+/// A frame that breaks the rules is refused, counted and told; the link goes on.
+#[test]
+fn bad_frames_are_refused_one_by_one() {
+    let test = test!();
+    let (link, mut peer) = test.link(Role::Primary, "max-message=1048576");
+    peer.tell("bg agree wait 30000 codecs=lz4");
+    peer.hear_ok();
+    let link = AdvancedLink::negotiate(link, &want("codecs=lz4"), SOON).unwrap();
+    peer.ask("join");
+    let word = |codec: u64, len: u64| len << 8 | codec;
+    // In the slot: the header is the first word of the message.
+    let bad = [
+        (7, 0, "a header is cut off"),
+        (16, word(3, 8), "an unknown codec"),
+        (16, word(0, 9), "a raw body of another length"),
+        (16, word(1, u64::MAX >> 8), "over the limit"),
+        (16, word(1, 1 << 20), "a bomb"),
+        (16, word(2, 100), "a codec that was not agreed on"),
+        (16, word(1, 100), "nonsense"),
+    ];
+    for (number, (len, header, what)) in (1..).zip(bad) {
+        peer.ask(format!("push 0x10 {} {header} 0xffffffffffffffff", (len as u64) << 56 | number));
+        match link.recv() {
+            Err(Error::Frame { layer: "compression", reason }) => assert!(!reason.is_empty(), "{what}"),
+            other => panic!("{what}: {other:?}"),
+        }
+        peer.ask("adv-send text 600 9");
+        assert_eq!(*link.recv().unwrap(), message("text", 600, 9), "{what}");
+        let counted = link.stats().side(Role::Primary).refused_with(ErrorCode::BadFrame);
+        assert_eq!(counted, number, "{what}");
+    }
+}
+
+#[test]
+fn pairs_in_one_process() {
+    let (one, other) = StandardLink::pair().unwrap();
+    thread::scope(|scope| {
+        let other = scope.spawn(|| AdvancedLink::negotiate(other, &want("codecs=zstd"), SOON).unwrap());
+        let one = AdvancedLink::negotiate(one, &want("codecs=zstd"), SOON).unwrap();
+        let other = other.join().unwrap();
+        let text = message("text", 10_000, 1);
+        one.try_send(&text).unwrap();
+        assert_eq!(other.try_recv().unwrap().into_vec(), text);
+        one.send_timeout(&text, SOON).unwrap();
+        assert_eq!(other.recv_timeout(SOON).unwrap().into_vec(), text);
+        let sent = one.stats().sent_by(one.role()).bytes_sent;
+        assert!(sent < 10_000, "{sent} bytes for twice 10,000");
+        assert!(matches!(other.try_recv(), Err(Error::RingEmpty)));
+        assert!(matches!(one.loan(usize::MAX), Err(Error::TooLarge { .. })));
+    });
+}
