@@ -87,6 +87,7 @@
 //!
 //! - `std` (on): everything but the core. Needs 64-bit Linux, 6.5 or later.
 //! - `named` (off): regions on named segments by the `shared_memory` crate, for trusted peers only.
+//! - `compress` (off): `feature::compress`, LZ4 and Zstandard for messages. Needs a C compiler.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 #[cfg(all(feature = "std", not(all(target_os = "linux", target_pointer_width = "64"))))]
@@ -101,6 +102,8 @@ mod conn;
 #[cfg(feature = "std")]
 mod connection;
 pub mod error;
+#[cfg(feature = "std")]
+pub mod feature;
 #[cfg(feature = "std")]
 mod handshake;
 #[cfg(feature = "std")]
