@@ -35,25 +35,29 @@
 //! - The Zstandard compressor finds matches in the message, collects literals and sequences in its context, and then
 //!   writes them as bit streams that only go forward. Its one-shot call has no window in the output.
 //!
-//! Besides reading their sources, this was observed: a trace of all memory accesses of both, Zstandard at levels -3, 1, 3, 9
-//! and 19, has stores to the output and no loads. So a hostile peer can spoil what it will receive, and nothing else.
+//! Besides reading their sources, this was observed: a trace of all memory accesses of both, Zstandard at levels -3, 1,
+//! 3, 9 and 19, has stores to the output and no loads. So a hostile peer can spoil what it will receive, and nothing
+//! else.
 //!
 //! Decoders are different: matches refer to what has been decoded, and it is read back. So a [`Decompressor`] must be
 //! given private memory for both, the frame and the message.
 //!
 //! # What it does not do
 //!
-//! There is no checksum: a frame that was changed on its way may decode to another message of the same length. How well a
-//! message compresses can be seen from its length, also through encryption: do not compress secrets together with
+//! There is no checksum: a frame that was changed on its way may decode to another message of the same length. How well
+//! a message compresses can be seen from its length, also through encryption: do not compress secrets together with
 //! what an attacker may choose.
 
 use std::fmt;
-use std::ops::BitAnd;
-use std::str::FromStr;
 
 use lz4_flex::block::{self, CompressTable};
 use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
 
+pub use codec::{Codec, Codecs, NoSuchCodec};
+pub use error::CompressError;
+
+mod codec;
+mod error;
 #[cfg(test)]
 mod tests;
 
@@ -65,159 +69,6 @@ const LZ4_LONGEST: usize = 0x7E00_0000;
 
 /// The most bytes of private memory that a compressor keeps between two messages.
 const KEPT: usize = 4 << 20;
-
-/// How a body is made from a message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Codec {
-    /// The message as it is.
-    #[default]
-    Raw,
-    /// One LZ4 block: little effort, for text and records about half.
-    Lz4,
-    /// One Zstandard frame: more effort, and less to send.
-    Zstd,
-}
-
-impl Codec {
-    /// All of them, by their numbers.
-    pub const ALL: [Self; 3] = [Self::Raw, Self::Lz4, Self::Zstd];
-
-    /// The number in the header.
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Raw => 0,
-            Self::Lz4 => 1,
-            Self::Zstd => 2,
-        }
-    }
-
-    /// The codec with this number; `None` if it is reserved.
-    pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::Raw),
-            1 => Some(Self::Lz4),
-            2 => Some(Self::Zstd),
-            _ => None,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "none",
-            Self::Lz4 => "lz4",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    /// No body of this codec decodes to more than so many times its own length.
-    const fn expansion(self) -> u64 {
-        match self {
-            Self::Raw => 1,
-            // One byte more in a length is at most 255 bytes more in the message.
-            Self::Lz4 => 255,
-            // A block has at least 4 bytes, its header included, and stands for at most 128 KiB.
-            Self::Zstd => (128 << 10) / 4,
-        }
-    }
-}
-
-/// The name as [`FromStr`] takes it: `none`, `lz4` or `zstd`.
-impl fmt::Display for Codec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Codec {
-    type Err = NoSuchCodec;
-
-    fn from_str(name: &str) -> Result<Self, NoSuchCodec> {
-        Self::ALL.into_iter().find(|codec| codec.name() == name).ok_or(NoSuchCodec)
-    }
-}
-
-/// A name that is no codec's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoSuchCodec;
-
-impl fmt::Display for NoSuchCodec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no codec has this name: they are none, lz4 and zstd")
-    }
-}
-
-impl std::error::Error for NoSuchCodec {}
-
-/// A set of codecs, as two ends tell each other what they can decode. Raw bodies go without saying.
-///
-/// ```
-/// use hqq::feature::compress::{Codec, Codecs};
-///
-/// let agreed = Codecs::ALL & Codecs::from_bits(1);
-/// assert_eq!(agreed, Codecs::LZ4);
-/// assert_eq!(agreed.preferred(&[Codec::Zstd, Codec::Lz4]), Codec::Lz4);
-/// assert_eq!(Codecs::NONE.preferred(&[Codec::Zstd, Codec::Lz4]), Codec::Raw);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Codecs(u64);
-
-impl Codecs {
-    /// Raw bodies only.
-    pub const NONE: Self = Self(0);
-    /// LZ4, bit 0.
-    pub const LZ4: Self = Self(1);
-    /// Zstandard, bit 1.
-    pub const ZSTD: Self = Self(2);
-    /// All that there are.
-    pub const ALL: Self = Self(3);
-
-    /// The set of these.
-    pub fn of(codecs: &[Codec]) -> Self {
-        let bit = |codec: &Codec| match codec {
-            Codec::Raw => Self::NONE.0,
-            Codec::Lz4 => Self::LZ4.0,
-            Codec::Zstd => Self::ZSTD.0,
-        };
-        Self(codecs.iter().map(bit).fold(0, |all, bit| all | bit))
-    }
-
-    /// The set with these bits. Bits that are not known here are left out, since nothing here could decode them.
-    pub const fn from_bits(bits: u64) -> Self {
-        Self(bits & Self::ALL.0)
-    }
-
-    /// The bits.
-    pub const fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// What is in both.
-    pub const fn intersection(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
-    /// Whether bodies of this codec may be sent. Raw ones always.
-    pub const fn contains(self, codec: Codec) -> bool {
-        match codec {
-            Codec::Raw => true,
-            Codec::Lz4 => self.0 & Self::LZ4.0 != 0,
-            Codec::Zstd => self.0 & Self::ZSTD.0 != 0,
-        }
-    }
-
-    /// The first of `order` that is in the set, or [`Codec::Raw`].
-    pub fn preferred(self, order: &[Codec]) -> Codec {
-        order.iter().copied().find(|codec| self.contains(*codec)).unwrap_or_default()
-    }
-}
-
-impl BitAnd for Codecs {
-    type Output = Self;
-
-    fn bitand(self, other: Self) -> Self {
-        self.intersection(other)
-    }
-}
 
 /// Whether a message is compressed. If that would not make it smaller, it goes raw in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -234,14 +85,14 @@ pub enum How {
 /// What a [`Compressor`] may be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Zstandard's level: 1 and more for smaller output, negative for less effort. A level that does not exist counts as
-    /// the nearest. 1 unless set.
+    /// Zstandard's level: 1 and more for smaller output, negative for less effort. A level that does not exist counts
+    /// as the nearest. 1 unless set.
     pub level: i32,
-    /// [`How::Auto`] leaves shorter messages raw; bytes, 256 unless set. Within one machine there is nothing to gain from
-    /// making a few cache lines fewer.
+    /// [`How::Auto`] leaves shorter messages raw; bytes, 256 unless set. Within one machine there is nothing to gain
+    /// from a few cache lines less.
     pub smallest: usize,
-    /// How much of a message [`How::Auto`] looks at to guess whether compression pays; bytes in multiples of 64, 512 unless
-    /// set, at most 65536. With 0 the length alone decides.
+    /// How much of a message [`How::Auto`] looks at to guess whether compression pays; bytes in multiples of 64, 512
+    /// unless set, at most 65536. With 0 the length alone decides.
     pub sample: usize,
 }
 
@@ -420,8 +271,8 @@ fn context(level: i32) -> Option<CCtx<'static>> {
     Some(context)
 }
 
-/// The first `len` bytes of `vec`, which is made longer if need be; `None` if there is no memory. What it holds stays, so
-/// that only what is new must be zeroed.
+/// The first `len` bytes of `vec`, which is made longer if need be; `None` if there is no memory. What it holds stays,
+/// so that only what is new must be zeroed.
 fn resized(vec: &mut Vec<u8>, len: usize) -> Option<&mut [u8]> {
     if len > vec.capacity() {
         // Nothing is to be copied to the new place.
@@ -439,20 +290,21 @@ const LONGEST_SAMPLE: usize = 64 << 10;
 
 /// Whether a sample suggests that `codec` makes a message smaller; in constant time.
 ///
-/// A four-byte word that has been there before, at any offset, is about a byte saved by either codec: a match of n bytes is
-/// n - 3 such words and costs three. One in 64 is taken as promising; random bytes have practically none.
+/// A four-byte word that has been there before, at any offset, is about a byte saved by either codec: a match of n
+/// bytes is n - 3 such words and costs three. One in 64 is taken as promising; random bytes have practically none.
 ///
-/// Zstandard saves by frequent bytes as well. Two bytes of random data are the same in one pair of 256; half as many again
-/// is taken as promising. That is more than chance makes of it: 5 standard deviations for the shortest sample of
-/// interest, 256 bytes.
+/// Zstandard saves by frequent bytes as well. Two bytes of random data are the same in one pair of 256; half as many
+/// again is taken as promising. That is more than chance makes of it: 5 standard deviations for a sample of 256 bytes.
 fn is_promising(codec: Codec, message: &[u8], sample: usize) -> bool {
-    if sample == 0 {
+    let len = message.len();
+    let sample = sample.min(LONGEST_SAMPLE);
+    // LZ4 sees by itself that a short message is noise, in the time that a sample takes.
+    if sample == 0 || codec == Codec::Lz4 && len < 4 * sample {
         return true;
     }
-    let len = message.len();
     let size = PIECE.min(len);
     // They must not overlap, or the message would seem to repeat itself.
-    let pieces = (sample.min(LONGEST_SAMPLE).min(len) / PIECE).max(1);
+    let pieces = (sample.min(len) / PIECE).max(1);
     let (words, bytes) = (pieces * size.saturating_sub(3), pieces * size);
     let enough_repeats = words.div_ceil(64).max(1);
     let enough_pairs = match codec {
@@ -485,122 +337,6 @@ fn is_promising(codec: Codec, message: &[u8], sample: usize) -> bool {
     }
     false
 }
-
-/// Why a frame is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CompressError {
-    /// The frame has no room for a header.
-    Short {
-        /// Bytes in the frame.
-        len: usize,
-    },
-    /// The codec's number is reserved.
-    UnknownCodec {
-        /// The number.
-        number: u8,
-    },
-    /// The codec is not one that was agreed on.
-    NotAgreed {
-        /// The codec.
-        codec: Codec,
-    },
-    /// The message would be too long.
-    TooLong {
-        /// Bytes that the header says.
-        len: u64,
-        /// Bytes that are allowed.
-        limit: u64,
-    },
-    /// A raw body that is not as long as the header says.
-    RawLength {
-        /// Bytes that the header says.
-        len: u64,
-        /// Bytes in the body.
-        body: usize,
-    },
-    /// A compressed body that is not smaller than the message: it should have been sent raw.
-    NotSmaller {
-        /// The codec.
-        codec: Codec,
-        /// Bytes that the header says.
-        len: u64,
-        /// Bytes in the body.
-        body: usize,
-    },
-    /// The header says more than a body of this length can decode to.
-    Bomb {
-        /// The codec.
-        codec: Codec,
-        /// Bytes that the header says.
-        len: u64,
-        /// Bytes in the body.
-        body: usize,
-    },
-    /// The body is nothing that the codec makes, or decodes to more than the header says.
-    Invalid {
-        /// The codec.
-        codec: Codec,
-        /// Bytes that the header says.
-        len: u64,
-    },
-    /// The body decodes to less than the header says.
-    WrongLength {
-        /// The codec.
-        codec: Codec,
-        /// Bytes that the header says.
-        len: u64,
-        /// Bytes that it decodes to.
-        decoded: usize,
-    },
-    /// There is no memory to decode the message.
-    NoMemory {
-        /// Bytes that the header says.
-        len: u64,
-    },
-}
-
-impl fmt::Display for CompressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Short { len } => {
-                write!(f, "{len} bytes are too few for a compression header of {HEADER}")
-            }
-            Self::UnknownCodec { number } => {
-                write!(f, "codec {number} is reserved: there are 0 (none), 1 (lz4) and 2 (zstd)")
-            }
-            Self::NotAgreed { codec } => {
-                write!(f, "a body of {codec} on a link that did not agree on it: negotiate it or send raw")
-            }
-            Self::TooLong { len, limit } => {
-                write!(f, "a message of {len} bytes, but {limit} are allowed: raise the limit or send less")
-            }
-            Self::RawLength { len, body } => {
-                write!(f, "a raw body of {body} bytes for a message of {len}: they should be as many")
-            }
-            Self::NotSmaller { codec, len, body } => {
-                write!(
-                    f,
-                    "a {codec} body of {body} bytes for a message of {len}: it should have been sent raw"
-                )
-            }
-            Self::Bomb { codec, len, body } => {
-                let most = codec.expansion().saturating_mul(body as u64);
-                write!(f, "{body} bytes of {codec} for a message of {len}: they decode to at most {most}")
-            }
-            Self::Invalid { codec, len } => {
-                write!(f, "the body is no {codec} of a message of {len} bytes: it was changed, or never one")
-            }
-            Self::WrongLength { codec, len, decoded } => {
-                write!(f, "the {codec} body has {decoded} bytes of the {len} that its header says")
-            }
-            Self::NoMemory { len } => {
-                write!(f, "no memory to decode a message of {len} bytes: lower the limit of what is accepted")
-            }
-        }
-    }
-}
-
-impl std::error::Error for CompressError {}
 
 /// A frame whose header has been checked against all that can be known without decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -732,8 +468,9 @@ impl Decompressor {
         Ok(frame.codec)
     }
 
-    /// The same into a slice, whose length is the limit. Returns how the message had been sent, and its length; it stands
-    /// at the beginning of `into`, which must be private memory. After an error what `into` holds is unspecified.
+    /// The same into a slice, whose length is the limit. Returns how the message had been sent, and its length; it
+    /// stands at the beginning of `into`, which must be private memory. After an error what `into` holds is
+    /// unspecified.
     ///
     /// # Errors
     /// As for [`decompress`](Self::decompress).
