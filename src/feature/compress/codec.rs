@@ -109,6 +109,16 @@ impl Codecs {
     /// All that there are.
     pub const ALL: Self = Self(3);
 
+    /// The set of these.
+    pub fn of(codecs: &[Codec]) -> Self {
+        let bit = |codec: &Codec| match codec {
+            Codec::Raw => Self::NONE.0,
+            Codec::Lz4 => Self::LZ4.0,
+            Codec::Zstd => Self::ZSTD.0,
+        };
+        Self(codecs.iter().map(bit).fold(0, |all, bit| all | bit))
+    }
+
     /// The set with these bits. Bits that are not known here are left out, since nothing here could decode them.
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits & Self::ALL.0)
