@@ -37,7 +37,7 @@ use crate::link::{StandardLink, Stopper};
 use crate::message::{Loan, Message};
 use crate::mux::WireError;
 use crate::negotiate::Offer;
-use crate::protocol::{Agreement, Capabilities, Features, Terms, Version};
+use crate::protocol::{Agreement, Capabilities, Fallback, Features, Terms, Version};
 use crate::stats::Stats;
 use crate::words::Role;
 
@@ -479,6 +479,13 @@ impl AdvancedLink {
     /// The region's memory, for observers; see [`StandardLink::memory`].
     pub fn memory(&self) -> BorrowedFd<'_> {
         self.link.memory()
+    }
+}
+
+/// A link that does not negotiate: the standard operations, and no others.
+impl From<StandardLink> for AdvancedLink {
+    fn from(link: StandardLink) -> Self {
+        Self { link, agreement: Agreement::standard(Fallback::NothingShared), frames: None }
     }
 }
 

@@ -7,6 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 use hqq::Options;
+use hqq::feature::compress::Codec;
 use hqq_bench::{Case, Kind};
 
 use crate::exit::CODES;
@@ -96,6 +97,8 @@ Examples:
   in another           hqq send photos < photos.tar
   across containers    hqq recv /run/shared/photos > copy.tar
   across users         hqq recv /run/shared/photos --allow-uid 1000 > copy.tar
+  compressed           hqq recv photos --compress lz4,zstd > copy.tar
+                       hqq send photos --compress zstd < photos.tar
 
 One sender is taken, then the name is free again. Code 0 means that every byte of the sender's input
 was written out. If the sender dies, what it had sent is written out and the code is 4.
@@ -192,6 +195,9 @@ pub struct Send {
     /// Wait this long for the receiver, instead of failing if there is none
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub wait: Option<Duration>,
+    /// Compress what is worth it, if the receiver does too: lz4, zstd, or both, the one that is liked best first
+    #[arg(long, value_name = "CODECS", value_delimiter = ',', value_parser = codec)]
+    pub compress: Vec<Codec>,
     /// Show no progress
     #[arg(long, short)]
     pub quiet: bool,
@@ -226,6 +232,9 @@ pub struct Recv {
     /// Wait no longer than this for the sender; for ever if not given
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub wait: Option<Duration>,
+    /// Take compressed messages, by one of these codecs: lz4, zstd
+    #[arg(long, value_name = "CODECS", value_delimiter = ',', value_parser = codec)]
+    pub compress: Vec<Codec>,
     /// Show no progress
     #[arg(long, short)]
     pub quiet: bool,
@@ -335,6 +344,13 @@ pub struct Which {
 fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(number).map_err(|_| "not a time that one can wait".to_owned())
+}
+
+fn codec(text: &str) -> Result<Codec, String> {
+    match text.parse() {
+        Ok(Codec::Raw) | Err(_) => Err("not a codec; there are lz4 and zstd".to_owned()),
+        Ok(codec) => Ok(codec),
+    }
 }
 
 #[cfg(test)]

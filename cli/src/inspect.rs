@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use hqq::Stats;
 use hqq::observe::{self, LinkSeen, Observer, Report};
+use hqq::protocol::Agreed;
 use hqq::words::{BufferState, SlotState};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -186,6 +187,7 @@ fn all_facts(link: &LinkSeen, seen: &Observer) -> Value {
                 "refused": side.refused_total(),
                 "refused_by_code": by_code(side),
                 "errors_heard": side.heard_total(),
+                "agreed": side.agreed.map(agreed),
             })
         })
         .collect();
@@ -199,6 +201,18 @@ fn all_facts(link: &LinkSeen, seen: &Observer) -> Value {
     });
     merge(&mut value, more);
     value
+}
+
+/// What a side has agreed on.
+fn agreed(agreed: Agreed) -> Value {
+    let names = |names: String| {
+        if names == "none" { Vec::new() } else { names.split(", ").map(str::to_owned).collect() }
+    };
+    json!({
+        "version": agreed.version.to_string(),
+        "features": names(agreed.features.to_string()),
+        "capabilities": names(agreed.capabilities.to_string()),
+    })
 }
 
 /// The packets that a side refused, by the specification's codes.
@@ -242,7 +256,16 @@ fn show_stat(link: &LinkSeen, seen: &Observer) -> Result<()> {
         row("errors heard", |side| side.heard_total()),
     ];
     out::line("")?;
-    out::line(out::table(["side", "primary", "secondary"], 1, rows))
+    out::line(out::table(["side", "primary", "secondary"], 1, rows))?;
+    for (side, name) in stats.sides.iter().zip(["primary", "secondary"]) {
+        if let Some(Agreed { version, features, capabilities }) = side.agreed {
+            let what = format_args!(
+                "agreed, says the {name}: version {version}; {features}; made for: {capabilities}"
+            );
+            out::line(what)?;
+        }
+    }
+    Ok(())
 }
 
 /// Which link this is, and who sits where.

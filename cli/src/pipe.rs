@@ -10,7 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hqq::{Error, Listener, Options, StandardLink};
+use hqq::advanced::Wanted;
+use hqq::feature::compress::Codec;
+use hqq::protocol::Features;
+use hqq::{AdvancedLink, Error, Listener, Options, StandardLink};
 use hqq_sys::{peer, poll};
 
 use crate::args::{Recv, Send};
@@ -19,6 +22,9 @@ use crate::out::{self, Progress};
 
 /// How often a sender that cannot see the receiver's process looks whether the link stands.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How long the other side may take to say what it agrees to.
+const AGREE: Duration = Duration::from_secs(5);
 
 /// `hqq send NAME`.
 pub fn send(args: &Send) -> Result<ExitCode> {
@@ -38,6 +44,11 @@ pub fn send(args: &Send) -> Result<ExitCode> {
             }
         },
     )?;
+    let link = match args.compress.as_slice() {
+        [] => link.into(),
+        codecs => AdvancedLink::negotiate(link, &Wanted::new().compression(codecs), AGREE)?,
+    };
+    say_why_not(&link, &args.compress, "receiver");
     let began = Instant::now();
     let mut input = Input::new(&link)?;
     let progress = Progress::bytes(input.length, !args.quiet);
@@ -61,7 +72,7 @@ pub fn send(args: &Send) -> Result<ExitCode> {
     let answer = link.recv().map_err(|error| lost(error, "receiver", sent))?;
     match <[u8; 8]>::try_from(&*answer).map(u64::from_le_bytes) {
         Ok(written) if written == sent => {
-            progress.end(summary("sent", sent, began));
+            progress.end(summary("sent", sent, began) + &smaller(&link, sent));
             out::done()
         }
         Ok(written) => {
@@ -96,6 +107,11 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
         error => Failure::from(error),
     })?;
     drop(listener);
+    let link = match args.compress.as_slice() {
+        [] => link.into(),
+        codecs => AdvancedLink::wait_for_negotiation(link, &Wanted::new().compression(codecs), AGREE)?,
+    };
+    say_why_not(&link, &args.compress, "sender");
     let began = Instant::now();
     let mut output = file(io::stdout())?;
     let progress = Progress::bytes(None, !args.quiet && !io::stdout().is_terminal());
@@ -122,6 +138,26 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
     out::done()
 }
 
+/// Tells the user that what was asked for will not happen, and why.
+fn say_why_not(link: &AdvancedLink, codecs: &[Codec], who: &str) {
+    match link.agreement().fallback {
+        Some(why) if !codecs.is_empty() => {
+            anstream::eprintln!("not compressed: {why}; does the {who} have --compress, too?");
+        }
+        _ => {}
+    }
+}
+
+/// How much less travelled, where something was compressed.
+fn smaller(link: &AdvancedLink, sent: u64) -> String {
+    let travelled = link.stats().sent_by(link.role()).bytes_sent;
+    if link.agreement().features.contains(Features::COMPRESSION) && sent > 0 {
+        format!(", compressed to {:.1} %", travelled as f64 * 100.0 / sent as f64)
+    } else {
+        String::new()
+    }
+}
+
 /// A standard stream without the standard library's buffer.
 fn file(stream: impl AsFd) -> Result<File> {
     let copied = stream.as_fd().try_clone_to_owned();
@@ -137,7 +173,7 @@ struct Input {
 }
 
 impl Input {
-    fn new(link: &StandardLink) -> Result<Self> {
+    fn new(link: &AdvancedLink) -> Result<Self> {
         let mut file = file(io::stdin())?;
         let facts = file.metadata().map_err(|error| Failure::system("looking at standard input", &error))?;
         let length = facts.is_file().then(|| facts.len().saturating_sub(file.stream_position().unwrap_or(0)));
@@ -146,7 +182,7 @@ impl Input {
     }
 
     /// Waits until there is something to read; fails when the receiver dies meanwhile.
-    fn wait(&self, link: &StandardLink, sent: u64) -> Result<()> {
+    fn wait(&self, link: &AdvancedLink, sent: u64) -> Result<()> {
         // A file does not keep one waiting.
         if self.length.is_some() {
             return Ok(());
