@@ -42,6 +42,11 @@ fn attach() {
 }
 
 #[test]
+fn compress() {
+    replay("compress", 1500, 300);
+}
+
+#[test]
 fn connections() {
     replay("connections", 300, 300);
 }

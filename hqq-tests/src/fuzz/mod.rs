@@ -5,11 +5,13 @@
 //! |---|---|
 //! | [`attach`] | a region's words, or patches of a good one's, and what is called on it then |
 //! | [`packets`] | packets of a peer, checked as such and received by links |
+//! | [`compress`] | frames of compressed messages, and messages to compress |
 //! | [`connections`] | what two ends do on a link with connections, beside an oracle |
 //! | [`geometry`] | numbers for a geometry, and a packet |
 //! | [`handshake`] | what a mock peer says in a handshake, and which descriptors it brings |
 
 pub mod attach;
+pub mod compress;
 pub mod connections;
 pub mod geometry;
 pub mod handshake;
@@ -21,8 +23,9 @@ use std::sync::{Mutex, PoisonError};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("attach", attach::run),
+    ("compress", compress::run),
     ("connections", connections::run),
     ("geometry", geometry::run),
     ("handshake", handshake::run),

@@ -265,6 +265,24 @@ fn a_message_that_did_not_fit_leaves_no_trace() {
     }
 }
 
+/// From a message that grows by compression to one that shrinks, past the one for which nothing changes.
+#[test]
+fn a_body_as_long_as_the_message_goes_raw() {
+    for codec in CODECS {
+        let mut small = Vec::new();
+        for zeros in 0..64 {
+            let mut message = data(Kind::Noise, 100, &mut Random(11));
+            message.resize(100 + zeros, 0);
+            let frame = frame(codec, &message);
+            let (sent, received) = undone(&frame, message.len()).expect("a frame");
+            assert_eq!(received, message);
+            assert_eq!(sent != Codec::Raw, frame.len() < HEADER + message.len());
+            small.push(sent != Codec::Raw);
+        }
+        assert!(small.is_sorted() && !small[0] && small[63], "{codec}");
+    }
+}
+
 #[test]
 fn all_levels_work_and_others_count_as_the_nearest() {
     let message = data(Kind::Text, 20_000, &mut Random(4));
