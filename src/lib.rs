@@ -79,6 +79,7 @@
 //! | 3 | `connection`, `park`, `turn`, `mux`, `inner` | the connection table; threads that wait; what all handles share |
 //! | 3 | `message`, `link`, `untrusted`, `conn` | what the caller holds |
 //! | 3 | `handshake`, `listener`, `named` | how links come about |
+//! | 4 | [`feature`] | what two ends can agree on beyond that |
 //! | 5 | `io` | the standard library's traits |
 //!
 //! Raw memory is handled in `buffer` and `region` only, and the operating system called in the crate `hqq-sys`.
@@ -87,6 +88,7 @@
 //!
 //! - `std` (on): everything but the core. Needs 64-bit Linux, 6.5 or later.
 //! - `named` (off): regions on named segments by the `shared_memory` crate, for trusted peers only.
+//! - `encrypt` (off): [`feature::encrypt`], messages that only the two ends can read.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 #[cfg(all(feature = "std", not(all(target_os = "linux", target_pointer_width = "64"))))]
@@ -101,6 +103,8 @@ mod conn;
 #[cfg(feature = "std")]
 mod connection;
 pub mod error;
+#[cfg(feature = "std")]
+pub mod feature;
 #[cfg(feature = "std")]
 mod handshake;
 #[cfg(feature = "std")]
