@@ -79,7 +79,7 @@
 //! | 3 | `connection`, `park`, `turn`, `mux`, `inner` | the connection table; threads that wait; what all handles share |
 //! | 3 | `message`, `link`, `untrusted`, `conn` | what the caller holds |
 //! | 3 | `handshake`, `listener`, `named` | how links come about |
-//! | 4 | [`advanced`] | a link and what was agreed on it |
+//! | 4 | [`feature`], [`advanced`] | what can be done to messages; a link and what was agreed on it |
 //! | 5 | `io` | the standard library's traits |
 //!
 //! Raw memory is handled in `buffer` and `region` only, and the operating system called in the crate `hqq-sys`.
@@ -88,7 +88,8 @@
 //!
 //! - `std` (on): everything but the core. Needs 64-bit Linux, 6.5 or later.
 //! - `named` (off): regions on named segments by the `shared_memory` crate, for trusted peers only.
-//! - `compress` (off): `feature::compress`, LZ4 and Zstandard for messages. Needs a C compiler.
+//! - `compress` (off): LZ4 and Zstandard for messages of an [`AdvancedLink`]. Needs a C compiler.
+//! - `encrypt` (off): messages that only the two ends of an [`AdvancedLink`] can read.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 #[cfg(all(feature = "std", not(all(target_os = "linux", target_pointer_width = "64"))))]
