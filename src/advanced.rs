@@ -31,23 +31,37 @@ use crate::conn::Connection;
 use crate::error::{Error, Result};
 #[cfg(feature = "compress")]
 use crate::feature::compress::{Codec, Codecs, Settings};
+#[cfg(feature = "encrypt")]
+use crate::feature::encrypt::{Cipher, Ciphers, Key};
 use crate::inner::{Peer, Until};
 use crate::layout::Geometry;
 use crate::link::{StandardLink, Stopper};
 use crate::message::{Loan, Message};
 use crate::mux::WireError;
+#[cfg(feature = "encrypt")]
+use crate::negotiate::Keying;
 use crate::negotiate::Offer;
 use crate::protocol::{Agreement, Capabilities, Fallback, Features, Terms, Version};
 use crate::stats::Stats;
 use crate::words::Role;
 
 #[cfg(feature = "compress")]
+mod compression;
+#[cfg(feature = "encrypt")]
+mod encryption;
 mod frames;
-#[cfg(not(feature = "compress"))]
-#[path = "advanced/unchanged.rs"]
-mod frames;
+#[cfg(not(all(feature = "compress", feature = "encrypt")))]
+mod without;
 
+#[cfg(feature = "compress")]
+use compression::Compression;
+#[cfg(feature = "encrypt")]
+use encryption::{Encryption, Keys};
 use frames::Frames;
+#[cfg(not(feature = "compress"))]
+use without::Compression;
+#[cfg(not(feature = "encrypt"))]
+use without::Encryption;
 
 /// What this end would like to agree on, and what it cannot do without.
 #[derive(Clone, Debug)]
@@ -61,6 +75,10 @@ pub struct Wanted {
     codecs: Vec<Codec>,
     #[cfg(feature = "compress")]
     compress: Settings,
+    #[cfg(feature = "encrypt")]
+    key: Option<Arc<Key>>,
+    #[cfg(feature = "encrypt")]
+    ciphers: Ciphers,
 }
 
 impl Default for Wanted {
@@ -81,6 +99,10 @@ impl Wanted {
             codecs: Vec::new(),
             #[cfg(feature = "compress")]
             compress: Settings::default(),
+            #[cfg(feature = "encrypt")]
+            key: None,
+            #[cfg(feature = "encrypt")]
+            ciphers: Ciphers::ALL,
         }
     }
 
@@ -99,6 +121,24 @@ impl Wanted {
     #[must_use]
     pub fn compression_settings(mut self, settings: Settings) -> Self {
         self.compress = settings;
+        self
+    }
+
+    /// Encryption with this key, which the peer must have too. It is [required](Self::require) then: without it there is no
+    /// link, so that nothing is ever sent in the clear by mistake.
+    #[cfg(feature = "encrypt")]
+    #[must_use]
+    pub fn encryption(mut self, key: Key) -> Self {
+        self.features |= Features::ENCRYPTION;
+        self.key = Some(Arc::new(key));
+        self.require(Features::ENCRYPTION)
+    }
+
+    /// Only these ciphers; all unless set. Of those that both ends have the Primary takes the fastest on its processor.
+    #[cfg(feature = "encrypt")]
+    #[must_use]
+    pub fn ciphers(mut self, ciphers: Ciphers) -> Self {
+        self.ciphers = ciphers;
         self
     }
 
@@ -127,14 +167,31 @@ impl Wanted {
         }
     }
 
-    #[cfg(feature = "compress")]
     fn terms(&self) -> Terms {
-        Terms { codecs: Codecs::of(&self.codecs).bits() as u8 }
+        let terms = Terms::NONE;
+        #[cfg(feature = "compress")]
+        let terms = Terms { codecs: Codecs::of(&self.codecs).bits() as u8, ..terms };
+        #[cfg(feature = "encrypt")]
+        let terms = match &self.key {
+            None => terms,
+            Some(_) => Terms {
+                ciphers: self.ciphers.bits() as u8,
+                cipher: self.ciphers.best().map_or(0, Cipher::number),
+                ..terms
+            },
+        };
+        terms
     }
 
-    #[cfg(not(feature = "compress"))]
-    fn terms(&self) -> Terms {
-        Terms::default()
+    /// The layer that was agreed on.
+    #[cfg_attr(not(feature = "compress"), expect(unused_variables, reason = "there is no such layer"))]
+    fn compression_layer(&self, agreement: &Agreement) -> Option<Compression> {
+        #[cfg(feature = "compress")]
+        if agreement.features.contains(Features::COMPRESSION) {
+            let agreed = Codecs::from_bits(agreement.terms.codecs.into());
+            return Some(Compression::new(&self.codecs, self.compress, agreed));
+        }
+        None
     }
 }
 
@@ -171,12 +228,43 @@ impl AdvancedLink {
     }
 
     fn agree(link: StandardLink, wanted: &Wanted, start: bool, time: Duration) -> Result<Self> {
-        let agreement = link.inner().agree(wanted.offer(), start, Until::after(time))?;
+        let (agreement, encryption) = Self::agree_and_key(&link, wanted, start, Until::after(time))?;
         let missing = wanted.required - agreement.features;
         match agreement.fallback {
             Some(fallback) if !missing.is_empty() => Err(Error::NotAgreed { missing, fallback }),
-            _ => Ok(Self { frames: Frames::new(wanted, &agreement, link.role()), link, agreement }),
+            _ => {
+                let frames = Frames::new(wanted.compression_layer(&agreement), encryption);
+                Ok(Self { link, agreement, frames })
+            }
         }
+    }
+
+    #[cfg(feature = "encrypt")]
+    fn agree_and_key(
+        link: &StandardLink,
+        wanted: &Wanted,
+        start: bool,
+        until: Until,
+    ) -> Result<(Agreement, Option<Encryption>)> {
+        let keys = wanted.key.as_ref().map(|key| Keys::new(key.clone(), link.geometry().slots()));
+        let driven = keys.clone().map(|keys| Box::new(keys) as Box<dyn Keying>);
+        let agreement = link.inner().agree(wanted.offer(), driven, start, until)?;
+        if !agreement.features.contains(Features::ENCRYPTION) {
+            return Ok((agreement, None));
+        }
+        let session = keys.and_then(|keys| keys.finish());
+        let broken = Error::Handshake { what: "it agreed to encryption without a key", found: 0 };
+        Ok((agreement, Some(session.ok_or(broken)?)))
+    }
+
+    #[cfg(not(feature = "encrypt"))]
+    fn agree_and_key(
+        link: &StandardLink,
+        wanted: &Wanted,
+        start: bool,
+        until: Until,
+    ) -> Result<(Agreement, Option<Encryption>)> {
+        Ok((link.inner().agree(wanted.offer(), None, start, until)?, None))
     }
 
     /// What was agreed, or why nothing was.
@@ -622,7 +710,7 @@ impl AdvancedConnection {
     pub fn send(&self, message: &[u8]) -> Result<()> {
         match &self.frames {
             None => self.connection.send(message),
-            Some(frames) => self.connection.send(&frames.build(message)),
+            Some(frames) => self.connection.send(&frames.build(&self.connection, message)?),
         }
     }
 
@@ -633,7 +721,7 @@ impl AdvancedConnection {
     pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
         match &self.frames {
             None => self.connection.send_timeout(message, time),
-            Some(frames) => self.connection.send_timeout(&frames.build(message), time),
+            Some(frames) => self.connection.send_timeout(&frames.build(&self.connection, message)?, time),
         }
     }
 

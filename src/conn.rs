@@ -185,7 +185,6 @@ impl Connection {
         Self { inner, id, sending: Turn::new(()), reading: Turn::new(Reading::default()) }
     }
 
-    #[cfg(feature = "compress")]
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
     }

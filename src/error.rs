@@ -30,6 +30,8 @@ pub enum ErrorCode {
     NotAdmitted = 0x41,
     /// A message breaks the rules of what was agreed.
     BadFrame = 0x42,
+    /// The two ends have different keys.
+    WrongKey = 0x43,
 }
 
 impl ErrorCode {
@@ -57,6 +59,7 @@ impl ErrorCode {
             0x40 => Self::ConnRefused,
             0x41 => Self::NotAdmitted,
             0x42 => Self::BadFrame,
+            0x43 => Self::WrongKey,
             _ => return None,
         })
     }

@@ -252,7 +252,6 @@ impl<'a> Message<'a> {
     }
 
     /// Gives its buffers back ahead of time: nobody will read them here.
-    #[cfg(feature = "compress")]
     pub(crate) fn give_back(&mut self) {
         if let Some(payload) = self.payload.take() {
             self.inner.give(payload);

@@ -16,13 +16,14 @@ use std::collections::VecDeque;
 use crate::buffer::Buffer;
 use crate::connection::{CopyHeader, CopyOutcome, LinkEnd, Outcome, Table};
 use crate::error::{Error, ErrorCode, Result};
-use crate::negotiate::{Event, Negotiation, Progress, Proposal};
+use crate::negotiate::{Event, KEY_LEN, Keying, Negotiation, Progress, Proposal};
 use crate::options::{Options, Trace, TraceEvent};
 use crate::packet::{Operation, Packet, op};
 use crate::port::{Incoming, Payload};
-use crate::protocol::Terms;
+use crate::protocol::{Agreement, Terms};
 use crate::region::Region;
 use crate::sync::Ordering;
+use crate::words::Role;
 
 /// Packets that wait for room to go out; beyond it replies that nobody depends on are dropped.
 const OUTBOX: usize = 64;
@@ -102,6 +103,8 @@ pub(crate) struct Mux {
     pub(crate) woke: bool,
     pub(crate) heard: Option<WireError>,
     pub(crate) negotiation: Negotiation,
+    pub(crate) keys: Option<Box<dyn Keying>>,
+    keys_begun: bool,
 }
 
 impl Mux {
@@ -126,6 +129,8 @@ impl Mux {
             woke: false,
             heard: None,
             negotiation: Negotiation::plain(region.role()),
+            keys: None,
+            keys_begun: false,
         }
     }
 
@@ -263,6 +268,7 @@ impl Mux {
             Operation::Terms { operands } => {
                 return self.negotiate(line, Event::Terms(Terms::from_operands(operands)), op::TERMS);
             }
+            Operation::Key { words } => return self.take_key(line, bytemuck::cast(words)),
             Operation::Begin { features, capabilities } => {
                 return self.negotiate(line, Event::Begin { features, capabilities }, op::BEGIN);
             }
@@ -288,7 +294,47 @@ impl Mux {
         if let Err(code) = done {
             self.answer(line, code, 0, op);
         }
+        if self.negotiation.keying().is_some() && !self.keys_begun {
+            self.begin_keys(line);
+        }
         self.woke |= self.negotiation.progress() != before;
+    }
+
+    /// Only a key is left to agree on: the Primary says the first word.
+    fn begin_keys(&mut self, line: Line<'_>) {
+        self.keys_begun = true;
+        let (Some(agreement), Some(keys)) = (self.negotiation.keying(), &mut self.keys) else { return };
+        let Agreement { version, features, capabilities, terms, .. } = agreement;
+        let [codecs, ciphers, ..] = terms.operands();
+        let epoch = line.region.facts().epoch;
+        let agreed = [version.number(), features.bits(), capabilities.bits(), codecs, ciphers, epoch];
+        let initiator = line.region.role() == Role::Primary;
+        let begun = keys.begin(initiator, terms.cipher, bytemuck::bytes_of(&agreed));
+        if !begun || initiator && !self.say_key() {
+            self.negotiate(line, Event::WrongKey, op::KEY);
+        }
+    }
+
+    fn say_key(&mut self) -> bool {
+        let Some(message) = self.keys.as_mut().and_then(|keys| keys.write()) else { return false };
+        let [a, b, c, d, e, f]: [u64; 6] = bytemuck::cast(message);
+        self.post_surely(Packet { op: op::KEY, operands: [0, a, b, c, d, e, f] });
+        true
+    }
+
+    fn take_key(&mut self, line: Line<'_>, message: [u8; KEY_LEN]) {
+        let answers = line.region.role() == Role::Secondary;
+        match (self.negotiation.keying(), &mut self.keys) {
+            (Some(_), Some(keys)) => {
+                if keys.read(&message) && (!answers || self.say_key()) {
+                    self.negotiate(line, Event::Keyed, op::KEY);
+                } else {
+                    self.negotiate(line, Event::WrongKey, op::KEY);
+                    self.answer(line, ErrorCode::WrongKey, 0, op::KEY);
+                }
+            }
+            _ => self.answer(line, ErrorCode::InvalidOp, 0, op::KEY),
+        }
     }
 
     /// Counts a refusal and tells the peer, unless it was itself an OpError or there is no room.
@@ -371,6 +417,7 @@ impl Mux {
         self.outbox.clear();
         self.heard = None;
         self.negotiation = Negotiation::plain(region.role());
+        (self.keys, self.keys_begun) = (None, false);
     }
 
     /// Whether connections are open.

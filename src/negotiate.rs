@@ -5,7 +5,9 @@
 //! 1. OpProtoNegotiate: version, features and capabilities that one end would like.
 //! 2. OpProtoAck: the lower minor version, and of features and capabilities what both have.
 //! 3. Terms, from each end, unless nothing was agreed on: what the features need to know.
-//! 4. Begin, from each end: all that it sends behind this follows what was agreed.
+//! 4. Key, from the Primary and then from the Secondary, if messages are to be encrypted. How keys are made is another's
+//!    matter: the machine only waits for it.
+//! 5. Begin, from each end: all that it sends behind this follows what was agreed.
 //!
 //! Nothing else is sent in between, so it is never in doubt which form a message has. An end that has not sent its
 //! Begin can still fall back to the standard operations by itself, and says so with an OpError. Behind its Begin it can
@@ -18,13 +20,16 @@
 //! | plain: nobody here negotiates | - | Ack of nothing | refused | refused | refused | - | - | - |
 //! | idle | proposed | agreed, or standard | refused | refused | refused | - | standard | standard |
 //! | proposed | - | Primary: - ; Secondary: as idle | agreed, or standard | refused | refused | standard | standard | standard |
-//! | agreed | - | refused | refused | begun | refused | standard | standard | standard |
+//! | agreed | - | refused | refused | begun, or keying | refused | standard | standard | standard |
+//! | keying: begun once there is a key, standard if it is another | - | refused | refused | refused | refused | standard | standard | standard |
 //! | begun | - | refused | refused | refused | settled, or failed | standard | failed | begun |
 //! | settled, failed | - | refused | refused | refused | refused | - | - | - |
 //! | standard | - | Ack of nothing | refused, unless it is of nothing | refused | refused | - | - | - |
 //!
 //! If both ends start at once, the Primary's proposal stands: it does not look at the Secondary's, which answers it and
 //! forgets its own.
+
+use std::fmt;
 
 use crate::error::ErrorCode;
 use crate::packet::{Packet, op};
@@ -62,6 +67,10 @@ pub(crate) enum Event {
         features: u64,
         capabilities: u64,
     },
+    /// Both ends have the same key.
+    Keyed,
+    /// They have not.
+    WrongKey,
     /// An OpError about one of its packets.
     Error {
         code: u64,
@@ -79,6 +88,8 @@ enum State {
     Proposed,
     /// Of version, features and capabilities; the own Terms are sent.
     Agreed(Agreement),
+    /// All but the key.
+    Keying(Agreement),
     /// All parts are agreed; the own Begin is sent.
     Begun(Agreement),
     Settled(Agreement),
@@ -114,7 +125,7 @@ impl Negotiation {
             features: Features::empty(),
             capabilities: Capabilities::empty(),
             required: Features::empty(),
-            terms: Terms { codecs: 0 },
+            terms: Terms::NONE,
         };
         Self { role, offer, state: State::Plain }
     }
@@ -133,16 +144,26 @@ impl Negotiation {
     pub(crate) fn progress(&self) -> Progress {
         match self.state {
             State::Plain => Progress::Done(Agreement::standard(Fallback::NothingShared)),
-            State::Idle | State::Proposed | State::Agreed(_) | State::Begun(_) => Progress::Open,
+            State::Idle | State::Proposed | State::Agreed(_) | State::Keying(_) | State::Begun(_) => {
+                Progress::Open
+            }
             State::Settled(agreement) => Progress::Done(agreement),
             State::Standard(fallback) => Progress::Done(Agreement::standard(fallback)),
             State::Failed => Progress::Failed,
         }
     }
 
+    /// What was agreed so far, if only the key is left.
+    pub(crate) fn keying(&self) -> Option<Agreement> {
+        match self.state {
+            State::Keying(agreement) => Some(agreement),
+            _ => None,
+        }
+    }
+
     /// Whether the packet is one of a negotiation.
     pub(crate) const fn is_about(op: u8) -> bool {
-        matches!(op, op::PROTO_NEGOTIATE | op::PROTO_ACK | op::TERMS | op::BEGIN)
+        matches!(op, op::PROTO_NEGOTIATE | op::PROTO_ACK | op::TERMS | op::KEY | op::BEGIN)
     }
 
     /// Whether such a packet is no sign of a peer that goes on without an agreement: it carries nothing for the caller.
@@ -181,7 +202,7 @@ impl Negotiation {
             // What came too late, and what was never asked for.
             (_, Event::Ack(_)) => return refused,
 
-            (Agreed(agreement), Event::Terms(theirs)) => self.begin(agreement, theirs, out),
+            (Agreed(agreement), Event::Terms(theirs)) => self.share(agreement, theirs, out),
             (_, Event::Terms(_)) => return refused,
 
             (Begun(agreement), Event::Begin { features, capabilities }) => {
@@ -192,19 +213,25 @@ impl Negotiation {
             }
             (_, Event::Begin { .. }) => return refused,
 
-            (Proposed | Agreed(_) | Begun(_), Event::Error { code }) => {
-                self.state = Standard(Fallback::Refused { code });
+            (Keying(agreement), Event::Keyed) => self.begin(agreement, out),
+            (Keying(_), Event::WrongKey) => self.state = Standard(Fallback::WrongKey),
+            (_, Event::Keyed | Event::WrongKey) => {}
+
+            (Proposed | Agreed(_) | Keying(_) | Begun(_), Event::Error { code }) => {
+                let wrong_key = code == ErrorCode::WrongKey.number();
+                self.state =
+                    Standard(if wrong_key { Fallback::WrongKey } else { Fallback::Refused { code } });
             }
             (_, Event::Error { .. }) => {}
 
             (Begun(_), Event::Traffic) => self.state = Failed,
 
             (Idle | Proposed, Event::Traffic) => self.state = Standard(Fallback::Traffic),
-            (Agreed(_), Event::Traffic) => self.withdraw(Fallback::Traffic, out),
+            (Agreed(_) | Keying(_), Event::Traffic) => self.withdraw(Fallback::Traffic, out),
             (_, Event::Traffic) => {}
 
             (Idle | Proposed, Event::Timeout) => self.state = Standard(Fallback::Silence),
-            (Agreed(_), Event::Timeout) => self.withdraw(Fallback::Silence, out),
+            (Agreed(_) | Keying(_), Event::Timeout) => self.withdraw(Fallback::Silence, out),
             (_, Event::Timeout) => {}
         }
         Ok(())
@@ -274,10 +301,16 @@ impl Negotiation {
     }
 
     /// Both ends' Terms are known: what is left of what was agreed.
-    fn begin(&mut self, mut agreement: Agreement, theirs: Terms, out: &mut Vec<Packet>) {
-        agreement.terms = self.offer.terms.meet(theirs);
+    fn share(&mut self, mut agreement: Agreement, theirs: Terms, out: &mut Vec<Packet>) {
+        agreement.terms = match self.role {
+            Role::Primary => Terms::meet(self.offer.terms, theirs),
+            Role::Secondary => Terms::meet(theirs, self.offer.terms),
+        };
         if agreement.terms.codecs == 0 {
             agreement.features -= Features::COMPRESSION;
+        }
+        if agreement.terms.ciphers == 0 {
+            agreement.features -= Features::ENCRYPTION;
         }
         if !agreement.features.contains(self.offer.required) {
             let missing = self.offer.required - agreement.features;
@@ -286,10 +319,31 @@ impl Negotiation {
         if agreement.features.is_empty() && agreement.capabilities.is_empty() {
             agreement.fallback = Some(Fallback::NothingShared);
         }
+        if agreement.features.contains(Features::ENCRYPTION) {
+            self.state = State::Keying(agreement);
+        } else {
+            self.begin(agreement, out);
+        }
+    }
+
+    fn begin(&mut self, agreement: Agreement, out: &mut Vec<Packet>) {
         out.push(Packet::new(op::BEGIN, [agreement.features.bits(), agreement.capabilities.bits()]));
         self.state = State::Begun(agreement);
     }
 }
+
+/// Who makes keys: two messages, the Primary's and then the Secondary's.
+pub(crate) trait Keying: Send + fmt::Debug {
+    /// Begins, with the cipher of this number, for two ends that have agreed on this.
+    fn begin(&mut self, initiator: bool, cipher: u8, agreed: &[u8]) -> bool;
+    /// The message of this end; `None` if there is none to be had.
+    fn write(&mut self) -> Option<[u8; KEY_LEN]>;
+    /// Takes the other's message. False if its key is another.
+    fn read(&mut self, message: &[u8; KEY_LEN]) -> bool;
+}
+
+/// Bytes of each of the two messages that keys are made by.
+pub(crate) const KEY_LEN: usize = 48;
 
 #[cfg(test)]
 mod tests;

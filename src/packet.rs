@@ -38,6 +38,8 @@ pub mod op {
     pub const TERMS: u8 = 0x30;
     /// From here on its sender follows what was agreed (ours).
     pub const BEGIN: u8 = 0x31;
+    /// One of the two messages that keys are made by (ours).
+    pub const KEY: u8 = 0x32;
     /// A slot that was claimed and will never be filled (ours). Receivers skip it.
     pub const TOMBSTONE: u8 = 0xFE;
     /// A message in the pool.
@@ -123,6 +125,7 @@ impl Packet {
             op::WELCOME => "Welcome",
             op::TERMS => "Terms",
             op::BEGIN => "Begin",
+            op::KEY => "Key",
             op::TOMBSTONE => "Tombstone",
             op::STANDARD_LINK_COPY => "OpStandardLinkCopy",
             _ => "unknown",
@@ -245,6 +248,11 @@ pub enum Operation {
         /// As they came.
         operands: [u64; 7],
     },
+    /// One of the messages that keys are made by.
+    Key {
+        /// Its bytes.
+        words: [u64; 6],
+    },
     /// The peer follows what was agreed from here on.
     Begin {
         /// Features in force.
@@ -333,6 +341,10 @@ impl Operation {
             op::PROTO_NEGOTIATE => Ok(Self::Negotiate { version: a, features: b, capabilities: c }),
             op::PROTO_ACK => Ok(Self::Ack { version: a, features: b, capabilities: c }),
             op::TERMS => Ok(Self::Terms { operands: packet.operands }),
+            op::KEY => {
+                let [_, words @ ..] = packet.operands;
+                Ok(Self::Key { words })
+            }
             op::BEGIN => Ok(Self::Begin { features: a, capabilities: b }),
             _ => Err(fault(ErrorCode::InvalidOp)),
         }

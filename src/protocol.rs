@@ -101,26 +101,36 @@ impl fmt::Display for Capabilities {
     }
 }
 
-/// What the features of one end need to know of the other: its Terms packet.
+/// What the features of one end need to know of the other: its Terms packet; or of both, what they share of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// The codecs that it decompresses, a bit each by number.
+    /// The codecs that it decompresses, a bit each.
     pub codecs: u8,
+    /// The ciphers that it has, a bit each by number.
+    pub ciphers: u8,
+    /// The number of the cipher that it likes best; of both, of the one in use.
+    pub cipher: u8,
 }
 
 impl Terms {
+    /// Nothing.
+    pub const NONE: Self = Self { codecs: 0, ciphers: 0, cipher: 0 };
+
     /// Bits and operands of later versions are nothing to this one.
     pub(crate) const fn from_operands(operands: [u64; 7]) -> Self {
-        Self { codecs: operands[0] as u8 }
+        Self { codecs: operands[0] as u8, ciphers: operands[1] as u8, cipher: (operands[1] >> 8) as u8 }
     }
 
     pub(crate) const fn operands(self) -> [u64; 7] {
-        [self.codecs as u64, 0, 0, 0, 0, 0, 0]
+        [self.codecs as u64, self.ciphers as u64 | (self.cipher as u64) << 8, 0, 0, 0, 0, 0]
     }
 
-    /// What both have.
-    pub(crate) const fn meet(self, theirs: Self) -> Self {
-        Self { codecs: self.codecs & theirs.codecs }
+    /// What both have, and of ciphers the one that the Primary likes best, or else the first.
+    pub(crate) fn meet(primary: Self, secondary: Self) -> Self {
+        let ciphers = primary.ciphers & secondary.ciphers;
+        let liked = primary.cipher < 8 && ciphers >> primary.cipher & 1 == 1;
+        let cipher = if liked { primary.cipher } else { ciphers.trailing_zeros() as u8 & 7 };
+        Self { codecs: primary.codecs & secondary.codecs, ciphers, cipher }
     }
 }
 
@@ -142,6 +152,8 @@ pub enum Fallback {
     },
     /// The peer does not have what this end cannot do without.
     Missing(Features),
+    /// The peer has another key, or another idea of what was agreed.
+    WrongKey,
     /// The peer sent other packets before it had agreed.
     Traffic,
     /// The peer answered what it was not asked.
@@ -159,6 +171,7 @@ impl fmt::Display for Fallback {
                 write!(f, "the peer speaks version {theirs}, this end {}", Version::CURRENT)
             }
             Self::Missing(features) => write!(f, "the peer does not have what is required: {features}"),
+            Self::WrongKey => f.write_str("the peer has another key"),
             Self::Traffic => f.write_str("the peer sent other packets before it had agreed"),
             Self::Contradiction => f.write_str("the peer agreed to what it was not asked"),
             Self::Silence => f.write_str("the peer did not answer in time"),
@@ -187,7 +200,7 @@ impl Agreement {
             version: Version::CURRENT,
             features: Features::empty(),
             capabilities: Capabilities::empty(),
-            terms: Terms { codecs: 0 },
+            terms: Terms::NONE,
             fallback: Some(fallback),
         }
     }

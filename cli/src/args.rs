@@ -99,6 +99,9 @@ Examples:
   across users         hqq recv /run/shared/photos --allow-uid 1000 > copy.tar
   compressed           hqq recv photos --compress lz4,zstd > copy.tar
                        hqq send photos --compress zstd < photos.tar
+  encrypted            (umask 077; openssl rand -hex 32 > key)
+                       hqq recv photos --encrypt --key-file key > copy.tar
+                       hqq send photos --encrypt --key-file key < photos.tar
 
 One sender is taken, then the name is free again. Code 0 means that every byte of the sender's input
 was written out. If the sender dies, what it had sent is written out and the code is 4.
@@ -198,11 +201,24 @@ pub struct Send {
     /// Compress what is worth it, if the receiver does too: lz4, zstd, or both, the one that is liked best first
     #[arg(long, value_name = "CODECS", value_delimiter = ',', value_parser = codec)]
     pub compress: Vec<Codec>,
+    #[command(flatten)]
+    pub secret: Secret,
     /// Show no progress
     #[arg(long, short)]
     pub quiet: bool,
     #[command(flatten)]
     pub allow: Allow,
+}
+
+/// Whether others may read along.
+#[derive(Debug, clap::Args)]
+pub struct Secret {
+    /// Encrypt everything with the key in --key-file, which the other side must have too
+    #[arg(long, requires = "key_file")]
+    pub encrypt: bool,
+    /// A file with a key: 64 hexadecimal digits, as `openssl rand -hex 32` makes them
+    #[arg(long, value_name = "FILE", requires = "encrypt")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// Whom to link up with, beside this user.
@@ -235,6 +251,8 @@ pub struct Recv {
     /// Take compressed messages, by one of these codecs: lz4, zstd
     #[arg(long, value_name = "CODECS", value_delimiter = ',', value_parser = codec)]
     pub compress: Vec<Codec>,
+    #[command(flatten)]
+    pub secret: Secret,
     /// Show no progress
     #[arg(long, short)]
     pub quiet: bool,

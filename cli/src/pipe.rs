@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use hqq::advanced::Wanted;
 use hqq::feature::compress::Codec;
-use hqq::protocol::Features;
+use hqq::feature::encrypt::Key;
+use hqq::protocol::{Fallback, Features};
 use hqq::{AdvancedLink, Error, Listener, Options, StandardLink};
 use hqq_sys::{peer, poll};
+use zeroize::Zeroizing;
 
-use crate::args::{Recv, Send};
+use crate::args::{Recv, Secret, Send};
 use crate::exit::{Exit, Failure, Result};
 use crate::out::{self, Progress};
 
@@ -28,6 +30,8 @@ const AGREE: Duration = Duration::from_secs(5);
 
 /// `hqq send NAME`.
 pub fn send(args: &Send) -> Result<ExitCode> {
+    // What is wrong with a key is said before anybody is kept waiting.
+    let wanted = wanted(&args.compress, &args.secret)?;
     let link = StandardLink::connect_with(&args.name, args.allow.extend(Options::new()), args.wait).map_err(
         |error| {
             let name = &args.name;
@@ -44,9 +48,11 @@ pub fn send(args: &Send) -> Result<ExitCode> {
             }
         },
     )?;
-    let link = match args.compress.as_slice() {
-        [] => link.into(),
-        codecs => AdvancedLink::negotiate(link, &Wanted::new().compression(codecs), AGREE)?,
+    let link = match wanted {
+        None => link.into(),
+        Some(wanted) => {
+            AdvancedLink::negotiate(link, &wanted, AGREE).map_err(|error| apart(error, "receiver"))?
+        }
     };
     say_why_not(&link, &args.compress, "receiver");
     let began = Instant::now();
@@ -86,6 +92,7 @@ pub fn send(args: &Send) -> Result<ExitCode> {
 /// `hqq recv NAME`.
 pub fn recv(args: &Recv) -> Result<ExitCode> {
     let name = &args.name;
+    let wanted = wanted(&args.compress, &args.secret)?;
     let options = Options::new().slots(64).buffers(args.buffers).buffer_size(args.buffer_size);
     let options = args.allow.extend(options.protected(args.protected));
     let listener = Listener::bind_with(name, options).map_err(|error| match &error {
@@ -107,9 +114,10 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
         error => Failure::from(error),
     })?;
     drop(listener);
-    let link = match args.compress.as_slice() {
-        [] => link.into(),
-        codecs => AdvancedLink::wait_for_negotiation(link, &Wanted::new().compression(codecs), AGREE)?,
+    let link = match wanted {
+        None => link.into(),
+        Some(wanted) => AdvancedLink::wait_for_negotiation(link, &wanted, AGREE)
+            .map_err(|error| apart(error, "sender"))?,
     };
     say_why_not(&link, &args.compress, "sender");
     let began = Instant::now();
@@ -136,6 +144,38 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
     let _ = link.send(&u64::to_le_bytes(written));
     progress.end(summary("received", written, began));
     out::done()
+}
+
+/// What is to be agreed on; `None` if nothing is.
+fn wanted(codecs: &[Codec], secret: &Secret) -> Result<Option<Wanted>> {
+    let mut wanted = Wanted::new();
+    if !codecs.is_empty() {
+        wanted = wanted.compression(codecs);
+    }
+    if let Some(path) = &secret.key_file {
+        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| {
+            Failure::system(format_args!("reading the key in {}", path.display()), &error)
+        })?);
+        let key = Key::parse(&text).map_err(|error| {
+            Failure::new(Exit::Usage, format!("{} holds no key: {error}", path.display()))
+                .hint("make one with `openssl rand -hex 32`, and give it to both sides")
+        })?;
+        wanted = wanted.encryption(key);
+    }
+    Ok((!codecs.is_empty() || secret.encrypt).then_some(wanted))
+}
+
+/// What it means that the two sides do not come together.
+fn apart(error: Error, who: &str) -> Failure {
+    match error {
+        Error::NotAgreed { fallback: Fallback::WrongKey, .. } => {
+            Failure::new(Exit::Refused, format!("the {who} has another key"))
+                .hint("both sides need the same --key-file")
+        }
+        error @ Error::NotAgreed { .. } => Failure::new(Exit::Refused, error.to_string())
+            .hint(format!("start the {who} with --encrypt and the same --key-file")),
+        error => Failure::from(error),
+    }
 }
 
 /// Tells the user that what was asked for will not happen, and why.

@@ -250,3 +250,71 @@ fn names_that_are_not_there_or_taken() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).contains("is no name for a link"), "{}", text(&wrong.stderr));
 }
+
+/// Sends `input` from one command to the other with these options: what arrived, the codes, and what they said.
+fn through(input: &[u8], send: &[&str], recv: &[&str]) -> (Vec<u8>, [Option<i32>; 2], String) {
+    let name = name();
+    let file = temporary("through", input);
+    let mut receiver = Running::start(&mut hqq(&[&["recv", &name], recv].concat()));
+    let mut sender = hqq(&[&["send", &name, "--wait", "60"], send].concat());
+    let sent = sender.stdin(File::open(&file).unwrap()).output().unwrap();
+    let mut found = Vec::new();
+    receiver.0.stdout.as_mut().unwrap().read_to_end(&mut found).unwrap();
+    let code = receiver.0.wait().unwrap().code();
+    let mut said = text(&sent.stderr);
+    receiver.0.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
+    std::fs::remove_file(file).unwrap();
+    (found, [sent.status.code(), code], said)
+}
+
+#[test]
+fn compressed_and_encrypted_streams_arrive_whole() {
+    let words = b"a stream with many repetitions, ".repeat(100_000);
+    let key = temporary("key", b"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n");
+    let key = key.to_str().unwrap();
+    let encrypted = ["--encrypt", "--key-file", key];
+    let both = ["--compress", "zstd", "--encrypt", "--key-file", key];
+    for (input, send, recv) in [
+        (&words, &["--compress", "zstd,lz4"][..], &["--compress", "lz4"][..]),
+        (&noise(3_000_000), &["--compress", "lz4"], &["--compress", "lz4,zstd"]),
+        (&words, &encrypted, &encrypted),
+        (&words, &both, &both),
+    ] {
+        let (found, codes, said) = through(input, send, recv);
+        assert_eq!(codes, [Some(0), Some(0)], "{send:?} {recv:?}: {said}");
+        assert!(found == **input, "{send:?} {recv:?}");
+    }
+    // Who does not compress is served all the same, and the other told.
+    for (send, recv) in [(&["--compress", "lz4"][..], &[][..]), (&[], &["--compress", "lz4"])] {
+        let (found, codes, said) = through(&words, send, recv);
+        assert_eq!(codes, [Some(0), Some(0)], "{said}");
+        assert!(found == words && said.contains("not compressed: "), "{said}");
+    }
+    std::fs::remove_file(key).unwrap();
+}
+
+#[test]
+fn without_the_same_key_nothing_is_sent() {
+    let keys = ["ab", "cd"].map(|digits| temporary(digits, digits.repeat(32).as_bytes()));
+    let [one, other] = keys.each_ref().map(|path| path.to_str().unwrap());
+    let with = |key| ["--encrypt", "--key-file", key];
+    for (send, recv, what) in [
+        (&with(one)[..], &with(other)[..], "has another key"),
+        (&with(one), &[], "requires encryption"),
+        (&[], &with(one), "requires encryption"),
+    ] {
+        let (found, codes, said) = through(b"secret", send, recv);
+        assert!(found.is_empty(), "{send:?} {recv:?}");
+        assert!(codes.iter().all(|code| *code != Some(0)) && codes.contains(&Some(5)), "{codes:?} {said}");
+        assert!(said.contains(what), "{said}");
+    }
+    let nonsense = temporary("nonsense", b"nonsense");
+    let bad = run(&["send", "nobody", "--encrypt", "--key-file", nonsense.to_str().unwrap()]);
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(text(&bad.stderr).contains("holds no key"), "{}", text(&bad.stderr));
+    let missing = run(&["recv", "nobody", "--encrypt", "--key-file", "/nowhere/key"]);
+    assert_eq!(missing.status.code(), Some(6));
+    for path in keys.iter().chain([&nonsense]) {
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -2,11 +2,12 @@
 
 use hqq::advanced::Wanted;
 use hqq::feature::compress::Codec;
+use hqq::feature::encrypt::{Ciphers, Key};
 use hqq::protocol::{Agreement, Capabilities, Features};
 
 use crate::pattern;
 
-/// What is wanted, from words such as `codecs=lz4,zstd`, `capabilities=12` and `require=2`.
+/// What is wanted, from words such as `codecs=lz4,zstd`, `key=7`, `capabilities=12` and `require=2`.
 ///
 /// # Panics
 /// If a word is none of these.
@@ -20,6 +21,9 @@ pub fn wanted<'w>(words: impl Iterator<Item = &'w str>) -> Wanted {
                     value.split(',').map(|name| name.parse().expect("the name of a codec")).collect();
                 wanted.compression(&codecs)
             }
+            // One byte of a shared key, thirty-two times.
+            "key" => wanted.encryption(Key::shared([number() as u8; 32])),
+            "ciphers" => wanted.ciphers(Ciphers::from_bits(number())),
             "capabilities" => wanted.capability(Capabilities::from_bits_retain(number())),
             "require" => wanted.require(Features::from_bits_retain(number())),
             _ => panic!("{word}: nothing of the kind can be wanted"),

@@ -98,6 +98,16 @@ impl Memory {
         Producer::survey(&slots).expect("a healthy ring")
     }
 
+    /// The packet that was published last, whether or not it has been received since.
+    pub fn newest(&self, direction: usize) -> Packet {
+        let slots = u64::from(self.layout.geometry.slots());
+        let at = self.slot(direction, (self.next(direction) - 1) % slots);
+        let mut bytes = [0; 64];
+        self.file.read_exact_at(&mut bytes, at).expect("the slot lies in the region");
+        bytes[1..8].fill(0);
+        Packet::from_bytes(&bytes).expect("nothing is beside the opcode")
+    }
+
     /// Publishes a packet at the next position, whatever it says. Nobody is woken.
     pub fn push(&self, direction: usize, packet: &Packet) {
         let position = self.next(direction);

@@ -168,6 +168,7 @@ fn about(operation: Operation) -> u64 {
         Operation::Ack { version, .. } => control(op::PROTO_ACK, version),
         Operation::Terms { operands } => control(op::TERMS, operands[0]),
         Operation::Begin { features, .. } => control(op::BEGIN, features),
+        Operation::Key { words } => control(op::KEY, words[0]),
         Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => control(0, 0),
     }
 }

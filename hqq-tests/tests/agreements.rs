@@ -1,5 +1,7 @@
 //! What two processes agree on beyond the standard operations, and what becomes of those that do not.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -7,8 +9,9 @@ use hqq::advanced::Wanted;
 use hqq::packet::op;
 use hqq::protocol::{Capabilities, Fallback, Features, Version};
 use hqq::stats::Stats;
-use hqq::{AdvancedLink, Error, ErrorCode, Role, StandardLink};
-use hqq_tests::agree::{message, told, wanted};
+use hqq::{AdvancedLink, Error, ErrorCode, Options, Role, StandardLink};
+use hqq_tests::agree::{self, message, told, wanted};
+use hqq_tests::mock::Memory;
 use hqq_tests::pattern;
 use hqq_tests::test;
 use hqq_tests::test::SOON;
@@ -250,6 +253,152 @@ fn bad_frames_are_refused_one_by_one() {
         assert_eq!(*link.recv().unwrap(), message("text", 600, 9), "{what}");
         let counted = link.stats().side(Role::Primary).refused_with(ErrorCode::BadFrame);
         assert_eq!(counted, number, "{what}");
+    }
+}
+
+/// All of a region's memory.
+fn memory(link: &AdvancedLink) -> Vec<u8> {
+    let file = File::from(link.memory().try_clone_to_owned().unwrap());
+    let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+#[test]
+fn what_is_encrypted_is_nowhere_in_the_region() {
+    let test = test!(untraced);
+    for (more, role) in
+        [("", Role::Primary), (" codecs=zstd", Role::Secondary), (" ciphers=2", Role::Primary)]
+    {
+        let (link, mut peer) = test.link(role, "slots=16 buffers=32 buffer-size=4096");
+        peer.tell(format!("bg agree wait 30000 key=7{more}"));
+        peer.hear_ok();
+        let link = AdvancedLink::negotiate(link, &want(&format!("key=7{more}")), SOON).unwrap();
+        assert!(link.agreement().features.contains(Features::ENCRYPTION));
+        peer.ask("join");
+        let secret = b"nobody else may read this, wherever it lies";
+        for len in [0, 1, 20, 43, 4000, 100_000] {
+            let message: Vec<u8> = secret.iter().copied().cycle().take(len).collect();
+            link.send(&message).unwrap();
+            let lies = memory(&link);
+            assert_eq!(peer.ask("adv-recv"), pattern::told(&message), "{len}");
+            let mut loan = link.loan(len).unwrap();
+            loan.copy_from_slice(&message);
+            loan.send().unwrap();
+            peer.ask("adv-recv");
+            for piece in [lies, memory(&link)] {
+                assert!(!piece.windows(16).any(|window| window == &secret[..16]), "{len}{more}");
+            }
+            peer.ask(format!("adv-send text {len} 5"));
+            assert_eq!(*link.recv().unwrap(), agree::message("text", len, 5));
+        }
+        // The control: without a key it lies there.
+        let (plain, _other) = StandardLink::pair_with(Options::new().slots(16)).unwrap();
+        let plain = AdvancedLink::from(plain);
+        plain.send(&secret.repeat(10)).unwrap();
+        assert!(memory(&plain).windows(16).any(|window| window == &secret[..16]));
+    }
+}
+
+#[test]
+fn another_key_is_found_out_before_anything_is_sent() {
+    let test = test!(untraced);
+    for (role, starts, theirs) in [
+        (Role::Primary, "wait", "key=8"),
+        (Role::Secondary, "start", "key=8"),
+        (Role::Primary, "wait", "key=7 ciphers=2"),
+        (Role::Secondary, "wait", "codecs=lz4"),
+    ] {
+        let (link, mut peer) = test.link(role, "");
+        peer.tell(format!("bg agree {starts} 30000 {theirs}"));
+        peer.hear_ok();
+        let failed = AdvancedLink::negotiate(link, &want("key=7 ciphers=4"), SOON);
+        let Err(Error::NotAgreed { missing: Features::ENCRYPTION, fallback }) = failed else {
+            panic!("{failed:?}")
+        };
+        if theirs == "key=8" {
+            assert_eq!(fallback, Fallback::WrongKey);
+            let theirs = peer.fails("join");
+            assert!(theirs.contains("WrongKey"), "{theirs}");
+        }
+    }
+    // A Standard Link is not enough, either.
+    let (link, mut peer) = test.link(Role::Primary, "");
+    peer.tell("bg recv");
+    peer.hear_ok();
+    let failed = AdvancedLink::negotiate(link, &want("key=7"), SOON);
+    assert!(matches!(failed, Err(Error::NotAgreed { .. })), "{failed:?}");
+}
+
+/// Who can write to the region cannot make the other end take what its peer did not send, or take it twice.
+#[test]
+fn forged_and_repeated_messages_are_refused() {
+    let test = test!(untraced);
+    let (link, mut peer) = test.link(Role::Primary, "");
+    peer.tell("bg agree wait 30000 key=7");
+    peer.hear_ok();
+    let link = AdvancedLink::negotiate(link, &want("key=7"), SOON).unwrap();
+    peer.ask("join");
+    let region = Memory::at(link.memory(), link.geometry());
+    let direction = Role::Secondary.direction();
+    let mut refused = 0;
+    let mut refuse = |what: &str| {
+        match link.recv() {
+            Err(Error::Frame { layer: "encryption", reason }) => assert!(reason.contains(what), "{reason}"),
+            other => panic!("{what}: {other:?}"),
+        }
+        refused += 1;
+        assert_eq!(link.stats().side(Role::Primary).refused_with(ErrorCode::BadFrame), refused);
+    };
+    // In the clear.
+    peer.ask(format!("push 0x10 {} 1 2 3 4 5 6", 48_u64 << 56 | 1));
+    refuse("");
+    // The same once more: a copy of its slot.
+    peer.ask("adv-send noise 20 1");
+    let slot = region.newest(direction);
+    assert_eq!(*link.recv().unwrap(), pattern::bytes(20, 1));
+    region.push(direction, &slot);
+    refuse("");
+    // With a bit of it changed, in each word.
+    for word in 0..6 {
+        peer.ask("adv-send noise 20 2");
+        let mut slot = region.newest(direction);
+        assert_eq!(*link.recv().unwrap(), pattern::bytes(20, 2));
+        slot.operands[1 + word] ^= 1 << 17;
+        region.push(direction, &slot);
+        refuse("");
+    }
+    peer.ask("adv-send text 5000 3");
+    assert_eq!(*link.recv().unwrap(), message("text", 5000, 3));
+}
+
+#[test]
+fn connections_are_changed_like_the_link() {
+    for words in ["key=7", "codecs=lz4", "key=7 codecs=zstd"] {
+        let (one, other) = StandardLink::pair().unwrap();
+        thread::scope(|scope| {
+            let echo = scope.spawn(|| {
+                let other = AdvancedLink::wait_for_negotiation(other, &want(words), SOON).unwrap();
+                let connection = other.accept_connection_timeout(SOON).unwrap();
+                loop {
+                    match connection.recv_timeout(SOON) {
+                        Ok(message) => connection.send(&message).unwrap(),
+                        Err(Error::Closed) => break,
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+            });
+            let one = AdvancedLink::negotiate(one, &want(words), SOON).unwrap();
+            let connection = one.open_connection_timeout(SOON).unwrap();
+            for (kind, len) in [("text", 0), ("noise", 3), ("text", 100_000), ("noise", 500_000)] {
+                let sent = message(kind, len, 4);
+                connection.send_timeout(&sent, SOON).unwrap();
+                assert_eq!(connection.recv().unwrap(), sent, "{words} {kind} {len}");
+            }
+            assert!(matches!(connection.try_recv(), Err(Error::RingEmpty)));
+            drop(connection);
+            echo.join().unwrap();
+        });
     }
 }
 

@@ -37,6 +37,11 @@ fn replay(target: &str, inputs: usize, longest: usize) {
 }
 
 #[test]
+fn agreements() {
+    replay("agreements", 1500, 300);
+}
+
+#[test]
 fn attach() {
     replay("attach", 1500, 300);
 }

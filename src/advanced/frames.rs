@@ -1,142 +1,150 @@
-//! What is done to the messages of a link on their way, by the features agreed on: on sending they are compressed; on
-//! receipt that is undone. Each layer puts its header ahead of what it makes.
+//! What is done to the messages of a link on their way, by the features agreed on: on sending they are compressed, then
+//! encrypted; on receipt that is undone in reverse. Each layer puts its header ahead of what it makes.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use crate::advanced::{AdvancedMessage, Own, Wanted};
+use super::{AdvancedMessage, Compression, Encryption, Own};
 use crate::conn::Connection;
 use crate::error::{Error, Result};
-use crate::feature::compress::{self, Codec, Codecs, CompressError, Compressor, Decompressor, Frame, How};
 use crate::inner::{Inner, Until};
 use crate::message::Loan;
 use crate::packet::op;
-use crate::protocol::{Agreement, Features};
-use crate::words::Role;
 
-/// The layers of one end.
+/// Bytes ahead of a compressed message, and of an encrypted one.
+const COMPRESSION_HEADER: usize = 8;
+const ENCRYPTION_HEADER: usize = 24;
+
+/// The layers of one end: at least one of them.
+#[derive(Debug)]
 pub(crate) struct Frames {
-    compression: Compression,
+    compression: Option<Compression>,
+    encryption: Option<Encryption>,
 }
 
-/// The memory of codecs is used again; as many are made as threads are at it at a time.
-struct Compression {
-    codec: Codec,
-    agreed: Codecs,
-    settings: compress::Settings,
-    compressors: Mutex<Vec<Compressor>>,
-    decompressors: Mutex<Vec<Decompressor>>,
+/// A message as it was before a layer had it.
+pub(crate) enum Undone {
+    /// It stands behind so many bytes of what came.
+    Behind(usize),
+    /// In memory of its own.
+    Made(Vec<u8>),
 }
 
-impl fmt::Debug for Frames {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frames").field("codec", &self.compression.codec).finish_non_exhaustive()
-    }
+/// What a message is, for whoever authenticates it: the operation that it comes by, and the connection.
+fn context(op: u8, conn: u64) -> [u8; 16] {
+    let mut context = [0; 16];
+    context[0] = op;
+    context[8..].copy_from_slice(&conn.to_le_bytes());
+    context
 }
 
 impl Frames {
-    /// What the agreement asks for, if that is anything.
-    pub(super) fn new(wanted: &Wanted, agreement: &Agreement, _: Role) -> Option<Arc<Self>> {
-        if !agreement.features.contains(Features::COMPRESSION) {
-            return None;
-        }
-        let agreed = Codecs::from_bits(agreement.terms.codecs.into());
-        let compression = Compression {
-            codec: agreed.preferred(&wanted.codecs),
-            agreed,
-            settings: wanted.compress,
-            compressors: Mutex::default(),
-            decompressors: Mutex::default(),
-        };
-        Some(Arc::new(Self { compression }))
+    /// These layers, if there is any.
+    pub(super) fn new(compression: Option<Compression>, encryption: Option<Encryption>) -> Option<Arc<Self>> {
+        let some = compression.is_some() || encryption.is_some();
+        some.then(|| Arc::new(Self { compression, encryption }))
     }
 
     /// Bytes of all headers of a message.
-    pub(super) const fn headers(&self) -> usize {
-        compress::HEADER
+    pub(super) fn headers(&self) -> usize {
+        let compression = if self.compression.is_some() { COMPRESSION_HEADER } else { 0 };
+        compression + if self.encryption.is_some() { ENCRYPTION_HEADER } else { 0 }
     }
 
     /// Makes what travels of a message, and sends it. Without an `until` it does not wait.
     pub(super) fn send(&self, inner: &Arc<Inner>, message: &[u8], until: Option<Until>) -> Result<()> {
-        let mut compressor = self.compressor();
-        let room = compressor.room(message.len());
+        if until.is_none() && !inner.region().has_room() {
+            // Nothing is made for a message that cannot go: it would cost time, and a counter.
+            return Err(Error::RingFull { slots: inner.region().facts().geometry.slots().into() });
+        }
         let mut loan = Loan::empty(inner);
-        lend(inner, &mut loan, room, until).or_else(|error| match error {
-            // Without the codec's wish for more room than the message itself.
-            Error::TooLarge { .. } => lend(inner, &mut loan, compress::HEADER + message.len(), until),
-            error => Err(error),
-        })?;
-        let used = compressor.compress(message, How::Auto, &mut loan);
-        put(&self.compression.compressors, compressor);
-        loan.truncate(used);
+        match (&self.compression, &self.encryption) {
+            (Some(compression), None) => {
+                let least = COMPRESSION_HEADER + message.len();
+                // More than that saves the codec a copy, where there is as much.
+                let most = inner.region().max_message().max(least as u64);
+                let room = (compression.room(message.len()) as u64).min(most) as usize;
+                lend(inner, &mut loan, room, until)?;
+                let used = compression.apply(message, &mut loan);
+                loan.truncate(used);
+            }
+            (compression, encryption) => {
+                let compressed = compression.as_ref().map(|layer| compressed(layer, message));
+                let plain = compressed.as_deref().unwrap_or(message);
+                let header = if encryption.is_some() { ENCRYPTION_HEADER } else { 0 };
+                lend(inner, &mut loan, header + plain.len(), until)?;
+                if let Some(encryption) = encryption {
+                    encryption.seal(plain, &context(op::STANDARD_LINK_COPY, 0), &mut loan)?;
+                }
+            }
+        }
         match until {
             None => inner.try_send_payload(loan.place()),
             Some(until) => inner.send_payload(loan.place(), until),
         }
     }
 
-    fn compressor(&self) -> Compressor {
-        let Compression { codec, settings, compressors, .. } = &self.compression;
-        take(compressors).unwrap_or_else(|| Compressor::new(*codec, *settings))
-    }
-
     /// What travels of a message on a connection.
-    pub(super) fn build(&self, message: &[u8]) -> Vec<u8> {
-        let mut compressor = self.compressor();
-        let mut frame = vec![0; compressor.room(message.len())];
-        let used = compressor.compress(message, How::Auto, &mut frame);
-        put(&self.compression.compressors, compressor);
-        frame.truncate(used);
-        frame
+    pub(super) fn build(&self, connection: &Connection, message: &[u8]) -> Result<Vec<u8>> {
+        let compressed = self.compression.as_ref().map(|layer| compressed(layer, message));
+        let Some(encryption) = &self.encryption else { return Ok(compressed.unwrap_or_default()) };
+        let plain = compressed.as_deref().unwrap_or(message);
+        let mut frame = vec![0; ENCRYPTION_HEADER + plain.len()];
+        encryption.seal(plain, &context(op::CONN_COPY, connection.id()), &mut frame)?;
+        Ok(frame)
     }
 
     /// Makes the message again of what came on a connection.
     pub(super) fn undo(&self, connection: &Connection, mut framed: Vec<u8>) -> Result<Vec<u8>> {
         let inner = connection.inner();
-        match self.message_of(inner, &framed) {
-            Ok(Some(message)) => Ok(message),
-            Ok(None) => {
-                framed.drain(..compress::HEADER);
+        let undone = self.message_of(inner, &framed, &context(op::CONN_COPY, connection.id()));
+        match undone.inspect_err(|_| inner.refuse_frame(op::CONN_COPY))? {
+            Undone::Made(message) => Ok(message),
+            Undone::Behind(header) => {
+                framed.drain(..header);
                 Ok(framed)
             }
-            Err(error) => Err(refused(inner, error, op::CONN_COPY)),
         }
     }
 
     /// Makes the message again of what came.
     pub(super) fn open(&self, inner: &Inner, message: &mut AdvancedMessage<'_>) -> Result<()> {
-        match self.message_of(inner, &message.shared) {
-            Ok(None) => message.from = compress::HEADER,
-            Ok(Some(bytes)) => {
+        let undone = self.message_of(inner, &message.shared, &context(op::STANDARD_LINK_COPY, 0));
+        match undone.inspect_err(|_| inner.refuse_frame(op::STANDARD_LINK_COPY))? {
+            Undone::Behind(header) => message.from = header,
+            Undone::Made(bytes) => {
                 message.own = Some(Box::new(Own(bytes)));
                 message.shared.give_back();
             }
-            Err(error) => return Err(refused(inner, error, op::STANDARD_LINK_COPY)),
         }
         Ok(())
     }
 
-    /// The message in memory of its own; `None` if it stands behind the headers as it is.
-    fn message_of(&self, inner: &Inner, framed: &[u8]) -> Result<Option<Vec<u8>>, CompressError> {
+    fn message_of(&self, inner: &Inner, framed: &[u8], context: &[u8; 16]) -> Result<Undone> {
         let limit = inner.region().bounds().max_message;
-        if Frame::read(framed, limit)?.raw().is_some() {
-            return Ok(None);
-        }
-        let compression = &self.compression;
-        let mut decompressor =
-            take(&compression.decompressors).unwrap_or_else(|| Decompressor::new(compression.agreed));
-        let mut bytes = Vec::new();
-        let done = decompressor.decompress(framed, limit, &mut bytes);
-        put(&compression.decompressors, decompressor);
-        done.map(|_| Some(bytes))
+        let Some(encryption) = &self.encryption else {
+            return self
+                .compression
+                .as_ref()
+                .map_or(Ok(Undone::Behind(0)), |layer| layer.undo(framed, limit));
+        };
+        let mut opened = encryption.open(framed, context)?;
+        let Some(compression) = &self.compression else { return Ok(Undone::Made(opened)) };
+        Ok(match compression.undo(&opened, limit)? {
+            Undone::Behind(header) => {
+                opened.drain(..header);
+                Undone::Made(opened)
+            }
+            made => made,
+        })
     }
 }
 
-/// Counts a frame that breaks the rules, and tells the peer.
-#[cold]
-fn refused(inner: &Inner, error: CompressError, op: u8) -> Error {
-    inner.refuse_frame(op);
-    Error::Frame { layer: "compression", reason: error.to_string() }
+/// What compression makes of a message, in private memory.
+fn compressed(layer: &Compression, message: &[u8]) -> Vec<u8> {
+    let mut made = vec![0; layer.room(message.len())];
+    let used = layer.apply(message, &mut made);
+    made.truncate(used);
+    made
 }
 
 fn lend(inner: &Inner, loan: &mut Loan<'_>, len: usize, until: Option<Until>) -> Result<()> {
@@ -144,12 +152,4 @@ fn lend(inner: &Inner, loan: &mut Loan<'_>, len: usize, until: Option<Until>) ->
         None => inner.try_loan(len, 1, loan.place()),
         Some(until) => inner.loan(len, 1, until, loan.place()),
     }
-}
-
-fn take<T>(from: &Mutex<Vec<T>>) -> Option<T> {
-    from.lock().unwrap_or_else(PoisonError::into_inner).pop()
-}
-
-fn put<T>(into: &Mutex<Vec<T>>, what: T) {
-    into.lock().unwrap_or_else(PoisonError::into_inner).push(what);
 }

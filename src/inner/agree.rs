@@ -4,24 +4,31 @@ use super::wait::{Goal, Until};
 use super::{Inner, bit};
 use crate::error::{Error, Result};
 use crate::mux::Mux;
-use crate::negotiate::{Event, Negotiation, Offer, Progress};
+use crate::negotiate::{Event, Keying, Negotiation, Offer, Progress};
 use crate::port::Incoming;
 use crate::protocol::{Agreed, Agreement};
 use crate::sync::Ordering;
 
 impl Inner {
-    /// Negotiates, waiting for the peer until `until`; with `start`, begins it. What was agreed, or why nothing was.
+    /// Negotiates, waiting for the peer until `until`; with `start`, begins it. `keys` makes the key, if there is to be one. What was agreed, or why nothing was.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if the link has negotiated before; the link's end; [`Error::Timeout`] if the time is up when
     /// there is no way back; [`Error::Handshake`] if the peer broke the rules then.
-    pub(crate) fn agree(&self, offer: Offer, start: bool, until: Until) -> Result<Agreement> {
+    pub(crate) fn agree(
+        &self,
+        offer: Offer,
+        keys: Option<Box<dyn Keying>>,
+        start: bool,
+        until: Until,
+    ) -> Result<Agreement> {
         let mut mux = self.lock();
         if !mux.negotiation.offer(offer) {
             return Err(Error::Unsupported {
                 what: "this link has negotiated already: attach again to do it anew",
             });
         }
+        mux.keys = keys;
         if start {
             mux.negotiate(self.line(), Event::Start, 0);
         }

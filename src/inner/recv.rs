@@ -211,7 +211,6 @@ impl Inner {
 
     /// Counts a message that breaks the rules of what was agreed, and tells the peer.
     #[cold]
-    #[cfg(feature = "compress")]
     pub(crate) fn refuse_frame(&self, op: u8) {
         let mut mux = self.lock();
         mux.answer(self.line(), crate::error::ErrorCode::BadFrame, 0, op);

@@ -5,7 +5,7 @@ const OFFER: Offer = Offer {
     features: Features::COMPRESSION.union(Features::QOS),
     capabilities: Capabilities::LOW_LATENCY,
     required: Features::empty(),
-    terms: Terms { codecs: 3 },
+    terms: Terms { codecs: 3, ciphers: 6, cipher: 2 },
 };
 
 fn proposal(offer: &Offer) -> Proposal {
@@ -72,8 +72,8 @@ impl Pair {
     }
 }
 
-fn agreed(features: Features, capabilities: Capabilities, codecs: u8) -> Progress {
-    let (version, terms) = (Version::CURRENT, Terms { codecs });
+fn agreed(features: Features, capabilities: Capabilities, terms: Terms) -> Progress {
+    let version = Version::CURRENT;
     Progress::Done(Agreement { version, features, capabilities, terms, fallback: None })
 }
 
@@ -86,10 +86,10 @@ fn what_both_have_is_used() {
     let theirs = Offer {
         features: Features::COMPRESSION | Features::STATISTICS,
         capabilities: Capabilities::all(),
-        terms: Terms { codecs: 2 },
+        terms: Terms { codecs: 2, ..Terms::NONE },
         ..OFFER
     };
-    let want = agreed(Features::COMPRESSION, Capabilities::LOW_LATENCY, 2);
+    let want = agreed(Features::COMPRESSION, Capabilities::LOW_LATENCY, Terms { codecs: 2, ..Terms::NONE });
     for starts in [&[0][..], &[1], &[0, 1], &[1, 0]] {
         let mut pair = Pair::new([OFFER, theirs]);
         starts.iter().for_each(|&who| pair.tell(who, Event::Start));
@@ -112,7 +112,7 @@ fn every_order_of_two_starts_comes_to_one_outcome() {
         if last {
             let [one, other] = pair.ends.each_ref().map(Negotiation::progress);
             assert_eq!(one, other);
-            assert_eq!(one, agreed(OFFER.features, OFFER.capabilities, 3));
+            assert_eq!(one, agreed(OFFER.features, OFFER.capabilities, OFFER.terms));
             *count += 1;
         }
     }
@@ -170,7 +170,7 @@ fn giving_up_leaves_no_doubt() {
 
 #[test]
 fn every_state_knows_every_event() {
-    let terms = Terms { codecs: 1 };
+    let terms = Terms { codecs: 1, ..Terms::NONE };
     let settled = Agreement {
         version: Version::CURRENT,
         features: OFFER.features,
@@ -184,6 +184,7 @@ fn every_state_knows_every_event() {
         State::Idle,
         State::Proposed,
         State::Agreed(settled),
+        State::Keying(settled),
         State::Begun(settled),
         State::Settled(settled),
         State::Standard(Fallback::Silence),
@@ -195,6 +196,8 @@ fn every_state_knows_every_event() {
         Event::Ack(proposal(&OFFER)),
         Event::Terms(terms),
         Event::Begin { features, capabilities },
+        Event::Keyed,
+        Event::WrongKey,
         Event::Error { code: 6 },
         Event::Traffic,
         Event::Timeout,
@@ -205,6 +208,7 @@ fn every_state_knows_every_event() {
         State::Idle => 'i',
         State::Proposed => 'o',
         State::Agreed(_) => 'a',
+        State::Keying(_) => 'k',
         State::Begun(_) => 'b',
         State::Settled(_) => 's',
         State::Standard(_) => 'd',
@@ -226,18 +230,19 @@ fn every_state_knows_every_event() {
         })
     };
     let table = [
-        "p p p! p! p! p p p",
-        "o a i! i! i! i d d",
-        "o a a o! o! d d d",
-        "a a! a! b a! d d d",
-        "b b! b! b! s d f b",
-        "s s! s! s! s! s s s",
-        "d d d! d! d! d d d",
-        "f f! f! f! f! f f f",
+        "p p p! p! p! p p p p p",
+        "o a i! i! i! i i i d d",
+        "o a a o! o! o o d d d",
+        "a a! a! b a! a a d d d",
+        "k k! k! k! k! b d d d d",
+        "b b! b! b! s b b d f b",
+        "s s! s! s! s! s s s s s",
+        "d d d! d! d! d d d d d",
+        "f f! f! f! f! f f f f f",
     ];
     assert_eq!(walk(Role::Secondary), table);
     // The Primary's own proposal stands.
-    assert_eq!(walk(Role::Primary)[2], "o o a o! o! d d d");
+    assert_eq!(walk(Role::Primary)[2], "o o a o! o! o o d d d");
     for (place, row) in walk(Role::Primary).iter().enumerate().filter(|(place, _)| *place != 2) {
         assert_eq!(row, table[place]);
     }
@@ -282,7 +287,7 @@ fn what_is_required_is_there_or_nothing_is_agreed() {
         assert!(matches!(progress[1 - who], Progress::Done(Agreement { fallback: Some(_), .. })));
     }
     // Terms that leave nothing of it are found out later.
-    let deaf = Offer { terms: Terms { codecs: 4 }, ..OFFER };
+    let deaf = Offer { terms: Terms { codecs: 4, ..OFFER.terms }, ..OFFER };
     let mut pair = Pair::new([needs, deaf]);
     pair.tell(0, Event::Start);
     let progress = pair.run();
@@ -291,7 +296,7 @@ fn what_is_required_is_there_or_nothing_is_agreed() {
     // Who does not need it goes on without.
     let mut pair = Pair::new([OFFER, deaf]);
     pair.tell(0, Event::Start);
-    let want = agreed(Features::QOS, Capabilities::LOW_LATENCY, 0);
+    let want = agreed(Features::QOS, Capabilities::LOW_LATENCY, Terms { codecs: 0, ..OFFER.terms });
     assert_eq!(pair.run(), [want, want]);
 }
 
@@ -326,6 +331,48 @@ fn bits_of_later_versions_are_passed_over() {
     end.on(Event::Terms(Terms::from_operands(operands)), &mut out).unwrap();
     assert_eq!(out.len(), 3);
     assert_eq!(Terms::from_operands(OFFER.terms.operands()), OFFER.terms);
+}
+
+#[test]
+fn the_cipher_is_one_that_both_have() {
+    let of = |ciphers, cipher| Terms { ciphers, cipher, ..Terms::NONE };
+    for (primary, secondary, met) in [
+        (of(6, 2), of(6, 1), of(6, 2)),
+        (of(6, 1), of(6, 2), of(6, 1)),
+        (of(6, 1), of(4, 2), of(4, 2)),
+        (of(6, 0), of(6, 2), of(6, 1)),
+        (of(6, 255), of(255, 7), of(6, 1)),
+        (of(2, 1), of(4, 2), of(0, 0)),
+    ] {
+        assert_eq!(Terms::meet(primary, secondary), met, "{primary:?} {secondary:?}");
+    }
+}
+
+#[test]
+fn nothing_begins_without_the_key() {
+    let secret = Offer { features: Features::ENCRYPTION, required: Features::ENCRYPTION, ..OFFER };
+    let mut pair = Pair::new([secret, secret]);
+    pair.tell(0, Event::Start);
+    assert_eq!(pair.run(), [Progress::Open; 2]);
+    assert!(pair.ends.iter().all(|end| end.keying().is_some()));
+    // Another key at one end: it says so, and the other hears it.
+    let mut wrong = Pair { ends: pair.ends, under_way: Default::default() };
+    wrong.tell(1, Event::WrongKey);
+    wrong.tell(0, Event::Error { code: ErrorCode::WrongKey.number() });
+    assert_eq!(wrong.run(), [standard(Fallback::WrongKey); 2]);
+    pair.tell(1, Event::Keyed);
+    pair.tell(0, Event::Keyed);
+    let want = agreed(Features::ENCRYPTION, OFFER.capabilities, OFFER.terms);
+    assert_eq!(pair.run(), [want, want]);
+    // Without a cipher that both have there is no encryption, and so nothing at all.
+    let other = Offer { terms: Terms { ciphers: 8, ..OFFER.terms }, ..secret };
+    let mut pair = Pair::new([secret, other]);
+    pair.tell(1, Event::Start);
+    assert!(
+        pair.run()
+            .iter()
+            .all(|progress| matches!(progress, Progress::Done(Agreement { fallback: Some(_), .. })))
+    );
 }
 
 #[test]

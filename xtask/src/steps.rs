@@ -76,6 +76,10 @@ fn all(steps: &mut Steps) -> Result<(), Stop> {
         ("clippy", "--workspace --all-targets"),
         ("clippy, feature named", "--workspace --all-targets --features hqq/named"),
         ("clippy, core alone", "-p hqq --no-default-features --lib"),
+        // In the workspace other members ask for both.
+        ("clippy, library alone", "-p hqq --all-targets"),
+        ("clippy, feature compress", "-p hqq --all-targets --features compress"),
+        ("clippy, feature encrypt", "-p hqq --all-targets --features encrypt"),
     ] {
         let args = format!("clippy {selection} -- -D warnings");
         steps.run(name, cargo(&args))?;

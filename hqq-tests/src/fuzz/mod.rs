@@ -3,6 +3,7 @@
 //!
 //! | target | what the bytes are |
 //! |---|---|
+//! | [`agreements`] | what a peer says while an agreement is made, and the messages behind it |
 //! | [`attach`] | a region's words, or patches of a good one's, and what is called on it then |
 //! | [`packets`] | packets of a peer, checked as such and received by links |
 //! | [`compress`] | frames of compressed messages, and messages to compress |
@@ -10,6 +11,7 @@
 //! | [`geometry`] | numbers for a geometry, and a packet |
 //! | [`handshake`] | what a mock peer says in a handshake, and which descriptors it brings |
 
+pub mod agreements;
 pub mod attach;
 pub mod compress;
 pub mod connections;
@@ -23,7 +25,8 @@ use std::sync::{Mutex, PoisonError};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
+    ("agreements", agreements::run),
     ("attach", attach::run),
     ("compress", compress::run),
     ("connections", connections::run),

@@ -1,0 +1,54 @@
+//! A link that nobody else can read along, though its memory may be seen by others.
+//!
+//! ```sh
+//! cargo run --features encrypt --example encrypted
+//! ```
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::thread;
+use std::time::Duration;
+
+use hqq::advanced::Wanted;
+use hqq::feature::encrypt::Key;
+use hqq::{AdvancedLink, Error, StandardLink};
+
+const SOON: Duration = Duration::from_secs(5);
+const SECRET: &[u8] = b"the combination is 12345";
+
+/// Whether the secret lies anywhere in the region, for whoever can read that.
+fn can_be_read(link: &AdvancedLink) -> Result<bool, Box<dyn std::error::Error>> {
+    let file = File::from(link.memory().try_clone_to_owned()?);
+    let mut bytes = vec![0; file.metadata()?.len() as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes.windows(SECRET.len()).any(|window| window == SECRET))
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // In earnest both ends read it from a file that only their user can read: Key::parse.
+    let key = [42; 32];
+    let (primary, secondary) = StandardLink::pair()?;
+    let peer = thread::spawn(move || {
+        let wanted = Wanted::new().encryption(Key::shared(key));
+        let link = AdvancedLink::wait_for_negotiation(secondary, &wanted, SOON)?;
+        link.recv().map(|message| message.into_vec())
+    });
+    let link = AdvancedLink::negotiate(primary, &Wanted::new().encryption(Key::shared(key)), SOON)?;
+    link.send(SECRET)?;
+    let seen = can_be_read(&link)?;
+    println!("received: {}", String::from_utf8(peer.join().expect("it does not panic")?)?);
+    println!("it {} in shared memory", if seen { "lies" } else { "is nowhere to be found" });
+
+    // With another key there is no link.
+    let (primary, secondary) = StandardLink::pair()?;
+    let peer = thread::spawn(move || {
+        let wanted = Wanted::new().encryption(Key::shared([1; 32]));
+        AdvancedLink::wait_for_negotiation(secondary, &wanted, SOON).map(drop)
+    });
+    match AdvancedLink::negotiate(primary, &Wanted::new().encryption(Key::shared(key)), SOON) {
+        Err(error @ Error::NotAgreed { .. }) => println!("with another key: {error}"),
+        other => println!("unexpected: {other:?}"),
+    }
+    println!("and at its end: {}", peer.join().expect("it does not panic").expect_err("its key is another"));
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! Two ends that agree on compression, or do without.
+//!
+//! ```sh
+//! cargo run --features compress --example negotiate
+//! ```
+
+use std::thread;
+use std::time::Duration;
+
+use hqq::advanced::Wanted;
+use hqq::feature::compress::Codec;
+use hqq::{AdvancedLink, StandardLink};
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn main() -> hqq::Result<()> {
+    let text = "All work and no play makes Jack a dull boy.\n".repeat(2000);
+
+    // Each end names the codecs that it has, the one it likes best first.
+    let (primary, secondary) = StandardLink::pair()?;
+    let peer = thread::spawn(move || -> hqq::Result<usize> {
+        let wanted = Wanted::new().compression(&[Codec::Lz4, Codec::Zstd]);
+        let link = AdvancedLink::wait_for_negotiation(secondary, &wanted, SOON)?;
+        Ok(link.recv()?.len())
+    });
+    let wanted = Wanted::new().compression(&[Codec::Zstd]);
+    let link = AdvancedLink::negotiate(primary, &wanted, SOON)?;
+    println!("agreed on: {}", link.agreement().features);
+    link.send(text.as_bytes())?;
+    let received = peer.join().expect("it does not panic")?;
+    let travelled = link.stats().sent_by(link.role()).bytes_sent;
+    println!("{received} bytes arrived, {travelled} travelled");
+
+    // A peer that negotiates nothing is a peer all the same.
+    let (primary, secondary) = StandardLink::pair()?;
+    let peer = thread::spawn(move || secondary.recv().map(|message| message.len()));
+    let link = AdvancedLink::negotiate(primary, &wanted, SOON)?;
+    if let Some(why) = link.agreement().fallback {
+        println!("with the other peer: {why}");
+    }
+    link.send(text.as_bytes())?;
+    println!("{} bytes arrived as they are", peer.join().expect("it does not panic")?);
+    Ok(())
+}

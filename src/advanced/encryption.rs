@@ -1,0 +1,102 @@
+//! The layer that encrypts, and how its keys come about.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::feature::encrypt::{Cipher, EncryptError, Handshake, Key, Session, Settings};
+use crate::negotiate::{KEY_LEN, Keying};
+
+/// Sealing and opening.
+pub(crate) struct Encryption {
+    session: Session,
+    /// Ciphertext is made here, before it is copied into the region.
+    scratch: Mutex<Vec<Vec<u8>>>,
+}
+
+impl fmt::Debug for Encryption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encryption").finish_non_exhaustive()
+    }
+}
+
+fn refused(error: EncryptError) -> Error {
+    Error::Frame { layer: "encryption", reason: error.to_string() }
+}
+
+impl Encryption {
+    /// Puts header and ciphertext of a message into `into`, which is as long as both and may be shared.
+    pub(super) fn seal(&self, message: &[u8], context: &[u8; 16], into: &mut [u8]) -> Result<()> {
+        let mut scratch = self.scratches().pop().unwrap_or_default();
+        let sealed = self.session.sealer.seal_copy_into(message, context, &mut scratch, into);
+        self.scratches().push(scratch);
+        sealed.map_err(refused)
+    }
+
+    fn scratches(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens what came, in private memory.
+    pub(super) fn open(&self, framed: &[u8], context: &[u8; 16]) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.session.opener.open(framed, context, &mut bytes).map_err(refused)?;
+        Ok(bytes)
+    }
+}
+
+/// The making of keys, seen by the negotiation that drives it and by the link that waits for it.
+#[derive(Clone)]
+pub(super) struct Keys(Arc<Mutex<Making>>);
+
+struct Making {
+    key: Arc<Key>,
+    settings: Settings,
+    handshake: Option<Handshake>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    /// For a ring of so many slots.
+    pub(super) fn new(key: Arc<Key>, slots: u32) -> Self {
+        let usual = Settings::default();
+        // Whatever threads do, a message is no further behind another than the ring is long, and what they hold.
+        let settings = Settings { window: usual.window.max(2 * slots).min(Settings::MAX_WINDOW), ..usual };
+        let rekey_every = usual.rekey_every.max(u64::from(settings.window.div_ceil(64)));
+        let settings = Settings { rekey_every, ..settings };
+        Self(Arc::new(Mutex::new(Making { key, settings, handshake: None })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Making> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What came of it.
+    pub(super) fn finish(&self) -> Option<Encryption> {
+        let session = self.lock().handshake.take()?.finish().ok()?;
+        Some(Encryption { session, scratch: Mutex::default() })
+    }
+}
+
+impl Keying for Keys {
+    fn begin(&mut self, initiator: bool, cipher: u8, agreed: &[u8]) -> bool {
+        let mut making = self.lock();
+        let handshake = Cipher::from_number(cipher)
+            .and_then(|cipher| Handshake::new(&making.key, initiator, cipher, making.settings, agreed).ok());
+        making.handshake = handshake;
+        making.handshake.is_some()
+    }
+
+    fn write(&mut self) -> Option<[u8; KEY_LEN]> {
+        self.lock().handshake.as_mut()?.write().ok()
+    }
+
+    fn read(&mut self, message: &[u8; KEY_LEN]) -> bool {
+        self.lock().handshake.as_mut().is_some_and(|handshake| handshake.read(message).is_ok())
+    }
+}
