@@ -88,7 +88,7 @@
 //!
 //! - `std` (on): everything but the core. Needs 64-bit Linux, 6.5 or later.
 //! - `named` (off): regions on named segments by the `shared_memory` crate, for trusted peers only.
-//! - `encrypt` (off): [`feature::encrypt`], messages that only the two ends can read.
+//! - `encrypt` (off): `feature::encrypt`, messages that only the two ends can read.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 #[cfg(all(feature = "std", not(all(target_os = "linux", target_pointer_width = "64"))))]
