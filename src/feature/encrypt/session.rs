@@ -188,9 +188,10 @@ struct Screened {
     counter: u64,
     tag: [u8; TAG],
     key: Arc<Aead>,
-    /// The keys between the newest known, and that one's epoch, if the message is ahead of it.
-    ahead: Vec<Arc<Aead>>,
+    /// The newest epoch of which there was a key.
     newest: u64,
+    /// The keys of the epochs behind it, up to the message's own.
+    ahead: Vec<Arc<Aead>>,
 }
 
 impl Opener {
@@ -268,11 +269,11 @@ impl Opener {
             key = Arc::new(key.next());
             ahead.push(Arc::clone(&key));
         }
-        Ok(Screened { counter, tag, key, ahead, newest })
+        Ok(Screened { counter, tag, key, newest, ahead })
     }
 
     fn open_screened(&self, screened: Screened, message: &mut [u8], ad: &[u8]) -> Result<(), EncryptError> {
-        let Screened { counter, tag, key, ahead, newest } = screened;
+        let Screened { counter, tag, key, newest, ahead } = screened;
         if !key.open(counter, ad, message, &tag) {
             return Err(EncryptError::Forged { counter });
         }

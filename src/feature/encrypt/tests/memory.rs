@@ -22,7 +22,10 @@ fn found(secrets: &[Flipped]) -> Vec<usize> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let memory = File::open("/proc/self/mem").unwrap();
     let mut found = vec![0; secrets.len()];
-    let mut chunk = vec![0; 1 << 16];
+    // It must neither be found itself nor leave anything behind.
+    let mut chunk = Zeroizing::new(vec![0; 1 << 16]);
+    let own = chunk.as_ptr().addr() as u64;
+    let own = own..own + chunk.len() as u64;
     for line in maps.lines() {
         let mut fields = line.split_whitespace();
         let (range, rights) = (fields.next().unwrap(), fields.next().unwrap());
@@ -38,7 +41,8 @@ fn found(secrets: &[Flipped]) -> Vec<usize> {
                 break;
             };
             for (secret, found) in secrets.iter().zip(&mut found) {
-                *found += count(&chunk[..len], secret);
+                let places = places(&chunk[..len], secret).into_iter();
+                *found += places.filter(|&place| !own.contains(&(from + place as u64))).count();
             }
             // The next chunk overlaps, so that nothing is missed between two.
             from += if from + len as u64 == to { len as u64 } else { len as u64 - 31 };
@@ -47,15 +51,16 @@ fn found(secrets: &[Flipped]) -> Vec<usize> {
     found
 }
 
-fn count(bytes: &[u8], secret: &Flipped) -> usize {
-    let (mut rest, mut count) = (bytes, 0);
+fn places(bytes: &[u8], secret: &Flipped) -> Vec<usize> {
+    let (mut rest, mut places) = (bytes, Vec::new());
     while rest.skip_until(!secret[0]).is_ok_and(|skipped| skipped > 0) {
         let begin = bytes.len() - rest.len() - 1;
-        if let Some(window) = bytes.get(begin..begin + 32) {
-            count += usize::from(window.iter().zip(secret).all(|(byte, flipped)| *byte == !flipped));
+        let window = bytes.get(begin..begin + 32);
+        if window.is_some_and(|window| window.iter().zip(secret).all(|(byte, flipped)| *byte == !flipped)) {
+            places.push(begin);
         }
     }
-    count
+    places
 }
 
 /// A whole life of two ends, and the secrets that there were in it: those of the keys and of the session.
@@ -111,6 +116,35 @@ fn no_key_is_left_in_memory() {
             let after = found(&secrets);
             assert_eq!(after, [0; 4], "{cipher}, shared {shared}");
         }
+    }
+}
+
+/// Opens a message with a secret in it, then one for which the buffer must grow, or one that is refused.
+#[inline(never)]
+fn receive(ours: &Session, theirs: &Session, refused: bool) -> Flipped {
+    let mut message = Zeroizing::new([0; 300]);
+    getrandom::fill(&mut message[..]).unwrap();
+    let secret = flipped(&message[100..132]);
+    let mut shared = [0; HEADER + 300];
+    ours.sealer.seal_into(&mut message[..], AD, &mut shared).unwrap();
+    let mut into = Vec::new();
+    theirs.opener.open(&shared, AD, &mut into).unwrap();
+    assert!(found(&[secret])[0] > 0, "the search finds what is there");
+    if refused {
+        assert!(theirs.opener.open(&shared, AD, &mut into).is_err());
+    } else {
+        theirs.opener.open(&sealed(&ours.sealer, &[1; 100_000], AD), AD, &mut into).unwrap();
+    }
+    secret
+}
+
+#[test]
+fn no_message_is_left_where_the_next_one_went() {
+    let (ours, theirs) = session(Cipher::ChaCha20Poly1305, Settings::default());
+    for refused in [false, true] {
+        let secret = receive(&ours, &theirs, refused);
+        wipe_deep();
+        assert_eq!(found(&[secret]), [0], "refused {refused}");
     }
 }
 

@@ -236,6 +236,55 @@ fn the_highest_counters_are_refused_without_work() {
 }
 
 #[test]
+fn the_last_counter_is_the_last() {
+    let (ours, theirs) = session(Cipher::Aes256Gcm, Settings::default());
+    let epoch = (COUNTERS - 1) / Settings::default().rekey_every;
+    theirs.opener.state.lock().unwrap().first = epoch;
+    {
+        let mut state = ours.sealer.state.lock().unwrap();
+        (state.next, state.epoch) = (COUNTERS - 1, epoch);
+    }
+    let last = sealed(&ours.sealer, b"the last", AD);
+    let beyond = [&COUNTERS.to_le_bytes()[..], &last[8..]].concat();
+    let error = EncryptError::AheadOfKeys { counter: COUNTERS, limit: COUNTERS };
+    assert_eq!(opened(&theirs.opener, &beyond, AD), Err(error));
+    assert_eq!(opened(&theirs.opener, &last, AD).unwrap(), b"the last");
+    assert_eq!(opened(&theirs.opener, &beyond, AD), Err(error));
+}
+
+#[test]
+fn the_counter_is_checked_before_anything_is_decrypted() {
+    let (ours, theirs) = session(Cipher::Aes256Gcm, Settings { window: 10, ..Settings::default() });
+    for _ in 0..20 {
+        assert!(opened(&theirs.opener, &sealed(&ours.sealer, b"", AD), AD).is_ok());
+    }
+    // Were the tag looked at first, these would be forged.
+    let made_up = |counter: u64| [&counter.to_le_bytes()[..], &[0; 40]].concat();
+    assert_eq!(opened(&theirs.opener, &made_up(19), AD), Err(EncryptError::Replayed { counter: 19 }));
+    assert_eq!(opened(&theirs.opener, &made_up(9), AD), Err(EncryptError::TooOld { counter: 9, oldest: 10 }));
+    assert_eq!(opened(&theirs.opener, &made_up(20), AD), Err(EncryptError::Forged { counter: 20 }));
+}
+
+#[test]
+fn threads_may_move_the_keys_at_once() {
+    let settings = Settings { window: 64, rekey_every: 1, strict: false };
+    let (ours, theirs) = session(Cipher::Aes256Gcm, settings);
+    let start = Barrier::new(4);
+    let (start, opener) = (&start, &theirs.opener);
+    for round in 0..100 {
+        let batch: Vec<_> = (0..4).map(|_| sealed(&ours.sealer, &[round; 4096], AD)).collect();
+        thread::scope(|scope| {
+            for framed in batch {
+                scope.spawn(move || {
+                    start.wait();
+                    assert_eq!(opened(opener, &framed, AD), Ok(vec![round; 4096]));
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn one_of_many_threads_gets_a_message() {
     let (ours, theirs) = session(Cipher::Aes256Gcm, Settings::default());
     let start = Barrier::new(8);
