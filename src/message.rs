@@ -251,6 +251,19 @@ impl<'a> Message<'a> {
         OwnedMessage { inner: self.inner.clone(), payload: self.payload.take() }
     }
 
+    /// Gives its buffers back and holds nothing then.
+    #[inline(always)]
+    pub(crate) fn give_back(&mut self) {
+        // What came in the slot is not moved once more for nothing.
+        if matches!(self.payload, Some(Payload::Pool(_))) {
+            if let Some(payload) = self.payload.take() {
+                self.inner.give(payload);
+            }
+        } else {
+            self.payload = None;
+        }
+    }
+
     /// The payload, to be given back by the caller.
     pub(crate) fn into_payload(mut self) -> Payload<'static> {
         self.payload.take().expect(HELD)
@@ -277,9 +290,7 @@ impl Deref for Message<'_> {
 impl Drop for Message<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if let Some(payload) = self.payload.take() {
-            self.inner.give(payload);
-        }
+        self.give_back();
     }
 }
 
