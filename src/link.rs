@@ -279,9 +279,9 @@ macro_rules! receiving {
                 if count > 0 {
                     self.inner.ring(self.inner.region().wake_senders());
                 }
-                for place in &mut chunk[..count] {
-                    let message = std::mem::replace(place, Message::empty(&self.inner));
-                    read(&message);
+                for message in &mut chunk[..count] {
+                    read(message);
+                    message.give_back();
                 }
                 taken += count;
                 if count == 0 || count < wanted {

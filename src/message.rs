@@ -251,10 +251,16 @@ impl<'a> Message<'a> {
         OwnedMessage { inner: self.inner.clone(), payload: self.payload.take() }
     }
 
-    /// Gives its buffers back ahead of time: nobody will read them here.
+    /// Gives its buffers back and holds nothing then.
+    #[inline(always)]
     pub(crate) fn give_back(&mut self) {
-        if let Some(payload) = self.payload.take() {
-            self.inner.give(payload);
+        // What came in the slot is not moved once more for nothing.
+        if matches!(self.payload, Some(Payload::Pool(_))) {
+            if let Some(payload) = self.payload.take() {
+                self.inner.give(payload);
+            }
+        } else {
+            self.payload = None;
         }
     }
 
@@ -284,9 +290,7 @@ impl Deref for Message<'_> {
 impl Drop for Message<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if let Some(payload) = self.payload.take() {
-            self.inner.give(payload);
-        }
+        self.give_back();
     }
 }
 

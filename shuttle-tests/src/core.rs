@@ -29,14 +29,14 @@ struct Shared {
 /// A process of its own.
 struct Process {
     holder: Holder,
-    cursors: [AtomicU64; 4],
+    cursors: [AtomicU64; 5],
     marks: [AtomicU64; BUFFERS],
 }
 
 impl Process {
     fn new(seat: usize) -> Self {
         let start = FIRST.wrapping_mul(SLOTS as u64);
-        let cursors = [start, start, start, 0].map(AtomicU64::new);
+        let cursors = [start, start, start, 0, 0].map(AtomicU64::new);
         Self { holder: holder(seat), cursors, marks: [0; BUFFERS].map(AtomicU64::new) }
     }
 
@@ -49,7 +49,8 @@ impl Process {
     }
 
     fn pool<'a>(&'a self, shared: &'a Shared) -> Pool<'a> {
-        Pool::new(&shared.words, &shared.lease, &self.marks, &self.cursors[3], self.holder, false)
+        let [.., hint, spare] = &self.cursors;
+        Pool::new(&shared.words, &shared.lease, &self.marks, hint, spare, self.holder, false)
     }
 }
 
