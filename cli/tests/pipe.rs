@@ -257,9 +257,13 @@ fn through(input: &[u8], send: &[&str], recv: &[&str]) -> (Vec<u8>, [Option<i32>
     let file = temporary("through", input);
     let mut receiver = Running::start(&mut hqq(&[&["recv", &name], recv].concat()));
     let mut sender = hqq(&[&["send", &name, "--wait", "60"], send].concat());
+    let mut output = receiver.0.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut found = Vec::new();
+        output.read_to_end(&mut found).map(|_| found)
+    });
     let sent = sender.stdin(File::open(&file).unwrap()).output().unwrap();
-    let mut found = Vec::new();
-    receiver.0.stdout.as_mut().unwrap().read_to_end(&mut found).unwrap();
+    let found = reader.join().unwrap().unwrap();
     let code = receiver.0.wait().unwrap().code();
     let mut said = text(&sent.stderr);
     receiver.0.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();

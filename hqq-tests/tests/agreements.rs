@@ -270,7 +270,7 @@ fn what_is_encrypted_is_nowhere_in_the_region() {
     for (more, role) in
         [("", Role::Primary), (" codecs=zstd", Role::Secondary), (" ciphers=2", Role::Primary)]
     {
-        let (link, mut peer) = test.link(role, "slots=16 buffers=32 buffer-size=4096");
+        let (link, mut peer) = test.link(role, "slots=16 buffers=32 size=4096");
         peer.tell(format!("bg agree wait 30000 key=7{more}"));
         peer.hear_ok();
         let link = AdvancedLink::negotiate(link, &want(&format!("key=7{more}")), SOON).unwrap();
