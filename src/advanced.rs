@@ -29,10 +29,6 @@ use std::time::{Duration, Instant};
 
 use crate::conn::Connection;
 use crate::error::{Error, Result};
-#[cfg(feature = "compress")]
-use crate::feature::compress::{Codec, Codecs, Settings};
-#[cfg(feature = "encrypt")]
-use crate::feature::encrypt::{Cipher, Ciphers, Key};
 use crate::inner::{Peer, Until};
 use crate::layout::Geometry;
 use crate::link::{StandardLink, Stopper};
@@ -40,160 +36,33 @@ use crate::message::{Loan, Message};
 use crate::mux::WireError;
 #[cfg(feature = "encrypt")]
 use crate::negotiate::Keying;
-use crate::negotiate::Offer;
-use crate::protocol::{Agreement, Capabilities, Fallback, Features, Terms, Version};
+#[cfg(feature = "encrypt")]
+use crate::protocol::Features;
+use crate::protocol::{Agreement, Fallback};
 use crate::stats::Stats;
 use crate::words::Role;
 
 #[cfg(feature = "compress")]
 mod compression;
+mod connection;
 #[cfg(feature = "encrypt")]
 mod encryption;
 mod frames;
+mod wanted;
 #[cfg(not(all(feature = "compress", feature = "encrypt")))]
 mod without;
 
 #[cfg(feature = "compress")]
 use compression::Compression;
+pub use connection::AdvancedConnection;
 #[cfg(feature = "encrypt")]
 use encryption::{Encryption, Keys};
 use frames::Frames;
+pub use wanted::Wanted;
 #[cfg(not(feature = "compress"))]
 use without::Compression;
 #[cfg(not(feature = "encrypt"))]
 use without::Encryption;
-
-/// What this end would like to agree on, and what it cannot do without.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    version: Version,
-    features: Features,
-    capabilities: Capabilities,
-    required: Features,
-    /// Codecs, the one that is liked best first.
-    #[cfg(feature = "compress")]
-    codecs: Vec<Codec>,
-    #[cfg(feature = "compress")]
-    compress: Settings,
-    #[cfg(feature = "encrypt")]
-    key: Option<Arc<Key>>,
-    #[cfg(feature = "encrypt")]
-    ciphers: Ciphers,
-}
-
-impl Default for Wanted {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Wanted {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self {
-            version: Version::CURRENT,
-            features: Features::empty(),
-            capabilities: Capabilities::empty(),
-            required: Features::empty(),
-            #[cfg(feature = "compress")]
-            codecs: Vec::new(),
-            #[cfg(feature = "compress")]
-            compress: Settings::default(),
-            #[cfg(feature = "encrypt")]
-            key: None,
-            #[cfg(feature = "encrypt")]
-            ciphers: Ciphers::ALL,
-        }
-    }
-
-    /// Compression by one of these codecs, the one that is liked best first. Each end takes the first of its own list that
-    /// the other has too, and the other reads what it makes.
-    #[cfg(feature = "compress")]
-    #[must_use]
-    pub fn compression(mut self, codecs: &[Codec]) -> Self {
-        self.features |= Features::COMPRESSION;
-        self.codecs = codecs.to_vec();
-        self
-    }
-
-    /// How hard is tried to make messages smaller.
-    #[cfg(feature = "compress")]
-    #[must_use]
-    pub fn compression_settings(mut self, settings: Settings) -> Self {
-        self.compress = settings;
-        self
-    }
-
-    /// Encryption with this key, which the peer must have too. It is [required](Self::require) then: without it there is no
-    /// link, so that nothing is ever sent in the clear by mistake.
-    #[cfg(feature = "encrypt")]
-    #[must_use]
-    pub fn encryption(mut self, key: Key) -> Self {
-        self.features |= Features::ENCRYPTION;
-        self.key = Some(Arc::new(key));
-        self.require(Features::ENCRYPTION)
-    }
-
-    /// Only these ciphers; all unless set. Of those that both ends have the Primary takes the fastest on its processor.
-    #[cfg(feature = "encrypt")]
-    #[must_use]
-    pub fn ciphers(mut self, ciphers: Ciphers) -> Self {
-        self.ciphers = ciphers;
-        self
-    }
-
-    /// These capabilities, beside others.
-    #[must_use]
-    pub fn capability(mut self, capabilities: Capabilities) -> Self {
-        self.capabilities |= capabilities;
-        self
-    }
-
-    /// A link without these is of no use: then the negotiation fails with [`Error::NotAgreed`], instead of falling back.
-    /// Only what has been asked for can be required.
-    #[must_use]
-    pub fn require(mut self, features: Features) -> Self {
-        self.required |= features;
-        self
-    }
-
-    fn offer(&self) -> Offer {
-        Offer {
-            version: self.version,
-            features: self.features,
-            capabilities: self.capabilities,
-            required: self.required,
-            terms: self.terms(),
-        }
-    }
-
-    fn terms(&self) -> Terms {
-        let terms = Terms::NONE;
-        #[cfg(feature = "compress")]
-        let terms = Terms { codecs: Codecs::of(&self.codecs).bits() as u8, ..terms };
-        #[cfg(feature = "encrypt")]
-        let terms = match &self.key {
-            None => terms,
-            Some(_) => Terms {
-                ciphers: self.ciphers.bits() as u8,
-                cipher: self.ciphers.best().map_or(0, Cipher::number),
-                ..terms
-            },
-        };
-        terms
-    }
-
-    /// The layer that was agreed on.
-    #[cfg_attr(not(feature = "compress"), expect(unused_variables, reason = "there is no such layer"))]
-    fn compression_layer(&self, agreement: &Agreement) -> Option<Compression> {
-        #[cfg(feature = "compress")]
-        if agreement.features.contains(Features::COMPRESSION) {
-            let agreed = Codecs::from_bits(agreement.terms.codecs.into());
-            return Some(Compression::new(&self.codecs, self.compress, agreed));
-        }
-        None
-    }
-}
 
 /// One end of a link with what was agreed on it. Used as a [`StandardLink`] is; where nothing was agreed it costs what that
 /// costs.
@@ -686,78 +555,5 @@ impl Deref for AdvancedMessage<'_> {
 impl fmt::Debug for AdvancedMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AdvancedMessage").field("len", &self.len()).finish()
-    }
-}
-
-/// A logical connection on an [`AdvancedLink`]: messages of any length up to the limit. As a [`Connection`], of whose messages
-/// is made what was agreed on.
-#[derive(Debug)]
-pub struct AdvancedConnection {
-    connection: Connection,
-    frames: Option<Arc<Frames>>,
-}
-
-impl AdvancedConnection {
-    /// Its number on the link.
-    pub fn id(&self) -> u64 {
-        self.connection.id()
-    }
-
-    /// Sends a message, waiting for room.
-    ///
-    /// # Errors
-    /// As [`Connection::send`].
-    pub fn send(&self, message: &[u8]) -> Result<()> {
-        match &self.frames {
-            None => self.connection.send(message),
-            Some(frames) => self.connection.send(&frames.build(&self.connection, message)?),
-        }
-    }
-
-    /// Sends a message, waiting for room no longer than `time`.
-    ///
-    /// # Errors
-    /// As [`Connection::send_timeout`].
-    pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
-        match &self.frames {
-            None => self.connection.send_timeout(message, time),
-            Some(frames) => self.connection.send_timeout(&frames.build(&self.connection, message)?, time),
-        }
-    }
-
-    /// Receives the next message, waiting for it.
-    ///
-    /// # Errors
-    /// As [`Connection::recv`]; [`Error::Frame`] as for [`AdvancedLink::recv`].
-    pub fn recv(&self) -> Result<Vec<u8>> {
-        self.undo(self.connection.recv()?)
-    }
-
-    /// Receives the next message, waiting for it no longer than `time`.
-    ///
-    /// # Errors
-    /// As [`recv`](Self::recv), or [`Error::Timeout`].
-    pub fn recv_timeout(&self, time: Duration) -> Result<Vec<u8>> {
-        self.undo(self.connection.recv_timeout(time)?)
-    }
-
-    /// Receives the next message if it is there now.
-    ///
-    /// # Errors
-    /// As [`recv`](Self::recv), or [`Error::RingEmpty`].
-    pub fn try_recv(&self) -> Result<Vec<u8>> {
-        self.undo(self.connection.try_recv()?)
-    }
-
-    fn undo(&self, message: Vec<u8>) -> Result<Vec<u8>> {
-        match &self.frames {
-            None => Ok(message),
-            Some(frames) => frames.undo(&self.connection, message),
-        }
-    }
-
-    /// Ends one or both directions for good; see [`Connection::shutdown`].
-    pub fn shutdown(&self, how: Shutdown) {
-        self.connection.shutdown(how);
     }
 }

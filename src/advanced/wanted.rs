@@ -1,0 +1,146 @@
+//! What an end brings into a negotiation, as its owner says it.
+
+#[cfg(feature = "encrypt")]
+use std::sync::Arc;
+
+use super::Compression;
+#[cfg(feature = "compress")]
+use crate::feature::compress::{Codec, Codecs, Settings};
+#[cfg(feature = "encrypt")]
+use crate::feature::encrypt::{Cipher, Ciphers, Key};
+use crate::negotiate::Offer;
+use crate::protocol::{Agreement, Capabilities, Features, Terms, Version};
+
+/// What this end would like to agree on, and what it cannot do without.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    version: Version,
+    features: Features,
+    capabilities: Capabilities,
+    pub(super) required: Features,
+    /// Codecs, the one that is liked best first.
+    #[cfg(feature = "compress")]
+    codecs: Vec<Codec>,
+    #[cfg(feature = "compress")]
+    compress: Settings,
+    #[cfg(feature = "encrypt")]
+    pub(super) key: Option<Arc<Key>>,
+    #[cfg(feature = "encrypt")]
+    ciphers: Ciphers,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Wanted {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self {
+            version: Version::CURRENT,
+            features: Features::empty(),
+            capabilities: Capabilities::empty(),
+            required: Features::empty(),
+            #[cfg(feature = "compress")]
+            codecs: Vec::new(),
+            #[cfg(feature = "compress")]
+            compress: Settings::default(),
+            #[cfg(feature = "encrypt")]
+            key: None,
+            #[cfg(feature = "encrypt")]
+            ciphers: Ciphers::ALL,
+        }
+    }
+
+    /// Compression by one of these codecs, the one that is liked best first. Each end takes the first of its own list that
+    /// the other has too, and the other reads what it makes.
+    #[cfg(feature = "compress")]
+    #[must_use]
+    pub fn compression(mut self, codecs: &[Codec]) -> Self {
+        self.features |= Features::COMPRESSION;
+        self.codecs = codecs.to_vec();
+        self
+    }
+
+    /// How hard is tried to make messages smaller.
+    #[cfg(feature = "compress")]
+    #[must_use]
+    pub fn compression_settings(mut self, settings: Settings) -> Self {
+        self.compress = settings;
+        self
+    }
+
+    /// Encryption with this key, which the peer must have too. It is [required](Self::require) then: without it there is no
+    /// link, so that nothing is ever sent in the clear by mistake.
+    #[cfg(feature = "encrypt")]
+    #[must_use]
+    pub fn encryption(mut self, key: Key) -> Self {
+        self.features |= Features::ENCRYPTION;
+        self.key = Some(Arc::new(key));
+        self.require(Features::ENCRYPTION)
+    }
+
+    /// Only these ciphers; all unless set. Of those that both ends have the Primary takes the fastest on its processor.
+    #[cfg(feature = "encrypt")]
+    #[must_use]
+    pub fn ciphers(mut self, ciphers: Ciphers) -> Self {
+        self.ciphers = ciphers;
+        self
+    }
+
+    /// These capabilities, beside others.
+    #[must_use]
+    pub fn capability(mut self, capabilities: Capabilities) -> Self {
+        self.capabilities |= capabilities;
+        self
+    }
+
+    /// A link without these is of no use: then the negotiation fails with [`Error::NotAgreed`](crate::Error::NotAgreed), instead of falling back.
+    /// Only what has been asked for can be required.
+    #[must_use]
+    pub fn require(mut self, features: Features) -> Self {
+        self.required |= features;
+        self
+    }
+
+    pub(super) fn offer(&self) -> Offer {
+        Offer {
+            version: self.version,
+            features: self.features,
+            capabilities: self.capabilities,
+            required: self.required,
+            terms: self.terms(),
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        let terms = Terms::NONE;
+        #[cfg(feature = "compress")]
+        let terms = Terms { codecs: Codecs::of(&self.codecs).bits() as u8, ..terms };
+        #[cfg(feature = "encrypt")]
+        let terms = match &self.key {
+            None => terms,
+            Some(_) => Terms {
+                ciphers: self.ciphers.bits() as u8,
+                cipher: self.ciphers.best().map_or(0, Cipher::number),
+                ..terms
+            },
+        };
+        terms
+    }
+
+    /// The layer that was agreed on.
+    #[cfg(feature = "compress")]
+    pub(super) fn compression_layer(&self, agreement: &Agreement) -> Option<Compression> {
+        let agreed = Codecs::from_bits(agreement.terms.codecs.into());
+        let has = agreement.features.contains(Features::COMPRESSION);
+        has.then(|| Compression::new(&self.codecs, self.compress, agreed))
+    }
+
+    #[cfg(not(feature = "compress"))]
+    pub(super) fn compression_layer(&self, _: &Agreement) -> Option<Compression> {
+        None
+    }
+}
