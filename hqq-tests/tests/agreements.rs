@@ -84,7 +84,7 @@ fn without_features_messages_are_as_on_any_link() {
 
 #[test]
 fn a_standard_link_is_a_peer() {
-    let test = test!();
+    let test = test!(untraced);
     for role in ROLES {
         let (link, mut peer) = test.link(role, "");
         peer.tell("bg recv");
@@ -117,7 +117,7 @@ fn a_peer_of_version_1_0_is_a_standard_peer() {
 /// One that sends before it has heard anything does not wait for it.
 #[test]
 fn traffic_comes_before_the_agreement() {
-    let test = test!();
+    let test = test!(untraced);
     for starts in [false, true] {
         for order in ["send 10 1", "send 100 1", "bg open"] {
             let (link, mut peer) = test.link(Role::Primary, "");
@@ -145,7 +145,7 @@ fn traffic_comes_before_the_agreement() {
 
 #[test]
 fn silence_ends() {
-    let test = test!();
+    let test = test!(untraced);
     let soon = Duration::from_millis(50);
     for starts in [false, true] {
         let (link, mut peer) = test.link(Role::Secondary, "");
@@ -169,7 +169,7 @@ fn silence_ends() {
 
 #[test]
 fn what_is_required_is_had_or_said_to_be_missing() {
-    let test = test!();
+    let test = test!(untraced);
     for (theirs, role) in [("capabilities=8", Role::Primary), ("codecs=zstd", Role::Secondary)] {
         let (link, mut peer) = test.link(role, "");
         peer.tell(format!("bg agree wait 30000 {theirs}"));
@@ -206,7 +206,7 @@ fn an_agreement_is_made_once() {
 
 #[test]
 fn the_link_may_end_meanwhile() {
-    let test = test!();
+    let test = test!(untraced);
     for end in ["drop", "kill"] {
         let (link, mut peer) = test.link(Role::Primary, "");
         thread::scope(|scope| {
