@@ -147,7 +147,7 @@ fn all(steps: &mut Steps) -> Result<(), Stop> {
 
 /// Builds all examples, then runs each as a step of its own.
 fn examples(steps: &mut Steps) -> Result<(), Stop> {
-    let mut command = cargo("build --examples");
+    let mut command = cargo("build --examples --features hqq/compress,hqq/encrypt");
     let built = steps.step("examples, build", &by_hand(&command), || {
         let names = examples_in(&root().join("examples"))?;
         let programs: BTreeMap<String, PathBuf> =
@@ -161,7 +161,7 @@ fn examples(steps: &mut Steps) -> Result<(), Stop> {
         }
     })?;
     for (name, program) in built {
-        let typed = format!("cargo run --example {name}");
+        let typed = format!("cargo run --features hqq/compress,hqq/encrypt --example {name}");
         steps.step(&format!("example {name}"), &typed, || {
             run_within(Command::new(program).current_dir(root()), LIMIT)
         })?;
