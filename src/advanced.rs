@@ -57,7 +57,7 @@ use compression::Compression;
 pub use connection::AdvancedConnection;
 #[cfg(feature = "encrypt")]
 use encryption::{Encryption, Keys};
-use frames::Frames;
+use frames::{Frames, Undone};
 pub use wanted::Wanted;
 #[cfg(not(feature = "compress"))]
 use without::Compression;
@@ -316,7 +316,7 @@ impl AdvancedLink {
 
     #[inline(always)]
     fn no_message(&self) -> AdvancedMessage<'_> {
-        AdvancedMessage { shared: Message::empty(self.link.inner()), from: 0, own: None }
+        AdvancedMessage { shared: Message::empty(self.link.inner()), changed: None }
     }
 
     #[inline(always)]
@@ -524,18 +524,17 @@ impl fmt::Debug for AdvancedLoan<'_> {
 /// where something had to be undone.
 pub struct AdvancedMessage<'a> {
     shared: Message<'a>,
-    /// Where it begins in what is shared.
-    from: usize,
-    /// What had to be made of it.
-    own: Option<Box<Own>>,
+    /// `None` if it came as it is. Behind a pointer, as above.
+    changed: Option<Box<Undone>>,
 }
 
 impl AdvancedMessage<'_> {
     /// The message in memory of its own; copies unless it is that already.
     pub fn into_vec(self) -> Vec<u8> {
-        match self.own {
-            None => self.shared[self.from..].to_vec(),
-            Some(own) => own.0,
+        match self.changed.map(|changed| *changed) {
+            None => self.shared.to_vec(),
+            Some(Undone::Behind(headers)) => self.shared[headers..].to_vec(),
+            Some(Undone::Made(bytes)) => bytes,
         }
     }
 }
@@ -545,9 +544,10 @@ impl Deref for AdvancedMessage<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        match &self.own {
-            None => &self.shared[self.from..],
-            Some(own) => &own.0,
+        match self.changed.as_deref() {
+            None => &self.shared,
+            Some(Undone::Behind(headers)) => &self.shared[*headers..],
+            Some(Undone::Made(bytes)) => bytes,
         }
     }
 }

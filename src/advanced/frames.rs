@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{AdvancedMessage, Compression, Encryption, Own};
+use super::{AdvancedMessage, Compression, Encryption};
 use crate::conn::Connection;
 use crate::error::{Error, Result};
 use crate::inner::{Inner, Until};
@@ -109,13 +109,11 @@ impl Frames {
     /// Makes the message again of what came.
     pub(super) fn open(&self, inner: &Inner, message: &mut AdvancedMessage<'_>) -> Result<()> {
         let undone = self.message_of(inner, &message.shared, &context(op::STANDARD_LINK_COPY, 0));
-        match undone.inspect_err(|_| inner.refuse_frame(op::STANDARD_LINK_COPY))? {
-            Undone::Behind(header) => message.from = header,
-            Undone::Made(bytes) => {
-                message.own = Some(Box::new(Own(bytes)));
-                message.shared.give_back();
-            }
+        let undone = undone.inspect_err(|_| inner.refuse_frame(op::STANDARD_LINK_COPY))?;
+        if matches!(undone, Undone::Made(_)) {
+            message.shared.give_back();
         }
+        message.changed = Some(Box::new(undone));
         Ok(())
     }
 
