@@ -362,7 +362,7 @@ fn superblock() -> Superblock {
         wakes: quiet(),
         rings: quiet(),
         tombstones: quiet(),
-        reserved: quiet(),
+        agreed: quiet(),
         refused: many(),
         refused_own: many(),
         heard: many(),
