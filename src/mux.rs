@@ -311,8 +311,14 @@ impl Mux {
         let initiator = line.region.role() == Role::Primary;
         let begun = keys.begin(initiator, terms.cipher, bytemuck::bytes_of(&agreed));
         if !begun || initiator && !self.say_key() {
-            self.negotiate(line, Event::WrongKey, op::KEY);
+            self.wrong_key(line);
         }
+    }
+
+    /// There is no key in common: both ends get to know.
+    fn wrong_key(&mut self, line: Line<'_>) {
+        self.negotiate(line, Event::WrongKey, op::KEY);
+        self.answer(line, ErrorCode::WrongKey, 0, op::KEY);
     }
 
     fn say_key(&mut self) -> bool {
@@ -329,8 +335,7 @@ impl Mux {
                 if keys.read(&message) && (!answers || self.say_key()) {
                     self.negotiate(line, Event::Keyed, op::KEY);
                 } else {
-                    self.negotiate(line, Event::WrongKey, op::KEY);
-                    self.answer(line, ErrorCode::WrongKey, 0, op::KEY);
+                    self.wrong_key(line);
                 }
             }
             _ => self.answer(line, ErrorCode::InvalidOp, 0, op::KEY),

@@ -11,6 +11,7 @@ use hqq::protocol::{Capabilities, Fallback, Features, Version};
 use hqq::stats::Stats;
 use hqq::{AdvancedLink, Error, ErrorCode, Options, Role, StandardLink};
 use hqq_tests::agree::{self, message, told, wanted};
+use hqq_tests::eventually;
 use hqq_tests::mock::Memory;
 use hqq_tests::pattern;
 use hqq_tests::test;
@@ -370,6 +371,27 @@ fn forged_and_repeated_messages_are_refused() {
     }
     peer.ask("adv-send text 5000 3");
     assert_eq!(*link.recv().unwrap(), message("text", 5000, 3));
+}
+
+/// Who only ever tries finds a full ring, and the peer's death behind it.
+#[test]
+fn tries_see_a_full_ring_and_a_death() {
+    let test = test!(untraced);
+    for words in ["key=7", "codecs=lz4"] {
+        let (link, mut peer) = test.link(Role::Primary, "slots=4 buffers=4 size=256");
+        peer.tell(format!("bg agree wait 30000 {words}"));
+        peer.hear_ok();
+        let link = AdvancedLink::negotiate(link, &want(words), SOON).unwrap();
+        peer.ask("join");
+        (0..4).for_each(|_| link.try_send(b"small").unwrap());
+        assert!(matches!(link.try_send(b"small"), Err(Error::RingFull { slots: 4 })));
+        peer.kill();
+        eventually("the death is seen", || match link.try_send(b"small") {
+            Err(Error::RingFull { .. }) => false,
+            Err(Error::PeerDead) => true,
+            other => panic!("{other:?}"),
+        });
+    }
 }
 
 #[test]

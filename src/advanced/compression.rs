@@ -23,6 +23,9 @@ impl fmt::Debug for Compression {
 }
 
 impl Compression {
+    /// Bytes ahead of what is made.
+    pub(super) const HEADER: usize = HEADER;
+
     pub(super) fn new(liked: &[Codec], settings: Settings, agreed: Codecs) -> Self {
         let (compressors, decompressors) = Default::default();
         Self { codec: agreed.preferred(liked), agreed, settings, compressors, decompressors }
@@ -50,13 +53,13 @@ impl Compression {
     pub(super) fn undo(&self, framed: &[u8], limit: u64) -> Result<Undone> {
         let refused = |error| Error::Frame { layer: "compression", reason: format!("{error}") };
         if Frame::read(framed, limit).map_err(refused)?.raw().is_some() {
-            return Ok(Undone::Behind(HEADER));
+            return Ok(Undone(None));
         }
         let mut decompressor = take(&self.decompressors).unwrap_or_else(|| Decompressor::new(self.agreed));
         let mut bytes = Vec::new();
         let done = decompressor.decompress(framed, limit, &mut bytes);
         put(&self.decompressors, decompressor);
-        done.map(|_| Undone::Made(bytes)).map_err(refused)
+        done.map(|_| Undone(Some(bytes))).map_err(refused)
     }
 }
 

@@ -8,8 +8,8 @@ use super::Frames;
 use crate::conn::Connection;
 use crate::error::Result;
 
-/// A logical connection on an [`AdvancedLink`](crate::AdvancedLink): messages of any length up to the limit. As a [`Connection`], of whose messages
-/// is made what was agreed on.
+/// A logical connection on an [`AdvancedLink`](crate::AdvancedLink): messages of any length up to the limit. As a
+/// [`Connection`], of whose messages is made what was agreed on.
 #[derive(Debug)]
 pub struct AdvancedConnection {
     pub(super) connection: Connection,
@@ -47,7 +47,8 @@ impl AdvancedConnection {
     /// Receives the next message, waiting for it.
     ///
     /// # Errors
-    /// As [`Connection::recv`]; [`Error::Frame`](crate::Error::Frame) as for [`AdvancedLink::recv`](crate::AdvancedLink::recv).
+    /// As [`Connection::recv`]; [`Error::Frame`](crate::Error::Frame) as for
+    /// [`AdvancedLink::recv`](crate::AdvancedLink::recv).
     pub fn recv(&self) -> Result<Vec<u8>> {
         self.undo(self.connection.recv()?)
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::feature::encrypt::{Cipher, EncryptError, Handshake, Key, Session, Settings};
+use crate::feature::encrypt::{Cipher, EncryptError, HEADER, Handshake, Key, Session, Settings};
 use crate::negotiate::{KEY_LEN, Keying};
 
 /// Sealing and opening.
@@ -25,6 +25,9 @@ fn refused(error: EncryptError) -> Error {
 }
 
 impl Encryption {
+    /// Bytes ahead of the ciphertext.
+    pub(super) const HEADER: usize = HEADER;
+
     /// Puts header and ciphertext of a message into `into`, which is as long as both and may be shared.
     pub(super) fn seal(&self, message: &[u8], context: &[u8; 16], into: &mut [u8]) -> Result<()> {
         let mut scratch = self.scratches().pop().unwrap_or_default();

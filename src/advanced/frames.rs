@@ -5,29 +5,22 @@ use std::sync::Arc;
 
 use super::{AdvancedMessage, Compression, Encryption};
 use crate::conn::Connection;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::inner::{Inner, Until};
 use crate::message::Loan;
 use crate::packet::op;
 
-/// Bytes ahead of a compressed message, and of an encrypted one.
-const COMPRESSION_HEADER: usize = 8;
-const ENCRYPTION_HEADER: usize = 24;
-
-/// The layers of one end: at least one of them.
+/// The layers of one end.
 #[derive(Debug)]
-pub(crate) struct Frames {
-    compression: Option<Compression>,
-    encryption: Option<Encryption>,
+pub(crate) enum Frames {
+    /// Messages are compressed, and no more.
+    Compressed(Compression),
+    /// They are encrypted, and compressed before that if so agreed.
+    Encrypted(Encryption, Option<Compression>),
 }
 
-/// A message as it was before a layer had it.
-pub(crate) enum Undone {
-    /// It stands behind so many bytes of what came.
-    Behind(usize),
-    /// In memory of its own.
-    Made(Vec<u8>),
-}
+/// A message as it was before the layers had it; `None` if it stands behind the header of compression, in what came.
+pub(crate) struct Undone(pub(super) Option<Vec<u8>>);
 
 /// What a message is, for whoever authenticates it: the operation that it comes by, and the connection.
 fn context(op: u8, conn: u64) -> [u8; 16] {
@@ -40,26 +33,33 @@ fn context(op: u8, conn: u64) -> [u8; 16] {
 impl Frames {
     /// These layers, if there is any.
     pub(super) fn new(compression: Option<Compression>, encryption: Option<Encryption>) -> Option<Arc<Self>> {
-        let some = compression.is_some() || encryption.is_some();
-        some.then(|| Arc::new(Self { compression, encryption }))
+        let frames = match (encryption, compression) {
+            (Some(encryption), compression) => Self::Encrypted(encryption, compression),
+            (None, Some(compression)) => Self::Compressed(compression),
+            (None, None) => return None,
+        };
+        Some(Arc::new(frames))
     }
 
     /// Bytes of all headers of a message.
     pub(super) fn headers(&self) -> usize {
-        let compression = if self.compression.is_some() { COMPRESSION_HEADER } else { 0 };
-        compression + if self.encryption.is_some() { ENCRYPTION_HEADER } else { 0 }
+        match self {
+            Self::Compressed(_) => Compression::HEADER,
+            Self::Encrypted(_, None) => Encryption::HEADER,
+            Self::Encrypted(_, Some(_)) => Encryption::HEADER + Compression::HEADER,
+        }
     }
 
     /// Makes what travels of a message, and sends it. Without an `until` it does not wait.
     pub(super) fn send(&self, inner: &Arc<Inner>, message: &[u8], until: Option<Until>) -> Result<()> {
-        if until.is_none() && !inner.region().has_room() {
+        if until.is_none() {
             // Nothing is made for a message that cannot go: it would cost time, and a counter.
-            return Err(Error::RingFull { slots: inner.region().facts().geometry.slots().into() });
+            inner.check_room()?;
         }
         let mut loan = Loan::empty(inner);
-        match (&self.compression, &self.encryption) {
-            (Some(compression), None) => {
-                let least = COMPRESSION_HEADER + message.len();
+        match self {
+            Self::Compressed(compression) => {
+                let least = Compression::HEADER + message.len();
                 // More than that saves the codec a copy, where there is as much.
                 let most = inner.region().max_message().max(least as u64);
                 let room = (compression.room(message.len()) as u64).min(most) as usize;
@@ -67,14 +67,11 @@ impl Frames {
                 let used = compression.apply(message, &mut loan);
                 loan.truncate(used);
             }
-            (compression, encryption) => {
+            Self::Encrypted(encryption, compression) => {
                 let compressed = compression.as_ref().map(|layer| compressed(layer, message));
                 let plain = compressed.as_deref().unwrap_or(message);
-                let header = if encryption.is_some() { ENCRYPTION_HEADER } else { 0 };
-                lend(inner, &mut loan, header + plain.len(), until)?;
-                if let Some(encryption) = encryption {
-                    encryption.seal(plain, &context(op::STANDARD_LINK_COPY, 0), &mut loan)?;
-                }
+                lend(inner, &mut loan, Encryption::HEADER + plain.len(), until)?;
+                encryption.seal(plain, &context(op::STANDARD_LINK_COPY, 0), &mut loan)?;
             }
         }
         match until {
@@ -85,12 +82,16 @@ impl Frames {
 
     /// What travels of a message on a connection.
     pub(super) fn build(&self, connection: &Connection, message: &[u8]) -> Result<Vec<u8>> {
-        let compressed = self.compression.as_ref().map(|layer| compressed(layer, message));
-        let Some(encryption) = &self.encryption else { return Ok(compressed.unwrap_or_default()) };
-        let plain = compressed.as_deref().unwrap_or(message);
-        let mut frame = vec![0; ENCRYPTION_HEADER + plain.len()];
-        encryption.seal(plain, &context(op::CONN_COPY, connection.id()), &mut frame)?;
-        Ok(frame)
+        match self {
+            Self::Compressed(compression) => Ok(compressed(compression, message)),
+            Self::Encrypted(encryption, compression) => {
+                let compressed = compression.as_ref().map(|layer| compressed(layer, message));
+                let plain = compressed.as_deref().unwrap_or(message);
+                let mut frame = vec![0; Encryption::HEADER + plain.len()];
+                encryption.seal(plain, &context(op::CONN_COPY, connection.id()), &mut frame)?;
+                Ok(frame)
+            }
+        }
     }
 
     /// Makes the message again of what came on a connection.
@@ -98,9 +99,9 @@ impl Frames {
         let inner = connection.inner();
         let undone = self.message_of(inner, &framed, &context(op::CONN_COPY, connection.id()));
         match undone.inspect_err(|_| inner.refuse_frame(op::CONN_COPY))? {
-            Undone::Made(message) => Ok(message),
-            Undone::Behind(header) => {
-                framed.drain(..header);
+            Undone(Some(message)) => Ok(message),
+            Undone(None) => {
+                framed.drain(..Compression::HEADER);
                 Ok(framed)
             }
         }
@@ -110,7 +111,7 @@ impl Frames {
     pub(super) fn open(&self, inner: &Inner, message: &mut AdvancedMessage<'_>) -> Result<()> {
         let undone = self.message_of(inner, &message.shared, &context(op::STANDARD_LINK_COPY, 0));
         let undone = undone.inspect_err(|_| inner.refuse_frame(op::STANDARD_LINK_COPY))?;
-        if matches!(undone, Undone::Made(_)) {
+        if undone.0.is_some() {
             message.shared.give_back();
         }
         message.changed = Some(Box::new(undone));
@@ -119,21 +120,22 @@ impl Frames {
 
     fn message_of(&self, inner: &Inner, framed: &[u8], context: &[u8; 16]) -> Result<Undone> {
         let limit = inner.region().bounds().max_message;
-        let Some(encryption) = &self.encryption else {
-            return self
-                .compression
-                .as_ref()
-                .map_or(Ok(Undone::Behind(0)), |layer| layer.undo(framed, limit));
-        };
-        let mut opened = encryption.open(framed, context)?;
-        let Some(compression) = &self.compression else { return Ok(Undone::Made(opened)) };
-        Ok(match compression.undo(&opened, limit)? {
-            Undone::Behind(header) => {
-                opened.drain(..header);
-                Undone::Made(opened)
+        match self {
+            Self::Compressed(compression) => compression.undo(framed, limit),
+            Self::Encrypted(encryption, None) => {
+                encryption.open(framed, context).map(|message| Undone(Some(message)))
             }
-            made => made,
-        })
+            Self::Encrypted(encryption, Some(compression)) => {
+                let mut opened = encryption.open(framed, context)?;
+                Ok(match compression.undo(&opened, limit)? {
+                    Undone(None) => {
+                        opened.drain(..Compression::HEADER);
+                        Undone(Some(opened))
+                    }
+                    made => made,
+                })
+            }
+        }
     }
 }
 

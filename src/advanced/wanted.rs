@@ -97,8 +97,8 @@ impl Wanted {
         self
     }
 
-    /// A link without these is of no use: then the negotiation fails with [`Error::NotAgreed`](crate::Error::NotAgreed), instead of falling back.
-    /// Only what has been asked for can be required.
+    /// A link without these is of no use: then the negotiation fails with
+    /// [`Error::NotAgreed`](crate::Error::NotAgreed), instead of falling back. Only what has been asked for can be had.
     #[must_use]
     pub fn require(mut self, features: Features) -> Self {
         self.required |= features;

@@ -9,6 +9,8 @@ mod compression {
     pub(crate) enum Compression {}
 
     impl Compression {
+        pub(crate) const HEADER: usize = 0;
+
         pub(crate) fn room(&self, _: usize) -> usize {
             match *self {}
         }
@@ -33,6 +35,8 @@ mod encryption {
     pub(crate) enum Encryption {}
 
     impl Encryption {
+        pub(crate) const HEADER: usize = 0;
+
         pub(crate) fn seal(&self, _: &[u8], _: &[u8; 16], _: &mut [u8]) -> Result<()> {
             match *self {}
         }

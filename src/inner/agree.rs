@@ -10,7 +10,8 @@ use crate::protocol::{Agreed, Agreement};
 use crate::sync::Ordering;
 
 impl Inner {
-    /// Negotiates, waiting for the peer until `until`; with `start`, begins it. `keys` makes the key, if there is to be one. What was agreed, or why nothing was.
+    /// Negotiates, waiting for the peer until `until`; with `start`, begins it. `keys` makes the key, if there is to be
+    /// one. What was agreed, or why nothing was.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if the link has negotiated before; the link's end; [`Error::Timeout`] if the time is up when
@@ -36,7 +37,10 @@ impl Inner {
         let agreed = match self.wait(Goal::AGREEMENT, until, |own| self.look_for_agreement(own)) {
             Err(late @ Error::Timeout { .. }) => self.agree_no_longer(late),
             agreed => agreed,
-        }?;
+        };
+        // Whatever came of it, the key has done its part here.
+        self.lock().keys = None;
+        let agreed = agreed?;
         let Agreement { version, features, capabilities, .. } = agreed;
         let said = Agreed { version, features, capabilities };
         self.region().counters(self.role()).agreed.store(said.word(), Ordering::Relaxed);

@@ -171,6 +171,15 @@ impl Inner {
         self.state() & (bit::SLOW_SEND | bit::SORTED) != 0 || self.region().has_room()
     }
 
+    /// Fails as a send that does not wait would for want of a slot, or for the link's end. Stale as soon as it returns.
+    pub(crate) fn check_room(&self) -> Result<()> {
+        self.check_send()?;
+        if self.region().has_room() {
+            return Ok(());
+        }
+        self.failed_with(Error::RingFull { slots: self.region().facts().geometry.slots().into() })
+    }
+
     /// Tries to send a message.
     #[inline(always)]
     pub(crate) fn try_send(&self, message: &[u8]) -> Result<()> {
