@@ -79,6 +79,7 @@
 //! | 3 | `connection`, `park`, `turn`, `mux`, `inner` | the connection table; threads that wait; what all handles share |
 //! | 3 | `message`, `link`, `untrusted`, `conn` | what the caller holds |
 //! | 3 | `handshake`, `listener`, `named` | how links come about |
+//! | 4 | [`feature`] | what two ends may agree on, one feature a file |
 //! | 5 | `io` | the standard library's traits |
 //!
 //! Raw memory is handled in `buffer` and `region` only, and the operating system called in the crate `hqq-sys`.
@@ -101,6 +102,8 @@ mod conn;
 #[cfg(feature = "std")]
 mod connection;
 pub mod error;
+#[cfg(feature = "std")]
+pub mod feature;
 #[cfg(feature = "std")]
 mod handshake;
 #[cfg(feature = "std")]
