@@ -28,8 +28,8 @@ struct Sent {
 /// larger than it, since one may always go.
 ///
 /// The part can be [fixed](Self::fixed), or [learnt](Self::learning) from how long packets stay in the ring: if one stays
-/// longer than the target, an urgent message in its place would have, so the part shrinks by a quarter; if the part was
-/// full and a whole part left in time, it grows by an eighth. After a change only packets sent later are looked at. A
+/// longer than the target, an urgent message in its place would have, so the part shrinks by a quarter; if it was full,
+/// and all of that left in time, it grows by an eighth. After a change only packets sent later are looked at. A
 /// packet counts as taken when the caller says so, therefore it should look whenever it is about to send.
 ///
 /// The driver counts positions as the ring does: one a packet, wrapping.
@@ -61,15 +61,14 @@ pub struct Occupancy {
     part: u64,
     least: u64,
     guarded: bool,
-    /// Something had to wait for the part since it last changed.
-    was_full: bool,
+    /// Where the ring ended when something first had to wait for the part, since that last changed: the packet ahead of
+    /// it has a whole part ahead of itself.
+    full: Option<u64>,
     in_flight: Load,
     sent: VecDeque<Sent>,
-    /// The position behind the last packet; where it was when the part last changed; and where it was when the first
-    /// packet sent since then had left, which is the end of a whole part.
+    /// The position behind the last packet, and where it was when the part last changed.
     next: u64,
     changed: u64,
-    whole: Option<u64>,
 }
 
 impl Occupancy {
@@ -102,12 +101,11 @@ impl Occupancy {
             part: (WHOLE / 16).max(least),
             least,
             guarded: false,
-            was_full: false,
+            full: None,
             in_flight: Load::default(),
             sent: VecDeque::new(),
             next: 0,
             changed: 0,
-            whole: None,
         })
     }
 
@@ -142,7 +140,9 @@ impl Occupancy {
         let limit = self.limit();
         let fits = self.in_flight.packets < limit.packets
             && self.in_flight.bytes.saturating_add(bytes) <= limit.bytes;
-        self.was_full |= !fits;
+        if !fits {
+            self.full.get_or_insert(self.next);
+        }
         fits
     }
 
@@ -175,18 +175,16 @@ impl Occupancy {
     }
 
     fn learn(&mut self, stayed: Duration, position: u64) {
-        let whole = *self.whole.get_or_insert(self.next);
         let part = if stayed > self.target {
             self.part - self.part / 4
-        } else if self.was_full && !is_ahead(position.wrapping_add(1), whole) {
+        } else if self.full.is_some_and(|end| !is_ahead(position.wrapping_add(1), end)) {
             self.part + self.part / 8 + 1
         } else {
             return;
         };
         self.part = part.clamp(self.least, WHOLE);
-        self.was_full = false;
+        self.full = None;
         self.changed = self.next;
-        self.whole = None;
     }
 
     fn drop_oldest(&mut self) {

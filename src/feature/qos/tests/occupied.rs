@@ -212,6 +212,37 @@ fn the_part_is_learnt_and_learnt_again() {
 }
 
 #[test]
+fn the_part_grows_once_a_whole_one_left_in_time() {
+    let mut occupancy = Occupancy::learning(RING, micros(20)).unwrap();
+    occupancy.guard(true);
+    let limit = occupancy.limit();
+    // Never full: no reason to grow.
+    for position in 0..1000 {
+        assert!(occupancy.may_send(Class::BULK, 100));
+        occupancy.sent(START, Class::BULK, position, 100);
+        occupancy.reached(micros(1), position + 1);
+    }
+    assert_eq!(occupancy.limit(), limit);
+    // The first may have found it half empty; the last has not. So grow only with the last.
+    let mut position = 1000;
+    for _ in 0..3 {
+        let first = position;
+        while occupancy.may_send(Class::BULK, 100) {
+            occupancy.sent(START, Class::BULK, position, 100);
+            position += 1;
+        }
+        assert_eq!(position - first, occupancy.limit().packets);
+        let limit = occupancy.limit();
+        for taken in first + 1..position {
+            occupancy.reached(micros(1), taken);
+            assert_eq!(occupancy.limit(), limit);
+        }
+        occupancy.reached(micros(1), position);
+        assert!(occupancy.limit().bytes > limit.bytes);
+    }
+}
+
+#[test]
 fn a_peer_that_pauses_costs_the_part_no_more_than_a_while() {
     let mut occupancy = Occupancy::learning(RING, micros(20)).unwrap();
     occupancy.guard(true);
