@@ -2,11 +2,11 @@
 //! fill meanwhile.
 //!
 //! - **Classes**, 0 the most urgent, 7 the least. A more urgent class goes first.
-//! - **No starvation**: a class whose connections wait gets at least one part in [`GUARANTEED`] of the bytes that it and
-//!   more urgent classes send: for each byte that it sends they may send `GUARANTEED - 1`; once they have sent as many for
-//!   the whole of its next message, it is due, and goes ahead of them. So an urgent message waits for at most
-//!   one message of each other class, and what rounding to whole messages has left due. A class that has no
-//!   room gathers no more than one message.
+//! - **No starvation**: a class whose connections wait gets at least one part in [`GUARANTEED`] of the bytes that it
+//!   and more urgent classes send: for each byte that it sends they may send `GUARANTEED - 1`; once they have sent as
+//!   many for the whole of its next message, it is due, and goes ahead of them. So an urgent message waits for at
+//!   most one message of each other class, and what rounding to whole messages has left due. A class that has no room
+//!   gathers no more than one message.
 //! - **Weights**: the connections of one class share what the class gets by their weights, in bytes, by start-time fair
 //!   queueing. Of two that always wait, the shares by weight never differ by more than the largest message of each, by
 //!   weight. Who was away, or was held up by a rate, gets no arrears.
@@ -17,9 +17,9 @@
 //! What is sent has a cost in bytes. It should be the size of the packet as well as that of the payload, so that small
 //! messages are not free; 0 counts as 1.
 //!
-//! Times are durations since any one moment that the caller keeps to; a time before the last one counts as the last one.
-//! Operations take logarithmic time in the number of connections; [`Scheduler::next`] besides wakes connections whose
-//! rate allows them again, each once for each message that it held up.
+//! Times are durations since any one moment that the caller keeps to; a time before the last one counts as the last
+//! one. Operations take logarithmic time in the number of connections; [`Scheduler::next`] besides wakes connections
+//! whose rate allows them again, each once for each message that it held up.
 
 use core::fmt;
 use core::time::Duration;
@@ -425,8 +425,8 @@ impl<Id: Copy + Ord> Scheduler<Id> {
     }
 
     /// What to send next. `fits` says whether there is room for a message of this class and cost; it may be asked for
-    /// several before one is chosen. A message that does not fit holds up all that is not more urgent, so that the small
-    /// cannot keep the large from ever finding room.
+    /// several before one is chosen. A message that does not fit holds up all that is not more urgent, so that the
+    /// small cannot keep the large from ever finding room.
     pub fn next(&mut self, now: Duration, mut fits: impl FnMut(Class, u64) -> bool) -> Next<Id> {
         let now = self.at(now);
         while let Some(&(until, id)) = self.asleep.first() {

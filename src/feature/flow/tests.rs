@@ -91,8 +91,7 @@ fn a_hostile_grant_changes_nothing() {
         // Sent 5, granted 8: a grant of 8 to 13 is possible.
         let shrinks = |count: u64| FlowError::GrantShrinks { total: total(count), before: total(8) };
         let too_large = |count: u64| FlowError::GrantTooLarge { total: total(count), most: total(13) };
-        let mut faults = 0;
-        for (count, error) in [
+        let grants = [
             (7, shrinks(7)),
             (0, shrinks(0)),
             (0u64.wrapping_sub(1), shrinks(u64::MAX)),
@@ -100,9 +99,9 @@ fn a_hostile_grant_changes_nothing() {
             (14, too_large(14)),
             (17, too_large(17)),
             ((1 << 63) + 7, too_large((1 << 63) + 7)),
-        ] {
+        ];
+        for ((count, error), faults) in grants.into_iter().zip(1..) {
             assert_eq!(sender.granted(Grant::from_total(total(count)), at(1)), Err(error), "{count}");
-            faults += 1;
             assert_eq!(sender.congestion(at(9)), Congestion { credit: 3, faults, ..Congestion::default() });
         }
         assert_eq!(sender.granted(Grant::from_total(total(8)), at(1)), Ok(false), "again");

@@ -11,8 +11,8 @@ use governor::{Quota, RateLimiter};
 
 use super::{QosError, Rate};
 
-/// The least time in which a cell is paid. Governor counts whole cells, each in whole nanoseconds; with a cell a byte it
-/// could not tell 0.6 GB/s from 1 GB/s. So a cell has as many bytes as make the rounding less than 0.2 %.
+/// The least time in which a cell is paid. Governor counts whole cells, each in whole nanoseconds; with a cell a byte
+/// it could not tell 0.6 GB/s from 1 GB/s. So a cell has as many bytes as make the rounding less than 0.2 %.
 const LEAST_PERIOD_NS: u128 = 512;
 
 /// The time that was last given.

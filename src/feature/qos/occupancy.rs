@@ -21,16 +21,16 @@ struct Sent {
 
 /// How much that is not urgent may be in the ring at once.
 ///
-/// The ring keeps order. An urgent message that enters it waits until the peer has taken all that is ahead of it: if the
-/// peer takes `r` bytes a second, and `b` bytes are ahead, that is `b / r`. No scheduler can shorten that wait
-/// afterwards. So it is bounded beforehand: while there is an urgent connection ([`guard`](Self::guard)), everything else
-/// may fill only a part of the ring. An urgent message then waits for at most that part, or for one packet that is
-/// larger than it, since one may always go.
+/// The ring keeps order. An urgent message that enters it waits until the peer has taken all that is ahead of it: if
+/// the peer takes `r` bytes a second, and `b` bytes are ahead, that is `b / r`. No scheduler can shorten that wait
+/// afterwards. So it is bounded beforehand: while there is an urgent connection ([`guard`](Self::guard)), everything
+/// else may fill only a part of the ring. An urgent message then waits for at most that part, or for one packet that
+/// is larger than it, since one may always go.
 ///
-/// The part can be [fixed](Self::fixed), or [learnt](Self::learning) from how long packets stay in the ring: if one stays
-/// longer than the target, an urgent message in its place would have, so the part shrinks by a quarter; if it was full,
-/// and all of that left in time, it grows by an eighth. After a change only packets sent later are looked at. A
-/// packet counts as taken when the caller says so, therefore it should look whenever it is about to send.
+/// The part can be [fixed](Self::fixed), or [learnt](Self::learning) from how long packets stay in the ring: if one
+/// stays longer than the target, an urgent message in its place would have, so the part shrinks by a quarter; if it
+/// was full, and all of that left in time, it grows by an eighth. After a change only packets sent later are looked
+/// at. A packet counts as taken when the caller says so, therefore it should look whenever it is about to send.
 ///
 /// The driver counts positions as the ring does: one a packet, wrapping.
 ///

@@ -149,8 +149,8 @@ fn at_no_time_is_one_ahead_by_more_than_a_message_of_each() {
         let mut scheduler = scheduler(&shares);
         let mut served = [0.0; 2];
         let bound: f64 = (0..2).map(|id| largest[id] as f64 / weights[id] as f64).sum();
-        for id in 0..2 {
-            scheduler.push(id, 1 + random.below(largest[id])).unwrap();
+        for (id, largest) in largest.into_iter().enumerate() {
+            scheduler.push(id, 1 + random.below(largest)).unwrap();
         }
         for _ in 0..5_000 {
             let (id, cost) = sent(&mut scheduler).unwrap();

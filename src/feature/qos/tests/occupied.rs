@@ -240,6 +240,15 @@ fn the_part_grows_once_a_whole_one_left_in_time() {
         occupancy.reached(micros(1), position);
         assert!(occupancy.limit().bytes > limit.bytes);
     }
+    // What was sent before a change says nothing about it: many that are late shrink it once.
+    let before = occupancy.limit();
+    for _ in 0..before.packets {
+        occupancy.sent(START, Class::BULK, position, 100);
+        position += 1;
+    }
+    occupancy.reached(micros(50), position);
+    let after = occupancy.limit();
+    assert!(after.bytes < before.bytes && after.bytes * 4 >= before.bytes * 3 - 4, "{before:?} {after:?}");
 }
 
 #[test]
