@@ -5,3 +5,6 @@
 pub mod compress;
 #[cfg(feature = "encrypt")]
 pub mod encrypt;
+pub mod flow;
+pub mod qos;
+pub mod reliable;
