@@ -102,6 +102,8 @@ mod conn;
 mod connection;
 pub mod error;
 #[cfg(feature = "std")]
+pub mod feature;
+#[cfg(feature = "std")]
 mod handshake;
 #[cfg(feature = "std")]
 mod inner;
