@@ -20,7 +20,7 @@
 //! | what | from | content |
 //! |---|---|---|
 //! | frame | sender | [`HEADER`] bytes: the sequence, from 1, little-endian; then the message |
-//! | [`Start`] | sender | session, next: *whatever is below `next` and has not come is acknowledged*; whether it answers a Resume |
+//! | [`Start`] | sender | session; next: *what is below and has not come is acknowledged*; if it answers a Resume |
 //! | [`Resume`] | receiver | session and upto: *all to `upto` is processed*; or that it knows nothing |
 //! | [`Ack`] | receiver | session, upto, and 256 bits for single messages from a sequence on |
 //!
@@ -32,10 +32,10 @@
 //!
 //! | step | sender | receiver |
 //! |---|---|---|
-//! | 1 | a new store, or after [`detach`](Store::detach): keeps what is pushed, sends nothing | [`Inbox::new`] or [`Inbox::resume`] |
+//! | 1 | new, or [`detach`](Store::detach): keeps what is pushed, sends nothing | [`Inbox::new`], [`Inbox::resume`] |
 //! | 2 | | sends [`Inbox::position`] as Resume |
-//! | 3 | [`resumed`](Store::resumed): drops what Resume says is processed | drops frames that lay in the ring ([`Verdict::Early`]) |
-//! | 4 | [`resend`](Store::resend): a Start, then what is kept, in order, with its old sequences | [`started`](Inbox::started), then delivers |
+//! | 3 | [`resumed`](Store::resumed): drops what is processed | drops what lay in the ring: [`Verdict::Early`] |
+//! | 4 | [`resend`](Store::resend): a Start, then what is kept, in order | [`started`](Inbox::started), then delivers |
 //! | 5 | [`is_caught_up`](Store::is_caught_up): what is pushed may go straight into the ring | |
 //!
 //! What lay in the ring when the predecessor died begins somewhere in the middle, behind what the dead one took. The

@@ -78,7 +78,7 @@ impl Mark {
 
 /// The receiver's side: which messages were delivered, which are acknowledged, and what the sender has been told.
 ///
-/// See [`Store`] for an example.
+/// See [`Store`](super::Store) for an example.
 #[derive(Debug)]
 pub struct Inbox {
     window: usize,
@@ -101,7 +101,7 @@ pub struct Inbox {
 
 impl Inbox {
     /// An inbox of a receiver that knows nothing of what is processed. `window` is the sender's
-    /// [`Limits::messages`]; 0 counts as 1.
+    /// [`Limits::messages`](super::Limits::messages); 0 counts as 1.
     pub fn new(window: usize, mut pace: Pace) -> Self {
         let window = window.max(1);
         pace.every = pace.every.min(window / 2).max(1);

@@ -405,8 +405,10 @@ fn duplicates_are_dropped_in_every_state() {
     }
     assert_eq!(inbox.take_ack(), Some(ack(1, &[3])), "the sender did not know");
     assert_eq!(inbox.take_ack(), None);
+    assert_eq!(inbox.arrived(1), Ok(Verdict::Duplicate));
+    assert_eq!(inbox.take_ack(), Some(ack(1, &[])));
     let counts = inbox.counts();
-    assert_eq!((counts.delivered, counts.duplicates, counts.acknowledged), (3, 6, 2));
+    assert_eq!((counts.delivered, counts.duplicates, counts.acknowledged), (3, 7, 2));
     assert_eq!(inbox.outstanding(), 1);
 }
 

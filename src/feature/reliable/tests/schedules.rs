@@ -6,8 +6,8 @@
 //! - one that records afterwards, or keeps no record: at least once;
 //! - if the sender dies: at most once inside a commit; what was in the ring exactly once, if the receiver lives.
 //!
-//! Always: first deliveries are in the order of the pushes, one receiver is never given a message twice, nothing is freed
-//! that is not processed, and both ends stay within their limits.
+//! Always: first deliveries are in the order of the pushes, one receiver is never given a message twice, nothing is
+//! freed that is not processed, and both ends stay within their limits.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
