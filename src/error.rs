@@ -32,6 +32,8 @@ pub enum ErrorCode {
     BadFrame = 0x42,
     /// The two ends have different keys.
     WrongKey = 0x43,
+    /// More was sent on a connection than was granted.
+    Overrun = 0x44,
 }
 
 impl ErrorCode {
@@ -60,6 +62,7 @@ impl ErrorCode {
             0x41 => Self::NotAdmitted,
             0x42 => Self::BadFrame,
             0x43 => Self::WrongKey,
+            0x44 => Self::Overrun,
             _ => return None,
         })
     }
@@ -290,6 +293,22 @@ pub enum Error {
         /// The rule, with the numbers.
         reason: String,
     },
+    /// The store of reliable delivery is full until the peer's application acknowledges what it has.
+    #[cfg(feature = "std")]
+    StoreFull {
+        /// Messages from the oldest unacknowledged one to the newest.
+        messages: usize,
+        /// Bytes in them.
+        bytes: usize,
+        /// The most messages.
+        limit: usize,
+    },
+    /// A connection cannot have this class, weight or rate.
+    #[cfg(feature = "std")]
+    Share {
+        /// The rule, with the numbers.
+        reason: String,
+    },
     /// The operating system refused.
     #[cfg(feature = "std")]
     Os {
@@ -329,6 +348,10 @@ impl Error {
     /// Whether the same call can succeed later without anything else being done here: the `try_` forms
     /// return these where the blocking forms wait.
     pub const fn is_transient(&self) -> bool {
+        #[cfg(feature = "std")]
+        if matches!(self, Self::StoreFull { .. }) {
+            return true;
+        }
         matches!(
             self,
             Self::RingFull { .. }
@@ -435,6 +458,13 @@ impl fmt::Display for Error {
             }
             #[cfg(feature = "std")]
             Self::Frame { layer, reason } => write!(f, "a message was refused ({layer}): {reason}"),
+            #[cfg(feature = "std")]
+            Self::StoreFull { messages, bytes, limit } => write!(
+                f,
+                "{messages} messages of {limit} ({bytes} bytes) are kept until the peer acknowledges them: wait for it"
+            ),
+            #[cfg(feature = "std")]
+            Self::Share { reason } => write!(f, "no share for the connection: {reason}"),
             #[cfg(feature = "std")]
             Self::Os { doing, source } => write!(f, "{doing}: {source}"),
         }

@@ -1,4 +1,4 @@
-//! Layer 4: what two ends can agree on beyond a Standard Link, one feature a file. Without I/O: they work on
+//! Layer 3: what two ends can agree on beyond a Standard Link, one feature a file. Without I/O: they work on
 //! bytes, numbers and times that are given to them.
 
 #[cfg(feature = "compress")]

@@ -17,7 +17,7 @@ use hqq_sys::{barrier, peer, poll, sock};
 
 use crate::error::{Error, Result};
 use crate::mux::{Line, Mux};
-use crate::options::{Options, Trace};
+use crate::options::{Clock, Options, Trace};
 use crate::park::Park;
 use crate::port::Payload;
 use crate::region::{OwnedRegion, Region};
@@ -102,6 +102,8 @@ pub(crate) struct Inner {
     peer_seat: AtomicU64,
     reattachable: bool,
     trace: Option<Trace>,
+    /// Time, if not the machine's.
+    clock: Option<Clock>,
     /// Bits of `bit`.
     state: CachePadded<AtomicU64>,
     handles: AtomicU64,
@@ -156,6 +158,7 @@ impl Inner {
             reattachable: options.reattachable,
             parts,
             trace: options.trace.clone(),
+            clock: options.clock.clone(),
             state: CachePadded::new(AtomicU64::new(state)),
             handles: AtomicU64::new(1),
             idle: AtomicU64::new(0),
@@ -174,6 +177,11 @@ impl Inner {
     #[inline(always)]
     pub(crate) fn region(&self) -> &Region<'static> {
         self.parts.region.region()
+    }
+
+    /// Time since the machine's start, or by the clock that was given instead. The two ends of a link have the same.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.as_ref().map_or_else(hqq_sys::cpu::now, Clock::now)
     }
 
     pub(crate) fn parts(&self) -> &Parts {

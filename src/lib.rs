@@ -75,11 +75,12 @@
 //! | 0 | [`sync`], [`protocol`], [`error`], [`words`], [`layout`], [`packet`] | atomics; what can be agreed on; errors; the words as stored; offsets; packets and their check |
 //! | 1 | [`ring`], [`pool`], [`wait`], [`seat`], [`recover`] | messages in order; who holds a buffer; sleep announced; who is attached; what the dead left |
 //! | 2 | [`superblock`], [`buffer`], [`region`], [`port`] | from bytes to words; one end without waiting |
-//! | 3 | `negotiate`, `options`, [`stats`], [`observe`] | how two ends agree; what can be chosen and what can be seen |
+//! | 3 | `negotiate`, [`feature`] | how two ends agree; what they can agree on, one feature a file, without I/O |
+//! | 3 | `options`, [`stats`], [`observe`] | what can be chosen and what can be seen |
 //! | 3 | `connection`, `park`, `turn`, `mux`, `inner` | the connection table; threads that wait; what all handles share |
 //! | 3 | `message`, `link`, `untrusted`, `conn` | what the caller holds |
 //! | 3 | `handshake`, `listener`, `named` | how links come about |
-//! | 4 | [`feature`], [`advanced`] | what can be done to messages; a link and what was agreed on it |
+//! | 4 | [`advanced`] | a link and what was agreed on it |
 //! | 5 | `io` | the standard library's traits |
 //!
 //! Raw memory is handled in `buffer` and `region` only, and the operating system called in the crate `hqq-sys`.
@@ -170,7 +171,7 @@ pub use message::{Loan, LoanOf, Message, OwnedMessage, RecvIntoError, Rejected};
 #[cfg(feature = "std")]
 pub use mux::WireError;
 #[cfg(feature = "std")]
-pub use options::{Options, TraceEvent};
+pub use options::{Clock, Options, TraceEvent};
 #[cfg(feature = "std")]
 pub use stats::Stats;
 #[cfg(feature = "std")]

@@ -272,6 +272,13 @@ impl Mux {
             Operation::Begin { features, capabilities } => {
                 return self.negotiate(line, Event::Begin { features, capabilities }, op::BEGIN);
             }
+            // Nobody has agreed to these.
+            Operation::Credit { conn, .. } => {
+                return self.answer(line, ErrorCode::InvalidOp, conn, op::CREDIT);
+            }
+            Operation::Share { conn, .. } => return self.answer(line, ErrorCode::InvalidOp, conn, op::SHARE),
+            Operation::Delivery { op, .. } => return self.answer(line, ErrorCode::InvalidOp, 0, op),
+            Operation::Probe { .. } => return self.answer(line, ErrorCode::InvalidOp, 0, op::PROBE),
             Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => return,
         };
         match outcome {

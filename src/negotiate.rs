@@ -312,6 +312,12 @@ impl Negotiation {
         if agreement.terms.ciphers == 0 {
             agreement.features -= Features::ENCRYPTION;
         }
+        if agreement.terms.window < LEAST_WINDOW {
+            agreement.features -= Features::FLOW_CONTROL;
+        }
+        if agreement.terms.kept == 0 {
+            agreement.capabilities -= Capabilities::RELIABLE_DELIVERY;
+        }
         if !agreement.features.contains(self.offer.required) {
             let missing = self.offer.required - agreement.features;
             return self.withdraw(Fallback::Missing(missing), out);
@@ -331,6 +337,9 @@ impl Negotiation {
         self.state = State::Begun(agreement);
     }
 }
+
+/// The smallest window: one half is under way while the other is announced.
+const LEAST_WINDOW: u32 = 2;
 
 /// Who makes keys: two messages, the Primary's and then the Secondary's.
 pub(crate) trait Keying: Send + fmt::Debug {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, Modes, RingMode, WaitMode};
 use crate::packet::Packet;
+use crate::sync::{AtomicU64, Ordering};
 use crate::words::Role;
 
 /// A packet that this end sent or received, as the trace hook sees it.
@@ -43,6 +44,38 @@ impl fmt::Display for TraceEvent {
     }
 }
 
+/// A clock that its owner sets, for tests and simulations of what goes by time: rates, the pace of acknowledgements,
+/// figures. Deadlines of waiting calls go by the machine's clock all the same.
+///
+/// ```
+/// use std::time::Duration;
+/// use hqq::{Clock, Options};
+///
+/// let clock = Clock::new();
+/// let (primary, secondary) = hqq::StandardLink::pair_with(Options::new().clock(&clock))?;
+/// clock.advance(Duration::from_secs(60));
+/// # drop((primary, secondary));
+/// # Ok::<(), hqq::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    /// A clock that stands at zero.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, time: Duration) {
+        self.0.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// The hook of a packet trace.
 pub(crate) type Trace = Arc<dyn Fn(&TraceEvent) + Send + Sync>;
 
@@ -76,6 +109,7 @@ pub struct Options {
     pub(crate) uids: Vec<u32>,
     pub(crate) gids: Vec<u32>,
     pub(crate) trace: Option<Trace>,
+    pub(crate) clock: Option<Clock>,
 }
 
 impl Options {
@@ -99,6 +133,7 @@ impl Options {
             uids: Vec::new(),
             gids: Vec::new(),
             trace: None,
+            clock: None,
         }
     }
 
@@ -233,6 +268,12 @@ impl Options {
         self
     }
 
+    /// Time by this clock, instead of the machine's; see [`Clock`].
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        self.clock = Some(clock.clone());
+        self
+    }
+
     /// The geometry, checked.
     ///
     /// # Errors
@@ -272,6 +313,7 @@ impl fmt::Debug for Options {
             .field("uids", &self.uids)
             .field("gids", &self.gids)
             .field("trace", &self.trace.is_some())
+            .field("clock", &self.clock)
             .finish()
     }
 }

@@ -40,6 +40,18 @@ pub mod op {
     pub const BEGIN: u8 = 0x31;
     /// One of the two messages that keys are made by (ours).
     pub const KEY: u8 = 0x32;
+    /// How much may be sent on a connection (ours).
+    pub const CREDIT: u8 = 0x33;
+    /// How urgent a connection is, and its weight (ours).
+    pub const SHARE: u8 = 0x34;
+    /// What a receiver of reliable delivery knows to be processed (ours).
+    pub const RESUME: u8 = 0x35;
+    /// Where a sender of reliable delivery goes on (ours).
+    pub const START: u8 = 0x36;
+    /// Which messages of reliable delivery are processed (ours).
+    pub const PROCESSED: u8 = 0x37;
+    /// A moment, to be compared with that of its arrival (ours).
+    pub const PROBE: u8 = 0x38;
     /// A slot that was claimed and will never be filled (ours). Receivers skip it.
     pub const TOMBSTONE: u8 = 0xFE;
     /// A message in the pool.
@@ -126,6 +138,12 @@ impl Packet {
             op::TERMS => "Terms",
             op::BEGIN => "Begin",
             op::KEY => "Key",
+            op::CREDIT => "Credit",
+            op::SHARE => "Share",
+            op::RESUME => "Resume",
+            op::START => "Start",
+            op::PROCESSED => "Processed",
+            op::PROBE => "Probe",
             op::TOMBSTONE => "Tombstone",
             op::STANDARD_LINK_COPY => "OpStandardLinkCopy",
             _ => "unknown",
@@ -260,6 +278,34 @@ pub enum Operation {
         /// Capabilities in force.
         capabilities: u64,
     },
+    /// How much this end may send on a connection.
+    Credit {
+        /// Its id.
+        conn: u64,
+        /// Chunks since the beginning.
+        total: u64,
+    },
+    /// How the peer would like a connection to be treated.
+    Share {
+        /// Its id.
+        conn: u64,
+        /// How urgent it is.
+        class: u64,
+        /// Its weight in the class.
+        weight: u64,
+    },
+    /// One of the packets of reliable delivery: Resume, Start or Processed.
+    Delivery {
+        /// Which.
+        op: u8,
+        /// As they came.
+        operands: [u64; 7],
+    },
+    /// When the peer sent this.
+    Probe {
+        /// Nanoseconds of the monotonic clock.
+        at: u64,
+    },
     /// A message in the slot.
     Inline {
         /// Unique per sender.
@@ -346,6 +392,12 @@ impl Operation {
                 Ok(Self::Key { words })
             }
             op::BEGIN => Ok(Self::Begin { features: a, capabilities: b }),
+            op::CREDIT => Ok(Self::Credit { conn: a, total: b }),
+            op::SHARE => Ok(Self::Share { conn: a, class: b, weight: c }),
+            op::RESUME | op::START | op::PROCESSED => {
+                Ok(Self::Delivery { op: packet.op, operands: packet.operands })
+            }
+            op::PROBE => Ok(Self::Probe { at: a }),
             _ => Err(fault(ErrorCode::InvalidOp)),
         }
     }

@@ -110,19 +110,31 @@ pub struct Terms {
     pub ciphers: u8,
     /// The number of the cipher that it likes best; of both, of the one in use.
     pub cipher: u8,
+    /// Chunks that may wait unread on each connection; of both, the lower number.
+    pub window: u32,
+    /// Messages that may be unacknowledged at a time; of both, the lower number.
+    pub kept: u32,
 }
 
 impl Terms {
     /// Nothing.
-    pub const NONE: Self = Self { codecs: 0, ciphers: 0, cipher: 0 };
+    pub const NONE: Self = Self { codecs: 0, ciphers: 0, cipher: 0, window: 0, kept: 0 };
 
     /// Bits and operands of later versions are nothing to this one.
     pub(crate) const fn from_operands(operands: [u64; 7]) -> Self {
-        Self { codecs: operands[0] as u8, ciphers: operands[1] as u8, cipher: (operands[1] >> 8) as u8 }
+        let [codecs, ciphers, window, kept, ..] = operands;
+        Self {
+            codecs: codecs as u8,
+            ciphers: ciphers as u8,
+            cipher: (ciphers >> 8) as u8,
+            window: window as u32,
+            kept: kept as u32,
+        }
     }
 
     pub(crate) const fn operands(self) -> [u64; 7] {
-        [self.codecs as u64, self.ciphers as u64 | (self.cipher as u64) << 8, 0, 0, 0, 0, 0]
+        let ciphers = self.ciphers as u64 | (self.cipher as u64) << 8;
+        [self.codecs as u64, ciphers, self.window as u64, self.kept as u64, 0, 0, 0]
     }
 
     /// What both have, and of ciphers the one that the Primary likes best, or else the first.
@@ -130,7 +142,13 @@ impl Terms {
         let ciphers = primary.ciphers & secondary.ciphers;
         let liked = primary.cipher < 8 && ciphers >> primary.cipher & 1 == 1;
         let cipher = if liked { primary.cipher } else { ciphers.trailing_zeros() as u8 & 7 };
-        Self { codecs: primary.codecs & secondary.codecs, ciphers, cipher }
+        Self {
+            codecs: primary.codecs & secondary.codecs,
+            ciphers,
+            cipher,
+            window: primary.window.min(secondary.window),
+            kept: primary.kept.min(secondary.kept),
+        }
     }
 }
 

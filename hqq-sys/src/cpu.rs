@@ -1,4 +1,4 @@
-//! Which processors a thread may run on, and the processor time that was used.
+//! Which processors a thread may run on, the processor time that was used, and the time.
 
 use std::io;
 use std::sync::OnceLock;
@@ -43,6 +43,12 @@ pub fn pin(cpu: usize) -> io::Result<()> {
 pub fn cpu_time() -> Duration {
     let t = clock_gettime(ClockId::ProcessCPUTime);
     // This clock starts at zero and only grows, so neither part is negative.
+    Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec.unsigned_abs() as u32)
+}
+
+/// Time since some moment before the machine's start: the same for all its processes, and never less than before.
+pub fn now() -> Duration {
+    let t = clock_gettime(ClockId::Monotonic);
     Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec.unsigned_abs() as u32)
 }
 

@@ -169,6 +169,10 @@ fn about(operation: Operation) -> u64 {
         Operation::Terms { operands } => control(op::TERMS, operands[0]),
         Operation::Begin { features, .. } => control(op::BEGIN, features),
         Operation::Key { words } => control(op::KEY, words[0]),
+        Operation::Credit { conn, .. } => control(op::CREDIT, conn),
+        Operation::Share { conn, .. } => control(op::SHARE, conn),
+        Operation::Delivery { op, operands } => control(op, operands[0]),
+        Operation::Probe { at } => control(op::PROBE, at),
         Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => control(0, 0),
     }
 }

@@ -29,6 +29,7 @@ const LAYERS: [&str; 34] = [
     "region",
     "port",
     "negotiate",
+    "feature",
     "options",
     "stats",
     "observe",
@@ -44,7 +45,6 @@ const LAYERS: [&str; 34] = [
     "handshake",
     "listener",
     "named",
-    "feature",
     "advanced",
     "io",
 ];

@@ -5,7 +5,7 @@ const OFFER: Offer = Offer {
     features: Features::COMPRESSION.union(Features::QOS),
     capabilities: Capabilities::LOW_LATENCY,
     required: Features::empty(),
-    terms: Terms { codecs: 3, ciphers: 6, cipher: 2 },
+    terms: Terms { codecs: 3, ciphers: 6, cipher: 2, window: 64, kept: 100 },
 };
 
 fn proposal(offer: &Offer) -> Proposal {
