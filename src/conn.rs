@@ -129,6 +129,7 @@ fn open(inner: &Arc<Inner>, until: Until) -> Result<Connection> {
             TableError::Link(end) => link_error(inner, end),
         })?;
         mux.post_surely(Packet::new(op::CONN_CREATE, [id]));
+        mux.opened(inner.line(), id);
         Ok(Some(id))
     };
     if let Some(end) = inner.send_end() {
@@ -165,6 +166,7 @@ fn try_accept(inner: &Arc<Inner>, own: u64) -> Result<Option<Connection>> {
             };
         };
         mux.post_surely(Packet::new(op::CONN_ACCEPT, [id]));
+        mux.opened(inner.line(), id);
         Ok(Some(id))
     })?;
     Ok(id.map(|id| Connection::new(inner.clone(), id)))
@@ -233,6 +235,7 @@ impl Connection {
         }
         let _turn = turn(&self.sending, Some(until), "another sender on the connection")?;
         let size = bounds.geometry.buffer_size() as usize;
+        let regulated = self.inner.is_regulated();
         let mut copy_id = 0;
         let mut offset = 0;
         loop {
@@ -245,7 +248,11 @@ impl Connection {
                 transfer_offset: offset as u64,
                 run: None,
             };
-            match self.send_chunk(chunk, part, until) {
+            let sent = match regulated {
+                false => self.send_chunk(chunk, part, until),
+                true => self.inner.send_regulated(chunk, part, until, |end| self.error(end)),
+            };
+            match sent {
                 Ok(id) => copy_id = id,
                 Err(error) => {
                     if offset > 0 {
@@ -315,6 +322,7 @@ impl Connection {
                 self.inner.pump(own, |mux, _| match mux.table.pop(self.id) {
                     Pop::Chunk(chunk) => {
                         mux.made_room();
+                        mux.consumed(self.id, &chunk.data);
                         Ok(Some(chunk))
                     }
                     Pop::Empty => Ok(None),
@@ -337,7 +345,7 @@ impl Connection {
     /// A chunk has been read: its buffer goes home.
     fn done(&self, reading: &mut Reading) {
         if let Some((chunk, _)) = reading.chunk.take() {
-            if let Some(buffer) = chunk.data {
+            if let Piece::Pool(buffer) = chunk.data {
                 self.inner.give_buffer(buffer);
             }
         }
@@ -484,7 +492,7 @@ fn turn<'t, T>(turn: &'t Turn<T>, until: Option<Until>, other: &'static str) -> 
 
 /// The bytes of a chunk.
 fn bytes(chunk: &Chunk<Piece>) -> &[u8] {
-    chunk.data.as_ref().map_or(&[], |buffer| buffer.bytes())
+    chunk.data.bytes()
 }
 
 impl Drop for Connection {
@@ -498,9 +506,12 @@ impl Drop for Connection {
             mux.post_surely(Packet::new(op::CONN_CLOSE, [self.id, how.number()]));
         }
         for chunk in forgotten.chunks {
+            mux.consumed(self.id, &chunk.data);
             home(self.inner.region(), chunk.data);
         }
         mux.made_room();
+        mux.closed(self.inner.line(), self.id);
+        self.inner.dispatch(&mut mux, None);
         self.inner.ring(self.inner.region().wake_senders());
         self.inner.settle(mux, 0);
         self.inner.close_handle();

@@ -356,6 +356,26 @@ impl<C> Table<C> {
         self.conns.len() - self.lingering.len()
     }
 
+    /// Whether the id means anything here.
+    pub fn knows(&self, id: u64) -> bool {
+        self.conns.contains_key(&id)
+    }
+
+    /// Chunks that wait in a connection's inbox.
+    pub fn unread(&self, id: u64) -> usize {
+        self.conns.get(&id).map_or(0, |conn| conn.inbox.len())
+    }
+
+    /// What carries the bytes of the newest chunk in a connection's inbox.
+    pub fn newest(&mut self, id: u64) -> Option<&mut C> {
+        Some(&mut self.conns.get_mut(&id)?.inbox.back_mut()?.data)
+    }
+
+    /// Chunks that an inbox holds at most.
+    pub fn inbox_limit(&self) -> usize {
+        self.limits.inbox
+    }
+
     // What callers want.
 
     /// A new connection of ours, Opening. The caller sends a Create with this id.

@@ -1,6 +1,7 @@
 //! Layer 3: what all handles of a link share: sending, receiving, waiting, and how it ends.
 
 mod agree;
+mod dispatch;
 mod reattach;
 mod recv;
 mod send;
@@ -179,9 +180,9 @@ impl Inner {
         self.parts.region.region()
     }
 
-    /// Time since the machine's start, or by the clock that was given instead. The two ends of a link have the same.
+    /// As [`Line::now`].
     pub(crate) fn now(&self) -> Duration {
-        self.clock.as_ref().map_or_else(hqq_sys::cpu::now, Clock::now)
+        self.line().now()
     }
 
     pub(crate) fn parts(&self) -> &Parts {
@@ -195,7 +196,7 @@ impl Inner {
 
     #[inline(always)]
     pub(crate) fn line(&self) -> Line<'_> {
-        Line { region: self.region(), trace: &self.trace }
+        Line { region: self.region(), trace: &self.trace, clock: &self.clock }
     }
 
     #[inline(always)]

@@ -11,13 +11,16 @@
 //! inbox has room for a whole ring, so that a reply that waits behind plain messages always comes through to a
 //! process that has not neglected them before.
 
+mod traffic;
+
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::buffer::Buffer;
 use crate::connection::{CopyHeader, CopyOutcome, LinkEnd, Outcome, Table};
 use crate::error::{Error, ErrorCode, Result};
 use crate::negotiate::{Event, KEY_LEN, Keying, Negotiation, Progress, Proposal};
-use crate::options::{Options, Trace, TraceEvent};
+use crate::options::{Clock, Options, Trace, TraceEvent};
 use crate::packet::{Operation, Packet, op};
 use crate::port::{Incoming, Payload};
 use crate::protocol::{Agreement, Terms};
@@ -25,11 +28,31 @@ use crate::region::Region;
 use crate::sync::Ordering;
 use crate::words::Role;
 
+pub(crate) use self::traffic::Traffic;
+
 /// Packets that wait for room to go out; beyond it replies that nobody depends on are dropped.
 const OUTBOX: usize = 64;
 
-/// The bytes of a connection's chunk; none for an empty message.
-pub(crate) type Piece = Option<Buffer<'static>>;
+/// The bytes of a connection's chunk.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Of an empty message.
+    Nothing,
+    /// Where the peer wrote them.
+    Pool(Buffer<'static>),
+    /// In private memory.
+    Own(Box<[u8]>),
+}
+
+impl Piece {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Nothing => &[],
+            Self::Pool(buffer) => buffer.bytes(),
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
 
 /// An OpError that the peer sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +65,20 @@ pub struct WireError {
     pub op: u8,
 }
 
-/// A link's region and trace hook: what a pump works with.
+/// A link's region, trace hook and clock: what a pump works with.
 #[derive(Clone, Copy)]
 pub(crate) struct Line<'l> {
     pub(crate) region: &'l Region<'static>,
     pub(crate) trace: &'l Option<Trace>,
+    pub(crate) clock: &'l Option<Clock>,
 }
 
 impl Line<'_> {
+    /// Time since the machine's start, or by the clock that was given instead. The two ends of a link have the same.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.as_ref().map_or_else(hqq_sys::cpu::now, Clock::now)
+    }
+
     /// Shows a packet to the trace hook.
     #[inline(always)]
     pub(crate) fn show(&self, sent: bool, packet: &Packet) {
@@ -105,6 +134,8 @@ pub(crate) struct Mux {
     pub(crate) negotiation: Negotiation,
     pub(crate) keys: Option<Box<dyn Keying>>,
     keys_begun: bool,
+    /// What goes out on connections and when, where that was agreed on.
+    pub(crate) traffic: Option<Box<Traffic>>,
 }
 
 impl Mux {
@@ -131,12 +162,13 @@ impl Mux {
             negotiation: Negotiation::plain(region.role()),
             keys: None,
             keys_begun: false,
+            traffic: None,
         }
     }
 
     /// Whether nothing has been sorted and nothing waits to go out.
     pub(crate) fn is_idle(&self) -> bool {
-        self.inbox.is_empty() && self.held.is_none() && self.outbox.is_empty()
+        self.inbox.is_empty() && self.held.is_none() && !self.has_outgoing()
     }
 
     /// Whether messages of the link itself wait to be received.
@@ -201,7 +233,7 @@ impl Mux {
                         transfer_size: copy.transfer_size,
                         transfer_offset: copy.transfer_offset,
                     };
-                    self.place(line, header, piece);
+                    self.place(line, header, piece.map_or(Piece::Nothing, Piece::Pool));
                 }
                 Incoming::Control(operation) => self.control(line, operation),
                 Incoming::Refused(fault) => self.answer(line, fault.code, fault.context, fault.op),
@@ -222,8 +254,15 @@ impl Mux {
 
     fn place(&mut self, line: Line<'_>, header: CopyHeader, piece: Piece) {
         let conn = header.conn;
+        if self.traffic.as_ref().is_some_and(|traffic| !traffic.has_room(conn)) {
+            home(line.region, piece);
+            return self.answer(line, ErrorCode::Overrun, conn, op::CONN_COPY);
+        }
         match self.table.on_copy(header, piece) {
-            CopyOutcome::Wake(_) => self.woke = true,
+            CopyOutcome::Wake(_) => {
+                self.woke = true;
+                self.make_own(line, conn);
+            }
             CopyOutcome::Swallow(piece) => home(line.region, piece),
             CopyOutcome::Refuse(code, piece) => {
                 home(line.region, piece);
@@ -232,6 +271,21 @@ impl Mux {
             CopyOutcome::Full(piece) => {
                 self.held = Some((header, piece));
                 self.stalled = true;
+            }
+        }
+    }
+
+    /// A chunk has arrived: it leaves its buffer if others may need that.
+    fn make_own(&mut self, line: Line<'_>, conn: u64) {
+        let Some(traffic) = &mut self.traffic else { return };
+        let waiting = self.table.unread(conn);
+        if traffic.arrived(conn, waiting.saturating_sub(1)) {
+            return;
+        }
+        if let Some(piece) = self.table.newest(conn) {
+            if let Piece::Pool(buffer) = piece {
+                let own = Piece::Own(buffer.bytes().into());
+                home(line.region, std::mem::replace(piece, own));
             }
         }
     }
@@ -272,20 +326,65 @@ impl Mux {
             Operation::Begin { features, capabilities } => {
                 return self.negotiate(line, Event::Begin { features, capabilities }, op::BEGIN);
             }
+            Operation::Credit { conn, total } => return self.credit(line, conn, total),
+            Operation::Share { conn, class, weight } => return self.share(line, conn, class, weight),
             // Nobody has agreed to these.
-            Operation::Credit { conn, .. } => {
-                return self.answer(line, ErrorCode::InvalidOp, conn, op::CREDIT);
-            }
-            Operation::Share { conn, .. } => return self.answer(line, ErrorCode::InvalidOp, conn, op::SHARE),
             Operation::Delivery { op, .. } => return self.answer(line, ErrorCode::InvalidOp, 0, op),
             Operation::Probe { .. } => return self.answer(line, ErrorCode::InvalidOp, 0, op::PROBE),
             Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => return,
         };
+        if !self.table.knows(context) {
+            self.closed(line, context);
+        }
         match outcome {
             Outcome::Done => {}
             Outcome::Wake(_) => self.woke = true,
             Outcome::AnswerClose(conn) => self.post(Packet::new(op::CONN_CLOSE, [conn, 0])),
             Outcome::Refuse(reason) => self.answer(line, reason, context, code),
+        }
+    }
+
+    fn credit(&mut self, line: Line<'_>, conn: u64, total: u64) {
+        let granted = match &mut self.traffic {
+            Some(traffic) => traffic.credit(conn, total, line.now()),
+            None => Err(ErrorCode::InvalidOp),
+        };
+        match granted {
+            Ok(more) => self.woke |= more,
+            Err(code) => self.answer(line, code, conn, op::CREDIT),
+        }
+    }
+
+    fn share(&mut self, line: Line<'_>, conn: u64, class: u64, weight: u64) {
+        let known = self.table.knows(conn);
+        let asked = match &mut self.traffic {
+            Some(traffic) if known => traffic.asked(conn, class, weight, line.now()),
+            Some(_) => Err(ErrorCode::ConnNotFound),
+            None => Err(ErrorCode::InvalidOp),
+        };
+        if let Err(code) = asked {
+            self.answer(line, code, conn, op::SHARE);
+        }
+    }
+
+    /// A chunk of a connection was read, or goes home unread.
+    pub(crate) fn consumed(&mut self, conn: u64, piece: &Piece) {
+        if let Some(traffic) = &mut self.traffic {
+            traffic.consumed(conn, matches!(piece, Piece::Pool(_)));
+        }
+    }
+
+    /// There is a handle of this connection.
+    pub(crate) fn opened(&mut self, line: Line<'_>, conn: u64) {
+        if let Some(traffic) = &mut self.traffic {
+            traffic.opened(conn, line.now());
+        }
+    }
+
+    /// There is none any more.
+    pub(crate) fn closed(&mut self, line: Line<'_>, conn: u64) {
+        if let Some(traffic) = &mut self.traffic {
+            traffic.closed(conn, line.now());
         }
     }
 
@@ -304,7 +403,12 @@ impl Mux {
         if self.negotiation.keying().is_some() && !self.keys_begun {
             self.begin_keys(line);
         }
-        self.woke |= self.negotiation.progress() != before;
+        let progress = self.negotiation.progress();
+        self.woke |= progress != before;
+        if let (Progress::Done(agreement), true) = (progress, progress != before) {
+            // What the peer sends behind its Begin goes by it already.
+            self.traffic = Traffic::new(&agreement, line.region.layout().geometry).map(Box::new);
+        }
     }
 
     /// Only a key is left to agree on: the Primary says the first word.
@@ -380,7 +484,7 @@ impl Mux {
 
     /// Whether packets wait to go out.
     pub(crate) fn has_outgoing(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.outbox.is_empty() || self.traffic.as_ref().is_some_and(|traffic| traffic.has_news())
     }
 
     /// Sends what waits, as far as the ring has room; how many went.
@@ -393,6 +497,16 @@ impl Mux {
                 Err(error) => return Err(error),
             }
             self.outbox.pop_front();
+            sent += 1;
+        }
+        let Some(traffic) = &mut self.traffic else { return Ok(sent) };
+        while let Some(packet) = traffic.news().filter(|_| self.outbox.is_empty()) {
+            match line.region.send_packet(&packet, |packet| line.show(true, packet)) {
+                Ok(()) => {}
+                Err(error) if error.is_transient() => break,
+                Err(error) => return Err(error),
+            }
+            traffic.told();
             sent += 1;
         }
         Ok(sent)
@@ -412,6 +526,9 @@ impl Mux {
         self.inbox_limit += spare;
         self.stalled = false;
         self.outbox.clear();
+        if let Some(traffic) = &mut self.traffic {
+            traffic.ended();
+        }
         self.woke = true;
     }
 
@@ -430,6 +547,7 @@ impl Mux {
         self.heard = None;
         self.negotiation = Negotiation::plain(region.role());
         (self.keys, self.keys_begun) = (None, false);
+        self.traffic = None;
     }
 
     /// Whether connections are open.
@@ -453,7 +571,7 @@ impl Mux {
 
 /// Gives a chunk's buffer back, if it has one.
 pub(crate) fn home(region: &Region<'static>, piece: Piece) {
-    if let Some(buffer) = piece {
+    if let Piece::Pool(buffer) = piece {
         region.give(buffer);
     }
 }

@@ -608,6 +608,12 @@ impl<'a> Region<'a> {
         self.producer().has_room()
     }
 
+    /// Whether the peer has taken what this end sent to a position of the ring. Only loads.
+    #[cfg(feature = "std")]
+    pub(crate) fn is_taken(&self, position: u64) -> bool {
+        self.producer().is_taken(position)
+    }
+
     /// A number that changes whenever this end sends something.
     #[cfg(feature = "std")]
     pub(crate) fn sent_so_far(&self) -> u64 {

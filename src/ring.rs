@@ -342,6 +342,13 @@ impl<'a> Producer<'a> {
         self.tail.load(Ordering::Relaxed)
     }
 
+    /// Whether the packet at this position has been taken and its slot released. Only loads; what was claimed more than some
+    /// laps ago counts as taken.
+    pub fn is_taken(&self, position: u64) -> bool {
+        let stamp = Stamp::from_word(look(&self.slots.at(position).stamp, Ordering::Relaxed));
+        stamp.lap().ahead_of(self.slots.lap(position)) > 0 || stamp.state().is_none()
+    }
+
     /// Whether a claim is worth trying. Only loads.
     #[inline]
     pub fn has_room(&self) -> bool {

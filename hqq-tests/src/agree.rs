@@ -13,7 +13,7 @@ use crate::pattern;
 /// If a word is none of these.
 pub fn wanted<'w>(words: impl Iterator<Item = &'w str>) -> Wanted {
     words.fold(Wanted::new(), |wanted, word| {
-        let (name, value) = word.split_once('=').expect("a name and a value");
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
         let number = || value.parse::<u64>().expect("a number");
         match name {
             "codecs" => {
@@ -25,6 +25,8 @@ pub fn wanted<'w>(words: impl Iterator<Item = &'w str>) -> Wanted {
             "key" => wanted.encryption(Key::shared([number() as u8; 32])),
             "ciphers" => wanted.ciphers(Ciphers::from_bits(number())),
             "capabilities" => wanted.capability(Capabilities::from_bits_retain(number())),
+            "window" => wanted.flow_control(number() as u32),
+            "qos" => wanted.qos(),
             "require" => wanted.require(Features::from_bits_retain(number())),
             _ => panic!("{word}: nothing of the kind can be wanted"),
         }

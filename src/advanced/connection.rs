@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::Frames;
 use crate::conn::Connection;
 use crate::error::Result;
+use crate::feature::flow::Congestion;
+use crate::feature::qos::Share;
 
 /// A logical connection on an [`AdvancedLink`](crate::AdvancedLink): messages of any length up to the limit. As a
 /// [`Connection`], of whose messages is made what was agreed on.
@@ -20,6 +22,53 @@ impl AdvancedConnection {
     /// Its number on the link.
     pub fn id(&self) -> u64 {
         self.connection.id()
+    }
+
+    /// How urgent it is, its weight, and its rate, in the direction that this end sends. It begins with what the peer has said,
+    /// or [`Share::default`].
+    pub fn share(&self) -> Share {
+        self.connection.inner().share(self.id())
+    }
+
+    /// Says how urgent it is, its weight, and its rate, for messages that this end sends from now on. The peer is told class
+    /// and weight, and goes by them unless it says otherwise itself.
+    ///
+    /// ```
+    /// # use std::thread;
+    /// # use std::time::Duration;
+    /// # use hqq::{AdvancedLink, StandardLink};
+    /// use hqq::advanced::Wanted;
+    /// use hqq::feature::qos::{Class, Rate, Share};
+    ///
+    /// # let (primary, secondary) = StandardLink::pair()?;
+    /// # let soon = Duration::from_secs(5);
+    /// let wanted = Wanted::new().qos();
+    /// # let theirs = wanted.clone();
+    /// # let peer = thread::spawn(move || {
+    /// #     let link = AdvancedLink::wait_for_negotiation(secondary, &theirs, soon)?;
+    /// #     let bulk = link.accept_connection()?;
+    /// #     bulk.recv()
+    /// # });
+    /// let link = AdvancedLink::negotiate(primary, &wanted, soon)?;
+    /// let bulk = link.open_connection()?;
+    /// let rate = Some(Rate { bytes_per_second: 10_000_000, burst: 1_000_000 });
+    /// bulk.set_share(Share { class: Class::BULK, rate, ..Share::default() })?;
+    /// bulk.send(b"when there is time")?;
+    /// # assert_eq!(peer.join().unwrap()?, b"when there is time");
+    /// # Ok::<(), hqq::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) where quality of service was not agreed on;
+    /// [`Error::Share`](crate::Error::Share) for a weight or rate of zero, or a burst that is less than a buffer and a slot.
+    pub fn set_share(&self, share: Share) -> Result<()> {
+        self.connection.inner().set_share(self.id(), share)
+    }
+
+    /// How sending stands: what is queued, what credit there is, and how long it was missing. `None` where flow control was
+    /// not agreed on.
+    pub fn congestion(&self) -> Option<Congestion> {
+        self.connection.inner().congestion(self.id())
     }
 
     /// Sends a message, waiting for room.

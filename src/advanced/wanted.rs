@@ -18,6 +18,7 @@ pub struct Wanted {
     features: Features,
     capabilities: Capabilities,
     pub(super) required: Features,
+    window: u32,
     /// Codecs, the one that is liked best first.
     #[cfg(feature = "compress")]
     codecs: Vec<Codec>,
@@ -43,6 +44,7 @@ impl Wanted {
             features: Features::empty(),
             capabilities: Capabilities::empty(),
             required: Features::empty(),
+            window: 0,
             #[cfg(feature = "compress")]
             codecs: Vec::new(),
             #[cfg(feature = "compress")]
@@ -90,6 +92,24 @@ impl Wanted {
         self
     }
 
+    /// Flow control: on each connection at most `window` chunks, of a buffer each, wait unread, so that a slow reader of one
+    /// connection never stops the others. Of both ends' windows the smaller one is agreed on; none is larger than
+    /// [`Options::inbox`](crate::Options::inbox), and one of less than 2 is as good as none.
+    #[must_use]
+    pub fn flow_control(mut self, window: u32) -> Self {
+        self.features |= Features::FLOW_CONTROL;
+        self.window = window;
+        self
+    }
+
+    /// Quality of service: connections have [classes, weights and rates](crate::advanced::AdvancedConnection::set_share).
+    /// Messages of the link itself have none, and go ahead of all that waits.
+    #[must_use]
+    pub fn qos(mut self) -> Self {
+        self.features |= Features::QOS;
+        self
+    }
+
     /// These capabilities, beside others.
     #[must_use]
     pub fn capability(mut self, capabilities: Capabilities) -> Self {
@@ -116,7 +136,7 @@ impl Wanted {
     }
 
     fn terms(&self) -> Terms {
-        let terms = Terms::NONE;
+        let terms = Terms { window: self.window, ..Terms::NONE };
         #[cfg(feature = "compress")]
         let terms = Terms { codecs: Codecs::of(&self.codecs).bits() as u8, ..terms };
         #[cfg(feature = "encrypt")]

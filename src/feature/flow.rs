@@ -27,10 +27,10 @@
 //!
 //! A refused grant or chunk changes nothing but the count of faults. Counts wrap.
 //!
-//! # Buffers
+//! # Memory
 //!
-//! Credit bounds what one connection holds; several together may still hold all buffers of the pool. [`may_hold`] keeps
-//! that from happening without setting any aside. A window should not be larger than the pool.
+//! A window is a promise of memory: what arrives and is not read at once, the receiver moves out of the pool when that
+//! runs low, so that no connection holds buffers that the others need. It is bounded by the window, in buffers.
 //!
 //! The ring itself stays the rule for the link as a whole: a full ring holds up all senders alike.
 //!
@@ -141,26 +141,6 @@ fn checked(window: u64) -> Result<u64, FlowError> {
         LEAST_WINDOW..=LARGEST_WINDOW => Ok(window),
         _ => Err(FlowError::WindowTooLarge { window, most: LARGEST_WINDOW }),
     }
-}
-
-/// Whether a connection that holds `held` of the sender's buffers may take another while `free` are free.
-///
-/// With the answer kept to, `k` connections whose readers stay away hold at most `k` parts in `k + 1` of a pool, and
-/// the rest stays free for the others, as long as the pool has more buffers than that. With none of them stuck, one
-/// connection alone may have half. `held` is what it truly holds: [`Sender::outstanding`] counts chunks that were read
-/// and not yet granted as well, and could make a sender wait for a grant that never comes. Who cannot tell chooses
-/// windows that fit into the pool all together.
-///
-/// ```
-/// use hqq::feature::flow::may_hold;
-/// // A pool of 64, of which a stuck connection holds all it may get: 32 are left.
-/// assert!(may_hold(31, 33) && !may_hold(32, 32));
-/// // The next that gets stuck is stopped at 16.
-/// assert!(may_hold(15, 17) && !may_hold(16, 16));
-/// ```
-#[must_use]
-pub const fn may_hold(held: u64, free: u64) -> bool {
-    held < free
 }
 
 /// How many chunks the sender may have sent since the beginning, modulo 2^64. This is what travels.
@@ -376,6 +356,11 @@ impl Receiver {
     /// Chunks that came and are not read: at most the window.
     pub fn unread(&self) -> u64 {
         self.arrived.wrapping_sub(self.consumed)
+    }
+
+    /// Whether another chunk was granted.
+    pub fn has_room(&self) -> bool {
+        self.announced != self.arrived
     }
 
     /// `n` chunks come in.

@@ -18,12 +18,15 @@ impl Inner {
     /// there is no way back; [`Error::Handshake`] if the peer broke the rules then.
     pub(crate) fn agree(
         &self,
-        offer: Offer,
+        mut offer: Offer,
         keys: Option<Box<dyn Keying>>,
         start: bool,
         until: Until,
     ) -> Result<Agreement> {
         let mut mux = self.lock();
+        // No window is larger than the inbox that it promises.
+        let inbox = u32::try_from(mux.table.inbox_limit()).unwrap_or(u32::MAX);
+        offer.terms.window = offer.terms.window.min(inbox);
         if !mux.negotiation.offer(offer) {
             return Err(Error::Unsupported {
                 what: "this link has negotiated already: attach again to do it anew",

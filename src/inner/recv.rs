@@ -36,6 +36,7 @@ impl Inner {
     fn pump_for<T>(&self, own: u64, one: bool, then: impl FnOnce(&mut Mux, bool) -> Result<T>) -> Result<T> {
         let mut mux = self.lock();
         let pumped = self.pump_locked(&mut mux, one);
+        self.dispatch(&mut mux, None);
         let result = pumped.and_then(|pumped| then(&mut mux, pumped.empty));
         self.settle(mux, own);
         result.inspect_err(|error| self.poison(error))

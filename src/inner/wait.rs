@@ -136,6 +136,8 @@ impl Goal {
         patience: |_| Duration::ZERO,
         ..Self::ROOM
     };
+    pub(crate) const TURN: Self =
+        Self { what: "credit and a turn to send on a connection", ..Self::CONN_ROOM };
     pub(crate) const OPEN: Self = Self { what: "room to open a connection", ..Self::CONN_ROOM };
     pub(crate) const ANSWER: Self = Self { what: "the peer's answer to a new connection", ..Self::CONN_DATA };
     pub(crate) const AGREEMENT: Self = Self {
@@ -168,8 +170,17 @@ impl Until {
         }
     }
 
-    fn has_passed(self) -> bool {
+    pub(crate) fn has_passed(self) -> bool {
         matches!(self, Self::At(instant) if instant <= Instant::now())
+    }
+
+    /// The one that comes first.
+    pub(crate) fn earlier(self, other: Self) -> Self {
+        match (self.instant(), other.instant()) {
+            (Some(one), Some(two)) => Self::At(one.min(two)),
+            (Some(_), None) => self,
+            (None, _) => other,
+        }
     }
 }
 

@@ -1,10 +1,8 @@
-//! The rules one by one, then random schedules of two ends, then a link with readers that stay away.
+//! The rules one by one, then random schedules of two ends.
 
 use std::collections::VecDeque;
 
 use super::*;
-
-mod shared;
 
 struct Random(u64);
 

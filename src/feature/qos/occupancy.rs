@@ -174,6 +174,17 @@ impl Occupancy {
         }
     }
 
+    /// The peer has taken everything ahead of the first position of which `taken` says no: it is asked for each packet that
+    /// is not known to be taken, from the oldest on.
+    pub fn look(&mut self, now: Duration, mut taken: impl FnMut(u64) -> bool) {
+        while let Some(position) = self.sent.front().map(|sent| sent.position) {
+            if !taken(position) {
+                break;
+            }
+            self.reached(now, position.wrapping_add(1));
+        }
+    }
+
     fn learn(&mut self, stayed: Duration, position: u64) {
         let part = if stayed > self.target {
             self.part - self.part / 4

@@ -14,6 +14,8 @@ pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> 
         // agree start|wait MS WANTED...: the link becomes one with an agreement.
         "agree" => make(state, words),
         "adv-send" | "adv-loan" | "adv-recv" | "adv-drop" => act(state, verb, words),
+        "adv-open" | "adv-meet" => join(state, verb),
+        "lane-send" | "lane-recv" | "lane-drain" | "lane-share" | "lane-drop" => lane(state, verb, words),
         _ => return None,
     })
 }
@@ -48,6 +50,40 @@ fn act(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
                 loan.send()?;
             }
         }
+    }
+    Ok(String::new())
+}
+
+fn join(state: &State, verb: &str) -> Answer {
+    let link = lock(&state.advanced).clone().ok_or("there is no link with an agreement")?;
+    let connection = if verb == "adv-open" { link.open_connection()? } else { link.accept_connection()? };
+    let id = connection.id();
+    lock(&state.lanes).insert(id, Arc::new(connection));
+    Ok(id.to_string())
+}
+
+/// Orders about a connection with an agreement, by its id.
+fn lane(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
+    let id = words.number()?;
+    let found = lock(&state.lanes).get(&id).cloned();
+    let connection = found.ok_or_else(|| format!("there is no connection {id}"))?;
+    match verb {
+        "lane-recv" => return Ok(pattern::told(&connection.recv()?)),
+        // Receives so many messages: how many bytes they had.
+        "lane-drain" => {
+            let mut bytes = 0;
+            for _ in 0..words.number::<u64>()? {
+                bytes += connection.recv()?.len();
+            }
+            return Ok(bytes.to_string());
+        }
+        // How the connection is treated here: class and weight.
+        "lane-share" => {
+            let share = connection.share();
+            return Ok(format!("{} {}", share.class.number(), share.weight));
+        }
+        "lane-drop" => drop(lock(&state.lanes).remove(&id)),
+        _ => connection.send(&agree::message(words.next()?, words.number()?, words.number()?))?,
     }
     Ok(String::new())
 }

@@ -23,6 +23,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use hqq::advanced::AdvancedConnection;
 use hqq::{AdvancedLink, Connection, Listener, Options, OwnedMessage, StandardLink, UntrustedLink};
 use hqq_tests::trace;
 
@@ -37,6 +38,7 @@ struct State {
     untrusted: Mutex<Option<Arc<UntrustedLink>>>,
     advanced: Mutex<Option<Arc<AdvancedLink>>>,
     connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
+    lanes: Mutex<BTreeMap<u64, Arc<AdvancedConnection>>>,
     held: Mutex<Vec<OwnedMessage>>,
     raw: Mutex<raw::Sockets>,
     /// Copies of another process's sockets.
