@@ -375,7 +375,8 @@ impl AdvancedLink {
     }
 
     fn with_frames(&self, connection: Connection) -> AdvancedConnection {
-        AdvancedConnection { connection, frames: self.frames.clone() }
+        let frames = self.frames.as_ref().map(|frames| frames.of_connection(connection.id()));
+        AdvancedConnection { connection, frames }
     }
 
     /// Which end this is.

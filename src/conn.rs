@@ -228,12 +228,23 @@ impl Connection {
     }
 
     pub(crate) fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
+        self.send_made(until, || Ok(message))
+    }
+
+    /// Sends what `make` makes when the turn of this thread has come: messages go in the order in which they are made.
+    pub(crate) fn send_made<M: AsRef<[u8]>>(
+        &self,
+        until: Until,
+        make: impl FnOnce() -> Result<M>,
+    ) -> Result<()> {
+        let _turn = turn(&self.sending, Some(until), "another sender on the connection")?;
+        let made = make()?;
+        let message = made.as_ref();
         let bounds = self.inner.region().bounds();
         let (len, limit) = (message.len() as u64, bounds.max_message);
         if len > limit {
             return Err(Error::TooLarge { len, limit });
         }
-        let _turn = turn(&self.sending, Some(until), "another sender on the connection")?;
         let size = bounds.geometry.buffer_size() as usize;
         let regulated = self.inner.is_regulated();
         let mut copy_id = 0;

@@ -128,6 +128,23 @@ fn long_messages_pass_through_small_windows() {
     }
 }
 
+/// However long a sealed message is under way, and whatever passes it on others: its reader knows that it is no copy.
+#[test]
+fn what_is_long_under_way_can_still_be_opened() {
+    let test = test!(untraced);
+    let (link, mut peer) = test.link(Role::Primary, "slots=16 buffers=8 size=256");
+    let link = agree(link, &mut peer, "window=4 key=3");
+    let (slow, fast) = (open(&link, &mut peer), open(&link, &mut peer));
+    thread::scope(|scope| {
+        scope.spawn(|| slow.send(&message("noise", 5000, 1)).unwrap());
+        peer.tell(format!("bg lane-drain {} 6000", fast.id()));
+        peer.hear_ok();
+        (0..6000).for_each(|seed| fast.send(&message("noise", 20, seed)).unwrap());
+        assert_eq!(peer.ask("join"), "120000");
+        assert_eq!(peer.ask(format!("lane-recv {}", slow.id())), told(&message("noise", 5000, 1)));
+    });
+}
+
 /// What a reader has not read when it drops its end keeps no buffers and no credit.
 #[test]
 fn dropped_connections_leave_nothing_behind() {

@@ -1,7 +1,6 @@
 //! Logical connections on a link with an agreement.
 
 use std::net::Shutdown;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Frames;
@@ -9,13 +8,14 @@ use crate::conn::Connection;
 use crate::error::Result;
 use crate::feature::flow::Congestion;
 use crate::feature::qos::Share;
+use crate::inner::Until;
 
 /// A logical connection on an [`AdvancedLink`](crate::AdvancedLink): messages of any length up to the limit. As a
 /// [`Connection`], of whose messages is made what was agreed on.
 #[derive(Debug)]
 pub struct AdvancedConnection {
     pub(super) connection: Connection,
-    pub(super) frames: Option<Arc<Frames>>,
+    pub(super) frames: Option<Frames>,
 }
 
 impl AdvancedConnection {
@@ -76,10 +76,7 @@ impl AdvancedConnection {
     /// # Errors
     /// As [`Connection::send`].
     pub fn send(&self, message: &[u8]) -> Result<()> {
-        match &self.frames {
-            None => self.connection.send(message),
-            Some(frames) => self.connection.send(&frames.build(&self.connection, message)?),
-        }
+        self.send_until(message, Until::Forever)
     }
 
     /// Sends a message, waiting for room no longer than `time`.
@@ -87,9 +84,13 @@ impl AdvancedConnection {
     /// # Errors
     /// As [`Connection::send_timeout`].
     pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
+        self.send_until(message, Until::after(time))
+    }
+
+    fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
         match &self.frames {
-            None => self.connection.send_timeout(message, time),
-            Some(frames) => self.connection.send_timeout(&frames.build(&self.connection, message)?, time),
+            None => self.connection.send_until(message, until),
+            Some(frames) => self.connection.send_made(until, || frames.build(&self.connection, message)),
         }
     }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Compression;
+use super::frames::Frames;
 use crate::error::{Error, Result};
 use crate::feature::encrypt::{Cipher, EncryptError, HEADER, Handshake, Key, Session, Settings};
 use crate::negotiate::{KEY_LEN, Keying};
@@ -12,6 +14,10 @@ pub(crate) struct Encryption {
     session: Session,
     /// Ciphertext is made here, before it is copied into the region.
     scratch: Mutex<Vec<Vec<u8>>>,
+    /// Held by who puts a message into the ring, so that none falls behind while it is looked at.
+    order: Mutex<()>,
+    /// So many may be sealed after one and sent before it.
+    leeway: u64,
 }
 
 impl fmt::Debug for Encryption {
@@ -28,8 +34,24 @@ impl Encryption {
     /// Bytes ahead of the ciphertext.
     pub(super) const HEADER: usize = HEADER;
 
-    /// Puts header and ciphertext of a message into `into`, which is as long as both and may be shared.
-    pub(super) fn seal(&self, message: &[u8], context: &[u8; 16], into: &mut [u8]) -> Result<()> {
+    fn new(session: Session, window: u32) -> Self {
+        let (scratch, order) = Default::default();
+        Self { session, scratch, order, leeway: u64::from(window) / 2 }
+    }
+
+    /// The layers of a connection, with keys of its own. Its messages are sealed in the order in which they are sent.
+    pub(super) fn of_connection(&self, id: u64, compression: Option<Arc<Compression>>) -> Frames {
+        Frames::Encrypted(Box::new(Self::new(self.session.of_connection(id), 0)), compression)
+    }
+
+    /// Lets `send` send what was sealed with this counter, unless so much was sealed since that it would come too late.
+    pub(super) fn send_in_order<T>(&self, counter: u64, send: impl FnOnce() -> T) -> Option<T> {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.session.sealer.sealed_since(counter) <= self.leeway).then(send)
+    }
+
+    /// Puts header and ciphertext of a message into `into`, which is as long as both and may be shared. Its counter.
+    pub(super) fn seal(&self, message: &[u8], context: &[u8; 16], into: &mut [u8]) -> Result<u64> {
         let mut scratch = self.scratches().pop().unwrap_or_default();
         let sealed = self.session.sealer.seal_copy_into(message, context, &mut scratch, into);
         self.scratches().push(scratch);
@@ -68,7 +90,7 @@ impl Keys {
     /// For a ring of so many slots.
     pub(super) fn new(key: Arc<Key>, slots: u32) -> Self {
         let usual = Settings::default();
-        // Whatever threads do, a message is no further behind another than the ring is long, and what they hold.
+        // A message is no further behind another than the ring is long, and half the window beside: `send_in_order`.
         let settings = Settings { window: usual.window.max(2 * slots).min(Settings::MAX_WINDOW), ..usual };
         let rekey_every = usual.rekey_every.max(u64::from(settings.window.div_ceil(64)));
         let settings = Settings { rekey_every, ..settings };
@@ -81,8 +103,9 @@ impl Keys {
 
     /// What came of it.
     pub(super) fn finish(&self) -> Option<Encryption> {
-        let session = self.lock().handshake.take()?.finish().ok()?;
-        Some(Encryption { session, scratch: Mutex::default() })
+        let mut making = self.lock();
+        let session = making.handshake.take()?.finish().ok()?;
+        Some(Encryption::new(session, making.settings.window))
     }
 }
 

@@ -14,9 +14,9 @@ use crate::packet::op;
 #[derive(Debug)]
 pub(crate) enum Frames {
     /// Messages are compressed, and no more.
-    Compressed(Compression),
+    Compressed(Arc<Compression>),
     /// They are encrypted, and compressed before that if so agreed.
-    Encrypted(Encryption, Option<Compression>),
+    Encrypted(Box<Encryption>, Option<Arc<Compression>>),
 }
 
 /// A message as it was before the layers had it; `None` if it stands behind the header of compression, in what came.
@@ -33,12 +33,20 @@ fn context(op: u8, conn: u64) -> [u8; 16] {
 impl Frames {
     /// These layers, if there is any.
     pub(super) fn new(compression: Option<Compression>, encryption: Option<Encryption>) -> Option<Arc<Self>> {
-        let frames = match (encryption, compression) {
-            (Some(encryption), compression) => Self::Encrypted(encryption, compression),
+        let frames = match (encryption, compression.map(Arc::new)) {
+            (Some(encryption), compression) => Self::Encrypted(Box::new(encryption), compression),
             (None, Some(compression)) => Self::Compressed(compression),
             (None, None) => return None,
         };
         Some(Arc::new(frames))
+    }
+
+    /// The same for a connection.
+    pub(super) fn of_connection(&self, id: u64) -> Self {
+        match self {
+            Self::Compressed(compression) => Self::Compressed(compression.clone()),
+            Self::Encrypted(encryption, compression) => encryption.of_connection(id, compression.clone()),
+        }
     }
 
     /// Bytes of all headers of a message.
@@ -71,7 +79,7 @@ impl Frames {
                 let compressed = compression.as_ref().map(|layer| compressed(layer, message));
                 let plain = compressed.as_deref().unwrap_or(message);
                 lend(inner, &mut loan, Encryption::HEADER + plain.len(), until)?;
-                encryption.seal(plain, &context(op::STANDARD_LINK_COPY, 0), &mut loan)?;
+                return send_sealed(inner, encryption, plain, &mut loan, until);
             }
         }
         match until {
@@ -136,6 +144,29 @@ impl Frames {
                 })
             }
         }
+    }
+}
+
+/// Seals a message into the loan and sends it. What has waited too long for room is sealed again: the peer would no longer
+/// know whether it had it before.
+fn send_sealed(
+    inner: &Inner,
+    encryption: &Encryption,
+    plain: &[u8],
+    loan: &mut Loan<'_>,
+    until: Option<Until>,
+) -> Result<()> {
+    let context = context(op::STANDARD_LINK_COPY, 0);
+    let mut counter = encryption.seal(plain, &context, loan)?;
+    let mut send = || loop {
+        match encryption.send_in_order(counter, || inner.try_send_payload(loan.place())) {
+            Some(sent) => return sent,
+            None => counter = encryption.seal(plain, &context, loan)?,
+        }
+    };
+    match (send(), until) {
+        (Err(error), Some(until)) if error.is_transient() => inner.wait_for_room(until, send),
+        (sent, _) => sent,
     }
 }
 

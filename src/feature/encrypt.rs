@@ -36,6 +36,12 @@
 //! epochs from which its window still accepts a message. A message may be at most [`MOST_AHEAD`] epochs ahead, so
 //! that a forged counter costs little; only a message whose tag is right moves the keys.
 //!
+//! # Connections
+//!
+//! Each logical connection has keys and counters of its own: a block of zeros, under a nonce that begins with 2 and ends in
+//! the connection's number, encrypted with a key that was made in the same way from the first of the link, under the nonce
+//! that begins with 1. So what is long under way on one connection is never behind the window of another.
+//!
 //! # Each counter once
 //!
 //! The opener remembers the counters of a window behind the highest, as RFC 6479 does, and checks a counter before

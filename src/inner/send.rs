@@ -405,9 +405,14 @@ impl Inner {
         if !failure.is_transient() {
             return Err(failure);
         }
+        self.wait_for_room(until, || self.try_send_payload(slot))
+    }
+
+    /// Waits until a send succeeds, or fails for good.
+    pub(crate) fn wait_for_room(&self, until: Until, mut send: impl FnMut() -> Result<()>) -> Result<()> {
         self.wait(Goal::ROOM, until, |own| {
             self.keep_sorting(own)?;
-            unless_transient(self.try_send_payload(slot))
+            unless_transient(send())
         })
     }
 

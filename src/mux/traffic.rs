@@ -59,7 +59,13 @@ enum Order {
     /// As they came.
     Fifo(VecDeque<u64>),
     /// By class, weight and rate.
-    Fair { scheduler: Scheduler<u64>, occupancy: Occupancy },
+    Fair(Box<Fair>),
+}
+
+#[derive(Debug)]
+struct Fair {
+    scheduler: Scheduler<u64>,
+    occupancy: Occupancy,
 }
 
 /// The connections of one end of a link.
@@ -100,7 +106,7 @@ impl Traffic {
         let order = match Occupancy::learning(Load { packets, bytes }, TARGET) {
             Ok(occupancy) if fair => {
                 let limits = Limits { connections: usize::MAX, waiting: 1 };
-                Order::Fair { scheduler: Scheduler::new(limits), occupancy }
+                Order::Fair(Box::new(Fair { scheduler: Scheduler::new(limits), occupancy }))
             }
             _ => Order::Fifo(VecDeque::new()),
         };
@@ -121,9 +127,9 @@ impl Traffic {
         let Self { lanes, order, window, .. } = self;
         lanes.entry(id).or_insert_with(|| {
             let share = Share::default();
-            if let Order::Fair { scheduler, .. } = order {
+            if let Order::Fair(fair) = order {
                 // A share as it is by default is never refused, and the id is new.
-                let _ = scheduler.add(id, share, now);
+                let _ = fair.scheduler.add(id, share, now);
             }
             let credit = Sender::new(*window).ok().zip(Receiver::new(*window).ok());
             Lane { credit, share, settled: false, item: None }
@@ -142,8 +148,8 @@ impl Traffic {
         let _ = self.withdraw(id, now);
         self.news.retain(|(other, _), _| *other != id);
         self.lanes.remove(&id);
-        if let Order::Fair { scheduler, .. } = &mut self.order {
-            scheduler.remove(id);
+        if let Order::Fair(fair) = &mut self.order {
+            fair.scheduler.remove(id);
         }
     }
 
@@ -181,7 +187,8 @@ impl Traffic {
 
     fn change(&mut self, id: u64, share: Share, now: Duration) -> Result<(), crate::feature::qos::QosError> {
         let before = self.lane(id, now).share;
-        let Order::Fair { scheduler, .. } = &mut self.order else { return Ok(()) };
+        let Order::Fair(fair) = &mut self.order else { return Ok(()) };
+        let scheduler = &mut fair.scheduler;
         let waiting = scheduler.remove(id) > 0;
         let changed = scheduler.add(id, share, now);
         if changed.is_err() {
@@ -307,9 +314,9 @@ impl Traffic {
         self.waiting += 1;
         match &mut self.order {
             Order::Fifo(line) => line.push_back(id),
-            Order::Fair { scheduler, .. } => {
+            Order::Fair(fair) => {
                 // It is known there and has nothing else waiting, and any burst is as large as any chunk.
-                let pushed = scheduler.push(id, cost(&item.chunk));
+                let pushed = fair.scheduler.push(id, cost(&item.chunk));
                 debug_assert!(pushed.is_ok(), "{pushed:?}");
             }
         }
@@ -334,7 +341,8 @@ impl Traffic {
         }
         match &mut self.order {
             Order::Fifo(line) => line.pop_front(),
-            Order::Fair { scheduler, occupancy } => {
+            Order::Fair(fair) => {
+                let Fair { scheduler, occupancy } = &mut **fair;
                 occupancy.look(now, taken);
                 occupancy.guard(scheduler.has_urgent());
                 self.alarm = None;
@@ -374,8 +382,8 @@ impl Traffic {
         let Some(item) = &mut lane.item else { return };
         item.state = State::Sent { copy_id };
         self.waiting -= 1;
-        if let Order::Fair { occupancy, .. } = &mut self.order {
-            occupancy.sent(now, lane.share.class, position, cost(&item.chunk));
+        if let Order::Fair(fair) = &mut self.order {
+            fair.occupancy.sent(now, lane.share.class, position, cost(&item.chunk));
         }
     }
 
@@ -406,7 +414,7 @@ impl Traffic {
             self.turn = self.turn.filter(|other| *other != id);
             match &mut self.order {
                 Order::Fifo(line) => line.retain(|other| *other != id),
-                Order::Fair { scheduler, .. } => drop(scheduler.withdraw(id)),
+                Order::Fair(fair) => drop(fair.scheduler.withdraw(id)),
             }
         }
         None

@@ -15,6 +15,11 @@ pub(super) const KEY: usize = 32;
 /// Bytes of a tag.
 pub(super) const TAG: usize = 16;
 
+/// What a nonce is for: its first byte.
+const MESSAGE: u8 = 0;
+const ROOT: u8 = 1;
+const CONNECTION: u8 = 2;
+
 /// A key, ready for use. The ciphers wipe theirs when they are dropped.
 pub(super) enum Aead {
     ChaCha(ChaCha20Poly1305),
@@ -36,20 +41,26 @@ impl Aead {
         }
     }
 
-    /// Four zero bytes and the counter, in the byte order that Noise prescribes for the cipher.
-    fn nonce(&self, counter: u64) -> [u8; 12] {
+    /// Four zero bytes and the counter, in the byte order that Noise prescribes for the cipher. Keys that are derived from
+    /// this one have another number in place of the zeros.
+    fn nonce(&self, kind: u8, counter: u64) -> [u8; 12] {
         let counter = match self {
             Self::ChaCha(_) => counter.to_le_bytes(),
             Self::Aes(_) => counter.to_be_bytes(),
         };
         let mut nonce = [0; 12];
+        nonce[0] = kind;
         nonce[4..].copy_from_slice(&counter);
         nonce
     }
 
     /// Makes ciphertext of the buffer and gives the tag; nothing if the message is too long for the cipher.
     pub(super) fn seal(&self, counter: u64, ad: &[u8], buffer: InOutBuf<'_, '_, u8>) -> Option<[u8; TAG]> {
-        let nonce = self.nonce(counter).into();
+        self.seal_as(MESSAGE, counter, ad, buffer)
+    }
+
+    fn seal_as(&self, kind: u8, counter: u64, ad: &[u8], buffer: InOutBuf<'_, '_, u8>) -> Option<[u8; TAG]> {
+        let nonce = self.nonce(kind, counter).into();
         let tag = match self {
             Self::ChaCha(cipher) => cipher.encrypt_inout_detached(&nonce, ad, buffer),
             Self::Aes(cipher) => cipher.encrypt_inout_detached(&nonce, ad, buffer),
@@ -60,7 +71,7 @@ impl Aead {
     /// Makes plaintext of the buffer if the tag is right, and says whether it was. Otherwise nothing is decrypted.
     #[must_use]
     pub(super) fn open(&self, counter: u64, ad: &[u8], buffer: &mut [u8], tag: &[u8; TAG]) -> bool {
-        let nonce = self.nonce(counter).into();
+        let nonce = self.nonce(MESSAGE, counter).into();
         let opened = match self {
             Self::ChaCha(cipher) => cipher.decrypt_inout_detached(&nonce, ad, buffer.into(), tag.into()),
             Self::Aes(cipher) => cipher.decrypt_inout_detached(&nonce, ad, buffer.into(), tag.into()),
@@ -71,11 +82,25 @@ impl Aead {
     /// The key of the next epoch: Noise's REKEY, a block of zeros under the nonce that no message may have.
     /// It does not lead back to this one.
     pub(super) fn next(&self) -> Self {
+        self.derive(MESSAGE, u64::MAX)
+    }
+
+    /// The key that those of connections are made from; it leads to no other.
+    pub(super) fn root(&self) -> Self {
+        self.derive(ROOT, 0)
+    }
+
+    /// Of a root, the key of this connection.
+    pub(super) fn of_connection(&self, id: u64) -> Self {
+        self.derive(CONNECTION, id)
+    }
+
+    fn derive(&self, kind: u8, number: u64) -> Self {
         let mut key = Zeroizing::new([0; KEY]);
         // 32 bytes are not too long; the tag is not used.
-        self.seal(u64::MAX, &[], InOutBuf::from(&mut key[..]));
-        let next = Self::new(self.cipher(), &key);
+        self.seal_as(kind, number, &[], InOutBuf::from(&mut key[..]));
+        let derived = Self::new(self.cipher(), &key);
         wipe_stack();
-        next
+        derived
     }
 }

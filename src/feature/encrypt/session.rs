@@ -20,10 +20,25 @@ pub struct Session {
     pub sealer: Sealer,
     /// For what the peer sends.
     pub opener: Opener,
+    roots: Roots,
+    settings: Settings,
+}
+
+/// What the keys of connections are made from, for both directions.
+struct Roots {
+    ours: Aead,
+    theirs: Aead,
+}
+
+impl fmt::Debug for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Roots").finish_non_exhaustive()
+    }
 }
 
 impl Session {
     pub(super) fn new(ours: Aead, theirs: Aead, settings: Settings) -> Self {
+        let roots = Roots { ours: ours.root(), theirs: theirs.root() };
         let sealer = Sealer {
             state: Mutex::new(Sealing { next: 0, epoch: 0, key: Arc::new(ours) }),
             rekey_every: settings.rekey_every,
@@ -36,7 +51,37 @@ impl Session {
             }),
             rekey_every: settings.rekey_every,
         };
-        Self { sealer, opener }
+        Self { sealer, opener, roots, settings }
+    }
+
+    /// A session of its own for a logical connection with this number, with keys and counters of its own: a message on one
+    /// connection may be long under way, while any number passes on others. Both ends make the same, each once for a number.
+    ///
+    /// While this session lives, the connection's first keys can be made again.
+    ///
+    /// ```
+    /// # use hqq::feature::encrypt::{Cipher, EncryptError, Handshake, Key, Settings};
+    /// # let key = Key::generate()?;
+    /// # let handshake = |initiator| {
+    /// #     Handshake::new(&key, initiator, Cipher::ChaCha20Poly1305, Settings::default(), b"")
+    /// # };
+    /// # let (mut ours, mut theirs) = (handshake(true)?, handshake(false)?);
+    /// # theirs.read(&ours.write()?)?;
+    /// # ours.read(&theirs.write()?)?;
+    /// # let (ours, theirs) = (ours.finish()?, theirs.finish()?);
+    /// let mut message = *b"on connection 3";
+    /// let header = ours.of_connection(3).sealer.seal(&mut message, b"ad")?;
+    /// let elsewhere = theirs.of_connection(5);
+    /// let refused = elsewhere.opener.open_in_place(&header, &mut message.clone(), b"ad");
+    /// assert_eq!(refused, Err(EncryptError::Forged { counter: 0 }));
+    /// theirs.of_connection(3).opener.open_in_place(&header, &mut message, b"ad")?;
+    /// assert_eq!(&message, b"on connection 3");
+    /// # Ok::<(), EncryptError>(())
+    /// ```
+    #[must_use]
+    pub fn of_connection(&self, id: u64) -> Self {
+        let Roots { ours, theirs } = &self.roots;
+        Self::new(ours.of_connection(id), theirs.of_connection(id), self.settings)
     }
 }
 
@@ -106,7 +151,7 @@ impl Sealer {
     }
 
     /// As [`seal_into`](Self::seal_into) for a message that must stay as it is. The ciphertext is made in `scratch`,
-    /// private memory that is kept for the next time, without a copy of the message.
+    /// private memory that is kept for the next time, without a copy of the message. The message's counter.
     ///
     /// # Errors
     ///
@@ -117,7 +162,7 @@ impl Sealer {
         ad: &[u8],
         scratch: &mut Vec<u8>,
         into: &mut [u8],
-    ) -> Result<(), EncryptError> {
+    ) -> Result<u64, EncryptError> {
         check_room(message.len(), into.len())?;
         check_len(message.len())?;
         scratch.resize(message.len(), 0);
@@ -125,7 +170,14 @@ impl Sealer {
         let buffer = InOutBuf::new(message, scratch).map_err(|_| too_long)?;
         let header = self.seal_buffer(buffer, ad)?;
         fill(into, &header, scratch);
-        Ok(())
+        let mut counter = [0; 8];
+        counter.copy_from_slice(&header[..8]);
+        Ok(u64::from_le_bytes(counter))
+    }
+
+    /// How many messages were sealed after the one with this counter.
+    pub fn sealed_since(&self, counter: u64) -> u64 {
+        self.lock().next.saturating_sub(counter).saturating_sub(1)
     }
 
     fn seal_buffer(&self, buffer: InOutBuf<'_, '_, u8>, ad: &[u8]) -> Result<[u8; HEADER], EncryptError> {
