@@ -14,7 +14,6 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// What a handshake leads to: keys for both directions, which exist in this process's private memory only, and are
 /// wiped when they are dropped or replaced.
-#[derive(Debug)]
 pub struct Session {
     /// For what we send.
     pub sealer: Sealer,
@@ -30,9 +29,10 @@ struct Roots {
     theirs: Aead,
 }
 
-impl fmt::Debug for Roots {
+impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Roots").finish_non_exhaustive()
+        let Self { sealer, opener, .. } = self;
+        f.debug_struct("Session").field("sealer", sealer).field("opener", opener).finish()
     }
 }
 
