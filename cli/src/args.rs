@@ -8,6 +8,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 use hqq::Options;
 use hqq::feature::compress::Codec;
+use hqq::feature::qos::{Class, Rate, Share};
 use hqq_bench::{Case, Kind};
 
 use crate::exit::CODES;
@@ -86,6 +87,8 @@ Examples:
   in one terminal      hqq recv photos > copy.tar
   in another           hqq send photos < photos.tar
   in either order      hqq send photos --wait 30 < photos.tar
+  not too fast         hqq recv photos --rate 10M > copy.tar
+                       hqq send photos --rate 10M < photos.tar
 
 The receiver listens, the sender connects. The end of the input ends both with 0, once the receiver
 has written everything. If either dies, the other ends within a second, with 4.
@@ -203,6 +206,8 @@ pub struct Send {
     pub compress: Vec<Codec>,
     #[command(flatten)]
     pub secret: Secret,
+    #[command(flatten)]
+    pub quality: Quality,
     /// Show no progress
     #[arg(long, short)]
     pub quiet: bool,
@@ -219,6 +224,46 @@ pub struct Secret {
     /// A file with a key: 64 hexadecimal digits, as `openssl rand -hex 32` makes them
     #[arg(long, value_name = "FILE", requires = "encrypt")]
     pub key_file: Option<PathBuf>,
+}
+
+/// How what is sent stands among other connections of the link.
+#[derive(Debug, clap::Args)]
+pub struct Quality {
+    /// How urgent what this side sends is, if the other side has --priority or --rate, too: from 0, the most urgent, to 7
+    #[arg(long, value_name = "CLASS", value_parser = class)]
+    pub priority: Option<Class>,
+    /// Send no more than so many bytes a second, such as 500k or 10MiB, if the other side has --priority or --rate, too
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
+    pub rate: Option<u64>,
+}
+
+impl Quality {
+    /// Whether anything is wanted.
+    pub fn is_wanted(&self) -> bool {
+        self.priority.is_some() || self.rate.is_some()
+    }
+
+    /// As a link takes it, with buffers of so many bytes.
+    pub fn share(&self, buffer_size: u64) -> Share {
+        let rate = self.rate.map(|bytes_per_second| {
+            // A tenth of a second's worth at once, and room for a buffer and its slot.
+            Rate { bytes_per_second, burst: (bytes_per_second / 10).max(buffer_size + 64) }
+        });
+        Share { class: self.priority.unwrap_or(Class::NORMAL), rate, ..Share::default() }
+    }
+}
+
+fn class(text: &str) -> Result<Class, String> {
+    let number = text.parse().map_err(|_| format!("\"{text}\" is no number from 0 to 7"))?;
+    Class::new(number).map_err(|error| error.to_string())
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    match parse_size::parse_size(text) {
+        Ok(0) => Err("a rate of 0 bytes a second would never send: it must be at least 1".into()),
+        Ok(rate) => Ok(rate),
+        Err(error) => Err(format!("{error}; write a number of bytes, such as 500k or 10MiB")),
+    }
 }
 
 /// Whom to link up with, beside this user.
@@ -253,6 +298,8 @@ pub struct Recv {
     pub compress: Vec<Codec>,
     #[command(flatten)]
     pub secret: Secret,
+    #[command(flatten)]
+    pub quality: Quality,
     /// Show no progress
     #[arg(long, short)]
     pub quiet: bool,

@@ -18,7 +18,7 @@ use hqq::{AdvancedLink, Error, Listener, Options, StandardLink};
 use hqq_sys::{peer, poll};
 use zeroize::Zeroizing;
 
-use crate::args::{Recv, Secret, Send};
+use crate::args::{Quality, Recv, Secret, Send};
 use crate::exit::{Exit, Failure, Result};
 use crate::out::{self, Progress};
 
@@ -31,7 +31,7 @@ const AGREE: Duration = Duration::from_secs(5);
 /// `hqq send NAME`.
 pub fn send(args: &Send) -> Result<ExitCode> {
     // What is wrong with a key is said before anybody is kept waiting.
-    let wanted = wanted(&args.compress, &args.secret)?;
+    let wanted = wanted(&args.compress, &args.secret, &args.quality)?;
     let link = StandardLink::connect_with(&args.name, args.allow.extend(Options::new()), args.wait).map_err(
         |error| {
             let name = &args.name;
@@ -54,27 +54,15 @@ pub fn send(args: &Send) -> Result<ExitCode> {
             AdvancedLink::negotiate(link, &wanted, AGREE).map_err(|error| apart(error, "receiver"))?
         }
     };
-    say_why_not(&link, &args.compress, "receiver");
+    say_why_not(&link, &args.compress, &args.quality, "receiver");
     let began = Instant::now();
     let mut input = Input::new(&link)?;
     let progress = Progress::bytes(input.length, !args.quiet);
-    let size = link.geometry().buffer_size() as usize;
-    let mut sent = 0;
-    loop {
-        let mut loan = link.loan(size).map_err(|error| lost(error, "receiver", sent))?;
-        input.wait(&link, sent)?;
-        let count = match input.file.read(&mut loan) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => continue,
-            Err(error) => return Err(Failure::system("reading standard input", &error)),
-        };
-        loan.truncate(count);
-        loan.send().map_err(|error| lost(error, "receiver", sent))?;
-        sent += count as u64;
-        progress.add(count as u64);
-    }
-    link.send(&[]).map_err(|error| lost(error, "receiver", sent))?;
+    let sent = if link.agreement().features.contains(Features::QOS) {
+        send_on_connection(&link, &mut input, &args.quality, &progress)?
+    } else {
+        send_on_link(&link, &mut input, &progress)?
+    };
     let answer = link.recv().map_err(|error| lost(error, "receiver", sent))?;
     match <[u8; 8]>::try_from(&*answer).map(u64::from_le_bytes) {
         Ok(written) if written == sent => {
@@ -89,10 +77,50 @@ pub fn send(args: &Send) -> Result<ExitCode> {
     }
 }
 
+/// Sends the input as messages of the link itself; how many bytes there were.
+fn send_on_link(link: &AdvancedLink, input: &mut Input, progress: &Progress) -> Result<u64> {
+    let size = link.geometry().buffer_size() as usize;
+    let mut sent = 0;
+    loop {
+        let mut loan = link.loan(size).map_err(|error| lost(error, "receiver", sent))?;
+        let count = input.read(link, &mut loan, sent)?;
+        loan.truncate(count);
+        loan.send().map_err(|error| lost(error, "receiver", sent))?;
+        if count == 0 {
+            return Ok(sent);
+        }
+        sent += count as u64;
+        progress.add(count as u64);
+    }
+}
+
+/// Sends the input on a connection of this class and rate.
+fn send_on_connection(
+    link: &AdvancedLink,
+    input: &mut Input,
+    quality: &Quality,
+    progress: &Progress,
+) -> Result<u64> {
+    let size = link.geometry().buffer_size();
+    let connection = link.open_connection().map_err(|error| lost(error, "receiver", 0))?;
+    connection.set_share(quality.share(size))?;
+    let mut piece = vec![0; size as usize];
+    let mut sent = 0;
+    loop {
+        let count = input.read(link, &mut piece, sent)?;
+        connection.send(&piece[..count]).map_err(|error| lost(error, "receiver", sent))?;
+        if count == 0 {
+            return Ok(sent);
+        }
+        sent += count as u64;
+        progress.add(count as u64);
+    }
+}
+
 /// `hqq recv NAME`.
 pub fn recv(args: &Recv) -> Result<ExitCode> {
     let name = &args.name;
-    let wanted = wanted(&args.compress, &args.secret)?;
+    let wanted = wanted(&args.compress, &args.secret, &args.quality)?;
     let options = Options::new().slots(64).buffers(args.buffers).buffer_size(args.buffer_size);
     let options = args.allow.extend(options.protected(args.protected));
     let listener = Listener::bind_with(name, options).map_err(|error| match &error {
@@ -119,17 +147,34 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
         Some(wanted) => AdvancedLink::wait_for_negotiation(link, &wanted, AGREE)
             .map_err(|error| apart(error, "sender"))?,
     };
-    say_why_not(&link, &args.compress, "sender");
+    say_why_not(&link, &args.compress, &args.quality, "sender");
+    let lane = if link.agreement().features.contains(Features::QOS) {
+        let lane = link.accept_connection().map_err(|error| lost(error, "sender", 0))?;
+        lane.set_share(args.quality.share(link.geometry().buffer_size()))?;
+        Some(lane)
+    } else {
+        None
+    };
     let began = Instant::now();
     let mut output = file(io::stdout())?;
     let progress = Progress::bytes(None, !args.quiet && !io::stdout().is_terminal());
     let mut written = 0;
     loop {
-        let message = link.recv().map_err(|error| lost(error, "sender", written))?;
+        let (of_link, of_lane);
+        let message: &[u8] = match &lane {
+            None => {
+                of_link = link.recv().map_err(|error| lost(error, "sender", written))?;
+                &of_link
+            }
+            Some(lane) => {
+                of_lane = lane.recv().map_err(|error| lost(error, "sender", written))?;
+                &of_lane
+            }
+        };
         if message.is_empty() {
             break;
         }
-        output.write_all(&message).map_err(|error| match error.kind() {
+        output.write_all(message).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Failure::new(
                 Exit::System,
                 format!("whoever read standard output closed it, after {written} bytes"),
@@ -147,8 +192,11 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
 }
 
 /// What is to be agreed on; `None` if nothing is.
-fn wanted(codecs: &[Codec], secret: &Secret) -> Result<Option<Wanted>> {
+fn wanted(codecs: &[Codec], secret: &Secret, quality: &Quality) -> Result<Option<Wanted>> {
     let mut wanted = Wanted::new();
+    if quality.is_wanted() {
+        wanted = wanted.qos();
+    }
     if !codecs.is_empty() {
         wanted = wanted.compression(codecs);
     }
@@ -162,7 +210,7 @@ fn wanted(codecs: &[Codec], secret: &Secret) -> Result<Option<Wanted>> {
         })?;
         wanted = wanted.encryption(key);
     }
-    Ok((!codecs.is_empty() || secret.encrypt).then_some(wanted))
+    Ok((!codecs.is_empty() || secret.encrypt || quality.is_wanted()).then_some(wanted))
 }
 
 /// What it means that the two sides do not come together.
@@ -178,13 +226,16 @@ fn apart(error: Error, who: &str) -> Failure {
     }
 }
 
-/// Tells the user that what was asked for will not happen, and why.
-fn say_why_not(link: &AdvancedLink, codecs: &[Codec], who: &str) {
-    match link.agreement().fallback {
-        Some(why) if !codecs.is_empty() => {
-            anstream::eprintln!("not compressed: {why}; does the {who} have --compress, too?");
-        }
-        _ => {}
+/// Tells the user what of what was asked for will not happen, and why.
+fn say_why_not(link: &AdvancedLink, codecs: &[Codec], quality: &Quality, who: &str) {
+    let agreement = link.agreement();
+    let why =
+        agreement.fallback.map_or_else(|| "the other side did not ask for it".into(), |why| why.to_string());
+    if !codecs.is_empty() && !agreement.features.contains(Features::COMPRESSION) {
+        anstream::eprintln!("not compressed: {why}; does the {who} have --compress, too?");
+    }
+    if quality.is_wanted() && !agreement.features.contains(Features::QOS) {
+        anstream::eprintln!("no priority or rate: {why}; does the {who} have --priority or --rate, too?");
     }
 }
 
@@ -219,6 +270,18 @@ impl Input {
         let length = facts.is_file().then(|| facts.len().saturating_sub(file.stream_position().unwrap_or(0)));
         let receiver = link.peer().pid.and_then(|pid| peer::pidfd_open(pid).ok());
         Ok(Self { file, length, receiver })
+    }
+
+    /// Reads some of it into `piece`; how many bytes, 0 at the end.
+    fn read(&mut self, link: &AdvancedLink, piece: &mut [u8], sent: u64) -> Result<usize> {
+        loop {
+            self.wait(link, sent)?;
+            match self.file.read(piece) {
+                Ok(count) => return Ok(count),
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+                Err(error) => return Err(Failure::system("reading standard input", &error)),
+            }
+        }
     }
 
     /// Waits until there is something to read; fails when the receiver dies meanwhile.

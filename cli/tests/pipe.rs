@@ -298,6 +298,35 @@ fn compressed_and_encrypted_streams_arrive_whole() {
 }
 
 #[test]
+fn a_rate_is_kept_and_a_priority_taken() {
+    let bytes = noise(1_500_000);
+    let began = Instant::now();
+    let (found, codes, said) =
+        through(&bytes, &["--rate", "1MB"], &["--priority", "3", "--buffer-size", "65536"]);
+    assert_eq!(codes, [Some(0), Some(0)], "{said}");
+    assert!(found == bytes);
+    assert!(began.elapsed() >= Duration::from_millis(1350), "{:?}", began.elapsed());
+    let all = ["--priority", "7", "--compress", "lz4"];
+    let (found, codes, said) = through(&bytes, &all, &all);
+    assert_eq!(codes, [Some(0), Some(0)], "{said}");
+    assert!(found == bytes);
+    // Who does not agree is served all the same, and the other told.
+    let (found, codes, said) = through(b"hello", &["--priority", "0"], &[]);
+    assert_eq!((&found[..], codes), (&b"hello"[..], [Some(0), Some(0)]), "{said}");
+    assert!(said.contains("no priority or rate: "), "{said}");
+    for (option, value, what) in [
+        ("--priority", "8", "class 8 is out of range: 0 is the most urgent, 7 the least"),
+        ("--priority", "high", "no number from 0 to 7"),
+        ("--rate", "0", "a rate of 0 bytes a second would never send"),
+        ("--rate", "fast", "such as 500k or 10MiB"),
+    ] {
+        let wrong = run(&["send", "nobody", option, value]);
+        assert_eq!(wrong.status.code(), Some(2));
+        assert!(text(&wrong.stderr).contains(what), "{}", text(&wrong.stderr));
+    }
+}
+
+#[test]
 fn without_the_same_key_nothing_is_sent() {
     let keys = ["ab", "cd"].map(|digits| temporary(digits, digits.repeat(32).as_bytes()));
     let [one, other] = keys.each_ref().map(|path| path.to_str().unwrap());
