@@ -24,7 +24,7 @@ use crate::protocol::{Agreement, Features};
 const SLOT: u64 = 64;
 
 /// How long a message that is not urgent should stay in the ring at most, while others may be urgent.
-const TARGET: Duration = Duration::from_micros(100);
+const TARGET: Duration = Duration::from_micros(5);
 
 /// A chunk that somebody wants to send.
 #[derive(Debug)]
