@@ -361,6 +361,11 @@ impl<C> Table<C> {
         self.conns.contains_key(&id)
     }
 
+    /// Whether a connection is in use here, or on offer.
+    pub fn is_used(&self, id: u64) -> bool {
+        self.conns.get(&id).is_some_and(|conn| conn.lingers.is_none())
+    }
+
     /// Chunks that wait in a connection's inbox.
     pub fn unread(&self, id: u64) -> usize {
         self.conns.get(&id).map_or(0, |conn| conn.inbox.len())

@@ -356,9 +356,11 @@ impl Mux {
     }
 
     fn share(&mut self, line: Line<'_>, conn: u64, class: u64, weight: u64) {
-        let known = self.table.knows(conn);
+        let (known, used) = (self.table.knows(conn), self.table.is_used(conn));
         let asked = match &mut self.traffic {
-            Some(traffic) if known => traffic.asked(conn, class, weight, line.now()),
+            Some(traffic) if used => traffic.asked(conn, class, weight, line.now()),
+            // It was said before the peer heard of the close.
+            Some(_) if known => Ok(()),
             Some(_) => Err(ErrorCode::ConnNotFound),
             None => Err(ErrorCode::InvalidOp),
         };

@@ -28,6 +28,7 @@ pub mod oracle;
 pub mod pattern;
 pub mod peer;
 #[cfg(target_arch = "x86_64")]
+pub mod schedule;
 pub mod step;
 pub mod test;
 pub mod trace;
