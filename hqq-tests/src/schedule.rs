@@ -94,6 +94,9 @@ impl From<Error> for Difference {
 
 type Outcome<T = ()> = Result<T, Difference>;
 
+/// Calls of a schedule.
+pub const STEPS: u64 = 1500;
+
 fn differs<T>(what: impl fmt::Display) -> Outcome<T> {
     Err(Difference(what.to_string()))
 }
@@ -138,6 +141,25 @@ fn meet<T: Send>(
         let two = other.join().or_else(|_| differs("the other end panicked"))??;
         Ok([one, two])
     })
+}
+
+/// Runs `count` schedules of each set of features, from this seed on.
+///
+/// # Errors
+/// Where the first differs from the model, with what to run it again by.
+pub fn run_all(first: u64, count: u64, steps: u64) -> Outcome<Figures> {
+    let mut all = Figures::default();
+    for features in Feature::sets() {
+        for seed in first..first.saturating_add(count) {
+            let done = run(&features, seed, steps).map_err(|Difference(what)| {
+                Difference(format!("{features:?}: {what}; `cargo xtask schedules --from {seed} --count 1`"))
+            })?;
+            all.steps += done.steps;
+            all.received += done.received;
+            all.held_up += done.held_up;
+        }
+    }
+    Ok(all)
 }
 
 /// Runs a schedule of so many steps.

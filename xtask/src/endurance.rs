@@ -1,4 +1,4 @@
-//! `cargo xtask wakes`, `recovery-times` and `soak`: the program `hqq-endurance` of the tests, optimised.
+//! `cargo xtask wakes`, `recovery-times`, `soak` and `schedules`: the program `hqq-endurance` of the tests, optimised.
 
 use std::process::Command;
 

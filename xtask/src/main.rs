@@ -10,7 +10,7 @@
 //!   `--minimize` afterwards puts what is worth keeping into the committed corpus.
 //! * `cargo xtask kill-sweep` kills a process behind every instruction of every operation and judges what its survivors
 //!   find; `--help` tells its switches. With `--no-recovery` it succeeds only if the sweep finds broken promises.
-//! * `cargo xtask wakes`, `cargo xtask recovery-times` and `cargo xtask soak` take long, and print what they measured;
+//! * `cargo xtask wakes`, `recovery-times`, `soak` and `schedules` take long, and print what they measured;
 //!   each takes `--help`.
 //! * `cargo xtask costs` counts instructions, atomics, cache lines, system calls and allocations of a message, exactly;
 //!   `--write` makes what it found the budget, `--check` fails if it found more than the budget allows, `--parts` parts
@@ -46,6 +46,7 @@ usage: cargo xtask test
        cargo xtask wakes [--count N]
        cargo xtask recovery-times [--kills N] [--json] [--limits]
        cargo xtask soak [--cycles N] [--minutes N] [--seed N] [--paused [SECONDS]]
+       cargo xtask schedules [--count N] [--from SEED]
        cargo xtask costs [--check | --write | [--parts] [--callgrind] [--only TEXT]]
        cargo xtask trace-table [--check]
        cargo xtask order-mutants [--only SITE] [--json] [--check]";
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
         ["pieces", "--only", only] => report(pieces::check(only)),
         ["hostile", args @ ..] => report(hostile::attack(args)),
         ["fuzz", args @ ..] => report(fuzz::fuzz(args)),
-        [task @ ("wakes" | "recovery-times" | "soak"), arguments @ ..] => {
+        [task @ ("wakes" | "recovery-times" | "soak" | "schedules"), arguments @ ..] => {
             report(endurance::endure(task, arguments))
         }
         ["costs", rest @ ..] => match costs::Wanted::parse(rest) {

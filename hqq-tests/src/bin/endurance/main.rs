@@ -1,8 +1,9 @@
-//! What takes longer than a test: sleeps and wakes by the million, recovery times, kills by the thousand, long pauses.
-//! `cargo xtask wakes`, `recovery-times` and `soak` run it; `docs/testing.md` says what it shows.
+//! What takes longer than a test: sleeps and wakes by the million, recovery times, kills by the thousand, long pauses, random
+//! schedules by the thousand. `cargo xtask wakes`, `recovery-times`, `soak` and `schedules` run it; `docs/testing.md` says what it shows.
 
 mod ledger;
 mod pair;
+mod schedules;
 mod soak;
 mod times;
 mod wakes;
@@ -13,7 +14,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(about = "Sleeps and wakes by the million, recovery times, kills by the thousand, long pauses")]
+#[command(
+    about = "Sleeps and wakes by the million, recovery times, kills by the thousand, long pauses, schedules"
+)]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -27,6 +30,8 @@ enum Task {
     RecoveryTimes(times::Wishes),
     /// Kills and restarts one of two processes under load, again and again, and checks every message
     Soak(soak::Wishes),
+    /// Runs random schedules of features alone, in pairs and all together, against a model
+    Schedules(schedules::Wishes),
     #[command(hide = true)]
     Answer(wakes::Answer),
     #[command(hide = true)]
@@ -40,6 +45,7 @@ fn main() -> ExitCode {
         Task::Wakes(wishes) => wakes::run(&wishes),
         Task::RecoveryTimes(wishes) => times::run(&wishes),
         Task::Soak(wishes) => soak::run(&wishes),
+        Task::Schedules(wishes) => schedules::run(&wishes),
         Task::Answer(task) => wakes::answer(&task),
         Task::Victim(task) => times::victim(&task),
         Task::Worker(task) => worker::run(&task),
