@@ -608,24 +608,6 @@ impl<'a> Region<'a> {
         self.producer().has_room()
     }
 
-    /// Whether the peer has taken what this end sent to a position of the ring. Only loads.
-    #[cfg(feature = "std")]
-    pub(crate) fn is_taken(&self, position: u64) -> bool {
-        self.producer().is_taken(position)
-    }
-
-    /// A number that changes whenever this end sends something.
-    #[cfg(feature = "std")]
-    pub(crate) fn sent_so_far(&self) -> u64 {
-        self.producer().mark()
-    }
-
-    /// A number that grows by one with each packet that this end takes at the ring's head.
-    #[cfg(feature = "std")]
-    pub(crate) fn received_so_far(&self) -> u64 {
-        self.consumer().mark()
-    }
-
     /// Whether a receive is worth trying. Only loads; stale as soon as it returns. Packets that recovery put back
     /// behind others are found by [`receive`](Self::receive) alone.
     pub fn has_packet(&self) -> bool {
