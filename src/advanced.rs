@@ -22,7 +22,6 @@
 
 use std::fmt;
 use std::net::Shutdown;
-use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +31,6 @@ use crate::error::{Error, Result};
 use crate::inner::{Peer, Until};
 use crate::layout::Geometry;
 use crate::link::{StandardLink, Stopper};
-use crate::message::{Loan, Message};
 use crate::mux::WireError;
 #[cfg(feature = "encrypt")]
 use crate::negotiate::Keying;
@@ -48,6 +46,7 @@ mod connection;
 #[cfg(feature = "encrypt")]
 mod encryption;
 mod frames;
+mod handle;
 mod wanted;
 #[cfg(not(all(feature = "compress", feature = "encrypt")))]
 mod without;
@@ -57,7 +56,8 @@ use compression::Compression;
 pub use connection::AdvancedConnection;
 #[cfg(feature = "encrypt")]
 use encryption::{Encryption, Keys};
-use frames::{Frames, Undone};
+use frames::Frames;
+pub use handle::{AdvancedLoan, AdvancedMessage};
 pub use wanted::Wanted;
 #[cfg(not(feature = "compress"))]
 use without::Compression;
@@ -65,7 +65,7 @@ use without::Compression;
 use without::Encryption;
 
 /// One end of a link with what was agreed on it. Used as a [`StandardLink`] is, and where nothing was agreed at hardly more
-/// cost: some instructions in a hundred for [`send_with`](Self::send_with) and [`recv_with`](Self::recv_with), a tenth otherwise.
+/// cost: two or three instructions in a hundred.
 ///
 /// It comes out of a negotiation, which must be the first thing on a link: what a peer sends ahead of it is a sign that it
 /// does without. If the peer knows nothing of it, refuses or stays silent, the link goes on with the standard operations, and
@@ -104,6 +104,9 @@ impl AdvancedLink {
             return Err(Error::NotAgreed { missing, fallback });
         }
         let frames = Frames::new(wanted.compression_layer(&agreement), encryption);
+        if frames.is_some() {
+            link.inner().change_messages();
+        }
         Ok(Self { link, agreement, frames })
     }
 
@@ -146,10 +149,7 @@ impl AdvancedLink {
     /// As [`StandardLink::send`].
     #[inline(always)]
     pub fn send(&self, message: &[u8]) -> Result<()> {
-        match &self.frames {
-            None => self.link.send(message),
-            Some(frames) => frames.send(self.link.inner(), message, Some(Until::Forever)),
-        }
+        self.send_until(message, Until::Forever)
     }
 
     /// Sends a message if there is room now.
@@ -158,10 +158,7 @@ impl AdvancedLink {
     /// As [`StandardLink::try_send`].
     #[inline(always)]
     pub fn try_send(&self, message: &[u8]) -> Result<()> {
-        match &self.frames {
-            None => self.link.try_send(message),
-            Some(frames) => frames.send(self.link.inner(), message, None),
-        }
+        self.link.inner().try_send_or(message, || self.try_send_slowly(message))
     }
 
     /// Sends a message, waiting for room no longer than `time`.
@@ -180,10 +177,25 @@ impl AdvancedLink {
         self.send_until(message, Until::At(deadline))
     }
 
+    #[inline(always)]
     fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
+        self.link.inner().send_or(message, until, || self.send_slowly(message, until))
+    }
+
+    /// Whatever does not go the short way, as nothing does that is changed.
+    #[inline(never)]
+    fn send_slowly(&self, message: &[u8], until: Until) -> Result<()> {
         match &self.frames {
-            None => self.link.inner().send(message, until),
+            None => self.link.inner().try_send_slowly(message),
             Some(frames) => frames.send(self.link.inner(), message, Some(until)),
+        }
+    }
+
+    #[inline(never)]
+    fn try_send_slowly(&self, message: &[u8]) -> Result<()> {
+        match &self.frames {
+            None => self.link.inner().try_send_slowly(message),
+            Some(frames) => frames.send(self.link.inner(), message, None),
         }
     }
 
@@ -212,11 +224,11 @@ impl AdvancedLink {
     /// As [`StandardLink::loan`].
     #[inline(always)]
     pub fn loan(&self, len: usize) -> Result<AdvancedLoan<'_>> {
-        let mut loan = self.no_loan();
-        match &self.frames {
-            None => self.link.inner().loan(len, 1, Until::Forever, loan.shared.place())?,
-            Some(_) => loan.own = Some(Box::new(Own(self.lend(len)?))),
+        if self.frames.is_some() {
+            return self.lend_own(len);
         }
+        let mut loan = AdvancedLoan::empty(self.link.inner());
+        self.link.inner().loan(len, 1, Until::Forever, loan.place())?;
         Ok(loan)
     }
 
@@ -226,17 +238,17 @@ impl AdvancedLink {
     /// As [`StandardLink::try_loan`].
     #[inline(always)]
     pub fn try_loan(&self, len: usize) -> Result<AdvancedLoan<'_>> {
-        let mut loan = self.no_loan();
-        match &self.frames {
-            None => self.link.inner().try_loan(len, 1, loan.shared.place())?,
-            Some(_) => loan.own = Some(Box::new(Own(self.lend(len)?))),
+        if self.frames.is_some() {
+            return self.lend_own(len);
         }
+        let mut loan = AdvancedLoan::empty(self.link.inner());
+        self.link.inner().try_loan(len, 1, loan.place())?;
         Ok(loan)
     }
 
-    #[inline(always)]
-    fn no_loan(&self) -> AdvancedLoan<'_> {
-        AdvancedLoan { link: self, shared: Loan::empty(self.link.inner()), own: None }
+    #[inline(never)]
+    fn lend_own(&self, len: usize) -> Result<AdvancedLoan<'_>> {
+        Ok(AdvancedLoan::own(self, self.lend(len)?))
     }
 
     fn lend(&self, len: usize) -> Result<Vec<u8>> {
@@ -263,9 +275,9 @@ impl AdvancedLink {
     /// As [`recv`](Self::recv); [`Error::RingEmpty`] if it would have to wait.
     #[inline(always)]
     pub fn try_recv(&self) -> Result<AdvancedMessage<'_>> {
-        let mut message = self.no_message();
         let inner = self.link.inner();
-        if !inner.take(0, message.shared.place())? {
+        let mut message = AdvancedMessage::empty(inner);
+        if !inner.take(0, message.place())? {
             inner.idle();
             return Err(Error::RingEmpty);
         }
@@ -314,20 +326,25 @@ impl AdvancedLink {
     }
 
     #[inline(always)]
-    fn no_message(&self) -> AdvancedMessage<'_> {
-        AdvancedMessage { shared: Message::empty(self.link.inner()), changed: None }
-    }
-
-    #[inline(always)]
     fn recv_until(&self, until: Until) -> Result<AdvancedMessage<'_>> {
-        let mut message = self.no_message();
-        self.link.inner().take_until(until, message.shared.place())?;
+        let inner = self.link.inner();
+        let mut message = AdvancedMessage::empty(inner);
+        inner.take_until(until, message.place())?;
         self.open(&mut message)?;
         Ok(message)
     }
 
     #[inline(always)]
-    fn open(&self, message: &mut AdvancedMessage<'_>) -> Result<()> {
+    fn open<'a>(&'a self, message: &mut AdvancedMessage<'a>) -> Result<()> {
+        if self.frames.is_some() {
+            return self.open_framed(message);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn open_framed<'a>(&'a self, message: &mut AdvancedMessage<'a>) -> Result<()> {
         match &self.frames {
             None => Ok(()),
             Some(frames) => frames.open(self.link.inner(), message),
@@ -455,104 +472,5 @@ impl AsFd for AdvancedLink {
 impl fmt::Debug for AdvancedLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AdvancedLink").field("link", &self.link).field("agreement", &self.agreement).finish()
-    }
-}
-
-/// Private memory, behind a pointer: handles are moved about, most often without any.
-struct Own(Vec<u8>);
-
-/// Memory for one message on an [`AdvancedLink`]; dereferences to `[u8]`. Dropped unsent, it is gone.
-pub struct AdvancedLoan<'a> {
-    link: &'a AdvancedLink,
-    /// Holds nothing if `own` is there.
-    shared: Loan<'a>,
-    own: Option<Box<Own>>,
-}
-
-impl AdvancedLoan<'_> {
-    /// Sends only the first `len` bytes, or all if there are fewer.
-    pub fn truncate(&mut self, len: usize) {
-        match &mut self.own {
-            None => self.shared.truncate(len),
-            Some(own) => own.0.truncate(len),
-        }
-    }
-
-    /// Sends the message, waiting while there is no room.
-    ///
-    /// # Errors
-    /// As [`StandardLink::send`].
-    #[inline(always)]
-    pub fn send(self) -> Result<()> {
-        match &self.own {
-            None => self.shared.send(),
-            Some(own) => self.link.send(&own.0),
-        }
-    }
-}
-
-impl Deref for AdvancedLoan<'_> {
-    type Target = [u8];
-
-    #[inline(always)]
-    fn deref(&self) -> &[u8] {
-        match &self.own {
-            None => &self.shared,
-            Some(own) => &own.0,
-        }
-    }
-}
-
-impl DerefMut for AdvancedLoan<'_> {
-    #[inline(always)]
-    fn deref_mut(&mut self) -> &mut [u8] {
-        match &mut self.own {
-            None => &mut self.shared,
-            Some(own) => &mut own.0,
-        }
-    }
-}
-
-impl fmt::Debug for AdvancedLoan<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdvancedLoan").field("len", &self.len()).finish()
-    }
-}
-
-/// A message received on an [`AdvancedLink`]; dereferences to `[u8]`. It lies where the peer wrote it, or in private memory
-/// where something had to be undone.
-pub struct AdvancedMessage<'a> {
-    shared: Message<'a>,
-    /// `None` if it came as it is. Behind a pointer, as above.
-    changed: Option<Box<Undone>>,
-}
-
-impl AdvancedMessage<'_> {
-    /// The message in memory of its own; copies unless it is that already.
-    pub fn into_vec(self) -> Vec<u8> {
-        match self.changed.map(|changed| *changed) {
-            None => self.shared.to_vec(),
-            Some(Undone(None)) => self.shared[Compression::HEADER..].to_vec(),
-            Some(Undone(Some(bytes))) => bytes,
-        }
-    }
-}
-
-impl Deref for AdvancedMessage<'_> {
-    type Target = [u8];
-
-    #[inline(always)]
-    fn deref(&self) -> &[u8] {
-        match self.changed.as_deref() {
-            None => &self.shared,
-            Some(Undone(None)) => &self.shared[Compression::HEADER..],
-            Some(Undone(Some(bytes))) => bytes,
-        }
-    }
-}
-
-impl fmt::Debug for AdvancedMessage<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdvancedMessage").field("len", &self.len()).finish()
     }
 }

@@ -66,6 +66,8 @@ mod bit {
     pub const TURNS_RECV: u64 = 1 << 14;
     /// Somebody wants to see each packet.
     pub const TRACED: u64 = 1 << 15;
+    /// Messages are changed on their way, by a layer above.
+    pub const CHANGED: u64 = 1 << 16;
 
     pub const NO_SEND: u64 = SEND_SHUT | PEER_DEAD | PEER_GONE | PEER_CLOSED | CORRUPT;
     pub const NO_RECV: u64 = RECV_SHUT | CORRUPT;
@@ -201,6 +203,12 @@ impl Inner {
     #[inline(always)]
     fn state(&self) -> u64 {
         self.state.load(Ordering::Acquire)
+    }
+
+    /// From now on a message that is sent has to be changed first: whoever sends one is told so by
+    /// [`send_or`](Self::send_or).
+    pub(crate) fn change_messages(&self) {
+        self.set(bit::CHANGED);
     }
 
     fn set(&self, bits: u64) -> u64 {

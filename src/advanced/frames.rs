@@ -108,13 +108,10 @@ impl Frames {
     }
 
     /// Makes the message again of what came.
-    pub(super) fn open(&self, inner: &Inner, message: &mut AdvancedMessage<'_>) -> Result<()> {
-        let undone = self.message_of(inner, &message.shared, &context(op::STANDARD_LINK_COPY, 0));
-        let undone = undone.inspect_err(|_| inner.refuse_frame(op::STANDARD_LINK_COPY))?;
-        if undone.0.is_some() {
-            message.shared.give_back();
-        }
-        message.changed = Some(Box::new(undone));
+    #[inline(never)]
+    pub(super) fn open<'a>(&self, inner: &'a Arc<Inner>, message: &mut AdvancedMessage<'a>) -> Result<()> {
+        let undone = self.message_of(inner, message, &context(op::STANDARD_LINK_COPY, 0));
+        message.change(inner, undone.inspect_err(|_| inner.refuse_frame(op::STANDARD_LINK_COPY))?);
         Ok(())
     }
 
