@@ -38,6 +38,7 @@ use crate::negotiate::Keying;
 use crate::protocol::Features;
 use crate::protocol::{Agreement, Fallback};
 use crate::stats::Stats;
+use crate::turn::Turn;
 use crate::words::Role;
 
 #[cfg(feature = "compress")]
@@ -47,6 +48,8 @@ mod connection;
 mod encryption;
 mod frames;
 mod handle;
+mod more;
+mod stream;
 mod wanted;
 #[cfg(not(all(feature = "compress", feature = "encrypt")))]
 mod without;
@@ -58,6 +61,8 @@ pub use connection::AdvancedConnection;
 use encryption::{Encryption, Keys};
 use frames::Frames;
 pub use handle::{AdvancedLoan, AdvancedMessage};
+pub use more::{AdvancedLoanOf, RecvIntoError};
+use stream::{Reading, Streams};
 pub use wanted::Wanted;
 #[cfg(not(feature = "compress"))]
 use without::Compression;
@@ -70,11 +75,18 @@ use without::Encryption;
 /// It comes out of a negotiation, which must be the first thing on a link: what a peer sends ahead of it is a sign that it
 /// does without. If the peer knows nothing of it, refuses or stays silent, the link goes on with the standard operations, and
 /// [`agreement`](Self::agreement) says why; unless something was [required](Wanted::require).
+///
+/// A link is a stream, too, as a [`StandardLink`] is: what is written goes in messages of up to a buffer each, and what was
+/// agreed on is done to each of them. A stream of which a part was refused cannot be read on.
+///
+/// It is shared by threads, by reference or in an [`Arc`], and cannot be split: both directions have what was agreed on in
+/// common.
 pub struct AdvancedLink {
     link: StandardLink,
     agreement: Agreement,
     /// What is done to each message; `None` if nothing is.
     frames: Option<Arc<Frames>>,
+    streams: Streams,
 }
 
 impl AdvancedLink {
@@ -107,7 +119,7 @@ impl AdvancedLink {
         if frames.is_some() {
             link.inner().change_messages();
         }
-        Ok(Self { link, agreement, frames })
+        Ok(Self { link, agreement, frames, streams: Streams::default() })
     }
 
     #[cfg(feature = "encrypt")]
@@ -392,7 +404,7 @@ impl AdvancedLink {
     }
 
     fn with_frames(&self, connection: Connection) -> AdvancedConnection {
-        AdvancedConnection { connection, frames: self.frames.clone() }
+        AdvancedConnection { connection, frames: self.frames.clone(), reading: Turn::new(Reading::default()) }
     }
 
     /// Which end this is.
@@ -458,7 +470,8 @@ impl AdvancedLink {
 /// A link that does not negotiate: the standard operations, and no others.
 impl From<StandardLink> for AdvancedLink {
     fn from(link: StandardLink) -> Self {
-        Self { link, agreement: Agreement::standard(Fallback::NothingShared), frames: None }
+        let (agreement, streams) = (Agreement::standard(Fallback::NothingShared), Streams::default());
+        Self { link, agreement, frames: None, streams }
     }
 }
 

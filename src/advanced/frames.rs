@@ -50,6 +50,16 @@ impl Frames {
         }
     }
 
+    /// The longest message of which surely no more than `size` bytes are made; at least 1.
+    pub(super) fn fits(&self, size: usize) -> usize {
+        let len = size.saturating_sub(self.headers());
+        let over = match self {
+            Self::Compressed(compression) => compression.room(len).saturating_sub(size),
+            Self::Encrypted(..) => 0,
+        };
+        len.saturating_sub(over).max(1)
+    }
+
     /// Makes what travels of a message, and sends it. Without an `until` it does not wait.
     pub(super) fn send(&self, inner: &Arc<Inner>, message: &[u8], until: Option<Until>) -> Result<()> {
         if until.is_none() {

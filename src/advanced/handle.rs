@@ -8,11 +8,13 @@ use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use bytemuck::AnyBitPattern;
+
 use super::frames::Undone;
 use super::{AdvancedLink, Compression};
 use crate::error::Result;
 use crate::inner::Inner;
-use crate::message::{Loan, Message};
+use crate::message::{Loan, Message, cast};
 use crate::port::Payload;
 
 /// Memory for one message on an [`AdvancedLink`]; dereferences to `[u8]`. Dropped unsent, it is gone.
@@ -158,6 +160,17 @@ impl<'a> AdvancedMessage<'a> {
                 behind => behind.bytes().to_vec(),
             },
         }
+    }
+}
+
+impl AdvancedMessage<'_> {
+    /// Reads the message as a value of type `T`. What was made anew lies where the allocator put it, which may not be where
+    /// a `T` may lie: `bytemuck::pod_read_unaligned` copies it from there.
+    ///
+    /// # Errors
+    /// [`Error::TypeSize`](crate::Error::TypeSize) or [`Error::TypeAlign`](crate::Error::TypeAlign) if it cannot be one.
+    pub fn cast<T: AnyBitPattern>(&self) -> Result<&T> {
+        cast(self)
     }
 }
 
