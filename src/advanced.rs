@@ -110,6 +110,7 @@ impl AdvancedLink {
 
     fn agree(link: StandardLink, wanted: &Wanted, start: bool, time: Duration) -> Result<Self> {
         let (agreement, encryption) = Self::agree_and_key(&link, wanted, start, Until::after(time))?;
+        link.inner().agree_spin(agreement.capabilities);
         let missing = wanted.required - agreement.features;
         if !missing.is_empty() {
             let fallback = agreement.fallback.unwrap_or(Fallback::Missing(missing));

@@ -116,6 +116,8 @@ pub(crate) struct Inner {
     pace: wait::Pace,
     /// How long to spin ahead of a sleep; unless it is set, as experience tells.
     spin: Option<Duration>,
+    /// The same, as the ends have agreed.
+    agreed_spin: OnceLock<Duration>,
     park: Park,
     mux: Mutex<Mux>,
     /// Held by who sends, where only one thread may.
@@ -167,6 +169,7 @@ impl Inner {
             usual: AtomicU64::new(0),
             pace: wait::Pace::default(),
             spin,
+            agreed_spin: OnceLock::new(),
             park,
             mux,
             gate: Mutex::new(()),

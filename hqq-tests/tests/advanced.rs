@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use hqq::advanced::{AdvancedConnection, RecvIntoError, Wanted};
+use hqq::protocol::Capabilities;
 use hqq::{AdvancedLink, Error, Options, Role, StandardLink};
 use hqq_tests::agree::{message, wanted};
 use hqq_tests::pattern::told;
@@ -259,6 +260,28 @@ fn a_batch_ends_at_what_is_refused_and_the_next_begins_with_it() {
     assert!(matches!(link.recv_each(16, |_| ()), Err(Error::Frame { .. })));
     assert_eq!(link.try_recv_batch(&mut came, 16).unwrap(), 1);
     assert_eq!((&*came[0], &*came[1]), (&*message("text", 100, 1), &*message("text", 100, 2)));
+}
+
+/// How both wait follows from what was agreed on, unless an end was told otherwise.
+#[test]
+fn capabilities_say_how_to_wait() {
+    let sleeps = |words: &str, options: Options, time: Duration| {
+        let (one, _other) = pair(words, options);
+        let sleeps = || one.stats().side(one.role()).sleeps;
+        let before = sleeps();
+        assert!(matches!(one.recv_timeout(time), Err(Error::Timeout { .. })));
+        sleeps() > before
+    };
+    let (short, long) = (Duration::from_millis(5), Duration::from_millis(300));
+    // On one processor, who spins keeps the peer from working: there nobody does.
+    let alone = hqq_sys::cpu::online() == 1;
+    assert_eq!(sleeps("capabilities=8", Options::new(), short), alone);
+    assert!(sleeps("capabilities=8", Options::new(), long));
+    assert!(sleeps("capabilities=2", Options::new(), long));
+    assert!(sleeps("capabilities=8", Options::new().spin(Duration::ZERO), short));
+    assert_eq!(sleeps("capabilities=2", Options::for_capabilities(Capabilities::LOW_LATENCY), short), alone);
+    let instantly = Duration::from_micros(300);
+    assert_eq!(sleeps("capabilities=4", Options::new(), instantly), alone);
 }
 
 #[test]
