@@ -169,6 +169,9 @@ fn reads_and_messages_of_a_connection_share_what_comes() {
         assert_eq!(far.recv_into(&mut rest).unwrap(), 14);
         assert_eq!(&rest[..14], b"of some length");
         assert_eq!(far.recv().unwrap(), b"another");
+        near.send(b"one more").unwrap();
+        stream.read_exact(&mut small).unwrap();
+        assert_eq!(far.recv_timeout(SOON).unwrap(), b"ore");
         assert!(matches!(far.try_recv(), Err(Error::RingEmpty)));
     }
 }
