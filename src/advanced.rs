@@ -22,7 +22,6 @@
 
 use std::fmt;
 use std::net::Shutdown;
-use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +31,6 @@ use crate::error::{Error, Result};
 use crate::inner::{Peer, Until};
 use crate::layout::Geometry;
 use crate::link::{StandardLink, Stopper};
-use crate::message::{Loan, Message};
 use crate::mux::WireError;
 #[cfg(feature = "encrypt")]
 use crate::negotiate::Keying;
@@ -40,6 +38,7 @@ use crate::negotiate::Keying;
 use crate::protocol::Features;
 use crate::protocol::{Agreement, Fallback};
 use crate::stats::Stats;
+use crate::turn::Turn;
 use crate::words::Role;
 
 #[cfg(feature = "compress")]
@@ -48,6 +47,9 @@ mod connection;
 #[cfg(feature = "encrypt")]
 mod encryption;
 mod frames;
+mod handle;
+mod more;
+mod stream;
 mod wanted;
 #[cfg(not(all(feature = "compress", feature = "encrypt")))]
 mod without;
@@ -57,7 +59,10 @@ use compression::Compression;
 pub use connection::AdvancedConnection;
 #[cfg(feature = "encrypt")]
 use encryption::{Encryption, Keys};
-use frames::{Frames, Undone};
+use frames::Frames;
+pub use handle::{AdvancedLoan, AdvancedMessage};
+pub use more::{AdvancedLoanOf, RecvIntoError};
+use stream::{Reading, Streams};
 pub use wanted::Wanted;
 #[cfg(not(feature = "compress"))]
 use without::Compression;
@@ -65,16 +70,23 @@ use without::Compression;
 use without::Encryption;
 
 /// One end of a link with what was agreed on it. Used as a [`StandardLink`] is, and where nothing was agreed at hardly more
-/// cost: some instructions in a hundred for [`send_with`](Self::send_with) and [`recv_with`](Self::recv_with), a tenth otherwise.
+/// cost: two or three instructions in a hundred.
 ///
 /// It comes out of a negotiation, which must be the first thing on a link: what a peer sends ahead of it is a sign that it
 /// does without. If the peer knows nothing of it, refuses or stays silent, the link goes on with the standard operations, and
 /// [`agreement`](Self::agreement) says why; unless something was [required](Wanted::require).
+///
+/// A link is a stream, too, as a [`StandardLink`] is: what is written goes in messages of up to a buffer each, and what was
+/// agreed on is done to each of them. A stream of which a part was refused cannot be read on.
+///
+/// It is shared by threads, by reference or in an [`Arc`], and cannot be split: both directions have what was agreed on in
+/// common.
 pub struct AdvancedLink {
     link: StandardLink,
     agreement: Agreement,
     /// What is done to each message; `None` if nothing is.
     frames: Option<Arc<Frames>>,
+    streams: Streams,
 }
 
 impl AdvancedLink {
@@ -98,13 +110,17 @@ impl AdvancedLink {
 
     fn agree(link: StandardLink, wanted: &Wanted, start: bool, time: Duration) -> Result<Self> {
         let (agreement, encryption) = Self::agree_and_key(&link, wanted, start, Until::after(time))?;
+        link.inner().agree_spin(agreement.capabilities);
         let missing = wanted.required - agreement.features;
         if !missing.is_empty() {
             let fallback = agreement.fallback.unwrap_or(Fallback::Missing(missing));
             return Err(Error::NotAgreed { missing, fallback });
         }
         let frames = Frames::new(wanted.compression_layer(&agreement), encryption);
-        Ok(Self { link, agreement, frames })
+        if frames.is_some() {
+            link.inner().change_messages();
+        }
+        Ok(Self { link, agreement, frames, streams: Streams::default() })
     }
 
     #[cfg(feature = "encrypt")]
@@ -146,10 +162,7 @@ impl AdvancedLink {
     /// As [`StandardLink::send`].
     #[inline(always)]
     pub fn send(&self, message: &[u8]) -> Result<()> {
-        match &self.frames {
-            None => self.link.send(message),
-            Some(frames) => frames.send(self.link.inner(), message, Some(Until::Forever)),
-        }
+        self.send_until(message, Until::Forever)
     }
 
     /// Sends a message if there is room now.
@@ -158,10 +171,7 @@ impl AdvancedLink {
     /// As [`StandardLink::try_send`].
     #[inline(always)]
     pub fn try_send(&self, message: &[u8]) -> Result<()> {
-        match &self.frames {
-            None => self.link.try_send(message),
-            Some(frames) => frames.send(self.link.inner(), message, None),
-        }
+        self.link.inner().try_send_or(message, || self.try_send_slowly(message))
     }
 
     /// Sends a message, waiting for room no longer than `time`.
@@ -180,10 +190,25 @@ impl AdvancedLink {
         self.send_until(message, Until::At(deadline))
     }
 
+    #[inline(always)]
     fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
+        self.link.inner().send_or(message, until, || self.send_slowly(message, until))
+    }
+
+    /// Whatever does not go the short way, as nothing does that is changed.
+    #[inline(never)]
+    fn send_slowly(&self, message: &[u8], until: Until) -> Result<()> {
         match &self.frames {
-            None => self.link.inner().send(message, until),
+            None => self.link.inner().try_send_slowly(message),
             Some(frames) => frames.send(self.link.inner(), message, Some(until)),
+        }
+    }
+
+    #[inline(never)]
+    fn try_send_slowly(&self, message: &[u8]) -> Result<()> {
+        match &self.frames {
+            None => self.link.inner().try_send_slowly(message),
+            Some(frames) => frames.send(self.link.inner(), message, None),
         }
     }
 
@@ -212,11 +237,11 @@ impl AdvancedLink {
     /// As [`StandardLink::loan`].
     #[inline(always)]
     pub fn loan(&self, len: usize) -> Result<AdvancedLoan<'_>> {
-        let mut loan = self.no_loan();
-        match &self.frames {
-            None => self.link.inner().loan(len, 1, Until::Forever, loan.shared.place())?,
-            Some(_) => loan.own = Some(Box::new(Own(self.lend(len)?))),
+        if self.frames.is_some() {
+            return self.lend_own(len);
         }
+        let mut loan = AdvancedLoan::empty(self.link.inner());
+        self.link.inner().loan(len, 1, Until::Forever, loan.place())?;
         Ok(loan)
     }
 
@@ -226,17 +251,17 @@ impl AdvancedLink {
     /// As [`StandardLink::try_loan`].
     #[inline(always)]
     pub fn try_loan(&self, len: usize) -> Result<AdvancedLoan<'_>> {
-        let mut loan = self.no_loan();
-        match &self.frames {
-            None => self.link.inner().try_loan(len, 1, loan.shared.place())?,
-            Some(_) => loan.own = Some(Box::new(Own(self.lend(len)?))),
+        if self.frames.is_some() {
+            return self.lend_own(len);
         }
+        let mut loan = AdvancedLoan::empty(self.link.inner());
+        self.link.inner().try_loan(len, 1, loan.place())?;
         Ok(loan)
     }
 
-    #[inline(always)]
-    fn no_loan(&self) -> AdvancedLoan<'_> {
-        AdvancedLoan { link: self, shared: Loan::empty(self.link.inner()), own: None }
+    #[inline(never)]
+    fn lend_own(&self, len: usize) -> Result<AdvancedLoan<'_>> {
+        Ok(AdvancedLoan::own(self, self.lend(len)?))
     }
 
     fn lend(&self, len: usize) -> Result<Vec<u8>> {
@@ -263,9 +288,9 @@ impl AdvancedLink {
     /// As [`recv`](Self::recv); [`Error::RingEmpty`] if it would have to wait.
     #[inline(always)]
     pub fn try_recv(&self) -> Result<AdvancedMessage<'_>> {
-        let mut message = self.no_message();
         let inner = self.link.inner();
-        if !inner.take(0, message.shared.place())? {
+        let mut message = AdvancedMessage::empty(inner);
+        if !inner.take(0, message.place())? {
             inner.idle();
             return Err(Error::RingEmpty);
         }
@@ -314,20 +339,25 @@ impl AdvancedLink {
     }
 
     #[inline(always)]
-    fn no_message(&self) -> AdvancedMessage<'_> {
-        AdvancedMessage { shared: Message::empty(self.link.inner()), changed: None }
-    }
-
-    #[inline(always)]
     fn recv_until(&self, until: Until) -> Result<AdvancedMessage<'_>> {
-        let mut message = self.no_message();
-        self.link.inner().take_until(until, message.shared.place())?;
+        let inner = self.link.inner();
+        let mut message = AdvancedMessage::empty(inner);
+        inner.take_until(until, message.place())?;
         self.open(&mut message)?;
         Ok(message)
     }
 
     #[inline(always)]
-    fn open(&self, message: &mut AdvancedMessage<'_>) -> Result<()> {
+    fn open<'a>(&'a self, message: &mut AdvancedMessage<'a>) -> Result<()> {
+        if self.frames.is_some() {
+            return self.open_framed(message);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn open_framed<'a>(&'a self, message: &mut AdvancedMessage<'a>) -> Result<()> {
         match &self.frames {
             None => Ok(()),
             Some(frames) => frames.open(self.link.inner(), message),
@@ -376,7 +406,7 @@ impl AdvancedLink {
 
     fn with_frames(&self, connection: Connection) -> AdvancedConnection {
         let frames = self.frames.as_ref().map(|frames| frames.of_connection(connection.id()));
-        AdvancedConnection { connection, frames }
+        AdvancedConnection { connection, frames, reading: Turn::new(Reading::default()) }
     }
 
     /// Which end this is.
@@ -442,7 +472,8 @@ impl AdvancedLink {
 /// A link that does not negotiate: the standard operations, and no others.
 impl From<StandardLink> for AdvancedLink {
     fn from(link: StandardLink) -> Self {
-        Self { link, agreement: Agreement::standard(Fallback::NothingShared), frames: None }
+        let (agreement, streams) = (Agreement::standard(Fallback::NothingShared), Streams::default());
+        Self { link, agreement, frames: None, streams }
     }
 }
 
@@ -456,104 +487,5 @@ impl AsFd for AdvancedLink {
 impl fmt::Debug for AdvancedLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AdvancedLink").field("link", &self.link).field("agreement", &self.agreement).finish()
-    }
-}
-
-/// Private memory, behind a pointer: handles are moved about, most often without any.
-struct Own(Vec<u8>);
-
-/// Memory for one message on an [`AdvancedLink`]; dereferences to `[u8]`. Dropped unsent, it is gone.
-pub struct AdvancedLoan<'a> {
-    link: &'a AdvancedLink,
-    /// Holds nothing if `own` is there.
-    shared: Loan<'a>,
-    own: Option<Box<Own>>,
-}
-
-impl AdvancedLoan<'_> {
-    /// Sends only the first `len` bytes, or all if there are fewer.
-    pub fn truncate(&mut self, len: usize) {
-        match &mut self.own {
-            None => self.shared.truncate(len),
-            Some(own) => own.0.truncate(len),
-        }
-    }
-
-    /// Sends the message, waiting while there is no room.
-    ///
-    /// # Errors
-    /// As [`StandardLink::send`].
-    #[inline(always)]
-    pub fn send(self) -> Result<()> {
-        match &self.own {
-            None => self.shared.send(),
-            Some(own) => self.link.send(&own.0),
-        }
-    }
-}
-
-impl Deref for AdvancedLoan<'_> {
-    type Target = [u8];
-
-    #[inline(always)]
-    fn deref(&self) -> &[u8] {
-        match &self.own {
-            None => &self.shared,
-            Some(own) => &own.0,
-        }
-    }
-}
-
-impl DerefMut for AdvancedLoan<'_> {
-    #[inline(always)]
-    fn deref_mut(&mut self) -> &mut [u8] {
-        match &mut self.own {
-            None => &mut self.shared,
-            Some(own) => &mut own.0,
-        }
-    }
-}
-
-impl fmt::Debug for AdvancedLoan<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdvancedLoan").field("len", &self.len()).finish()
-    }
-}
-
-/// A message received on an [`AdvancedLink`]; dereferences to `[u8]`. It lies where the peer wrote it, or in private memory
-/// where something had to be undone.
-pub struct AdvancedMessage<'a> {
-    shared: Message<'a>,
-    /// `None` if it came as it is. Behind a pointer, as above.
-    changed: Option<Box<Undone>>,
-}
-
-impl AdvancedMessage<'_> {
-    /// The message in memory of its own; copies unless it is that already.
-    pub fn into_vec(self) -> Vec<u8> {
-        match self.changed.map(|changed| *changed) {
-            None => self.shared.to_vec(),
-            Some(Undone(None)) => self.shared[Compression::HEADER..].to_vec(),
-            Some(Undone(Some(bytes))) => bytes,
-        }
-    }
-}
-
-impl Deref for AdvancedMessage<'_> {
-    type Target = [u8];
-
-    #[inline(always)]
-    fn deref(&self) -> &[u8] {
-        match self.changed.as_deref() {
-            None => &self.shared,
-            Some(Undone(None)) => &self.shared[Compression::HEADER..],
-            Some(Undone(Some(bytes))) => bytes,
-        }
-    }
-}
-
-impl fmt::Debug for AdvancedMessage<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdvancedMessage").field("len", &self.len()).finish()
     }
 }

@@ -388,7 +388,7 @@ impl Connection {
         self.recv_until(None)
     }
 
-    fn recv_until(&self, until: Option<Until>) -> Result<Vec<u8>> {
+    pub(crate) fn recv_until(&self, until: Option<Until>) -> Result<Vec<u8>> {
         self.finish(&mut *self.reading(until)?, until)
     }
 
@@ -491,7 +491,11 @@ impl Connection {
 }
 
 /// The turn of this thread, when it comes; without `until`, if nobody else has it.
-fn turn<'t, T>(turn: &'t Turn<T>, until: Option<Until>, other: &'static str) -> Result<Holding<'t, T>> {
+pub(crate) fn turn<'t, T>(
+    turn: &'t Turn<T>,
+    until: Option<Until>,
+    other: &'static str,
+) -> Result<Holding<'t, T>> {
     if let Some(holding) = turn.take(Patience::None) {
         return Ok(holding);
     }

@@ -67,6 +67,8 @@ mod bit {
     pub const TURNS_RECV: u64 = 1 << 14;
     /// Somebody wants to see each packet.
     pub const TRACED: u64 = 1 << 15;
+    /// Messages are changed on their way, by a layer above.
+    pub const CHANGED: u64 = 1 << 16;
 
     pub const NO_SEND: u64 = SEND_SHUT | PEER_DEAD | PEER_GONE | PEER_CLOSED | CORRUPT;
     pub const NO_RECV: u64 = RECV_SHUT | CORRUPT;
@@ -115,6 +117,8 @@ pub(crate) struct Inner {
     pace: wait::Pace,
     /// How long to spin ahead of a sleep; unless it is set, as experience tells.
     spin: Option<Duration>,
+    /// The same, as the ends have agreed.
+    agreed_spin: OnceLock<Duration>,
     park: Park,
     mux: Mutex<Mux>,
     /// Held by who sends, where only one thread may.
@@ -166,6 +170,7 @@ impl Inner {
             usual: AtomicU64::new(0),
             pace: wait::Pace::default(),
             spin,
+            agreed_spin: OnceLock::new(),
             park,
             mux,
             gate: Mutex::new(()),
@@ -202,6 +207,12 @@ impl Inner {
     #[inline(always)]
     fn state(&self) -> u64 {
         self.state.load(Ordering::Acquire)
+    }
+
+    /// From now on a message that is sent has to be changed first: whoever sends one is told so by
+    /// [`send_or`](Self::send_or).
+    pub(crate) fn change_messages(&self) {
+        self.set(bit::CHANGED);
     }
 
     fn set(&self, bits: u64) -> u64 {

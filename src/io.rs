@@ -3,11 +3,13 @@
 //! On a link itself a stream's bytes travel as messages of up to one buffer each; reads join them. A write of
 //! nothing sends nothing (ruling 7). Reading ends with 0 once the peer has closed in order; a peer that died is an
 //! error ([`ConnectionReset`](std::io::ErrorKind::ConnectionReset)), so that a cut stream is never taken for a
-//! whole one.
+//! whole one. On a link with an agreement, what was agreed on is done to each of the messages; one that has to be refused
+//! is a hole in the stream, behind which nothing is read.
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, PoisonError};
 
+use crate::advanced::{AdvancedConnection, AdvancedLink};
 use crate::conn::Connection;
 use crate::error::{Error, Result};
 use crate::inner::{Inner, Until};
@@ -105,3 +107,32 @@ macro_rules! connection {
 }
 
 connection!(Connection, &Connection);
+
+macro_rules! advanced {
+    ($($stream:ty),*) => {$(
+        impl Read for $stream {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                match self.plain() {
+                    Some(mut plain) => Read::read(&mut plain, into),
+                    None => Ok(self.read_changed(into)?),
+                }
+            }
+        }
+
+        impl Write for $stream {
+            fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+                let part = self.part(from);
+                if !part.is_empty() {
+                    self.send(part)?;
+                }
+                Ok(part.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+    )*};
+}
+
+advanced!(AdvancedLink, &AdvancedLink, AdvancedConnection, &AdvancedConnection);

@@ -216,7 +216,7 @@ impl<T: Pod> DerefMut for LoanOf<'_, T> {
 }
 
 /// Reads a message as a value.
-fn cast<T: AnyBitPattern>(bytes: &[u8]) -> Result<&T> {
+pub(crate) fn cast<T: AnyBitPattern>(bytes: &[u8]) -> Result<&T> {
     if bytes.len() != size_of::<T>() {
         return Err(Error::TypeSize { want: size_of::<T>(), found: bytes.len() });
     }

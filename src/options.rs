@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, Modes, RingMode, WaitMode};
 use crate::packet::Packet;
+use crate::protocol::Capabilities;
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::Role;
 
@@ -77,6 +78,11 @@ impl Clock {
 }
 
 /// The hook of a packet trace.
+/// Longer than most pauses of who works steadily; short enough that an idle link leaves the processor to others.
+const LOW_LATENCY_SPIN: Duration = Duration::from_millis(20);
+/// Longer than a sender is held up where it has something to send.
+const THROUGHPUT_SPIN: Duration = Duration::from_millis(1);
+
 pub(crate) type Trace = Arc<dyn Fn(&TraceEvent) + Send + Sync>;
 
 /// How a link is made and what it admits.
@@ -135,6 +141,43 @@ impl Options {
             trace: None,
             clock: None,
         }
+    }
+
+    /// A starting point for links that are made for something. What is not among the capabilities' matters is as
+    /// [`new`](Self::new) has it, and each setting can be changed afterwards:
+    ///
+    /// | capability | what it sets |
+    /// |---|---|
+    /// | [`LARGE_BUFFERS`](Capabilities::LARGE_BUFFERS) | 16 buffers of 1 MiB: a large message takes one, and others are under way beside it |
+    /// | [`HIGH_THROUGHPUT`](Capabilities::HIGH_THROUGHPUT) | 8192 slots, 256 buffers, and a [spin](Self::spin) of 1 ms: the sender may be further ahead, and a short pause puts nobody to sleep |
+    /// | [`LOW_LATENCY`](Capabilities::LOW_LATENCY) | a spin of 20 ms: rare messages, too, find their receiver awake, whose processor is busy meanwhile |
+    ///
+    /// Several together set what each of them sets; of buffers, large ones come first, and of spins, the longest. Others set
+    /// nothing. Of the two ends' geometries the Primary's counts; each end spins as it is told itself.
+    ///
+    /// The same capabilities can be [asked for](crate::advanced::Wanted::capability) of the peer. The geometry is made by then,
+    /// but both ends spin as what they agree on says, unless they have been told otherwise.
+    ///
+    /// ```
+    /// use hqq::Options;
+    /// use hqq::protocol::Capabilities;
+    ///
+    /// let options = Options::for_capabilities(Capabilities::LARGE_BUFFERS | Capabilities::LOW_LATENCY);
+    /// assert_eq!(options.geometry()?.buffer_size(), 1 << 20);
+    /// # Ok::<(), hqq::Error>(())
+    /// ```
+    pub fn for_capabilities(capabilities: Capabilities) -> Self {
+        let mut options = Self::new();
+        if capabilities.contains(Capabilities::HIGH_THROUGHPUT) {
+            options = options.slots(8192).buffers(256);
+        }
+        if capabilities.contains(Capabilities::LARGE_BUFFERS) {
+            options = options.buffers(16).buffer_size(1 << 20);
+        }
+        if let Some(time) = spin_for(capabilities) {
+            options = options.spin(time);
+        }
+        options
     }
 
     /// Slots of each ring: a power of two.
@@ -289,6 +332,13 @@ impl Options {
     }
 }
 
+/// How long waiting calls spin on a link that is made for this, if that is said at all.
+pub(crate) fn spin_for(capabilities: Capabilities) -> Option<Duration> {
+    let longest =
+        [(Capabilities::LOW_LATENCY, LOW_LATENCY_SPIN), (Capabilities::HIGH_THROUGHPUT, THROUGHPUT_SPIN)];
+    longest.into_iter().find(|(capability, _)| capabilities.contains(*capability)).map(|(_, time)| time)
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self::new()
@@ -315,5 +365,36 @@ impl fmt::Debug for Options {
             .field("trace", &self.trace.is_some())
             .field("clock", &self.clock)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_presets() {
+        const LARGE: Capabilities = Capabilities::LARGE_BUFFERS;
+        const THROUGHPUT: Capabilities = Capabilities::HIGH_THROUGHPUT;
+        const LATENCY: Capabilities = Capabilities::LOW_LATENCY;
+        let made = |capabilities| {
+            let options = Options::for_capabilities(capabilities);
+            assert!(options.geometry().is_ok(), "{capabilities}");
+            assert_eq!(options.modes, Modes::default());
+            (options.slots, options.buffers, options.buffer_size, options.spin.map(|spin| spin.as_millis()))
+        };
+        for (capabilities, preset) in [
+            (Capabilities::empty(), (1024, 64, 16 << 10, None)),
+            (Capabilities::RELIABLE_DELIVERY, (1024, 64, 16 << 10, None)),
+            (LARGE, (1024, 16, 1 << 20, None)),
+            (THROUGHPUT, (8192, 256, 16 << 10, Some(1))),
+            (LATENCY, (1024, 64, 16 << 10, Some(20))),
+            (LARGE | THROUGHPUT, (8192, 16, 1 << 20, Some(1))),
+            (LARGE | LATENCY, (1024, 16, 1 << 20, Some(20))),
+            (THROUGHPUT | LATENCY, (8192, 256, 16 << 10, Some(20))),
+            (Capabilities::all(), (8192, 16, 1 << 20, Some(20))),
+        ] {
+            assert_eq!(made(capabilities), preset, "{capabilities}");
+        }
     }
 }

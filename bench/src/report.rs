@@ -13,6 +13,48 @@ pub fn tables(facts: &Facts) -> String {
     kinds.collect::<Vec<_>>().join("\n")
 }
 
+/// The rows of presets as one table, a line for each.
+pub fn presets(facts: &Facts) -> String {
+    let mut systems: Vec<&str> = facts.rows.iter().map(|row| row.system.as_str()).collect();
+    systems.sort_unstable();
+    systems.dedup();
+    // As they are measured.
+    systems.sort_by_key(|system| facts.rows.iter().position(|row| row.system == *system));
+    let cells = systems.into_iter().map(|system| {
+        let of = |kind: Kind, payload: u64| {
+            facts.rows.iter().find(|row| {
+                (row.system.as_str(), row.case.as_str(), row.payload) == (system, kind.name(), payload)
+            })
+        };
+        let times = |row: Option<&Row>| {
+            let times = row.and_then(|row| row.rtt_ns);
+            [times.map(|times| nanos(times.p50)), times.map(|times| nanos(times.p99))]
+        };
+        let rate_of = |payload| of(Kind::ThroughputMpmc, payload).and_then(|row| row.messages_per_second);
+        let [slot, pool, rare] =
+            [(Kind::Slot, 8), (Kind::Pool, 1024), (Kind::Paced, 8)].map(|(kind, payload)| of(kind, payload));
+        let cpu = rare.and_then(|row| row.cpu).map(|share| format!("{:.1} %", 100.0 * share));
+        let bytes_of = |payload: u64| rate_of(payload).map(|rate| bytes_rate(rate * payload as f64));
+        let rates = [rate_of(8).map(rate), rate_of(1024).map(rate), bytes_of(1 << 20)];
+        let figures = times(slot).into_iter().chain(times(pool)).chain(times(rare)).chain([cpu]).chain(rates);
+        let figures = figures.map(|figure| figure.unwrap_or_else(|| "-".into()));
+        [system.to_owned()].into_iter().chain(figures).collect::<Vec<_>>()
+    });
+    let times = ["8 B p50", "p99", "1 KiB p50", "p99", "rare p50", "p99", "cpu"];
+    let headings = ["preset"].into_iter().chain(times).chain(["of 8 B", "of 1 KiB", "of 1 MiB"]);
+    table(headings, 1, cells)
+}
+
+/// What the columns of [`presets`] mean.
+pub fn presets_legend(facts: &Facts) -> String {
+    format!(
+        "8 B, 1 KIB: round trips. RARE: one of 8 bytes every 5 ms, and the processor time of who answers. OF ...: one way, \
+         messages of 8 bytes and of 1 KiB, and bytes in messages of 1 MiB. Of {} rounds, in each of which every preset had \
+         its turn.",
+        facts.rounds
+    )
+}
+
 /// What the tables' columns mean.
 pub fn legend(facts: &Facts) -> String {
     let threads = facts.rows.iter().any(|row| row.between.is_some());

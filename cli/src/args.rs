@@ -117,6 +117,7 @@ Examples:
   hqq bench --case throughput --system hqq-spsc,hqq-spsc-spin
   hqq bench --json > before.json; ...; hqq bench --compare before.json
   hqq bench --svg picture.svg
+  hqq bench --presets
   hqq bench --json | jq '.rows[] | select(.system == \"hqq\")'
 
 Two processes, each on a processor of its own. In each round every system has a turn of a few
@@ -132,6 +133,7 @@ Cases, round trips: `slot` (payloads up to 48 bytes), `pool` (longer ones), both
 `paced` (on a schedule, every 20 us and every 5 ms, and the processor time of who answers).
 One way: `throughput_mpmc`, `throughput_spsc`, `batch` (16 at a time), `crowd` (8 threads to 8), `stream`
 (bytes through Write and Read). `setup` is from bind to the first message.
+`--presets` has cases of its own: round trips, rare messages, small and large messages one way.
 `latency` stands for slot, pool, untouched and copy; `throughput` for those one way.
 docs/benchmarks.md says how each is done.";
 
@@ -331,6 +333,9 @@ pub struct Bench {
     /// Only these systems, separated by commas, beside what they are compared with
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = names(system_names), hide_possible_values = true)]
     pub system: Vec<String>,
+    /// Only links as capabilities make them, beside one with the defaults: what each is good for
+    #[arg(long, conflicts_with_all = ["case", "payload", "system"])]
+    pub presets: bool,
     /// How often everything has its turn
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub rounds: u64,

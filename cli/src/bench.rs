@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use hqq_bench::{Case, Facts, Plan, SecondEnded, System, picture, report};
+use hqq_bench::{Case, Facts, PRESET_CASES, Plan, SecondEnded, System, picture, report};
 
 use crate::args::Bench;
 use crate::exit::{Exit, Failure, Result};
@@ -21,16 +21,12 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
     // Whatever is wrong with the files shows before the measurement.
     let old = args.compare.as_deref().map(earlier).transpose()?;
     let svg = args.svg.as_deref().map(|path| create(path).map(|file| (path, file))).transpose()?;
-    let systems = systems();
+    let systems = if args.presets { hqq_bench::presets() } else { systems() };
     let kinds = args.kinds();
     let payloads = (!args.payload.is_empty()).then_some(args.payload.as_slice());
-    let plan = Plan {
-        systems: &systems,
-        cases: Case::select(kinds.as_deref(), payloads),
-        only: args.system.clone(),
-        beside_hqq: false,
-        rounds: args.rounds,
-    };
+    let cases = if args.presets { PRESET_CASES.to_vec() } else { Case::select(kinds.as_deref(), payloads) };
+    let plan =
+        Plan { systems: &systems, cases, only: args.system.clone(), beside_hqq: false, rounds: args.rounds };
     if plan.pairs().is_empty() {
         let message = "none of these systems has any of these cases with any of these payloads";
         return Err(Failure::new(Exit::Usage, message).hint("hqq bench --help lists what goes with what"));
@@ -65,8 +61,13 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
     } else if args.csv {
         out::line(report::csv(&facts).map_err(failure)?.trim_end())?;
     } else {
-        out::line(report::tables(&facts))?;
-        out::line(report::legend(&facts))?;
+        if args.presets {
+            out::line(report::presets(&facts))?;
+            out::line(report::presets_legend(&facts))?;
+        } else {
+            out::line(report::tables(&facts))?;
+            out::line(report::legend(&facts))?;
+        }
         if let Some(compared) = compared {
             out::line(format_args!("\n{compared}"))?;
         }
@@ -80,7 +81,8 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
 
 /// The second process.
 pub fn second() -> Result<ExitCode> {
-    hqq_bench::serve(&systems()).map_err(|error| second::here(failure(error)))?;
+    let all: Vec<_> = systems().into_iter().chain(hqq_bench::presets()).collect();
+    hqq_bench::serve(&all).map_err(|error| second::here(failure(error)))?;
     out::done()
 }
 

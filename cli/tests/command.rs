@@ -159,6 +159,46 @@ fn measurements_come_as_rows() {
 }
 
 #[test]
+fn presets_are_measured_beside_each_other() {
+    const PRESETS: [&str; 4] = ["default", "large-buffers", "high-throughput", "low-latency"];
+    let bench = run(&["bench", "--presets", "--rounds", "1"]);
+    assert_eq!(bench.status.code(), Some(0), "{}", text(&bench.stderr));
+    let said = text(&bench.stdout);
+    let lines: Vec<&str> = said.lines().collect();
+    let heading: Vec<&str> = lines[0].split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(
+        heading,
+        [
+            "PRESET",
+            "8 B P50",
+            "P99",
+            "1 KIB P50",
+            "P99",
+            "RARE P50",
+            "P99",
+            "CPU",
+            "OF 8 B",
+            "OF 1 KIB",
+            "OF 1 MIB"
+        ]
+    );
+    for (line, preset) in lines[1..].iter().zip(PRESETS) {
+        let cells: Vec<&str> = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        assert_eq!((cells[0], cells.len()), (preset, heading.len()), "{line}");
+        assert!(cells[1..].iter().all(|cell| cell.starts_with(|c: char| c.is_ascii_digit())), "{line}");
+    }
+    let bench = run(&["bench", "--presets", "--rounds", "1", "--json"]);
+    let facts = json(&bench.stdout);
+    let rows = facts["rows"].as_array().unwrap();
+    for preset in PRESETS {
+        let rows: Vec<_> = rows.iter().filter(|row| row["system"] == preset).collect();
+        assert_eq!(rows.len(), 6, "{preset}");
+        assert!(rows.iter().all(|row| row["raw"] == "default"), "{preset}");
+    }
+    assert_eq!(run(&["bench", "--presets", "--case", "slot"]).status.code(), Some(2));
+}
+
+#[test]
 fn measurements_that_cannot_be_made() {
     let wrong = |args: &[&str]| {
         let wrong = run(&[&["bench"], args].concat());

@@ -58,6 +58,16 @@ impl Frames {
         }
     }
 
+    /// The longest message of which surely no more than `size` bytes are made; at least 1.
+    pub(super) fn fits(&self, size: usize) -> usize {
+        let len = size.saturating_sub(self.headers());
+        let over = match self {
+            Self::Compressed(compression) => compression.room(len).saturating_sub(size),
+            Self::Encrypted(..) => 0,
+        };
+        len.saturating_sub(over).max(1)
+    }
+
     /// Makes what travels of a message, and sends it. Without an `until` it does not wait.
     pub(super) fn send(&self, inner: &Arc<Inner>, message: &[u8], until: Option<Until>) -> Result<()> {
         if until.is_none() {
@@ -116,13 +126,10 @@ impl Frames {
     }
 
     /// Makes the message again of what came.
-    pub(super) fn open(&self, inner: &Inner, message: &mut AdvancedMessage<'_>) -> Result<()> {
-        let undone = self.message_of(inner, &message.shared, &context(op::STANDARD_LINK_COPY, 0));
-        let undone = undone.inspect_err(|_| inner.refuse_frame(op::STANDARD_LINK_COPY))?;
-        if undone.0.is_some() {
-            message.shared.give_back();
-        }
-        message.changed = Some(Box::new(undone));
+    #[inline(never)]
+    pub(super) fn open<'a>(&self, inner: &'a Arc<Inner>, message: &mut AdvancedMessage<'a>) -> Result<()> {
+        let undone = self.message_of(inner, message, &context(op::STANDARD_LINK_COPY, 0));
+        message.change(inner, undone.inspect_err(|_| inner.refuse_frame(op::STANDARD_LINK_COPY))?);
         Ok(())
     }
 

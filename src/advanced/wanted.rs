@@ -110,7 +110,9 @@ impl Wanted {
         self
     }
 
-    /// These capabilities, beside others.
+    /// These capabilities, beside others. Both ends then spin as those say that they agree on, unless
+    /// [`Options::spin`](crate::Options::spin) says otherwise; the link's geometry was made before, best by
+    /// [`Options::for_capabilities`](crate::Options::for_capabilities) with the same.
     #[must_use]
     pub fn capability(mut self, capabilities: Capabilities) -> Self {
         self.capabilities |= capabilities;

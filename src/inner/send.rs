@@ -137,6 +137,12 @@ impl Inner {
         self.state() & bit::SLOW_SEND == 0 && !self.peer_word().no_recv()
     }
 
+    /// As [`sends_straight`](Self::sends_straight), of a message as the caller has it.
+    #[inline(always)]
+    fn sends_unchanged(&self) -> bool {
+        self.state() & (bit::SLOW_SEND | bit::CHANGED) == 0 && !self.peer_word().no_recv()
+    }
+
     /// Whether a message of `len` bytes travels in the ring itself.
     #[inline(always)]
     pub(crate) fn fits_slot(&self, len: usize) -> bool {
@@ -183,18 +189,24 @@ impl Inner {
     /// Tries to send a message.
     #[inline(always)]
     pub(crate) fn try_send(&self, message: &[u8]) -> Result<()> {
-        if message.len() <= self.region().max_inline() && self.sends_straight() {
+        self.try_send_or(message, || self.try_send_slowly(message))
+    }
+
+    /// Tries to send a message the short way; `slowly` sends what cannot go there, and all that must be changed first.
+    #[inline(always)]
+    pub(crate) fn try_send_or(&self, message: &[u8], slowly: impl FnOnce() -> Result<()>) -> Result<()> {
+        if message.len() <= self.region().max_inline() && self.sends_unchanged() {
             return match self.region().send_inline(&Inline::of(message), |_| {}) {
                 Ok(()) => self.announce_sent(),
                 Err(error) => self.failed_with(error),
             };
         }
-        self.try_send_slowly(message)
+        slowly()
     }
 
     /// A message that does not fit the slot, or takes the long way.
     #[inline(never)]
-    fn try_send_slowly(&self, message: &[u8]) -> Result<()> {
+    pub(crate) fn try_send_slowly(&self, message: &[u8]) -> Result<()> {
         if message.len() <= self.region().max_inline() {
             return self.try_post(|line| line.region.send_bytes(message, |packet| line.show(true, packet)));
         }
@@ -304,7 +316,18 @@ impl Inner {
     /// Sends a message, waiting for room until `until`.
     #[inline(always)]
     pub(crate) fn send(&self, message: &[u8], until: Until) -> Result<()> {
-        match self.try_send(message) {
+        self.send_or(message, until, || self.try_send_slowly(message))
+    }
+
+    /// As [`send`](Self::send), with another long way. It may wait: then it does not fail for want of room.
+    #[inline(always)]
+    pub(crate) fn send_or(
+        &self,
+        message: &[u8],
+        until: Until,
+        slowly: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        match self.try_send_or(message, slowly) {
             Ok(()) => Ok(()),
             Err(error) => self.send_patiently(error, message, until),
         }
@@ -313,7 +336,8 @@ impl Inner {
     /// Goes on where a try has failed.
     #[cold]
     fn send_patiently(&self, failure: Error, message: &[u8], until: Until) -> Result<()> {
-        if !failure.is_transient() {
+        // What has to be changed is not sent as it is, whatever failed.
+        if !failure.is_transient() || self.state() & bit::CHANGED != 0 {
             return Err(failure);
         }
         if self.fits_slot(message.len()) {

@@ -8,6 +8,8 @@ use hqq_sys::{cpu, poll, sock};
 use super::{GLANCE, Inner, bit};
 use crate::error::{Error, Result};
 use crate::layout::WaitMode;
+use crate::options::spin_for;
+use crate::protocol::Capabilities;
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{SideCounters, Want};
 
@@ -263,12 +265,19 @@ impl Inner {
         }
     }
 
+    /// Spins as is fit for what was agreed on, unless this end was told otherwise.
+    pub(crate) fn agree_spin(&self, capabilities: Capabilities) {
+        if let Some(time) = spin_for(capabilities) {
+            self.agreed_spin.get_or_init(|| time);
+        }
+    }
+
     /// How long to spin; `None` for ever.
     fn spin_for(&self) -> Option<Duration> {
         if self.region().facts().modes.wait == WaitMode::Spin {
             None
-        } else if self.spin.is_some() {
-            self.spin
+        } else if let Some(spin) = self.spin.or_else(|| self.agreed_spin.get().copied()) {
+            Some(spin)
         } else {
             let usual = Duration::from_nanos(self.usual.load(Ordering::Relaxed));
             Some(if usual <= LONG_SPIN { LONG_SPIN } else { SHORT_SPIN })

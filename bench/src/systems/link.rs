@@ -143,9 +143,15 @@ impl Ends for (Sender, Receiver) {
 }
 
 /// A link that is open, and the caller's slice for [`How::Copy`].
-struct Open<E> {
+pub(super) struct Open<E> {
     ends: E,
     slice: Vec<u8>,
+}
+
+impl Open<StandardLink> {
+    pub(super) fn new(link: StandardLink, session: &Session) -> Self {
+        Self { ends: link, slice: vec![0; session.size()] }
+    }
 }
 
 impl<E: Ends> Way for Open<E> {

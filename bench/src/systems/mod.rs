@@ -5,10 +5,12 @@ mod bytes;
 mod crowd;
 mod link;
 mod ping;
+mod preset;
 mod ring;
 mod setup;
 
 pub use bytes::{Sink, Source};
+pub use preset::{PRESET_CASES, presets};
 
 use crate::{Case, Kind, System};
 

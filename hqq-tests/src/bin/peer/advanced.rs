@@ -1,5 +1,7 @@
 //! Orders about links with an agreement.
 
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> 
         "adv-send" | "adv-loan" | "adv-recv" | "adv-drop" => act(state, verb, words),
         "adv-open" | "adv-meet" => join(state, verb),
         "lane-send" | "lane-recv" | "lane-drain" | "lane-share" | "lane-drop" => lane(state, verb, words),
+        "adv-write" | "adv-read" | "adv-shutdown" | "adv-echo" => stream(state, verb, words),
         _ => return None,
     })
 }
@@ -33,6 +36,31 @@ fn make(state: &State, words: &mut Words<'_>) -> Answer {
     let told = agree::told(made.agreement());
     *lock(&state.advanced) = Some(Arc::new(made));
     Ok(told)
+}
+
+/// Streams. `adv-read` reads to the end; `adv-echo` accepts a connection and returns its stream until that ends.
+fn stream(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
+    let link = lock(&state.advanced).clone().ok_or("there is no link with an agreement")?;
+    let mut stream: &AdvancedLink = &link;
+    match verb {
+        "adv-write" => {
+            stream.write_all(&agree::message(words.next()?, words.number()?, words.number()?))?;
+            stream.flush()?;
+        }
+        "adv-shutdown" => link.shutdown(Shutdown::Write),
+        "adv-read" => {
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all)?;
+            return Ok(pattern::told(&all));
+        }
+        _ => {
+            let connection = link.accept_connection()?;
+            let count = io::copy(&mut &connection, &mut &connection)?;
+            connection.shutdown(Shutdown::Write);
+            return Ok(count.to_string());
+        }
+    }
+    Ok(String::new())
 }
 
 fn act(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
