@@ -326,6 +326,8 @@ pub struct Table<C> {
     lingering: BTreeMap<u64, u64>,
     lingered: u64,
     next_id: Option<u64>,
+    /// The last of the peer's that was accepted: what is used twice would have the same keys twice.
+    last_theirs: u64,
     end: Option<LinkEnd>,
     /// Chunks beyond the inboxes' limit that may still be taken after the link's end.
     spare: usize,
@@ -346,6 +348,7 @@ impl<C> Table<C> {
                 Role::Primary => 1,
                 Role::Secondary => 2,
             }),
+            last_theirs: 0,
             end: None,
             spare: 0,
         }
@@ -405,6 +408,7 @@ impl<C> Table<C> {
     /// else of this connection.
     pub fn accept(&mut self) -> Option<u64> {
         let id = self.offered.pop_front()?;
+        self.last_theirs = self.last_theirs.max(id);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.stage = Stage::Open;
         }
@@ -522,7 +526,7 @@ impl<C> Table<C> {
             Role::Primary => 0,
             Role::Secondary => 1,
         };
-        if id == 0 || id % 2 != peers_parity || self.conns.contains_key(&id) {
+        if id <= self.last_theirs || id % 2 != peers_parity || self.conns.contains_key(&id) {
             return Outcome::Refuse(ErrorCode::FailedInit);
         }
         if self.end.is_some()
@@ -677,6 +681,7 @@ impl<C> Table<C> {
     pub fn renew(&mut self) -> impl Iterator<Item = Chunk<C>> + use<C> {
         self.end = None;
         self.spare = 0;
+        self.last_theirs = 0;
         self.offered.clear();
         self.lingering.clear();
         std::mem::take(&mut self.conns).into_values().flat_map(|conn| conn.inbox)

@@ -254,7 +254,8 @@ impl Mux {
 
     fn place(&mut self, line: Line<'_>, header: CopyHeader, piece: Piece) {
         let conn = header.conn;
-        if self.traffic.as_ref().is_some_and(|traffic| !traffic.has_room(conn)) {
+        let buffers = if let Piece::Pool(buffer) = &piece { buffer.run().count } else { 0 };
+        if self.traffic.as_ref().is_some_and(|traffic| !traffic.has_room(conn, buffers)) {
             home(line.region, piece);
             return self.answer(line, ErrorCode::Overrun, conn, op::CONN_COPY);
         }
@@ -278,14 +279,16 @@ impl Mux {
     /// A chunk has arrived: it leaves its buffer if others may need that.
     fn make_own(&mut self, line: Line<'_>, conn: u64) {
         let Some(traffic) = &mut self.traffic else { return };
-        let waiting = self.table.unread(conn);
-        if traffic.arrived(conn, waiting.saturating_sub(1)) {
-            return;
-        }
-        if let Some(piece) = self.table.newest(conn) {
-            if let Piece::Pool(buffer) = piece {
-                let own = Piece::Own(buffer.bytes().into());
-                home(line.region, std::mem::replace(piece, own));
+        let waiting = self.table.unread(conn).saturating_sub(1);
+        match self.table.newest(conn) {
+            Some(piece @ Piece::Pool(_)) => {
+                if !traffic.arrived(conn, waiting, true) {
+                    let own = Piece::Own(piece.bytes().into());
+                    home(line.region, std::mem::replace(piece, own));
+                }
+            }
+            _ => {
+                let _ = traffic.arrived(conn, waiting, false);
             }
         }
     }

@@ -168,6 +168,62 @@ fn dropped_connections_leave_nothing_behind() {
     eventually("all buffers are home", || link.stats().sent_by(Role::Primary).buffers_free == 8);
 }
 
+/// Credit comes while a sender sleeps, and only then its rate holds it up: it goes on when that allows it.
+#[test]
+fn a_rate_is_noticed_by_a_sender_that_sleeps() {
+    let test = test!(untraced);
+    let (link, mut peer) = test.link(Role::Primary, "slots=32 buffers=8 size=1024");
+    let link = agree(link, &mut peer, "window=2 qos");
+    let connection = open(&link, &mut peer);
+    let rate = Some(Rate { bytes_per_second: 2000, burst: 1088 });
+    connection.set_share(Share { rate, ..Share::default() }).unwrap();
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            for (len, seed) in [(1, 1), (1, 2), (1024, 3)] {
+                connection.send(&message("noise", len, seed)).unwrap();
+            }
+        });
+        // All credit is out: the sender sleeps before the peer reads.
+        eventually("the sender sleeps", || link.stats().side(Role::Primary).sleeps > 0);
+        for (len, seed) in [(1, 1), (1, 2), (1024, 3)] {
+            assert_eq!(
+                peer.ask(format!("lane-recv {}", connection.id())),
+                told(&message("noise", len, seed))
+            );
+        }
+        sender.join().unwrap();
+    });
+}
+
+/// A sender that a rate holds up, and behind it one without credit, see the peer's death.
+#[test]
+fn who_waits_for_a_rate_sees_a_death() {
+    let test = test!(untraced);
+    let (link, mut peer) = test.link(Role::Primary, "slots=32 buffers=8 size=1024");
+    let link = agree(link, &mut peer, "window=2 qos");
+    let (rated, starving) = (open(&link, &mut peer), open(&link, &mut peer));
+    let rate = Some(Rate { bytes_per_second: 1, burst: 1088 });
+    rated.set_share(Share { rate, ..Share::default() }).unwrap();
+    rated.send(&[0; 1024]).unwrap();
+    assert!(matches!(rated.send_timeout(&[0; 10], SHORT), Err(Error::Timeout { .. })));
+    thread::scope(|scope| {
+        let waits = [&rated, &starving].map(|connection| {
+            scope.spawn(move || {
+                loop {
+                    if let Err(error) = connection.send(&[0; 10]) {
+                        return error;
+                    }
+                }
+            })
+        });
+        eventually("the senders sleep", || link.stats().side(Role::Primary).sleeps > 1);
+        peer.kill();
+        for wait in waits {
+            assert!(matches!(wait.join().unwrap(), Error::PeerDead));
+        }
+    });
+}
+
 #[test]
 fn a_window_overrun_is_refused_and_counted() {
     let test = test!(untraced);

@@ -58,6 +58,16 @@ impl Encryption {
         sealed.map_err(refused)
     }
 
+    /// Header and ciphertext of a message.
+    pub(super) fn sealed(&self, message: &[u8], context: &[u8; 16]) -> Result<Vec<u8>> {
+        let mut frame = Vec::with_capacity(HEADER + message.len());
+        frame.extend_from_slice(&[0; HEADER]);
+        frame.extend_from_slice(message);
+        let header = self.session.sealer.seal(&mut frame[HEADER..], context).map_err(refused)?;
+        frame[..HEADER].copy_from_slice(&header);
+        Ok(frame)
+    }
+
     fn scratches(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }

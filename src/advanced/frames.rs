@@ -105,9 +105,7 @@ impl Frames {
             Self::Encrypted(encryption, compression) => {
                 let compressed = compression.as_ref().map(|layer| compressed(layer, message));
                 let plain = compressed.as_deref().unwrap_or(message);
-                let mut frame = vec![0; Encryption::HEADER + plain.len()];
-                encryption.seal(plain, &context(op::CONN_COPY, connection.id()), &mut frame)?;
-                Ok(frame)
+                encryption.sealed(plain, &context(op::CONN_COPY, connection.id()))
             }
         }
     }

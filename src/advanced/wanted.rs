@@ -95,6 +95,9 @@ impl Wanted {
     /// Flow control: on each connection at most `window` chunks, of a buffer each, wait unread, so that a slow reader of one
     /// connection never stops the others. Of both ends' windows the smaller one is agreed on; none is larger than
     /// [`Options::inbox`](crate::Options::inbox), and one of less than 2 is as good as none.
+    ///
+    /// Credit that finds the ring full goes out with this process's next call on the link, as other replies do: who reads and
+    /// then makes no call for long may keep its peer waiting.
     #[must_use]
     pub fn flow_control(mut self, window: u32) -> Self {
         self.features |= Features::FLOW_CONTROL;

@@ -255,6 +255,7 @@ type Key = (u128, u64);
 struct Queue {
     class: Class,
     weight: u32,
+    rate: Option<Rate>,
     bucket: Option<Bucket>,
     costs: VecDeque<u64>,
     /// Where on the class's virtual time the oldest message begins.
@@ -342,8 +343,9 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         let added =
             self.check(id, share).and_then(|()| share.rate.map(|rate| Bucket::new(rate, now)).transpose());
         let bucket = self.count(added)?;
-        let Share { class, weight, .. } = share;
-        let queue = Queue { class, weight, bucket, costs: VecDeque::new(), start: 0, place: Place::Empty };
+        let Share { class, weight, rate } = share;
+        let queue =
+            Queue { class, weight, rate, bucket, costs: VecDeque::new(), start: 0, place: Place::Empty };
         self.queues.insert(id, queue);
         self.urgent += usize::from(class == Class::URGENT);
         Ok(())
@@ -363,6 +365,40 @@ impl<Id: Copy + Ord> Scheduler<Id> {
     fn count<T>(&mut self, result: Result<T, QosError>) -> Result<T, QosError> {
         self.faults += u64::from(result.is_err());
         result
+    }
+
+    /// Treats a connection otherwise from now on. What waits keeps waiting; a rate that stays the same is not given back what
+    /// it has cost.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add), or [`QosError::UnknownConnection`]: nothing has changed. Counted as a fault.
+    pub fn change(&mut self, id: Id, share: Share, now: Duration) -> Result<(), QosError> {
+        let now = self.at(now);
+        let changed = match self.queues.get(&id) {
+            None => Err(QosError::UnknownConnection),
+            Some(_) if share.weight == 0 => Err(QosError::WeightZero),
+            Some(queue) if share.rate == queue.rate => Ok(None),
+            Some(_) => share.rate.map(|rate| Bucket::new(rate, now)).transpose().map(Some),
+        };
+        let bucket = self.count(changed)?;
+        self.take_out(id);
+        let Some(queue) = self.queues.get_mut(&id) else { return Ok(()) };
+        let Share { class, weight, rate } = share;
+        let before = std::mem::replace(&mut queue.class, class);
+        self.urgent += usize::from(class == Class::URGENT);
+        self.urgent -= usize::from(before == Class::URGENT);
+        if class != before {
+            // Each class has a time of its own.
+            queue.start = 0;
+        }
+        (queue.weight, queue.rate) = (weight, rate);
+        if let Some(bucket) = bucket {
+            queue.bucket = bucket;
+        }
+        if !queue.costs.is_empty() {
+            self.make_ready(id);
+        }
+        Ok(())
     }
 
     /// Removes a connection; how many of its messages waited.

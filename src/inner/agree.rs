@@ -27,6 +27,9 @@ impl Inner {
         // No window is larger than the inbox that it promises.
         let inbox = u32::try_from(mux.table.inbox_limit()).unwrap_or(u32::MAX);
         offer.terms.window = offer.terms.window.min(inbox);
+        if mux.has_connections() {
+            return Err(Error::Unsupported { what: "this link has connections: negotiate ahead of them" });
+        }
         if !mux.negotiation.offer(offer) {
             return Err(Error::Unsupported {
                 what: "this link has negotiated already: attach again to do it anew",

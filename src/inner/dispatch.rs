@@ -1,5 +1,7 @@
 //! Layer 3: sending chunks of connections whose turn it is, where flow control or quality of service was agreed on.
 
+use std::time::Instant;
+
 use super::{Goal, Inner, Until};
 use crate::buffer::Buffer;
 use crate::connection::ConnEnd;
@@ -81,23 +83,28 @@ impl Inner {
 
     #[cold]
     fn wait_for_turn(&self, id: u64, until: Until, ended: impl Fn(ConnEnd) -> Error) -> Result<u64> {
-        let look = |own| {
-            self.pump(own, |mux, _| {
-                if let Some(copy_id) = mux.traffic.as_mut().and_then(|traffic| traffic.outcome(id)) {
-                    return Ok(Some(copy_id));
-                }
-                mux.table.can_send(id).map_err(&ended)?;
-                self.send_end().map_or(Ok(None), Err)
-            })
-        };
+        let began = Instant::now();
         let failure = loop {
             // Nobody rings when a rate allows something again.
             let alarm = self.lock().traffic.as_ref().and_then(|traffic| traffic.alarm());
-            let alarm = alarm.map(|at| Until::after(at.saturating_sub(self.now())));
-            let soonest = alarm.map_or(until, |alarm| until.earlier(alarm));
-            match self.wait(Goal::TURN, soonest, look) {
-                Ok(copy_id) => return Ok(copy_id),
-                Err(Error::Timeout { .. }) if alarm.is_some() && !until.has_passed() => {}
+            let soonest =
+                alarm.map_or(until, |at| until.earlier(Until::after(at.saturating_sub(self.now()))));
+            let looked = self.wait(Goal::TURN, soonest, |own| {
+                self.pump(own, |mux, _| {
+                    let Some(traffic) = &mut mux.traffic else { return Err(Error::Closed) };
+                    if let Some(copy_id) = traffic.outcome(id) {
+                        return Ok(Some(Some(copy_id)));
+                    }
+                    let sooner = traffic.alarm().is_some_and(|now| alarm.is_none_or(|then| now < then));
+                    mux.table.can_send(id).map_err(&ended)?;
+                    self.send_end().map_or(Ok(sooner.then_some(None)), Err)
+                })
+            });
+            match looked {
+                Ok(Some(copy_id)) => return Ok(copy_id),
+                Ok(None) => {}
+                Err(Error::Timeout { .. }) if alarm.is_some() && !until.has_passed() => self.glance(),
+                Err(Error::Timeout { what, .. }) => break Error::Timeout { what, after: began.elapsed() },
                 Err(error) => break error,
             }
         };
@@ -112,8 +119,17 @@ impl Inner {
 
     /// Sends what is due on connections, as far as there is room.
     pub(crate) fn dispatch(&self, mux: &mut Mux, own: Option<Own<'_>>) {
-        let Some(traffic) = &mux.traffic else { return };
-        if !traffic.is_waiting() {
+        let Some(traffic) = &mut mux.traffic else { return };
+        // Only what this look finds counts: room and buffers that come free ring by themselves.
+        let before = traffic.take_alarm();
+        self.dispatch_due(mux, own);
+        let alarm = mux.traffic.as_ref().and_then(|traffic| traffic.alarm());
+        // Whoever waits goes by the alarm that there was.
+        mux.woke |= alarm.is_some_and(|now| before.is_none_or(|then| now < then));
+    }
+
+    fn dispatch_due(&self, mux: &mut Mux, own: Option<Own<'_>>) {
+        if !mux.traffic.as_ref().is_some_and(|traffic| traffic.is_waiting()) {
             return;
         }
         for _ in 0..self.region().layout().geometry.slots() {
@@ -146,6 +162,8 @@ impl Inner {
                 }
                 Err(error) => {
                     traffic.put_back(id, kept);
+                    // The buffer that it had may be another's.
+                    mux.woke = true;
                     self.poison(&error);
                     return;
                 }

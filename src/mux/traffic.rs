@@ -11,11 +11,12 @@
 //! quarter of the pool; any other chunk is moved to private memory when it arrives.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::feature::flow::{Congestion, Grant, Receiver, Sender};
-use crate::feature::qos::{Class, Limits, Load, Next, Occupancy, Rate, Scheduler, Share};
+use crate::feature::qos::{Class, Limits, Load, Next, Occupancy, QosError, Rate, Scheduler, Share};
 use crate::layout::Geometry;
 use crate::packet::{ConnCopy, Packet, op};
 use crate::protocol::{Agreement, Features};
@@ -86,6 +87,8 @@ pub(crate) struct Traffic {
     alarm: Option<Duration>,
     /// What the peer is to be told of each connection, by opcode: of several grants or shares the last.
     news: BTreeMap<(u64, u8), Packet>,
+    /// What it was told last: the next comes behind it, so that all have their turn.
+    told: (u64, u8),
 }
 
 impl Traffic {
@@ -120,6 +123,7 @@ impl Traffic {
             turn: None,
             alarm: None,
             news: BTreeMap::new(),
+            told: (0, 0),
         })
     }
 
@@ -185,22 +189,13 @@ impl Traffic {
         Ok(())
     }
 
-    fn change(&mut self, id: u64, share: Share, now: Duration) -> Result<(), crate::feature::qos::QosError> {
-        let before = self.lane(id, now).share;
-        let Order::Fair(fair) = &mut self.order else { return Ok(()) };
-        let scheduler = &mut fair.scheduler;
-        let waiting = scheduler.remove(id) > 0;
-        let changed = scheduler.add(id, share, now);
-        if changed.is_err() {
-            let _ = scheduler.add(id, before, now);
+    fn change(&mut self, id: u64, share: Share, now: Duration) -> Result<(), QosError> {
+        self.lane(id, now);
+        if let Order::Fair(fair) = &mut self.order {
+            fair.scheduler.change(id, share, now)?;
         }
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.share = if changed.is_ok() { share } else { before };
-            if let Some(item) = lane.item.as_ref().filter(|_| waiting) {
-                let _ = scheduler.push(id, cost(&item.chunk));
-            }
-        }
-        changed
+        self.lane(id, now).share = share;
+        Ok(())
     }
 
     /// The peer says how it would have a connection treated that is known here.
@@ -226,20 +221,21 @@ impl Traffic {
 
     // ---- receiving ----
 
-    /// Whether another chunk was granted to the peer.
-    pub(crate) fn has_room(&self, id: u64) -> bool {
+    /// Whether a chunk in so many buffers was granted to the peer.
+    pub(crate) fn has_room(&self, id: u64, buffers: u32) -> bool {
         let credit = self.lanes.get(&id).and_then(|lane| lane.credit.as_ref());
-        credit.is_none_or(|(_, receiver)| receiver.has_room())
+        // A credit is for one buffer: memory was promised for no more.
+        credit.is_none_or(|(_, receiver)| receiver.has_room() && buffers <= 1)
     }
 
-    /// A chunk came that goes into an inbox with `waiting` others. Whether it may stay in its buffer.
-    pub(crate) fn arrived(&mut self, id: u64, waiting: usize) -> bool {
+    /// A chunk came that goes into an inbox with `waiting` others. Whether it may stay in its buffer, if it is in one.
+    pub(crate) fn arrived(&mut self, id: u64, waiting: usize, in_buffer: bool) -> bool {
         let credit = self.lanes.get_mut(&id).and_then(|lane| lane.credit.as_mut());
         let Some((_, receiver)) = credit else { return true };
         let taken = receiver.arrived(1);
         debug_assert!(taken.is_ok(), "the caller has asked");
         let stays = waiting == 0 && self.held < self.geometry.buffers() / 4;
-        self.held += u32::from(stays);
+        self.held += u32::from(stays && in_buffer);
         stays
     }
 
@@ -261,14 +257,22 @@ impl Traffic {
         !self.news.is_empty()
     }
 
-    /// What the peer is to be told first.
+    fn next_news(&self) -> Option<(&(u64, u8), &Packet)> {
+        let behind = (Bound::Excluded(self.told), Bound::Unbounded);
+        self.news.range(behind).next().or_else(|| self.news.first_key_value())
+    }
+
+    /// What the peer is to be told next.
     pub(crate) fn news(&self) -> Option<Packet> {
-        self.news.first_key_value().map(|(_, packet)| *packet)
+        self.next_news().map(|(_, packet)| *packet)
     }
 
     /// It was told that.
     pub(crate) fn told(&mut self) {
-        self.news.pop_first();
+        if let Some((&key, _)) = self.next_news() {
+            self.news.remove(&key);
+            self.told = key;
+        }
     }
 
     /// Nothing is told any more: the link has ended.
@@ -423,6 +427,11 @@ impl Traffic {
     /// When something may go that is held up by a rate alone.
     pub(crate) fn alarm(&self) -> Option<Duration> {
         self.alarm
+    }
+
+    /// The same, to be found anew.
+    pub(crate) fn take_alarm(&mut self) -> Option<Duration> {
+        self.alarm.take()
     }
 
     /// How sending on a connection stands.

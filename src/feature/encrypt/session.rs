@@ -23,6 +23,13 @@ pub struct Session {
     settings: Settings,
 }
 
+/// The window of a connection: its messages come in order.
+const IN_ORDER: u32 = 64;
+
+/// Messages of a connection under one key. More than on a link, since what is sealed and then not sent for want of time
+/// leaves gaps of any length.
+const OFTEN: u64 = 1 << 18;
+
 /// What the keys of connections are made from, for both directions.
 struct Roots {
     ours: Aead,
@@ -81,7 +88,8 @@ impl Session {
     #[must_use]
     pub fn of_connection(&self, id: u64) -> Self {
         let Roots { ours, theirs } = &self.roots;
-        Self::new(ours.of_connection(id), theirs.of_connection(id), self.settings)
+        let settings = Settings { window: IN_ORDER, rekey_every: OFTEN, ..self.settings };
+        Self::new(ours.of_connection(id), theirs.of_connection(id), settings)
     }
 }
 

@@ -121,13 +121,21 @@ fn what_is_taken_back_gives_back_its_credit() {
 fn few_inboxes_keep_their_buffers() {
     let mut traffic = traffic(Features::FLOW_CONTROL, 8);
     (1..=6).for_each(|id| traffic.opened(id, at(0)));
-    let stays: Vec<bool> = (1..=6).map(|id| traffic.arrived(id, 0)).collect();
+    let stays: Vec<bool> = (1..=6).map(|id| traffic.arrived(id, 0, true)).collect();
     assert_eq!(stays, [true, true, true, true, false, false], "a quarter of 16");
-    assert!(!traffic.arrived(1, 1), "the second in an inbox");
+    assert!(!traffic.arrived(1, 1, true), "the second in an inbox");
     traffic.consumed(1, false);
-    assert!(!traffic.arrived(6, 0));
+    assert!(!traffic.arrived(6, 0, true));
     traffic.consumed(1, true);
-    assert!(traffic.arrived(6, 0));
+    assert!(traffic.arrived(6, 0, true));
+    traffic.consumed(6, true);
+    // An empty chunk takes no buffer.
+    for _ in 0..2 {
+        assert!(traffic.arrived(6, 0, false));
+        traffic.consumed(6, false);
+    }
+    assert!(traffic.arrived(6, 0, true));
+    assert!(traffic.has_room(6, 1) && !traffic.has_room(6, 2), "a credit is for one buffer");
 }
 
 #[test]
@@ -135,10 +143,10 @@ fn grants_are_told_once_and_of_several_the_last() {
     let mut traffic = traffic(Features::FLOW_CONTROL, 4);
     traffic.opened(1, at(0));
     for _ in 0..4 {
-        assert!(traffic.has_room(1));
-        traffic.arrived(1, 0);
+        assert!(traffic.has_room(1, 1));
+        traffic.arrived(1, 0, false);
     }
-    assert!(!traffic.has_room(1));
+    assert!(!traffic.has_room(1, 1));
     for read in 1..=4 {
         traffic.consumed(1, false);
         assert_eq!(traffic.has_news(), read >= 2);
@@ -146,14 +154,35 @@ fn grants_are_told_once_and_of_several_the_last() {
     assert_eq!(traffic.news(), Some(Packet::new(op::CREDIT, [1, 8])));
     traffic.told();
     assert!(!traffic.has_news());
-    traffic.arrived(1, 0);
-    traffic.arrived(1, 0);
+    traffic.arrived(1, 0, false);
+    traffic.arrived(1, 0, false);
     traffic.consumed(1, false);
     traffic.consumed(1, false);
     traffic.closed(1, at(0));
     assert!(!traffic.has_news(), "nobody is told of what is gone");
-    assert!(traffic.has_room(1));
+    assert!(traffic.has_room(1, 1));
     assert_eq!(traffic.credit(1, 99, at(0)), Ok(false));
+}
+
+#[test]
+fn all_have_their_turn_to_be_told() {
+    let mut traffic = traffic(Features::FLOW_CONTROL, 2);
+    let read = |traffic: &mut Traffic, id| {
+        traffic.arrived(id, 0, false);
+        traffic.consumed(id, false);
+    };
+    for id in [1, 3, 5] {
+        traffic.opened(id, at(0));
+        read(&mut traffic, id);
+    }
+    let mut told = Vec::new();
+    for _ in 0..6 {
+        let id = traffic.news().unwrap().operands[0];
+        told.push(id);
+        traffic.told();
+        read(&mut traffic, id);
+    }
+    assert_eq!(told, [1, 3, 5, 1, 3, 5]);
 }
 
 #[test]
@@ -229,6 +258,20 @@ fn a_share_changes_while_a_chunk_waits() {
     let refused = traffic.set_share(1, Share { weight: 0, ..Share::default() }, at(0));
     assert!(matches!(&refused, Err(Error::Share { reason }) if *reason == QosError::WeightZero.to_string()));
     assert_eq!(traffic.next(at(0), |_| true), Some(1), "still there");
+    // Neither the same share nor a refused one gives back what a rate has cost.
+    let rate = Some(Rate { bytes_per_second: 1000, burst: SIZE + SLOT });
+    let share = Share { rate, ..Share::default() };
+    traffic.set_share(3, share, at(0)).unwrap();
+    traffic.submit(chunk(3, SIZE), at(0));
+    assert_eq!(traffic.next(at(0), |_| true), Some(3));
+    traffic.sent(3, 1, 0, at(0));
+    let _ = traffic.outcome(3);
+    for share in [share, Share { weight: 0, rate: None, ..share }, Share { weight: 9, ..share }] {
+        let _ = traffic.set_share(3, share, at(0));
+        traffic.submit(chunk(3, 1), at(0));
+        assert_eq!(traffic.next(at(0), |_| true), None);
+        assert_eq!(traffic.withdraw(3, at(0)), None);
+    }
 }
 
 #[test]
