@@ -36,10 +36,8 @@ use crate::message::{Loan, Message};
 use crate::mux::WireError;
 #[cfg(feature = "encrypt")]
 use crate::negotiate::Keying;
-#[cfg(feature = "encrypt")]
-use crate::protocol::Features;
-use crate::protocol::{Agreement, Fallback};
-use crate::stats::Stats;
+use crate::protocol::{Agreement, Fallback, Features};
+use crate::stats::{Figures, Stats};
 use crate::words::Role;
 
 #[cfg(feature = "compress")]
@@ -48,6 +46,8 @@ mod connection;
 #[cfg(feature = "encrypt")]
 mod encryption;
 mod frames;
+#[cfg(test)]
+mod tests;
 mod wanted;
 #[cfg(not(all(feature = "compress", feature = "encrypt")))]
 mod without;
@@ -103,7 +103,8 @@ impl AdvancedLink {
             let fallback = agreement.fallback.unwrap_or(Fallback::Missing(missing));
             return Err(Error::NotAgreed { missing, fallback });
         }
-        let frames = Frames::new(wanted.compression_layer(&agreement), encryption);
+        let measured = agreement.features.contains(Features::STATISTICS);
+        let frames = Frames::new(wanted.compression_layer(&agreement), encryption, measured);
         Ok(Self { link, agreement, frames })
     }
 
@@ -196,7 +197,8 @@ impl AdvancedLink {
     /// If `fill` does; then nothing is sent.
     #[inline(always)]
     pub fn send_with<T>(&self, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> Result<T> {
-        if self.frames.is_none() {
+        if self.leaves_messages() {
+            self.measure(&self.frames);
             return self.link.send_with(len, fill);
         }
         let mut message = self.lend(len)?;
@@ -214,8 +216,11 @@ impl AdvancedLink {
     pub fn loan(&self, len: usize) -> Result<AdvancedLoan<'_>> {
         let mut loan = self.no_loan();
         match &self.frames {
-            None => self.link.inner().loan(len, 1, Until::Forever, loan.shared.place())?,
-            Some(_) => loan.own = Some(Box::new(Own(self.lend(len)?))),
+            Some(frames) if frames.changes() => loan.own = Some(Box::new(Own(self.lend(len)?))),
+            frames => {
+                self.link.inner().loan(len, 1, Until::Forever, loan.shared.place())?;
+                self.measure(frames);
+            }
         }
         Ok(loan)
     }
@@ -228,10 +233,27 @@ impl AdvancedLink {
     pub fn try_loan(&self, len: usize) -> Result<AdvancedLoan<'_>> {
         let mut loan = self.no_loan();
         match &self.frames {
-            None => self.link.inner().try_loan(len, 1, loan.shared.place())?,
-            Some(_) => loan.own = Some(Box::new(Own(self.lend(len)?))),
+            Some(frames) if frames.changes() => loan.own = Some(Box::new(Own(self.lend(len)?))),
+            frames => {
+                self.link.inner().try_loan(len, 1, loan.shared.place())?;
+                self.measure(frames);
+            }
         }
         Ok(loan)
+    }
+
+    /// A message that stays as it is will be sent, which is to be measured if there is something beside the link.
+    #[inline(always)]
+    fn measure(&self, frames: &Option<Arc<Frames>>) {
+        if frames.is_some() {
+            self.link.inner().tick();
+        }
+    }
+
+    /// Whether messages travel as they are.
+    #[inline(always)]
+    fn leaves_messages(&self) -> bool {
+        self.frames.as_ref().is_none_or(|frames| !frames.changes())
     }
 
     #[inline(always)]
@@ -295,7 +317,7 @@ impl AdvancedLink {
     /// As [`recv`](Self::recv).
     #[inline(always)]
     pub fn recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        if self.frames.is_none() {
+        if self.leaves_messages() {
             return self.link.recv_with(read);
         }
         Ok(read(&self.recv()?))
@@ -307,7 +329,7 @@ impl AdvancedLink {
     /// As [`try_recv`](Self::try_recv).
     #[inline(always)]
     pub fn try_recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        if self.frames.is_none() {
+        if self.leaves_messages() {
             return self.link.try_recv_with(read);
         }
         Ok(read(&self.try_recv()?))
@@ -375,7 +397,8 @@ impl AdvancedLink {
     }
 
     fn with_frames(&self, connection: Connection) -> AdvancedConnection {
-        AdvancedConnection { connection, frames: self.frames.clone() }
+        let frames = self.frames.clone().filter(|frames| frames.changes());
+        AdvancedConnection { connection, frames }
     }
 
     /// Which end this is.
@@ -402,6 +425,13 @@ impl AdvancedLink {
     /// The link's counters. Bytes are those that travelled, whatever was made of the messages.
     pub fn stats(&self) -> Stats {
         self.link.stats()
+    }
+
+    /// Latencies, rates and what else the statistics of the link say, of both directions; `None` unless they were agreed on.
+    /// Both ends and every observer see the same.
+    pub fn figures(&self) -> Option<Figures> {
+        let agreed = self.agreement.features.contains(Features::STATISTICS);
+        agreed.then(|| Figures::read(self.link.inner().region().views()))
     }
 
     /// Whether both directions still work, as far as can be told now.

@@ -1,6 +1,7 @@
 //! Layer 3: what all handles of a link share: sending, receiving, waiting, and how it ends.
 
 mod agree;
+mod probe;
 mod reattach;
 mod recv;
 mod send;
@@ -24,6 +25,7 @@ use crate::region::{OwnedRegion, Region};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::words::{Holder, Role, SeatWord};
 
+use self::probe::Meter;
 pub(crate) use self::reattach::Heir;
 pub(crate) use self::send::unless_transient;
 pub(crate) use self::wait::{Goal, Until};
@@ -112,6 +114,7 @@ pub(crate) struct Inner {
     /// How long waits take of late, nanoseconds.
     usual: AtomicU64,
     pace: wait::Pace,
+    meter: CachePadded<Meter>,
     /// How long to spin ahead of a sleep; unless it is set, as experience tells.
     spin: Option<Duration>,
     park: Park,
@@ -164,6 +167,7 @@ impl Inner {
             idle: AtomicU64::new(0),
             usual: AtomicU64::new(0),
             pace: wait::Pace::default(),
+            meter: CachePadded::default(),
             spin,
             park,
             mux,
@@ -181,7 +185,7 @@ impl Inner {
 
     /// Time since the machine's start, or by the clock that was given instead. The two ends of a link have the same.
     pub(crate) fn now(&self) -> Duration {
-        self.clock.as_ref().map_or_else(hqq_sys::cpu::now, Clock::now)
+        self.line().now()
     }
 
     pub(crate) fn parts(&self) -> &Parts {
@@ -195,7 +199,7 @@ impl Inner {
 
     #[inline(always)]
     pub(crate) fn line(&self) -> Line<'_> {
-        Line { region: self.region(), trace: &self.trace }
+        Line { region: self.region(), trace: &self.trace, clock: &self.clock }
     }
 
     #[inline(always)]
@@ -267,6 +271,7 @@ impl Inner {
     pub(super) fn ring_now(&self, seats: u64) {
         if seats >> self.peer_seat().seat() & 1 != 0 {
             self.region().counters(self.role()).rings.fetch_add(1, Ordering::Relaxed);
+            self.meter.hurry(self.region().sent_so_far());
             // A peer that is gone is noticed elsewhere.
             let _ = sock::ring(self.parts.socket.as_fd());
         }

@@ -12,21 +12,25 @@
 //! process that has not neglected them before.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::buffer::Buffer;
 use crate::connection::{CopyHeader, CopyOutcome, LinkEnd, Outcome, Table};
 use crate::error::{Error, ErrorCode, Result};
 use crate::negotiate::{Event, KEY_LEN, Keying, Negotiation, Progress, Proposal};
-use crate::options::{Options, Trace, TraceEvent};
+use crate::options::{Clock, Options, Trace, TraceEvent};
 use crate::packet::{Operation, Packet, op};
 use crate::port::{Incoming, Payload};
-use crate::protocol::{Agreement, Terms};
+use crate::protocol::{Agreement, Features, Terms};
 use crate::region::Region;
 use crate::sync::Ordering;
 use crate::words::Role;
 
 /// Packets that wait for room to go out; beyond it replies that nobody depends on are dropped.
 const OUTBOX: usize = 64;
+
+/// No message waits longer to be received, as far as anybody wants to know.
+const OLDEST_PROBE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The bytes of a connection's chunk; none for an empty message.
 pub(crate) type Piece = Option<Buffer<'static>>;
@@ -47,6 +51,8 @@ pub struct WireError {
 pub(crate) struct Line<'l> {
     pub(crate) region: &'l Region<'static>,
     pub(crate) trace: &'l Option<Trace>,
+    /// Time, if not the machine's.
+    pub(crate) clock: &'l Option<Clock>,
 }
 
 impl Line<'_> {
@@ -56,6 +62,18 @@ impl Line<'_> {
         if let Some(trace) = self.trace {
             trace(&TraceEvent { role: self.region.role(), sent, packet: *packet });
         }
+    }
+
+    /// Time since the machine's start, or by the clock that was given instead. The two ends of a link have the same.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.as_ref().map_or_else(hqq_sys::cpu::now, Clock::now)
+    }
+
+    /// A probe of that time has come: notes how long it took. False if that cannot be.
+    pub(crate) fn note_probe(&self, at: u64) -> bool {
+        let took = self.now().checked_sub(Duration::from_nanos(at));
+        let took = took.filter(|&took| took <= OLDEST_PROBE);
+        took.map(|took| self.region.figures(self.region.role()).note_latency(took)).is_some()
     }
 
     /// Counts a refusal.
@@ -278,7 +296,12 @@ impl Mux {
             }
             Operation::Share { conn, .. } => return self.answer(line, ErrorCode::InvalidOp, conn, op::SHARE),
             Operation::Delivery { op, .. } => return self.answer(line, ErrorCode::InvalidOp, 0, op),
-            Operation::Probe { .. } => return self.answer(line, ErrorCode::InvalidOp, 0, op::PROBE),
+            Operation::Probe { at } => {
+                if !self.negotiation.has(Features::STATISTICS) || !line.note_probe(at) {
+                    self.answer(line, ErrorCode::InvalidOp, 0, op::PROBE);
+                }
+                return;
+            }
             Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => return,
         };
         match outcome {

@@ -90,6 +90,16 @@ impl Wanted {
         self
     }
 
+    /// Statistics: latencies, rates and the like of both directions, kept in the region for [`figures`] and for observers. They
+    /// cost a sample of about a thousand messages a second, a packet of its own each.
+    ///
+    /// [`figures`]: crate::AdvancedLink::figures
+    #[must_use]
+    pub fn statistics(mut self) -> Self {
+        self.features |= Features::STATISTICS;
+        self
+    }
+
     /// These capabilities, beside others.
     #[must_use]
     pub fn capability(mut self, capabilities: Capabilities) -> Self {
