@@ -57,7 +57,7 @@ use compression::Compression;
 pub use connection::AdvancedConnection;
 #[cfg(feature = "encrypt")]
 use encryption::{Encryption, Keys};
-use frames::{Frames, Undone};
+use frames::{Beyond, Frames, Undone};
 pub use wanted::Wanted;
 #[cfg(not(feature = "compress"))]
 use without::Compression;
@@ -73,8 +73,8 @@ use without::Encryption;
 pub struct AdvancedLink {
     link: StandardLink,
     agreement: Agreement,
-    /// What is done to each message; `None` if nothing is.
-    frames: Option<Arc<Frames>>,
+    /// What is done with each message; `None` if nothing is.
+    beyond: Option<Beyond>,
 }
 
 impl AdvancedLink {
@@ -103,9 +103,27 @@ impl AdvancedLink {
             let fallback = agreement.fallback.unwrap_or(Fallback::Missing(missing));
             return Err(Error::NotAgreed { missing, fallback });
         }
-        let measured = agreement.features.contains(Features::STATISTICS);
-        let frames = Frames::new(wanted.compression_layer(&agreement), encryption, measured);
-        Ok(Self { link, agreement, frames })
+        let frames = Frames::new(wanted.compression_layer(&agreement), encryption);
+        let measured = agreement.features.contains(Features::STATISTICS).then_some(Beyond::Measured);
+        Ok(Self { link, agreement, beyond: frames.map(Beyond::Changed).or(measured) })
+    }
+
+    /// What changes messages, if anything does.
+    #[inline(always)]
+    fn frames(&self) -> Option<&Arc<Frames>> {
+        match &self.beyond {
+            None | Some(Beyond::Measured) => None,
+            Some(Beyond::Changed(frames)) => Some(frames),
+        }
+    }
+
+    /// As [`frames`](Self::frames), for a message that is about to be sent: one that stays as it is is measured here.
+    #[inline(always)]
+    fn frames_to_send(&self) -> Option<&Arc<Frames>> {
+        if let Some(Beyond::Measured) = self.beyond {
+            self.link.inner().tick();
+        }
+        self.frames()
     }
 
     #[cfg(feature = "encrypt")]
@@ -147,7 +165,7 @@ impl AdvancedLink {
     /// As [`StandardLink::send`].
     #[inline(always)]
     pub fn send(&self, message: &[u8]) -> Result<()> {
-        match &self.frames {
+        match self.frames_to_send() {
             None => self.link.send(message),
             Some(frames) => frames.send(self.link.inner(), message, Some(Until::Forever)),
         }
@@ -159,7 +177,7 @@ impl AdvancedLink {
     /// As [`StandardLink::try_send`].
     #[inline(always)]
     pub fn try_send(&self, message: &[u8]) -> Result<()> {
-        match &self.frames {
+        match self.frames_to_send() {
             None => self.link.try_send(message),
             Some(frames) => frames.send(self.link.inner(), message, None),
         }
@@ -182,7 +200,7 @@ impl AdvancedLink {
     }
 
     fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
-        match &self.frames {
+        match self.frames_to_send() {
             None => self.link.inner().send(message, until),
             Some(frames) => frames.send(self.link.inner(), message, Some(until)),
         }
@@ -197,8 +215,7 @@ impl AdvancedLink {
     /// If `fill` does; then nothing is sent.
     #[inline(always)]
     pub fn send_with<T>(&self, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> Result<T> {
-        if self.leaves_messages() {
-            self.measure(&self.frames);
+        if self.frames_to_send().is_none() {
             return self.link.send_with(len, fill);
         }
         let mut message = self.lend(len)?;
@@ -215,12 +232,9 @@ impl AdvancedLink {
     #[inline(always)]
     pub fn loan(&self, len: usize) -> Result<AdvancedLoan<'_>> {
         let mut loan = self.no_loan();
-        match &self.frames {
-            Some(frames) if frames.changes() => loan.own = Some(Box::new(Own(self.lend(len)?))),
-            frames => {
-                self.link.inner().loan(len, 1, Until::Forever, loan.shared.place())?;
-                self.measure(frames);
-            }
+        match self.frames_to_send() {
+            None => self.link.inner().loan(len, 1, Until::Forever, loan.shared.place())?,
+            Some(_) => loan.own = Some(Box::new(Own(self.lend(len)?))),
         }
         Ok(loan)
     }
@@ -232,28 +246,11 @@ impl AdvancedLink {
     #[inline(always)]
     pub fn try_loan(&self, len: usize) -> Result<AdvancedLoan<'_>> {
         let mut loan = self.no_loan();
-        match &self.frames {
-            Some(frames) if frames.changes() => loan.own = Some(Box::new(Own(self.lend(len)?))),
-            frames => {
-                self.link.inner().try_loan(len, 1, loan.shared.place())?;
-                self.measure(frames);
-            }
+        match self.frames_to_send() {
+            None => self.link.inner().try_loan(len, 1, loan.shared.place())?,
+            Some(_) => loan.own = Some(Box::new(Own(self.lend(len)?))),
         }
         Ok(loan)
-    }
-
-    /// A message that stays as it is will be sent, which is to be measured if there is something beside the link.
-    #[inline(always)]
-    fn measure(&self, frames: &Option<Arc<Frames>>) {
-        if frames.is_some() {
-            self.link.inner().tick();
-        }
-    }
-
-    /// Whether messages travel as they are.
-    #[inline(always)]
-    fn leaves_messages(&self) -> bool {
-        self.frames.as_ref().is_none_or(|frames| !frames.changes())
     }
 
     #[inline(always)]
@@ -317,7 +314,7 @@ impl AdvancedLink {
     /// As [`recv`](Self::recv).
     #[inline(always)]
     pub fn recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        if self.leaves_messages() {
+        if self.frames().is_none() {
             return self.link.recv_with(read);
         }
         Ok(read(&self.recv()?))
@@ -329,7 +326,7 @@ impl AdvancedLink {
     /// As [`try_recv`](Self::try_recv).
     #[inline(always)]
     pub fn try_recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        if self.leaves_messages() {
+        if self.frames().is_none() {
             return self.link.try_recv_with(read);
         }
         Ok(read(&self.try_recv()?))
@@ -350,7 +347,7 @@ impl AdvancedLink {
 
     #[inline(always)]
     fn open(&self, message: &mut AdvancedMessage<'_>) -> Result<()> {
-        match &self.frames {
+        match self.frames() {
             None => Ok(()),
             Some(frames) => frames.open(self.link.inner(), message),
         }
@@ -397,8 +394,7 @@ impl AdvancedLink {
     }
 
     fn with_frames(&self, connection: Connection) -> AdvancedConnection {
-        let frames = self.frames.clone().filter(|frames| frames.changes());
-        AdvancedConnection { connection, frames }
+        AdvancedConnection { connection, frames: self.frames().cloned() }
     }
 
     /// Which end this is.
@@ -418,7 +414,7 @@ impl AdvancedLink {
 
     /// The longest message that can be sent in one piece, bytes.
     pub fn max_message(&self) -> u64 {
-        let headers = self.frames.as_ref().map_or(0, |frames| frames.headers());
+        let headers = self.frames().map_or(0, |frames| frames.headers());
         self.link.max_message().saturating_sub(headers as u64)
     }
 
@@ -471,7 +467,7 @@ impl AdvancedLink {
 /// A link that does not negotiate: the standard operations, and no others.
 impl From<StandardLink> for AdvancedLink {
     fn from(link: StandardLink) -> Self {
-        Self { link, agreement: Agreement::standard(Fallback::NothingShared), frames: None }
+        Self { link, agreement: Agreement::standard(Fallback::NothingShared), beyond: None }
     }
 }
 

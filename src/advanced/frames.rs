@@ -10,11 +10,18 @@ use crate::inner::{Inner, Until};
 use crate::message::Loan;
 use crate::packet::op;
 
+/// What one end does beyond a Standard Link.
+#[derive(Clone, Debug)]
+pub(super) enum Beyond {
+    /// Messages travel as they are, and are measured.
+    Measured,
+    /// They are changed, and measured if so agreed.
+    Changed(Arc<Frames>),
+}
+
 /// The layers of one end.
 #[derive(Debug)]
 pub(crate) enum Frames {
-    /// They stay as they are, and are only measured.
-    Plain,
     /// Messages are compressed, and no more.
     Compressed(Compression),
     /// They are encrypted, and compressed before that if so agreed.
@@ -33,30 +40,19 @@ fn context(op: u8, conn: u64) -> [u8; 16] {
 }
 
 impl Frames {
-    /// These layers, if there is any, or if messages are `measured`.
-    pub(super) fn new(
-        compression: Option<Compression>,
-        encryption: Option<Encryption>,
-        measured: bool,
-    ) -> Option<Arc<Self>> {
+    /// These layers, if there is any.
+    pub(super) fn new(compression: Option<Compression>, encryption: Option<Encryption>) -> Option<Arc<Self>> {
         let frames = match (encryption, compression) {
             (Some(encryption), compression) => Self::Encrypted(encryption, compression),
             (None, Some(compression)) => Self::Compressed(compression),
-            (None, None) if measured => Self::Plain,
             (None, None) => return None,
         };
         Some(Arc::new(frames))
     }
 
-    /// Whether messages do not travel as they are.
-    pub(super) fn changes(&self) -> bool {
-        !matches!(self, Self::Plain)
-    }
-
     /// Bytes of all headers of a message.
     pub(super) fn headers(&self) -> usize {
         match self {
-            Self::Plain => 0,
             Self::Compressed(_) => Compression::HEADER,
             Self::Encrypted(_, None) => Encryption::HEADER,
             Self::Encrypted(_, Some(_)) => Encryption::HEADER + Compression::HEADER,
@@ -66,19 +62,12 @@ impl Frames {
     /// Makes what travels of a message, and sends it. Without an `until` it does not wait.
     pub(super) fn send(&self, inner: &Arc<Inner>, message: &[u8], until: Option<Until>) -> Result<()> {
         inner.tick();
-        if !self.changes() {
-            return match until {
-                None => inner.try_send(message),
-                Some(until) => inner.send(message, until),
-            };
-        }
         if until.is_none() {
             // Nothing is made for a message that cannot go: it would cost time, and a counter.
             inner.check_room()?;
         }
         let mut loan = Loan::empty(inner);
         match self {
-            Self::Plain => {}
             Self::Compressed(compression) => {
                 let least = Compression::HEADER + message.len();
                 // More than that saves the codec a copy, where there is as much.
@@ -107,7 +96,6 @@ impl Frames {
     /// What travels of a message on a connection.
     pub(super) fn build(&self, connection: &Connection, message: &[u8]) -> Result<Vec<u8>> {
         let frame = match self {
-            Self::Plain => return Ok(message.to_vec()),
             Self::Compressed(compression) => compressed(compression, message),
             Self::Encrypted(encryption, compression) => {
                 let compressed = compression.as_ref().map(|layer| compressed(layer, message));
@@ -123,9 +111,6 @@ impl Frames {
 
     /// Makes the message again of what came on a connection.
     pub(super) fn undo(&self, connection: &Connection, mut framed: Vec<u8>) -> Result<Vec<u8>> {
-        if !self.changes() {
-            return Ok(framed);
-        }
         let inner = connection.inner();
         let undone = self.message_of(inner, &framed, &context(op::CONN_COPY, connection.id()));
         match undone.inspect_err(|_| inner.refuse_frame(op::CONN_COPY))? {
@@ -139,9 +124,6 @@ impl Frames {
 
     /// Makes the message again of what came.
     pub(super) fn open(&self, inner: &Inner, message: &mut AdvancedMessage<'_>) -> Result<()> {
-        if !self.changes() {
-            return Ok(());
-        }
         let undone = self.message_of(inner, &message.shared, &context(op::STANDARD_LINK_COPY, 0));
         let undone = undone.inspect_err(|_| inner.refuse_frame(op::STANDARD_LINK_COPY))?;
         if undone.0.is_some() {
@@ -154,7 +136,6 @@ impl Frames {
     fn message_of(&self, inner: &Inner, framed: &[u8], context: &[u8; 16]) -> Result<Undone> {
         let limit = inner.region().bounds().max_message;
         match self {
-            Self::Plain => Ok(Undone(Some(framed.to_vec()))),
             Self::Compressed(compression) => compression.undo(framed, limit),
             Self::Encrypted(encryption, None) => {
                 encryption.open(framed, context).map(|message| Undone(Some(message)))
