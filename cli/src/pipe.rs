@@ -31,7 +31,7 @@ const AGREE: Duration = Duration::from_secs(5);
 /// `hqq send NAME`.
 pub fn send(args: &Send) -> Result<ExitCode> {
     // What is wrong with a key is said before anybody is kept waiting.
-    let wanted = wanted(&args.compress, &args.secret)?;
+    let wanted = wanted(&args.compress, &args.secret, args.statistics)?;
     let link = StandardLink::connect_with(&args.name, args.allow.extend(Options::new()), args.wait).map_err(
         |error| {
             let name = &args.name;
@@ -54,7 +54,7 @@ pub fn send(args: &Send) -> Result<ExitCode> {
             AdvancedLink::negotiate(link, &wanted, AGREE).map_err(|error| apart(error, "receiver"))?
         }
     };
-    say_why_not(&link, &args.compress, "receiver");
+    say_why_not(&link, &args.compress, args.statistics, "receiver");
     let began = Instant::now();
     let mut input = Input::new(&link)?;
     let progress = Progress::bytes(input.length, !args.quiet);
@@ -92,7 +92,7 @@ pub fn send(args: &Send) -> Result<ExitCode> {
 /// `hqq recv NAME`.
 pub fn recv(args: &Recv) -> Result<ExitCode> {
     let name = &args.name;
-    let wanted = wanted(&args.compress, &args.secret)?;
+    let wanted = wanted(&args.compress, &args.secret, args.statistics)?;
     let options = Options::new().slots(64).buffers(args.buffers).buffer_size(args.buffer_size);
     let options = args.allow.extend(options.protected(args.protected));
     let listener = Listener::bind_with(name, options).map_err(|error| match &error {
@@ -119,7 +119,7 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
         Some(wanted) => AdvancedLink::wait_for_negotiation(link, &wanted, AGREE)
             .map_err(|error| apart(error, "sender"))?,
     };
-    say_why_not(&link, &args.compress, "sender");
+    say_why_not(&link, &args.compress, args.statistics, "sender");
     let began = Instant::now();
     let mut output = file(io::stdout())?;
     let progress = Progress::bytes(None, !args.quiet && !io::stdout().is_terminal());
@@ -147,7 +147,7 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
 }
 
 /// What is to be agreed on; `None` if nothing is.
-fn wanted(codecs: &[Codec], secret: &Secret) -> Result<Option<Wanted>> {
+fn wanted(codecs: &[Codec], secret: &Secret, statistics: bool) -> Result<Option<Wanted>> {
     let mut wanted = Wanted::new();
     if !codecs.is_empty() {
         wanted = wanted.compression(codecs);
@@ -162,7 +162,10 @@ fn wanted(codecs: &[Codec], secret: &Secret) -> Result<Option<Wanted>> {
         })?;
         wanted = wanted.encryption(key);
     }
-    Ok((!codecs.is_empty() || secret.encrypt).then_some(wanted))
+    if statistics {
+        wanted = wanted.statistics();
+    }
+    Ok((!codecs.is_empty() || secret.encrypt || statistics).then_some(wanted))
 }
 
 /// What it means that the two sides do not come together.
@@ -179,10 +182,13 @@ fn apart(error: Error, who: &str) -> Failure {
 }
 
 /// Tells the user that what was asked for will not happen, and why.
-fn say_why_not(link: &AdvancedLink, codecs: &[Codec], who: &str) {
+fn say_why_not(link: &AdvancedLink, codecs: &[Codec], statistics: bool, who: &str) {
     match link.agreement().fallback {
         Some(why) if !codecs.is_empty() => {
             anstream::eprintln!("not compressed: {why}; does the {who} have --compress, too?");
+        }
+        Some(why) if statistics => {
+            anstream::eprintln!("not measured: {why}; does the {who} have --statistics, too?");
         }
         _ => {}
     }
