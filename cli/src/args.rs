@@ -149,11 +149,11 @@ Examples:
   hqq stat photos --prometheus > /var/lib/node_exporter/hqq.prom
 
 Latencies, rates, compression and waits for credit are there if both ends have agreed on statistics:
-with `Wanted::statistics` in a program, with --statistics in `hqq send` and `hqq recv`. Latency is that
-of up to a thousand messages a second, in buckets that are at most an eighth wide. Rates are those of the
-last tenth of a second that was measured; `measured ago` says when that was.
-With --prometheus come all counters and figures in the text format of Prometheus, version 0.0.4,
-with the labels `link` and `direction` or `side`.";
+with `Wanted::statistics` in a program, with --statistics in `hqq send` and `hqq recv`. Latency is
+that of up to a thousand messages a second, told within an eighth. Rates are of a tenth of a second
+or longer; `measured ago` says when that was.
+With --prometheus come all counters and figures in its text format, version 0.0.4, with the labels
+`link` and `direction` or `side`.";
 
 const CHECK_HELP: &str = "\
 The link is only read, and may be in use. Exit code 1 means that something is wrong with it.

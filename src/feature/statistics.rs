@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn every_latency_has_a_bucket_that_holds_it() {
         let near = |ns: u64| [ns.saturating_sub(1), ns, ns.saturating_add(1)];
-        let powers = (0..64).flat_map(|bit| (0..8).map(move |eighth| (1_u64 << bit) | (eighth << bit) / 8));
+        let powers = (0..64).flat_map(|bit| (0..8).map(move |eighth| (1_u64 << bit) | ((eighth << bit) / 8)));
         for ns in powers.chain([0, u64::MAX]).flat_map(near).chain(0..100_000) {
             let (lowest, highest) = bounds_of(bucket_of(ns));
             assert!((lowest..=highest).contains(&ns), "{ns}: {lowest} to {highest}");
