@@ -41,7 +41,8 @@ pub struct Figures {
 pub struct DirectionFigures {
     /// How long messages took from the sender's ring to the receiver's hand, by samples.
     pub latency: Latency,
-    /// Messages a second, in the last tenth of a second that was measured; chunks of connections count as messages.
+    /// Packets a second, samples left out, over the last tenth of a second or longer that was measured: messages, chunks of
+    /// connections, and the few that control the link.
     pub messages_per_second: u64,
     /// Payload bytes a second in the same time.
     pub bytes_per_second: u64,
