@@ -147,6 +147,7 @@ impl Inner {
         sock::quiet(parts.socket.as_fd())
             .map_err(|source| Error::Os { doing: "making a socket a doorbell", source })?;
         let mux = Mutex::new(Mux::new(parts.region.region(), options));
+        let mark = parts.region.region().sent_so_far();
         let ring = parts.region.region().facts().modes.ring;
         let mut state = if options.trace.is_some() { bit::TRACED } else { 0 };
         state |= if ring.single_producer() { bit::TURNS_SEND } else { 0 };
@@ -167,7 +168,7 @@ impl Inner {
             idle: AtomicU64::new(0),
             usual: AtomicU64::new(0),
             pace: wait::Pace::default(),
-            meter: CachePadded::default(),
+            meter: CachePadded::new(Meter::new(mark)),
             spin,
             park,
             mux,

@@ -12,10 +12,10 @@ use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};
 
 /// What one end measures, if it does.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Meter {
     on: AtomicU64,
-    /// Where the ring stands when it is time to look at the clock.
+    /// Where the ring stands when it is time to look at the clock; as far off as can be where nothing is measured.
     due: AtomicU64,
     sender: Mutex<Sender>,
 }
@@ -26,8 +26,16 @@ struct Sender {
     rates: Rates,
 }
 
+/// So many messages nobody sends.
+const NEVER: u64 = 1 << 62;
+
 impl Meter {
-    #[inline(always)]
+    /// One that is off, in a ring that stands there.
+    pub(super) fn new(mark: u64) -> Self {
+        let due = AtomicU64::new(mark.wrapping_add(NEVER));
+        Self { on: AtomicU64::new(0), due, sender: Mutex::default() }
+    }
+
     fn is_on(&self) -> bool {
         self.on.load(Ordering::Relaxed) != 0
     }
@@ -36,7 +44,7 @@ impl Meter {
     pub(super) fn hurry(&self, mark: u64) {
         let due = self.due.load(Ordering::Relaxed);
         let left = due.wrapping_sub(mark) as i64;
-        if left > 0 {
+        if left > 0 && self.is_on() {
             self.due.store(due.wrapping_sub(left as u64 / 2), Ordering::Relaxed);
         }
     }
@@ -106,18 +114,17 @@ impl Inner {
     /// Whether it does so from now on.
     pub(super) fn measure(&self, on: bool) {
         *self.meter.sender.lock().unwrap_or_else(PoisonError::into_inner) = Sender::default();
-        self.meter.due.store(self.region().sent_so_far(), Ordering::Relaxed);
+        let due = self.region().sent_so_far().wrapping_add(if on { 0 } else { NEVER });
+        self.meter.due.store(due, Ordering::Relaxed);
         self.meter.on.store(on.into(), Ordering::Relaxed);
     }
 
     /// A message is about to be sent.
     #[inline(always)]
     pub(crate) fn tick(&self) {
-        if self.meter.is_on() {
-            let left = self.meter.due.load(Ordering::Relaxed).wrapping_sub(self.region().sent_so_far());
-            if left as i64 <= 0 {
-                self.look_at_clock();
-            }
+        let past = self.region().sent_so_far().wrapping_sub(self.meter.due.load(Ordering::Relaxed));
+        if past as i64 >= 0 {
+            self.look_at_clock();
         }
     }
 
@@ -131,8 +138,11 @@ impl Inner {
         };
         let now = self.now();
         let time_to_measure = sender.pacer.look(now);
-        if time_to_measure && self.send_probe(now) {
+        if time_to_measure {
+            // What was left out now would be left out again at once.
             sender.pacer.measured(now);
+        }
+        if time_to_measure && self.send_probe(now) {
             sender.rates.probes += 1;
             if let Some([messages, bytes]) = sender.rates.go_on(self.region(), now) {
                 let figures = self.region().figures(self.role());
