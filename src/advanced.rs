@@ -34,10 +34,8 @@ use crate::link::{StandardLink, Stopper};
 use crate::mux::WireError;
 #[cfg(feature = "encrypt")]
 use crate::negotiate::Keying;
-#[cfg(feature = "encrypt")]
-use crate::protocol::Features;
-use crate::protocol::{Agreement, Fallback};
-use crate::stats::Stats;
+use crate::protocol::{Agreement, Fallback, Features};
+use crate::stats::{Figures, Stats};
 use crate::turn::Turn;
 use crate::words::Role;
 
@@ -50,6 +48,8 @@ mod frames;
 mod handle;
 mod more;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod wanted;
 #[cfg(not(all(feature = "compress", feature = "encrypt")))]
 mod without;
@@ -87,6 +87,8 @@ pub struct AdvancedLink {
     /// What is done to each message; `None` if nothing is.
     frames: Option<Arc<Frames>>,
     streams: Streams,
+    /// Messages are measured, and not changed: then the layers do that.
+    measured: bool,
 }
 
 impl AdvancedLink {
@@ -120,7 +122,16 @@ impl AdvancedLink {
         if frames.is_some() {
             link.inner().change_messages();
         }
-        Ok(Self { link, agreement, frames, streams: Streams::default() })
+        let measured = agreement.features.contains(Features::STATISTICS) && frames.is_none();
+        Ok(Self { link, agreement, frames, streams: Streams::default(), measured })
+    }
+
+    /// A message is about to be sent.
+    #[inline(always)]
+    fn tick(&self) {
+        if self.measured {
+            self.link.inner().tick();
+        }
     }
 
     #[cfg(feature = "encrypt")]
@@ -171,6 +182,7 @@ impl AdvancedLink {
     /// As [`StandardLink::try_send`].
     #[inline(always)]
     pub fn try_send(&self, message: &[u8]) -> Result<()> {
+        self.tick();
         self.link.inner().try_send_or(message, || self.try_send_slowly(message))
     }
 
@@ -192,6 +204,7 @@ impl AdvancedLink {
 
     #[inline(always)]
     fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
+        self.tick();
         self.link.inner().send_or(message, until, || self.send_slowly(message, until))
     }
 
@@ -222,6 +235,7 @@ impl AdvancedLink {
     #[inline(always)]
     pub fn send_with<T>(&self, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> Result<T> {
         if self.frames.is_none() {
+            self.tick();
             return self.link.send_with(len, fill);
         }
         let mut message = self.lend(len)?;
@@ -240,6 +254,7 @@ impl AdvancedLink {
         if self.frames.is_some() {
             return self.lend_own(len);
         }
+        self.tick();
         let mut loan = AdvancedLoan::empty(self.link.inner());
         self.link.inner().loan(len, 1, Until::Forever, loan.place())?;
         Ok(loan)
@@ -254,6 +269,7 @@ impl AdvancedLink {
         if self.frames.is_some() {
             return self.lend_own(len);
         }
+        self.tick();
         let mut loan = AdvancedLoan::empty(self.link.inner());
         self.link.inner().try_loan(len, 1, loan.place())?;
         Ok(loan)
@@ -435,6 +451,13 @@ impl AdvancedLink {
         self.link.stats()
     }
 
+    /// Latencies, rates and what else the statistics of the link say, of both directions; `None` unless they were agreed on.
+    /// Both ends and every observer see the same.
+    pub fn figures(&self) -> Option<Figures> {
+        let agreed = self.agreement.features.contains(Features::STATISTICS);
+        agreed.then(|| Figures::read(self.link.inner().region().views()))
+    }
+
     /// Whether both directions still work, as far as can be told now.
     pub fn is_open(&self) -> bool {
         self.link.is_open()
@@ -473,7 +496,7 @@ impl AdvancedLink {
 impl From<StandardLink> for AdvancedLink {
     fn from(link: StandardLink) -> Self {
         let (agreement, streams) = (Agreement::standard(Fallback::NothingShared), Streams::default());
-        Self { link, agreement, frames: None, streams }
+        Self { link, agreement, frames: None, streams, measured: false }
     }
 }
 

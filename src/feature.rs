@@ -8,3 +8,4 @@ pub mod encrypt;
 pub mod flow;
 pub mod qos;
 pub mod reliable;
+pub mod statistics;

@@ -2,6 +2,7 @@
 
 mod agree;
 mod dispatch;
+mod probe;
 mod reattach;
 mod recv;
 mod send;
@@ -25,6 +26,7 @@ use crate::region::{OwnedRegion, Region};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::words::{Holder, Role, SeatWord};
 
+use self::probe::Meter;
 pub(crate) use self::reattach::Heir;
 pub(crate) use self::send::unless_transient;
 pub(crate) use self::wait::{Goal, Until};
@@ -115,6 +117,7 @@ pub(crate) struct Inner {
     /// How long waits take of late, nanoseconds.
     usual: AtomicU64,
     pace: wait::Pace,
+    meter: CachePadded<Meter>,
     /// How long to spin ahead of a sleep; unless it is set, as experience tells.
     spin: Option<Duration>,
     /// The same, as the ends have agreed.
@@ -149,6 +152,7 @@ impl Inner {
         sock::quiet(parts.socket.as_fd())
             .map_err(|source| Error::Os { doing: "making a socket a doorbell", source })?;
         let mux = Mutex::new(Mux::new(parts.region.region(), options));
+        let mark = parts.region.region().sent_so_far();
         let ring = parts.region.region().facts().modes.ring;
         let mut state = if options.trace.is_some() { bit::TRACED } else { 0 };
         state |= if ring.single_producer() { bit::TURNS_SEND } else { 0 };
@@ -169,6 +173,7 @@ impl Inner {
             idle: AtomicU64::new(0),
             usual: AtomicU64::new(0),
             pace: wait::Pace::default(),
+            meter: CachePadded::new(Meter::new(mark)),
             spin,
             agreed_spin: OnceLock::new(),
             park,
@@ -279,6 +284,7 @@ impl Inner {
     pub(super) fn ring_now(&self, seats: u64) {
         if seats >> self.peer_seat().seat() & 1 != 0 {
             self.region().counters(self.role()).rings.fetch_add(1, Ordering::Relaxed);
+            self.meter.hurry(self.region().sent_so_far());
             // A peer that is gone is noticed elsewhere.
             let _ = sock::ring(self.parts.socket.as_fd());
         }

@@ -23,7 +23,7 @@ use crate::negotiate::{Event, KEY_LEN, Keying, Negotiation, Progress, Proposal};
 use crate::options::{Clock, Options, Trace, TraceEvent};
 use crate::packet::{Operation, Packet, op};
 use crate::port::{Incoming, Payload};
-use crate::protocol::{Agreement, Terms};
+use crate::protocol::{Agreement, Features, Terms};
 use crate::region::Region;
 use crate::sync::Ordering;
 use crate::words::Role;
@@ -32,6 +32,9 @@ pub(crate) use self::traffic::Traffic;
 
 /// Packets that wait for room to go out; beyond it replies that nobody depends on are dropped.
 const OUTBOX: usize = 64;
+
+/// No message waits longer to be received, as far as anybody wants to know.
+const OLDEST_PROBE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The bytes of a connection's chunk.
 #[derive(Debug)]
@@ -85,6 +88,13 @@ impl Line<'_> {
         if let Some(trace) = self.trace {
             trace(&TraceEvent { role: self.region.role(), sent, packet: *packet });
         }
+    }
+
+    /// A probe of that time has come: notes how long it took. False if that cannot be.
+    pub(crate) fn note_probe(&self, at: u64) -> bool {
+        let took = self.now().checked_sub(Duration::from_nanos(at));
+        let took = took.filter(|&took| took <= OLDEST_PROBE);
+        took.map(|took| self.region.figures(self.region.role()).note_latency(took)).is_some()
     }
 
     /// Counts a refusal.
@@ -333,7 +343,12 @@ impl Mux {
             Operation::Share { conn, class, weight } => return self.share(line, conn, class, weight),
             // Nobody has agreed to these.
             Operation::Delivery { op, .. } => return self.answer(line, ErrorCode::InvalidOp, 0, op),
-            Operation::Probe { .. } => return self.answer(line, ErrorCode::InvalidOp, 0, op::PROBE),
+            Operation::Probe { at } => {
+                if !self.negotiation.has(Features::STATISTICS) || !line.note_probe(at) {
+                    self.answer(line, ErrorCode::InvalidOp, 0, op::PROBE);
+                }
+                return;
+            }
             Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => return,
         };
         if !self.table.knows(context) {

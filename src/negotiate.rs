@@ -153,6 +153,11 @@ impl Negotiation {
         }
     }
 
+    /// Whether this is agreed on, for good.
+    pub(crate) fn has(&self, features: Features) -> bool {
+        matches!(self.state, State::Settled(agreement) if agreement.features.contains(features))
+    }
+
     /// What was agreed so far, if only the key is left.
     pub(crate) fn keying(&self) -> Option<Agreement> {
         match self.state {

@@ -16,8 +16,9 @@ use std::os::fd::BorrowedFd;
 use hqq_sys::mem::{self, Mapping};
 
 use crate::error::{Error, Result};
+use crate::protocol::{Agreed, Features};
 use crate::region::{Facts, OwnedViews};
-use crate::stats::Stats;
+use crate::stats::{Figures, Stats};
 use crate::sync::{AtomicU64, Ordering};
 use crate::words::{NAME_WORDS, Role, SeatWord};
 
@@ -102,6 +103,13 @@ impl Observer {
     /// Its counters.
     pub fn stats(&self) -> Stats {
         Stats::read(self.views.views())
+    }
+
+    /// Its statistics; `None` unless one of its sides says that they were agreed on.
+    pub fn figures(&self) -> Option<Figures> {
+        let agreed = |agreed: Agreed| agreed.features.contains(Features::STATISTICS);
+        let said = self.stats().sides.iter().any(|side| side.agreed.is_some_and(agreed));
+        said.then(|| Figures::read(self.views.views()))
     }
 }
 

@@ -450,6 +450,12 @@ impl<'a> Region<'a> {
         &self.superblock().counters[side.direction()]
     }
 
+    /// The statistics of a side.
+    #[cfg(feature = "std")]
+    pub(crate) fn figures(&self, side: Role) -> &crate::words::SideFigures {
+        &self.superblock().figures[side.direction()]
+    }
+
     /// The announcements of a side.
     #[inline(always)]
     pub(crate) fn sleepers(&self, side: Role) -> Sleepers<'_> {

@@ -352,7 +352,13 @@ impl<'a> Producer<'a> {
     /// Whether a claim is worth trying. Only loads.
     #[inline]
     pub fn has_room(&self) -> bool {
-        let position = self.tail.load(Ordering::Relaxed);
+        self.has_room_behind(0)
+    }
+
+    /// Whether there is room for one more packet behind so many. Only loads, and as good as receivers release slots in order.
+    #[inline(always)]
+    pub fn has_room_behind(&self, others: u64) -> bool {
+        let position = self.tail.load(Ordering::Relaxed).wrapping_add(others);
         let stamp = Stamp::from_word(look(&self.slots.at(position).stamp, Ordering::Relaxed));
         stamp.lap().ahead_of(self.slots.lap(position)) >= 0 || stamp.state().is_none()
     }

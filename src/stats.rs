@@ -4,6 +4,10 @@
 //! slots, and bytes are tallied in words that only the holder of a slot stores to. The numbers are for people.
 //! The peer can write to the words that they come from, so nothing may depend on them.
 
+mod figures;
+
+pub use figures::{DirectionFigures, Figures, Latency};
+
 use crate::error::ErrorCode;
 use crate::protocol::Agreed;
 use crate::region::Views;

@@ -7,6 +7,10 @@
 
 use crate::sync::{AtomicU64, IN_MEMORY};
 
+mod figures;
+
+pub use figures::SideFigures;
+
 /// Bytes of a ring slot: one cache line.
 pub const SLOT_BYTES: usize = 64;
 /// Seats in a region: how many processes can be attached to it at once, both sides together.
@@ -660,6 +664,8 @@ pub struct Superblock {
     pub seats: [Seat; SEATS],
     /// The counters of the Primary's side and of the Secondary's.
     pub counters: [SideCounters; 2],
+    /// The statistics of the Primary's side and of the Secondary's.
+    pub figures: [SideFigures; 2],
 }
 
 const _: () = {
@@ -669,6 +675,7 @@ const _: () = {
     assert!(!IN_MEMORY || offset_of!(Superblock, sides) == 0x100);
     assert!(!IN_MEMORY || offset_of!(Superblock, seats) == 0x200);
     assert!(!IN_MEMORY || offset_of!(Superblock, counters) == 0x400);
+    assert!(!IN_MEMORY || offset_of!(Superblock, figures) == 0x600);
     assert!(!IN_MEMORY || size_of::<SideCounters>() == 0x100);
     assert!(!IN_MEMORY || size_of::<Seat>() == 64 && size_of::<Side>() == 64);
 };

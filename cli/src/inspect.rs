@@ -9,12 +9,15 @@ use hqq::words::{BufferState, SlotState};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::args::{Ls, Which};
+use crate::args::{Ls, Stat, Which};
 use crate::exit::{Exit, Failure, Result};
-use crate::out;
+use crate::{figures, out, prometheus};
 
 /// The directions, by number.
-const WAYS: [&str; 2] = ["primary to secondary", "secondary to primary"];
+pub const WAYS: [&str; 2] = ["primary to secondary", "secondary to primary"];
+
+/// The sides, by number.
+pub const SIDES: [&str; 2] = ["primary", "secondary"];
 
 /// `hqq ls`.
 pub fn ls(args: &Ls) -> Result<ExitCode> {
@@ -117,8 +120,12 @@ fn find(which: &str) -> Result<Vec<(LinkSeen, Observer)>> {
 }
 
 /// `hqq stat`.
-pub fn stat(args: &Which) -> Result<ExitCode> {
+pub fn stat(args: &Stat) -> Result<ExitCode> {
     let links = find(&args.which)?;
+    if args.prometheus {
+        out::text(prometheus::text(&links))?;
+        return out::done();
+    }
     if args.json {
         let links: Vec<_> = links.iter().map(|(link, seen)| all_facts(link, seen)).collect();
         out::json(&json!({ "links": links }))?;
@@ -173,7 +180,7 @@ fn all_facts(link: &LinkSeen, seen: &Observer) -> Value {
     let sides: Vec<_> = stats
         .sides
         .iter()
-        .zip(["primary", "secondary"])
+        .zip(SIDES)
         .map(|(side, name)| {
             json!({
                 "side": name,
@@ -198,6 +205,7 @@ fn all_facts(link: &LinkSeen, seen: &Observer) -> Value {
         "seats": seats,
         "directions": directions,
         "sides": sides,
+        "statistics": seen.figures().as_ref().map(figures::facts),
     });
     merge(&mut value, more);
     value
@@ -256,8 +264,12 @@ fn show_stat(link: &LinkSeen, seen: &Observer) -> Result<()> {
         row("errors heard", |side| side.heard_total()),
     ];
     out::line("")?;
-    out::line(out::table(["side", "primary", "secondary"], 1, rows))?;
-    for (side, name) in stats.sides.iter().zip(["primary", "secondary"]) {
+    out::line(out::table(["side", SIDES[0], SIDES[1]], 1, rows))?;
+    if let Some(figures) = seen.figures() {
+        out::line("")?;
+        out::line(figures::shown(&figures))?;
+    }
+    for (side, name) in stats.sides.iter().zip(SIDES) {
         if let Some(Agreed { version, features, capabilities }) = side.agreed {
             let what = format_args!(
                 "agreed, says the {name}: version {version}; {features}; made for: {capabilities}"

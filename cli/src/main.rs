@@ -4,10 +4,12 @@ mod args;
 mod bench;
 mod demo;
 mod exit;
+mod figures;
 mod inspect;
 mod out;
 mod pattern;
 mod pipe;
+mod prometheus;
 mod second;
 mod trace;
 

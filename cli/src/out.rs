@@ -22,6 +22,11 @@ pub fn line(text: impl std::fmt::Display) -> Result<()> {
     }
 }
 
+/// Prints lines as they are on standard output.
+pub fn text(lines: impl AsRef<str>) -> Result<()> {
+    line(lines.as_ref().trim_end_matches('\n'))
+}
+
 /// Prints facts as JSON on standard output.
 pub fn json(facts: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(facts)

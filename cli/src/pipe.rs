@@ -31,7 +31,7 @@ const AGREE: Duration = Duration::from_secs(5);
 /// `hqq send NAME`.
 pub fn send(args: &Send) -> Result<ExitCode> {
     // What is wrong with a key is said before anybody is kept waiting.
-    let wanted = wanted(&args.compress, &args.secret, &args.quality)?;
+    let wanted = wanted(&args.compress, &args.secret, &args.quality, args.statistics)?;
     let link = StandardLink::connect_with(&args.name, args.allow.extend(Options::new()), args.wait).map_err(
         |error| {
             let name = &args.name;
@@ -54,7 +54,7 @@ pub fn send(args: &Send) -> Result<ExitCode> {
             AdvancedLink::negotiate(link, &wanted, AGREE).map_err(|error| apart(error, "receiver"))?
         }
     };
-    say_why_not(&link, &args.compress, &args.quality, "receiver");
+    say_why_not(&link, &args.compress, &args.quality, args.statistics, "receiver");
     let began = Instant::now();
     let mut input = Input::new(&link)?;
     let progress = Progress::bytes(input.length, !args.quiet);
@@ -120,7 +120,7 @@ fn send_on_connection(
 /// `hqq recv NAME`.
 pub fn recv(args: &Recv) -> Result<ExitCode> {
     let name = &args.name;
-    let wanted = wanted(&args.compress, &args.secret, &args.quality)?;
+    let wanted = wanted(&args.compress, &args.secret, &args.quality, args.statistics)?;
     let options = Options::new().slots(64).buffers(args.buffers).buffer_size(args.buffer_size);
     let options = args.allow.extend(options.protected(args.protected));
     let listener = Listener::bind_with(name, options).map_err(|error| match &error {
@@ -147,7 +147,7 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
         Some(wanted) => AdvancedLink::wait_for_negotiation(link, &wanted, AGREE)
             .map_err(|error| apart(error, "sender"))?,
     };
-    say_why_not(&link, &args.compress, &args.quality, "sender");
+    say_why_not(&link, &args.compress, &args.quality, args.statistics, "sender");
     let lane = if link.agreement().features.contains(Features::QOS) {
         let lane = link.accept_connection().map_err(|error| lost(error, "sender", 0))?;
         lane.set_share(args.quality.share(link.geometry().buffer_size()))?;
@@ -192,7 +192,7 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
 }
 
 /// What is to be agreed on; `None` if nothing is.
-fn wanted(codecs: &[Codec], secret: &Secret, quality: &Quality) -> Result<Option<Wanted>> {
+fn wanted(codecs: &[Codec], secret: &Secret, quality: &Quality, statistics: bool) -> Result<Option<Wanted>> {
     let mut wanted = Wanted::new();
     if quality.is_wanted() {
         wanted = wanted.qos();
@@ -210,7 +210,11 @@ fn wanted(codecs: &[Codec], secret: &Secret, quality: &Quality) -> Result<Option
         })?;
         wanted = wanted.encryption(key);
     }
-    Ok((!codecs.is_empty() || secret.encrypt || quality.is_wanted()).then_some(wanted))
+    if statistics {
+        wanted = wanted.statistics();
+    }
+    let any = !codecs.is_empty() || secret.encrypt || quality.is_wanted() || statistics;
+    Ok(any.then_some(wanted))
 }
 
 /// What it means that the two sides do not come together.
@@ -227,7 +231,7 @@ fn apart(error: Error, who: &str) -> Failure {
 }
 
 /// Tells the user what of what was asked for will not happen, and why.
-fn say_why_not(link: &AdvancedLink, codecs: &[Codec], quality: &Quality, who: &str) {
+fn say_why_not(link: &AdvancedLink, codecs: &[Codec], quality: &Quality, statistics: bool, who: &str) {
     let agreement = link.agreement();
     let why =
         agreement.fallback.map_or_else(|| "the other side did not ask for it".into(), |why| why.to_string());
@@ -236,6 +240,9 @@ fn say_why_not(link: &AdvancedLink, codecs: &[Codec], quality: &Quality, who: &s
     }
     if quality.is_wanted() && !agreement.features.contains(Features::QOS) {
         anstream::eprintln!("no priority or rate: {why}; does the {who} have --priority or --rate, too?");
+    }
+    if statistics && !agreement.features.contains(Features::STATISTICS) {
+        anstream::eprintln!("not measured: {why}; does the {who} have --statistics, too?");
     }
 }
 

@@ -24,6 +24,13 @@ pub fn wanted<'w>(words: impl Iterator<Item = &'w str>) -> Wanted {
             // One byte of a shared key, thirty-two times.
             "key" => wanted.encryption(Key::shared([number() as u8; 32])),
             "ciphers" => wanted.ciphers(Ciphers::from_bits(number())),
+            "statistics" => {
+                if number() > 0 {
+                    wanted.statistics()
+                } else {
+                    wanted
+                }
+            }
             "capabilities" => wanted.capability(Capabilities::from_bits_retain(number())),
             "window" => wanted.flow_control(number() as u32),
             "qos" => wanted.qos(),

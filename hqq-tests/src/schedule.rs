@@ -39,11 +39,13 @@ pub enum Feature {
     Flow,
     /// Connections have classes and rates.
     Qos,
+    /// Both ends measure.
+    Statistics,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Compression, Self::Encryption, Self::Flow, Self::Qos];
+    pub const ALL: [Self; 5] = [Self::Compression, Self::Encryption, Self::Flow, Self::Qos, Self::Statistics];
 
     /// Each alone, all pairs, and all together.
     pub fn sets() -> Vec<Vec<Self>> {
@@ -61,6 +63,7 @@ impl Feature {
             Self::Encryption => wanted.encryption(Key::shared([7; 32])),
             Self::Flow => wanted.flow_control(WINDOW),
             Self::Qos => wanted.qos(),
+            Self::Statistics => wanted.statistics(),
         }
     }
 }
@@ -210,6 +213,7 @@ impl World {
                 Feature::Encryption => Features::ENCRYPTION,
                 Feature::Flow => Features::FLOW_CONTROL,
                 Feature::Qos => Features::QOS,
+                Feature::Statistics => Features::STATISTICS,
             }
         });
         for end in &self.ends {
@@ -404,6 +408,18 @@ impl World {
             if (direction.in_flight, direction.buffers_free) != (0, BUFFERS.into()) {
                 return differs(format_args!("left behind: {direction:?}"));
             }
+        }
+        match (self.ends[0].figures(), self.features.contains(&Feature::Statistics)) {
+            (Some(figures), true) => {
+                for direction in figures.directions {
+                    let longest = direction.latency.max();
+                    if direction.latency.count() == 0 || longest > Some(self.now) {
+                        return differs(format_args!("in {:?} this was measured: {direction:?}", self.now));
+                    }
+                }
+            }
+            (None, false) => {}
+            (other, _) => return differs(format_args!("figures: {other:?}")),
         }
         for side in stats.sides {
             if side.refused_total() > 0 {

@@ -10,7 +10,9 @@ use hqq::ring::{Consumer, Producer, Take};
 use hqq::seat::Seats;
 use hqq::superblock::{self, Facts, Setup};
 use hqq::sync::{AtomicU64, Ordering};
-use hqq::words::{BufferWord, Holder, LeaseWord, Role, Seat, SeatWord, Side, SideCounters, Slot, Superblock};
+use hqq::words::{
+    BufferWord, Holder, LeaseWord, Role, Seat, SeatWord, Side, SideCounters, SideFigures, Slot, Superblock,
+};
 use loom::sync::Arc;
 use loom::thread;
 use loom_tests::{Payload, explore, slot};
@@ -390,6 +392,7 @@ fn superblock() -> Superblock {
             reserved: std::array::from_fn(|_| quiet()),
         }),
         counters: [counters(), counters()],
+        figures: [SideFigures::of(quiet), SideFigures::of(quiet)],
     }
 }
 

@@ -70,12 +70,13 @@ impl Frames {
 
     /// Makes what travels of a message, and sends it. Without an `until` it does not wait.
     pub(super) fn send(&self, inner: &Arc<Inner>, message: &[u8], until: Option<Until>) -> Result<()> {
+        inner.tick();
         if until.is_none() {
             // Nothing is made for a message that cannot go: it would cost time, and a counter.
             inner.check_room()?;
         }
         let mut loan = Loan::empty(inner);
-        match self {
+        let framed = match self {
             Self::Compressed(compression) => {
                 let least = Compression::HEADER + message.len();
                 // More than that saves the codec a copy, where there is as much.
@@ -84,30 +85,37 @@ impl Frames {
                 lend(inner, &mut loan, room, until)?;
                 let used = compression.apply(message, &mut loan);
                 loan.truncate(used);
+                match until {
+                    None => inner.try_send_payload(loan.place())?,
+                    Some(until) => inner.send_payload(loan.place(), until)?,
+                }
+                used
             }
             Self::Encrypted(encryption, compression) => {
                 let compressed = compression.as_ref().map(|layer| compressed(layer, message));
                 let plain = compressed.as_deref().unwrap_or(message);
-                lend(inner, &mut loan, Encryption::HEADER + plain.len(), until)?;
-                return send_sealed(inner, encryption, plain, &mut loan, until);
+                let len = Encryption::HEADER + plain.len();
+                lend(inner, &mut loan, len, until)?;
+                send_sealed(inner, encryption, plain, &mut loan, until)?;
+                len
             }
-        }
-        match until {
-            None => inner.try_send_payload(loan.place()),
-            Some(until) => inner.send_payload(loan.place(), until),
-        }
+        };
+        inner.note_framed(message.len(), framed);
+        Ok(())
     }
 
     /// What travels of a message on a connection.
     pub(super) fn build(&self, connection: &Connection, message: &[u8]) -> Result<Vec<u8>> {
-        match self {
-            Self::Compressed(compression) => Ok(compressed(compression, message)),
+        let frame = match self {
+            Self::Compressed(compression) => compressed(compression, message),
             Self::Encrypted(encryption, compression) => {
                 let compressed = compression.as_ref().map(|layer| compressed(layer, message));
                 let plain = compressed.as_deref().unwrap_or(message);
-                encryption.sealed(plain, &context(op::CONN_COPY, connection.id()))
+                encryption.sealed(plain, &context(op::CONN_COPY, connection.id()))?
             }
-        }
+        };
+        connection.inner().note_framed(message.len(), frame.len());
+        Ok(frame)
     }
 
     /// Makes the message again of what came on a connection.

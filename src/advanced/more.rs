@@ -79,6 +79,7 @@ impl AdvancedLink {
     /// As [`StandardLink::loan_as`](crate::StandardLink::loan_as).
     pub fn loan_as<T: Pod>(&self) -> Result<AdvancedLoanOf<'_, T>> {
         if self.frames.is_none() {
+            self.tick();
             return Ok(AdvancedLoanOf(Typed::Shared(self.link.loan_as()?)));
         }
         let (len, limit) = (size_of::<T>() as u64, self.max_message());
@@ -94,6 +95,7 @@ impl AdvancedLink {
     /// As [`send`](Self::send), if not even the first was sent.
     pub fn send_batch(&self, messages: &[&[u8]]) -> Result<usize> {
         if self.frames.is_none() {
+            self.tick();
             return self.link.send_batch(messages);
         }
         count(messages.iter().map(|message| self.send(message)))
@@ -105,6 +107,7 @@ impl AdvancedLink {
     /// As [`try_send`](Self::try_send), if not even the first was sent.
     pub fn try_send_batch(&self, messages: &[&[u8]]) -> Result<usize> {
         if self.frames.is_none() {
+            self.tick();
             return self.link.try_send_batch(messages);
         }
         count(messages.iter().map(|message| self.try_send(message)))

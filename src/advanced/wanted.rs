@@ -113,6 +113,16 @@ impl Wanted {
         self
     }
 
+    /// Statistics: latencies, rates and the like of both directions, kept in the region for [`figures`] and for observers. They
+    /// cost a sample of about a thousand messages a second, a packet of its own each.
+    ///
+    /// [`figures`]: crate::AdvancedLink::figures
+    #[must_use]
+    pub fn statistics(mut self) -> Self {
+        self.features |= Features::STATISTICS;
+        self
+    }
+
     /// These capabilities, beside others. Both ends then spin as those say that they agree on, unless
     /// [`Options::spin`](crate::Options::spin) says otherwise; the link's geometry was made before, best by
     /// [`Options::for_capabilities`](crate::Options::for_capabilities) with the same.

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::mux::Mux;
 use crate::negotiate::{Event, Keying, Negotiation, Offer, Progress};
 use crate::port::Incoming;
-use crate::protocol::{Agreed, Agreement};
+use crate::protocol::{Agreed, Agreement, Features};
 use crate::sync::Ordering;
 
 impl Inner {
@@ -50,6 +50,7 @@ impl Inner {
         let Agreement { version, features, capabilities, .. } = agreed;
         let said = Agreed { version, features, capabilities };
         self.region().counters(self.role()).agreed.store(said.word(), Ordering::Relaxed);
+        self.measure(features.contains(Features::STATISTICS));
         Ok(agreed)
     }
 

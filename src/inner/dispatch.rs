@@ -123,9 +123,16 @@ impl Inner {
         // Only what this look finds counts: room and buffers that come free ring by themselves.
         let before = traffic.take_alarm();
         self.dispatch_due(mux, own);
-        let alarm = mux.traffic.as_ref().and_then(|traffic| traffic.alarm());
+        let Some(traffic) = &mut mux.traffic else { return };
+        let figures = self.measures().then(|| self.region().figures(self.role()));
+        for blocked in traffic.take_stalls() {
+            figures.inspect(|figures| figures.note_credit_stall(blocked));
+        }
         // Whoever waits goes by the alarm that there was.
-        mux.woke |= alarm.is_some_and(|now| before.is_none_or(|then| now < then));
+        if traffic.alarm().is_some_and(|now| before.is_none_or(|then| now < then)) {
+            figures.inspect(|figures| figures.note_over_rate());
+            mux.woke = true;
+        }
     }
 
     fn dispatch_due(&self, mux: &mut Mux, own: Option<Own<'_>>) {

@@ -151,6 +151,7 @@ impl Inner {
         *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = peer;
         self.peer_seat.store(seat.bits(), Ordering::Relaxed);
         self.lock().renew(self.region());
+        self.measure(false);
         let ends = bit::PEER_DEAD | bit::DEAD_NO_SEND | bit::DEAD_NO_RECV | bit::PEER_GONE | bit::PEER_CLOSED;
         let ends = ends | bit::HUNG_UP | bit::TOLD | bit::OUTGOING;
         self.state.fetch_and(!ends, Ordering::AcqRel);

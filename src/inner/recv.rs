@@ -7,7 +7,7 @@ use super::{Goal, Inner, Until, bit};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::mux::{Mux, Pumped};
-use crate::packet::{Fault, Packet};
+use crate::packet::{Fault, Operation, Packet, op};
 use crate::port::{Incoming, Payload};
 
 /// What a look into the ring gave.
@@ -137,7 +137,7 @@ impl Inner {
 
     /// Whether messages can be taken straight from the ring.
     #[inline(always)]
-    pub(super) fn takes_straight(&self) -> bool {
+    pub(crate) fn takes_straight(&self) -> bool {
         self.state() & (bit::NO_RECV | bit::SORTED | bit::TURNS_RECV) == 0
     }
 
@@ -181,8 +181,10 @@ impl Inner {
         let line = self.line();
         // A look goes past refused packets: who sleeps after it must not leave a good one behind them. There are
         // no more than the ring has slots; for any that comes later, the peer rings.
+        let probes = self.measures();
+        let wanted = |op| Packet::is_plain(op) || op == op::PROBE && probes;
         for _ in 0..line.region.layout().geometry.slots() {
-            match line.region.receive(Packet::is_plain, |packet| line.show(false, packet))? {
+            match line.region.receive(wanted, |packet| line.show(false, packet))? {
                 Incoming::Message(payload, position) => {
                     let mut payload = Some(payload);
                     self.arrived(position, &mut payload);
@@ -192,6 +194,7 @@ impl Inner {
                 Incoming::Busy => return Ok(Look::Busy),
                 Incoming::Refused(fault) => self.refuse(fault, own),
                 Incoming::Skipped => self.ring(self.region().wake_senders()),
+                Incoming::Control(Operation::Probe { at }) => self.take_probe(at, own),
                 _ => {
                     self.sort();
                     return self.look_sorted(own);
@@ -203,7 +206,7 @@ impl Inner {
 
     /// Counts a refused packet and tells the peer.
     #[cold]
-    fn refuse(&self, fault: Fault, own: u64) {
+    pub(super) fn refuse(&self, fault: Fault, own: u64) {
         self.ring(self.region().wake_senders());
         let mut mux = self.lock();
         mux.answer(self.line(), fault.code, fault.context, fault.op);

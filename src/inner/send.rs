@@ -289,6 +289,7 @@ impl Inner {
                 return Err(Error::RingFull { slots });
             }
         }
+        self.tick();
         let line = self.line();
         let gate = self.gate();
         let sent = line.region.send_chunk(chunk, kept.take(), |packet| line.show(true, packet));

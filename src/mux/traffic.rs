@@ -79,6 +79,8 @@ pub(crate) struct Traffic {
     lanes: BTreeMap<u64, Lane>,
     /// Buffers of chunks that wait unread.
     held: u32,
+    /// How long credit was missing, of each stall that is over since somebody asked.
+    stalls: Vec<Duration>,
     /// Chunks that wait for their turn.
     waiting: usize,
     /// Whose turn has come while the ring had no room.
@@ -119,6 +121,7 @@ impl Traffic {
             order,
             lanes: BTreeMap::new(),
             held: 0,
+            stalls: Vec::new(),
             waiting: 0,
             turn: None,
             alarm: None,
@@ -311,8 +314,12 @@ impl Traffic {
     fn feed(&mut self, id: u64, now: Duration) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Some(item) = &mut lane.item else { return };
-        if lane.credit.as_mut().is_some_and(|(sender, _)| sender.try_spend(1, now).is_err()) {
-            return;
+        if let Some((sender, _)) = &mut lane.credit {
+            let blocked = sender.blocked_for(now);
+            if sender.try_spend(1, now).is_err() {
+                return;
+            }
+            self.stalls.extend(blocked);
         }
         item.state = State::Waiting;
         self.waiting += 1;
@@ -432,6 +439,11 @@ impl Traffic {
     /// The same, to be found anew.
     pub(crate) fn take_alarm(&mut self) -> Option<Duration> {
         self.alarm.take()
+    }
+
+    /// Stalls that are over: how long each was.
+    pub(crate) fn take_stalls(&mut self) -> impl Iterator<Item = Duration> {
+        self.stalls.drain(..)
     }
 
     /// How sending on a connection stands.

@@ -127,6 +127,7 @@ fn superblock_words(superblock: &Superblock) -> Vec<(&AtomicU64, usize, bool)> {
         reserved2,
         seats,
         counters,
+        figures,
     } = superblock;
     let fixed = [
         magic,
@@ -178,6 +179,11 @@ fn superblock_words(superblock: &Superblock) -> Vec<(&AtomicU64, usize, bool)> {
             let at = words.len() * 8 - start;
             let checked = at == offset_of!(SideCounters, refused);
             words.push((word, words.len() * 8, !checked));
+        }
+    }
+    for side in figures {
+        for word in side.words() {
+            words.push((word, words.len() * 8, true));
         }
     }
     words

@@ -307,6 +307,7 @@ impl<'l> End<'l> {
                     std::hint::black_box((
                         observer.check(),
                         observer.stats(),
+                        observer.figures(),
                         observer.seats(),
                         observer.name(),
                     ));

@@ -669,6 +669,7 @@ impl Desk {
             assert_eq!(text.is_empty(), report.findings.is_empty());
             let stats = observer.stats();
             let _ = stats.sides[0].refused_total().wrapping_add(stats.sides[1].heard_total());
+            let _ = observer.figures().map(|figures| figures.directions.map(|way| way.latency.quantile(0.5)));
             assert_eq!(observer.seats().len(), 8);
             drop(observer.name());
         }

@@ -12,7 +12,7 @@ use hqq::port::Payload;
 use hqq::protocol::Capabilities;
 use hqq::ring::{Consumer, Producer};
 use hqq::words::{Holder, Lap, Slot};
-use hqq::{AdvancedLink, Listener, Options, RingMode, StandardLink, UntrustedLink, WaitMode};
+use hqq::{AdvancedLink, Clock, Listener, Options, RingMode, StandardLink, UntrustedLink, WaitMode};
 use hqq_tests::step::mark;
 
 use crate::memory::{with_regions, with_words};
@@ -118,6 +118,8 @@ pub const ROWS: &[Row] = &[
     row("advanced, nothing agreed, mpmc, adaptive: pool 64 B, in place", |drive| {
         advanced_in_place(drive, POOL)
     }),
+    row("advanced, statistics, mpmc, adaptive: slot 8 B", |drive| measured_copied(drive, 8)),
+    row("advanced, statistics, mpmc, adaptive: pool 64 B, lent", measured_lent),
     row("protected, mpmc, adaptive: slot 8 B", |drive| link_copied(drive, adaptive().protected(true), 8)),
     row("protected, mpmc, adaptive: pool 64 B, lent", |drive| link_lent(drive, adaptive().protected(true))),
 ];
@@ -285,8 +287,16 @@ fn link_in_place(drive: Drive, options: Options, len: usize) -> hqq::Result<()> 
 
 /// Two ends that have agreed on something which changes no message.
 fn agreed(options: Options) -> hqq::Result<(AdvancedLink, AdvancedLink)> {
+    agreed_on(options, Wanted::new().capability(Capabilities::LOW_LATENCY))
+}
+
+/// Two ends that measure. Their clock stands, so that there is one sample, and the clock is looked at now and then.
+fn measured() -> hqq::Result<(AdvancedLink, AdvancedLink)> {
+    agreed_on(adaptive().clock(&Clock::new()), Wanted::new().statistics())
+}
+
+fn agreed_on(options: Options, wanted: Wanted) -> hqq::Result<(AdvancedLink, AdvancedLink)> {
     let (near, far) = StandardLink::pair_with(options)?;
-    let wanted = Wanted::new().capability(Capabilities::LOW_LATENCY);
     thread::scope(|scope| {
         let far = scope.spawn(|| AdvancedLink::wait_for_negotiation(far, &wanted, SOON));
         let near = AdvancedLink::negotiate(near, &wanted, SOON)?;
@@ -297,6 +307,16 @@ fn agreed(options: Options) -> hqq::Result<(AdvancedLink, AdvancedLink)> {
 fn advanced_copied(drive: Drive, len: usize) -> hqq::Result<()> {
     let (near, far) = agreed(adaptive())?;
     copied!(drive, near, far, len)
+}
+
+fn measured_copied(drive: Drive, len: usize) -> hqq::Result<()> {
+    let (near, far) = measured()?;
+    copied!(drive, near, far, len)
+}
+
+fn measured_lent(drive: Drive) -> hqq::Result<()> {
+    let (near, far) = measured()?;
+    lent!(drive, near, far)
 }
 
 fn advanced_lent(drive: Drive) -> hqq::Result<()> {

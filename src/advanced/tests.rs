@@ -1,0 +1,100 @@
+//! What cannot be seen from outside the crate, or not with clocks that stand.
+
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+use crate::error::ErrorCode;
+use crate::layout::RingMode;
+use crate::options::{Clock, Options};
+use crate::packet::{Packet, op};
+use crate::sync::Ordering;
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// Two ends with a clock that they both go by.
+fn measured(options: Options) -> (AdvancedLink, AdvancedLink, Clock) {
+    let clock = Clock::new();
+    clock.advance(Duration::from_secs(100 * 3600));
+    let (primary, secondary) = StandardLink::pair_with(options.clock(&clock)).unwrap();
+    let (ours, theirs) = (Wanted::new().statistics(), Wanted::new().statistics());
+    let peer = thread::spawn(move || AdvancedLink::wait_for_negotiation(secondary, &theirs, SOON).unwrap());
+    let primary = AdvancedLink::negotiate(primary, &ours, SOON).unwrap();
+    (primary, peer.join().unwrap(), clock)
+}
+
+fn all_modes() -> [Options; 4] {
+    [RingMode::Mpmc, RingMode::Spsc, RingMode::Mpsc, RingMode::Spmc]
+        .map(|ring| Options::new().ring_mode(ring))
+}
+
+/// A link that has sorted once goes the long way for good.
+#[test]
+fn probes_do_not_make_a_link_sort() {
+    let (primary, secondary, clock) = measured(Options::new());
+    for _ in 0..100 {
+        primary.send(b"short").unwrap();
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(&*secondary.recv().unwrap(), b"short");
+    }
+    assert_eq!(primary.figures().unwrap().directions[0].latency.count(), 100);
+    assert!(secondary.link.inner().takes_straight());
+}
+
+#[test]
+fn probes_of_no_possible_time_are_refused() {
+    for options in all_modes() {
+        let (primary, secondary, clock) = measured(options);
+        let day = 24 * 3600 * 1_000_000_000;
+        let now = clock.now().as_nanos() as u64;
+        for (at, refused) in
+            [(now, 0), (now - day, 0), (now - day - 1, 1), (now + 1, 2), (0, 3), (u64::MAX, 4)]
+        {
+            let region = primary.link.inner().region();
+            region.send_packet(&Packet::new(op::PROBE, [at]), |_| {}).unwrap();
+            assert!(matches!(secondary.try_recv(), Err(Error::RingEmpty)));
+            let side = *secondary.stats().side(Role::Secondary);
+            assert_eq!((side.refused_with(ErrorCode::InvalidOp), side.refused_total()), (refused, refused));
+        }
+        let latency = secondary.figures().unwrap().directions[0].latency.clone();
+        assert_eq!((latency.count(), latency.max()), (2, Some(Duration::from_nanos(day))));
+        // The link goes on, and tells the one who sent them.
+        secondary.send(b"after all").unwrap();
+        assert_eq!(&*primary.recv().unwrap(), b"after all");
+        assert_eq!(primary.stats().side(Role::Primary).heard[6], 4);
+    }
+}
+
+/// One that has agreed on something else knows the packet, and takes none.
+#[test]
+fn probes_that_nobody_agreed_on_are_refused() {
+    let (primary, secondary) = StandardLink::pair().unwrap();
+    primary.inner().region().send_packet(&Packet::new(op::PROBE, [1]), |_| {}).unwrap();
+    primary.send(b"behind it").unwrap();
+    assert_eq!(&*secondary.recv().unwrap(), b"behind it");
+    let side = *secondary.stats().side(Role::Secondary);
+    assert_eq!((side.refused_with(ErrorCode::InvalidOp), side.refused_total()), (1, 1));
+    let words = secondary.inner().region().figures(Role::Secondary).words();
+    assert!(words.into_iter().all(|word| word.load(Ordering::Relaxed) == 0));
+}
+
+/// Behind a pause nobody waits for a thousand messages.
+#[test]
+fn whoever_wakes_the_other_measures_soon() {
+    let (primary, secondary, clock) = measured(Options::new());
+    for _ in 0..20_000 {
+        primary.send(b"dense").unwrap();
+        clock.advance(Duration::from_nanos(100));
+        secondary.recv().unwrap();
+    }
+    let before = primary.figures().unwrap().directions[0].probes_sent;
+    assert!((2..=4).contains(&before), "{before}");
+    for _ in 0..12 {
+        // As a receiver who is about to sleep does.
+        assert!(!secondary.drive().unwrap());
+        clock.advance(Duration::from_millis(1));
+        primary.send(b"rare").unwrap();
+        secondary.recv().unwrap();
+    }
+    assert!(primary.figures().unwrap().directions[0].probes_sent > before);
+}

@@ -1,0 +1,221 @@
+//! Layer 3: what statistics measure where messages are sent: now and then a probe goes ahead of a message, and what was
+//! sent since the last ones makes a rate.
+
+use std::sync::{Mutex, PoisonError, TryLockError};
+use std::time::Duration;
+
+use super::{Inner, bit};
+use crate::error::{Error, ErrorCode};
+use crate::feature::statistics::{Pacer, per_second};
+use crate::packet::{Fault, Packet, op};
+use crate::region::Region;
+use crate::sync::{AtomicU64, Ordering};
+
+/// What one end measures, if it does.
+#[derive(Debug)]
+pub(super) struct Meter {
+    on: AtomicU64,
+    /// Where the ring stands when it is time to look at the clock; as far off as can be where nothing is measured.
+    due: AtomicU64,
+    sender: Mutex<Sender>,
+}
+
+#[derive(Debug, Default)]
+struct Sender {
+    pacer: Pacer,
+    rates: Rates,
+}
+
+/// So many messages nobody sends.
+const NEVER: u64 = 1 << 62;
+
+impl Meter {
+    /// One that is off, in a ring that stands there.
+    pub(super) fn new(mark: u64) -> Self {
+        let due = AtomicU64::new(mark.wrapping_add(NEVER));
+        Self { on: AtomicU64::new(0), due, sender: Mutex::default() }
+    }
+
+    fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed) != 0
+    }
+
+    /// The ring stands there, and somebody had to be woken: messages have become rare, if they were dense before.
+    pub(super) fn hurry(&self, mark: u64) {
+        let due = self.due.load(Ordering::Relaxed);
+        let left = due.wrapping_sub(mark) as i64;
+        if left > 0 && self.is_on() {
+            self.due.store(due.wrapping_sub(left as u64 / 2), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Rates over about a tenth of a second. Payload is counted in one word a slot: they are added up little by little, so that
+/// nobody is held up by a long ring.
+#[derive(Debug, Default)]
+struct Rates {
+    /// The next word to be added, and what came of those before; `None` between two sums.
+    at: Option<usize>,
+    sum: u64,
+    began: Duration,
+    /// Probes since the last sum was complete.
+    probes: u64,
+    last: Option<Whole>,
+}
+
+/// What had been sent when a sum was complete.
+#[derive(Clone, Copy, Debug)]
+struct Whole {
+    when: Duration,
+    mark: u64,
+    bytes: u64,
+}
+
+impl Rates {
+    /// From the beginning of one sum to that of the next, at least.
+    const SPAN: Duration = Duration::from_millis(100);
+    /// Words that are added up at once.
+    const PIECE: usize = 1024;
+
+    /// Goes on. Messages a second and bytes a second, if there are new ones.
+    fn go_on(&mut self, region: &Region<'_>, now: Duration) -> Option<[u64; 2]> {
+        if self.at.is_none() {
+            if self.last.is_some() && now.saturating_sub(self.began) < Self::SPAN {
+                return None;
+            }
+            (self.at, self.sum, self.began) = (Some(0), 0, now);
+        }
+        let words = region.out().tally;
+        let at = self.at.unwrap_or(0).min(words.len());
+        let end = words.len().min(at + Self::PIECE);
+        for word in &words[at..end] {
+            self.sum = self.sum.wrapping_add(word.load(Ordering::Relaxed));
+        }
+        self.at = Some(end);
+        if end < words.len() {
+            return None;
+        }
+        self.at = None;
+        let probes = std::mem::take(&mut self.probes);
+        let whole = Whole { when: now, mark: region.sent_so_far(), bytes: self.sum };
+        let last = self.last.replace(whole)?;
+        let time = now.saturating_sub(last.when);
+        let messages = whole.mark.wrapping_sub(last.mark).saturating_sub(probes);
+        Some([messages, whole.bytes.wrapping_sub(last.bytes)].map(|count| per_second(count, time)))
+    }
+}
+
+impl Inner {
+    /// Whether this end takes part in statistics.
+    pub(super) fn measures(&self) -> bool {
+        self.meter.is_on()
+    }
+
+    /// Whether it does so from now on.
+    pub(super) fn measure(&self, on: bool) {
+        *self.meter.sender.lock().unwrap_or_else(PoisonError::into_inner) = Sender::default();
+        let due = self.region().sent_so_far().wrapping_add(if on { 0 } else { NEVER });
+        self.meter.due.store(due, Ordering::Relaxed);
+        self.meter.on.store(on.into(), Ordering::Relaxed);
+    }
+
+    /// A message is about to be sent.
+    #[inline(always)]
+    pub(crate) fn tick(&self) {
+        let past = self.region().sent_so_far().wrapping_sub(self.meter.due.load(Ordering::Relaxed));
+        if past as i64 >= 0 {
+            self.look_at_clock();
+        }
+    }
+
+    /// Measures, if it is time. Waits for nobody.
+    #[cold]
+    fn look_at_clock(&self) {
+        let mut sender = match self.meter.sender.try_lock() {
+            Ok(sender) => sender,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let now = self.now();
+        let time_to_measure = sender.pacer.look(now);
+        if time_to_measure {
+            // What was left out now would be left out again at once.
+            sender.pacer.measured(now);
+        }
+        if time_to_measure && self.send_probe(now) {
+            sender.rates.probes += 1;
+            if let Some([messages, bytes]) = sender.rates.go_on(self.region(), now) {
+                let figures = self.region().figures(self.role());
+                figures.messages_per_second.store(messages, Ordering::Relaxed);
+                figures.bytes_per_second.store(bytes, Ordering::Relaxed);
+                figures.rated_at.store(nanos(now), Ordering::Relaxed);
+            }
+        }
+        let due = self.region().sent_so_far().wrapping_add(sender.pacer.every());
+        self.meter.due.store(due, Ordering::Relaxed);
+    }
+
+    /// Sends a probe, unless somebody would be held up by it.
+    fn send_probe(&self, now: Duration) -> bool {
+        if self.state() & (bit::NO_SEND | bit::OUTGOING) != 0 || self.peer_word().no_recv() {
+            return false;
+        }
+        let line = self.line();
+        let figures = line.region.figures(self.role());
+        let skip = || {
+            figures.probes_skipped.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        let slots = u64::from(line.region.facts().geometry.slots());
+        let gate = if self.state() & bit::TURNS_SEND == 0 {
+            None
+        } else {
+            match self.gate.try_lock() {
+                Ok(gate) => Some(gate),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => return skip(),
+            }
+        };
+        if !line.region.producer().has_room_behind((slots / 8).max(1)) {
+            return skip();
+        }
+        let probe = Packet::new(op::PROBE, [nanos(now)]);
+        let sent = line.region.send_packet(&probe, |packet| line.show(true, packet));
+        drop(gate);
+        match sent {
+            Ok(()) => {
+                figures.probes_sent.fetch_add(1, Ordering::Relaxed);
+                // One who sleeps is woken now, as by the message itself.
+                self.ring(line.region.wake_receivers());
+                true
+            }
+            Err(Error::RingFull { .. } | Error::Busy) => skip(),
+            Err(error) => {
+                self.poison(&error);
+                false
+            }
+        }
+    }
+
+    /// A message of so many bytes travels as so many.
+    pub(crate) fn note_framed(&self, plain: usize, framed: usize) {
+        if self.meter.is_on() {
+            self.region().figures(self.role()).note_framed(plain, framed);
+        }
+    }
+
+    /// A probe came while messages are taken straight from the ring.
+    #[cold]
+    pub(super) fn take_probe(&self, at: u64, own: u64) {
+        if self.line().note_probe(at) {
+            self.ring(self.region().wake_senders());
+        } else {
+            self.refuse(Fault { code: ErrorCode::InvalidOp, context: 0, op: op::PROBE, run: None }, own);
+        }
+    }
+}
+
+/// Time in a word.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
