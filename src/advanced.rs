@@ -33,7 +33,7 @@ use crate::inner::{Peer, Until};
 use crate::layout::Geometry;
 use crate::link::{StandardLink, Stopper};
 use crate::message::{Loan, Message};
-use crate::mux::WireError;
+use crate::mux::{Plan, WireError};
 #[cfg(feature = "encrypt")]
 use crate::negotiate::Keying;
 #[cfg(feature = "encrypt")]
@@ -48,6 +48,7 @@ mod connection;
 #[cfg(feature = "encrypt")]
 mod encryption;
 mod frames;
+mod reliable;
 mod wanted;
 #[cfg(not(all(feature = "compress", feature = "encrypt")))]
 mod without;
@@ -58,6 +59,7 @@ pub use connection::AdvancedConnection;
 #[cfg(feature = "encrypt")]
 use encryption::{Encryption, Keys};
 use frames::{Frames, Undone};
+pub use reliable::{Deliveries, Reliability};
 pub use wanted::Wanted;
 #[cfg(not(feature = "compress"))]
 use without::Compression;
@@ -97,26 +99,48 @@ impl AdvancedLink {
     }
 
     fn agree(link: StandardLink, wanted: &Wanted, start: bool, time: Duration) -> Result<Self> {
-        let (agreement, encryption) = Self::agree_and_key(&link, wanted, start, Until::after(time))?;
-        let missing = wanted.required - agreement.features;
-        if !missing.is_empty() {
-            let fallback = agreement.fallback.unwrap_or(Fallback::Missing(missing));
-            return Err(Error::NotAgreed { missing, fallback });
-        }
-        let frames = Frames::new(wanted.compression_layer(&agreement), encryption);
+        let (agreement, frames) = Self::settle(&link, wanted, wanted.plan(), start, Until::after(time))?;
         Ok(Self { link, agreement, frames })
+    }
+
+    /// Comes to an agreement, and makes what it is kept by.
+    fn settle(
+        link: &StandardLink,
+        wanted: &Wanted,
+        plan: Option<Plan>,
+        start: bool,
+        until: Until,
+    ) -> Result<(Agreement, Option<Arc<Frames>>)> {
+        let (agreement, encryption) = Self::agree_and_key(link, wanted, plan, start, until)?;
+        let missing = wanted.required - agreement.features;
+        let incapable = wanted.needed - agreement.capabilities;
+        if !missing.is_empty() || !incapable.is_empty() {
+            let lacking =
+                if missing.is_empty() { Fallback::Incapable(incapable) } else { Fallback::Missing(missing) };
+            let fallback = agreement.fallback.unwrap_or(lacking);
+            return Err(Error::NotAgreed { missing, incapable, fallback });
+        }
+        let compression = wanted.compression_layer(&agreement);
+        let frames = if wanted.reliable_by(&agreement).is_some() {
+            let layers = wanted.layers(&agreement, encryption, compression);
+            layers.map(|layers| reliable::begin(link.inner(), layers))
+        } else {
+            Frames::new(compression, encryption)
+        };
+        Ok((agreement, frames))
     }
 
     #[cfg(feature = "encrypt")]
     fn agree_and_key(
         link: &StandardLink,
         wanted: &Wanted,
+        plan: Option<Plan>,
         start: bool,
         until: Until,
     ) -> Result<(Agreement, Option<Encryption>)> {
         let keys = wanted.key.as_ref().map(|key| Keys::new(key.clone(), link.geometry().slots()));
         let driven = keys.clone().map(|keys| Box::new(keys) as Box<dyn Keying>);
-        let agreement = link.inner().agree(wanted.offer(), driven, start, until)?;
+        let agreement = link.inner().agree(wanted.offer(), driven, plan, start, until)?;
         if !agreement.features.contains(Features::ENCRYPTION) {
             return Ok((agreement, None));
         }
@@ -129,10 +153,11 @@ impl AdvancedLink {
     fn agree_and_key(
         link: &StandardLink,
         wanted: &Wanted,
+        plan: Option<Plan>,
         start: bool,
         until: Until,
     ) -> Result<(Agreement, Option<Encryption>)> {
-        Ok((link.inner().agree(wanted.offer(), None, start, until)?, None))
+        Ok((link.inner().agree(wanted.offer(), None, plan, start, until)?, None))
     }
 
     /// What was agreed, or why nothing was.
@@ -265,11 +290,12 @@ impl AdvancedLink {
     pub fn try_recv(&self) -> Result<AdvancedMessage<'_>> {
         let mut message = self.no_message();
         let inner = self.link.inner();
-        if !inner.take(0, message.shared.place())? {
+        if let Some(frames) = &self.frames {
+            frames.recv(inner, None, &mut message)?;
+        } else if !inner.take(0, message.shared.place())? {
             inner.idle();
             return Err(Error::RingEmpty);
         }
-        self.open(&mut message)?;
         Ok(message)
     }
 
@@ -321,17 +347,12 @@ impl AdvancedLink {
     #[inline(always)]
     fn recv_until(&self, until: Until) -> Result<AdvancedMessage<'_>> {
         let mut message = self.no_message();
-        self.link.inner().take_until(until, message.shared.place())?;
-        self.open(&mut message)?;
-        Ok(message)
-    }
-
-    #[inline(always)]
-    fn open(&self, message: &mut AdvancedMessage<'_>) -> Result<()> {
+        let inner = self.link.inner();
         match &self.frames {
-            None => Ok(()),
-            Some(frames) => frames.open(self.link.inner(), message),
+            None => inner.take_until(until, message.shared.place())?,
+            Some(frames) => frames.recv(inner, Some(until), &mut message)?,
         }
+        Ok(message)
     }
 
     /// Opens a connection and waits until the peer accepts it.
@@ -395,8 +416,12 @@ impl AdvancedLink {
 
     /// The longest message that can be sent in one piece, bytes.
     pub fn max_message(&self) -> u64 {
-        let headers = self.frames.as_ref().map_or(0, |frames| frames.headers());
-        self.link.max_message().saturating_sub(headers as u64)
+        let (headers, longest) = match self.frames.as_deref() {
+            None => (0, u64::MAX),
+            Some(frames @ Frames::Reliable(layers)) => (frames.headers(), layers.longest() as u64),
+            Some(frames) => (frames.headers(), u64::MAX),
+        };
+        self.link.max_message().saturating_sub(headers as u64).min(longest)
     }
 
     /// The link's counters. Bytes are those that travelled, whatever was made of the messages.
@@ -429,7 +454,12 @@ impl AdvancedLink {
     /// # Errors
     /// As there.
     pub fn drive(&self) -> Result<bool> {
-        self.link.drive()
+        let news = self.link.drive()? || self.has_left();
+        if !news {
+            // The caller is about to sleep.
+            self.flush_acknowledgements();
+        }
+        Ok(news)
     }
 
     /// The region's memory, for observers; see [`StandardLink::memory`].
@@ -532,8 +562,8 @@ impl AdvancedMessage<'_> {
     pub fn into_vec(self) -> Vec<u8> {
         match self.changed.map(|changed| *changed) {
             None => self.shared.to_vec(),
-            Some(Undone(None)) => self.shared[Compression::HEADER..].to_vec(),
-            Some(Undone(Some(bytes))) => bytes,
+            Some(Undone { bytes: None, skip, .. }) => self.shared[skip..].to_vec(),
+            Some(Undone { bytes: Some(bytes), .. }) => bytes,
         }
     }
 }
@@ -545,8 +575,8 @@ impl Deref for AdvancedMessage<'_> {
     fn deref(&self) -> &[u8] {
         match self.changed.as_deref() {
             None => &self.shared,
-            Some(Undone(None)) => &self.shared[Compression::HEADER..],
-            Some(Undone(Some(bytes))) => bytes,
+            Some(Undone { bytes: None, skip, .. }) => &self.shared[*skip..],
+            Some(Undone { bytes: Some(bytes), .. }) => bytes,
         }
     }
 }

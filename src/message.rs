@@ -245,6 +245,10 @@ impl<'a> Message<'a> {
         &mut self.payload
     }
 
+    pub(crate) fn inner(&self) -> &'a Arc<Inner> {
+        self.inner
+    }
+
     /// Makes the message independent of the link's handle, to be kept or moved to another thread. Its buffers
     /// stay taken from the sender's pool until it is dropped; copies nothing.
     pub fn detach(mut self) -> OwnedMessage {

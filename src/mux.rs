@@ -11,11 +11,14 @@
 //! inbox has room for a whole ring, so that a reply that waits behind plain messages always comes through to a
 //! process that has not neglected them before.
 
+mod delivery;
+
 use std::collections::VecDeque;
 
 use crate::buffer::Buffer;
 use crate::connection::{CopyHeader, CopyOutcome, LinkEnd, Outcome, Table};
 use crate::error::{Error, ErrorCode, Result};
+use crate::feature::reliable::Receipt;
 use crate::negotiate::{Event, KEY_LEN, Keying, Negotiation, Progress, Proposal};
 use crate::options::{Options, Trace, TraceEvent};
 use crate::packet::{Operation, Packet, op};
@@ -24,6 +27,9 @@ use crate::protocol::{Agreement, Terms};
 use crate::region::Region;
 use crate::sync::Ordering;
 use crate::words::Role;
+
+pub(crate) use self::delivery::Plan;
+use self::delivery::Delivery;
 
 /// Packets that wait for room to go out; beyond it replies that nobody depends on are dropped.
 const OUTBOX: usize = 64;
@@ -88,7 +94,8 @@ pub(crate) struct Pumped {
 #[derive(Debug)]
 pub(crate) struct Mux {
     pub(crate) table: Table<Piece>,
-    inbox: VecDeque<(u64, Payload<'static>)>,
+    /// With position, and receipt if each is acknowledged.
+    inbox: VecDeque<(u64, Payload<'static>, Option<Receipt>)>,
     inbox_limit: usize,
     /// The inbox's limit as long as the link has not ended.
     full_inbox: usize,
@@ -105,6 +112,8 @@ pub(crate) struct Mux {
     pub(crate) negotiation: Negotiation,
     pub(crate) keys: Option<Box<dyn Keying>>,
     keys_begun: bool,
+    /// What is kept, and what is acknowledged; `None` if nothing is.
+    delivery: Option<Box<Delivery>>,
 }
 
 impl Mux {
@@ -131,6 +140,7 @@ impl Mux {
             negotiation: Negotiation::plain(region.role()),
             keys: None,
             keys_begun: false,
+            delivery: None,
         }
     }
 
@@ -150,20 +160,19 @@ impl Mux {
     }
 
     /// The oldest message of the link itself.
-    pub(crate) fn pop_message(&mut self) -> Option<Payload<'static>> {
-        let (_, payload) = self.inbox.pop_front()?;
+    pub(crate) fn pop_message(&mut self) -> Option<(Payload<'static>, Option<Receipt>)> {
+        let (_, payload, receipt) = self.inbox.pop_front()?;
         self.made_room();
-        Some(payload)
+        Some((payload, receipt))
     }
 
     /// A message taken straight from the ring while others were being sorted: puts it in its place, and returns
     /// the oldest.
     pub(crate) fn reorder(&mut self, position: u64, payload: Payload<'static>) -> Payload<'static> {
-        let before = |(other, _): &(u64, Payload<'static>)| position.wrapping_sub(*other) as i64 > 0;
-        let place = self.inbox.partition_point(before);
-        self.inbox.insert(place, (position, payload));
+        let place = self.inbox.partition_point(|sorted| position.wrapping_sub(sorted.0) as i64 > 0);
+        self.inbox.insert(place, (position, payload, None));
         self.woke |= self.inbox.len() > 1;
-        self.inbox.pop_front().map(|(_, payload)| payload).expect("one was just put in")
+        self.inbox.pop_front().map(|(_, payload, _)| payload).expect("one was just put in")
     }
 
     /// Somebody took something out of an inbox.
@@ -186,13 +195,11 @@ impl Mux {
             if self.held.is_some() || one && self.has_messages() {
                 break;
             }
-            let room = self.inbox.len() < self.inbox_limit;
+            // Of what is acknowledged one by one there is no more than the window, and Acks may lie behind it.
+            let room = self.inbox.len() < self.inbox_limit || self.is_reliable();
             let wanted = |op| room || !Packet::is_plain(op);
             match line.region.receive(wanted, |packet| line.show(false, packet))? {
-                Incoming::Message(payload, position) => {
-                    self.inbox.push_back((position, payload));
-                    self.woke = true;
-                }
+                Incoming::Message(payload, position) => self.sort_message(line, position, payload),
                 Incoming::ConnData(copy, piece) => {
                     let header = CopyHeader {
                         conn: copy.conn,
@@ -277,7 +284,7 @@ impl Mux {
                 return self.answer(line, ErrorCode::InvalidOp, conn, op::CREDIT);
             }
             Operation::Share { conn, .. } => return self.answer(line, ErrorCode::InvalidOp, conn, op::SHARE),
-            Operation::Delivery { op, .. } => return self.answer(line, ErrorCode::InvalidOp, 0, op),
+            Operation::Delivery { op, operands } => return self.hear_delivery(line, op, &operands),
             Operation::Probe { .. } => return self.answer(line, ErrorCode::InvalidOp, 0, op::PROBE),
             Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => return,
         };
@@ -300,6 +307,9 @@ impl Mux {
         }
         if let Err(code) = done {
             self.answer(line, code, 0, op);
+        }
+        if let (Progress::Open, Progress::Done(agreement)) = (before, self.negotiation.progress()) {
+            self.begin_delivery(&agreement);
         }
         if self.negotiation.keying().is_some() && !self.keys_begun {
             self.begin_keys(line);
@@ -380,7 +390,7 @@ impl Mux {
 
     /// Whether packets wait to go out.
     pub(crate) fn has_outgoing(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.outbox.is_empty() || self.has_deliveries()
     }
 
     /// Sends what waits, as far as the ring has room; how many went.
@@ -394,6 +404,9 @@ impl Mux {
             }
             self.outbox.pop_front();
             sent += 1;
+        }
+        if self.outbox.is_empty() {
+            self.flush_deliveries(line, &mut sent)?;
         }
         Ok(sent)
     }
@@ -430,6 +443,7 @@ impl Mux {
         self.heard = None;
         self.negotiation = Negotiation::plain(region.role());
         (self.keys, self.keys_begun) = (None, false);
+        self.detach_delivery();
     }
 
     /// Whether connections are open.
@@ -442,7 +456,7 @@ impl Mux {
         if let Some((_, piece)) = self.held.take() {
             home(region, piece);
         }
-        for (_, payload) in std::mem::take(&mut self.inbox) {
+        for (_, payload, _) in std::mem::take(&mut self.inbox) {
             region.give_message(payload);
         }
         for chunk in self.table.clear() {
