@@ -28,8 +28,8 @@ use crate::region::Region;
 use crate::sync::Ordering;
 use crate::words::Role;
 
-pub(crate) use self::delivery::Plan;
 use self::delivery::Delivery;
+pub(crate) use self::delivery::Plan;
 
 /// Packets that wait for room to go out; beyond it replies that nobody depends on are dropped.
 const OUTBOX: usize = 64;

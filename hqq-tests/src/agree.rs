@@ -43,7 +43,9 @@ fn reliability(words: &str) -> Reliability {
         reliability = reliability.bytes(bytes as usize);
     }
     match numbers.next() {
-        Some(every) => reliability.acknowledge_every(every as usize).acknowledge_within(Duration::from_secs(60)),
+        Some(every) => {
+            reliability.acknowledge_every(every as usize).acknowledge_within(Duration::from_secs(60))
+        }
         None => reliability,
     }
 }

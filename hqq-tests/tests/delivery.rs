@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hqq::advanced::Reliability;
-use hqq::{AdvancedLink, Error, Listener};
+use hqq::packet::{Packet, op};
+use hqq::protocol::Capabilities;
+use hqq::{AdvancedLink, Error, ErrorCode, Listener, Role};
 use hqq_tests::agree;
 use hqq_tests::delivery::{Record, message};
+use hqq_tests::mock::Memory;
 use hqq_tests::test::SOON;
 use hqq_tests::{Peer, Test, test};
 
@@ -156,4 +159,172 @@ fn also_what_is_compressed_and_encrypted() {
 #[test]
 fn also_with_one_sender_and_one_receiver() {
     exactly_once("mode=spsc protected", "codecs=zstd");
+}
+
+/// Without a record what the dead one had processed and not told is processed again, and nothing is left out.
+#[test]
+fn who_keeps_no_record_processes_each_message_at_least_once() {
+    let mut test = test!(untraced);
+    let file = test.folder().join("ledger");
+    let mut shop = Workshop::new(&test, file, SMALL, "loose", 64, "codecs=lz4");
+    shop.run(4000, 30);
+    let counts = shop.counts(4000);
+    assert!(counts.values().all(|count| *count >= 1), "{counts:?}");
+    // No more often than it was sent.
+    let again = counts.values().map(|count| u64::from(count - 1)).sum::<u64>();
+    assert!(again <= shop.link.deliveries().unwrap().store.resent, "{again}");
+}
+
+/// A link and a peer with such an agreement.
+fn agreed(test: &Test, role: Role, options: &str, wanted: &str) -> (AdvancedLink, Peer) {
+    let (link, mut peer) = test.link(role, options);
+    peer.tell(format!("bg agree wait 30000 {wanted}"));
+    peer.hear_ok();
+    let link = AdvancedLink::negotiate(link, &agree::wanted(wanted.split_whitespace()), SOON).unwrap();
+    peer.ask("join");
+    (link, peer)
+}
+
+#[test]
+fn a_full_store_waits_for_the_peers_application() {
+    let test = test!(untraced);
+    for role in [Role::Primary, Role::Secondary] {
+        let (link, mut peer) = agreed(&test, role, "", "reliable=4,3000");
+        assert_eq!(link.agreement().capabilities, Capabilities::RELIABLE_DELIVERY);
+        for number in 0..4 {
+            link.try_send(&message(number)[..8]).unwrap();
+        }
+        let full = link.try_send(b"more");
+        assert!(matches!(full, Err(Error::StoreFull { messages: 4, bytes: 32, limit: 4 })), "{full:?}");
+        // Received is not enough.
+        peer.ask("adv-recv");
+        assert!(matches!(link.try_send(b"more"), Err(Error::StoreFull { .. })));
+        peer.ask("adv-process");
+        peer.ask("adv-flush");
+        // The first holds up whatever is behind the fourth.
+        assert!(matches!(link.try_send(b"more"), Err(Error::StoreFull { .. })));
+        assert_eq!(link.deliveries().unwrap().store.messages, 3);
+        assert!(matches!(link.wait_acknowledged(Duration::from_millis(10)), Err(Error::Timeout { .. })));
+        peer.kill();
+        assert!(matches!(link.send(b"more"), Err(Error::PeerDead)));
+        assert!(matches!(link.wait_acknowledged(SOON), Err(Error::PeerDead)));
+        assert_eq!(link.deliveries().unwrap().store.messages, 3);
+    }
+}
+
+#[test]
+fn a_waiting_sender_goes_on_when_something_is_acknowledged() {
+    let test = test!(untraced);
+    for wanted in ["reliable=2", "reliable=1,100 codecs=zstd key=3"] {
+        let (link, mut peer) = agreed(&test, Role::Primary, "slots=4 buffers=4 size=64", wanted);
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                for number in 0..20 {
+                    link.send(&message(number)[..8]).unwrap();
+                }
+                link.wait_acknowledged(SOON).unwrap();
+            });
+            for number in 0..20 {
+                let want = hqq_tests::pattern::told(&message(number)[..8]);
+                assert_eq!(peer.ask("adv-process"), want);
+            }
+            // The peer makes no call for long.
+            assert_eq!(peer.ask("adv-flush"), "0");
+            sender.join().unwrap();
+        });
+    }
+}
+
+/// Frames that come again, and an Ack that comes twice or late, change nothing.
+#[test]
+fn duplicates_are_dropped() {
+    let test = test!();
+    let (link, mut peer) = agreed(&test, Role::Primary, "", "reliable=8,1000,1");
+    peer.ask("adv-send noise 30 1");
+    let first = link.recv().unwrap();
+    let session = first.receipt().unwrap().session;
+    first.acknowledge().unwrap();
+    peer.ask("adv-acked");
+    for sequence in [1, 1] {
+        peer.ask(format!("push {} {} {sequence}", op::INLINE_COPY, 20u64 << 56 | 100));
+        assert!(matches!(link.try_recv(), Err(Error::RingEmpty)));
+    }
+    assert_eq!(link.deliveries().unwrap().inbox.duplicates, 2);
+    // The same session, but by now it says nothing new.
+    let memory = Memory::at(link.memory(), link.geometry());
+    let ack = Packet::new(op::PROCESSED, [session.get(), 1]);
+    link.send(b"more").unwrap();
+    assert_eq!(peer.ask("adv-process"), hqq_tests::pattern::told(b"more"));
+    memory.push(0, &ack);
+    link.send(b"and more").unwrap();
+    assert_eq!(peer.ask("adv-process"), hqq_tests::pattern::told(b"and more"));
+    link.wait_acknowledged(SOON).unwrap();
+    assert!(link.stats().sides.iter().all(|side| side.refused_total() == 0), "{:?}", link.stats());
+    // Of sessions that this end never had, and a second Resume.
+    for operands in ["77 1", &format!("{session} 900")] {
+        peer.ask(format!("push {} {operands}", op::PROCESSED));
+        assert!(matches!(link.try_recv(), Err(Error::RingEmpty)));
+    }
+    peer.ask(format!("push {} 0 0", op::RESUME));
+    assert!(matches!(link.try_recv(), Err(Error::RingEmpty)));
+    assert_eq!(link.stats().side(Role::Primary).refused_with(ErrorCode::BadFrame), 3);
+    link.send(b"the last").unwrap();
+    assert_eq!(peer.ask("adv-process"), hqq_tests::pattern::told(b"the last"));
+    link.wait_acknowledged(SOON).unwrap();
+}
+
+/// A Secondary that sends and dies: what it had committed is received, and its receipts are void.
+#[test]
+fn what_a_dead_sender_has_sent_is_received() {
+    let test = test!(untraced);
+    for more in ["", " key=9 codecs=lz4"] {
+        let wanted = format!("reliable=16{more}");
+        let listener = Listener::bind_with(
+            &test.link_name(),
+            hqq_tests::peer::options(test.options(), SMALL.split_whitespace()),
+        );
+        let listener = listener.unwrap();
+        let caller = || {
+            let mut peer = test.peer();
+            peer.tell(format!("connect-wait {} 30000", listener.name()));
+            peer
+        };
+        let mut peer = caller();
+        let link = listener.accept_timeout(SOON).unwrap();
+        peer.hear_ok();
+        peer.tell(format!("agree wait 30000 {wanted}"));
+        let made = AdvancedLink::negotiate(link, &agree::wanted(wanted.split_whitespace()), SOON);
+        let mut link = made.unwrap();
+        peer.hear_ok();
+        for round in 0..10 {
+            for seed in 0..6 {
+                peer.ask(format!("adv-send noise {} {}", seed * 90, 10 * round + seed));
+            }
+            link.send(&[round as u8; 70]).unwrap();
+            let held = link.recv().unwrap();
+            assert_eq!(*held, agree::message("noise", 0, 10 * round));
+            let receipt = held.receipt().unwrap();
+            drop(held);
+            peer.kill();
+            peer = caller();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    peer.hear_ok();
+                    peer.tell(format!("agree wait 30000 {wanted}"));
+                });
+                link.reattach(&listener, SOON).unwrap();
+            });
+            peer.hear_ok();
+            link.acknowledge(receipt).unwrap();
+            for seed in 1..6 {
+                let message = link.recv().unwrap();
+                assert_eq!(*message, agree::message("noise", seed as usize * 90, 10 * round + seed));
+                message.acknowledge().unwrap();
+            }
+            for earlier in 0..=round {
+                assert_eq!(peer.ask("adv-recv"), hqq_tests::pattern::told(&[earlier as u8; 70]));
+            }
+        }
+        assert!(link.stats().sides.iter().all(|side| side.refused_total() == 0), "{:?}", link.stats());
+    }
 }

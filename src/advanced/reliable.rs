@@ -218,7 +218,9 @@ impl Frames {
         };
         let left = layers.left().pop_front();
         let undone = match left {
-            Some(left) => left.map(|(bytes, receipt)| Undone { receipt: Some(receipt), ..Undone::made(bytes) })?,
+            Some(left) => {
+                left.map(|(bytes, receipt)| Undone { receipt: Some(receipt), ..Undone::made(bytes) })?
+            }
             None => {
                 let (payload, receipt) = inner.take_delivered(until)?;
                 *message.shared.place() = Some(payload);
@@ -234,7 +236,8 @@ impl Frames {
 
     /// Makes the message again of what came behind a sequence.
     fn open_kept(&self, inner: &Inner, framed: &[u8], receipt: Option<Receipt>) -> Result<Undone> {
-        let none = Error::Frame { layer: "reliable delivery", reason: "it came ahead of the agreement".into() };
+        let none =
+            Error::Frame { layer: "reliable delivery", reason: "it came ahead of the agreement".into() };
         let (_, body) = framed.split_at(HEADER.min(framed.len()));
         let undone = receipt.ok_or(none).and_then(|receipt| {
             let context = context(op::STANDARD_LINK_COPY, receipt.sequence);
@@ -365,8 +368,8 @@ impl AdvancedLink {
     }
 
     /// How far this end is with the peer's messages: all of its session to that sequence are acknowledged. A durable record
-    /// may store it in place of the receipts that it covers. `None` without reliable delivery, and before the peer has
-    /// sent anything.
+    /// may store it in place of the receipts that it covers. `None` without reliable delivery, and before the peer's
+    /// first word has come.
     pub fn position(&self) -> Option<Position> {
         self.link.inner().lock().position()
     }
@@ -392,7 +395,10 @@ impl AdvancedLink {
         // The peer's end may be noticed by the attempt alone.
         let ended = self.keep_left(&frames, layers, until)?;
         let mut vacated = listener.reattach_timeout(&mut self.link, time);
-        if matches!(vacated, Err(Error::Unsupported { .. })) && !ended && self.keep_left(&frames, layers, until)? {
+        if matches!(vacated, Err(Error::Unsupported { .. }))
+            && !ended
+            && self.keep_left(&frames, layers, until)?
+        {
             vacated = listener.reattach_timeout(&mut self.link, time);
         }
         vacated?;
@@ -442,5 +448,10 @@ impl AdvancedLink {
 }
 
 fn unkept() -> Error {
-    Error::Unsupported { what: "only a link with reliable delivery goes on with another peer: see Wanted::reliable" }
+    Error::Unsupported {
+        what: "only a link with reliable delivery goes on with another peer: see Wanted::reliable",
+    }
 }
+
+#[cfg(test)]
+mod tests;
