@@ -159,7 +159,7 @@ impl Delivery {
     }
 
     /// Sends what is due.
-    fn flush(&mut self, line: Line<'_>, sent: &mut usize) -> Result<()> {
+    fn flush(&mut self, line: Line<'_>, sent: &mut usize, lent: &mut bool) -> Result<()> {
         let Some(ends) = self.ends.as_mut().filter(|_| self.ready) else { return Ok(()) };
         let show = |packet: &_| line.show(true, packet);
         let sealing = self.sealing.as_deref();
@@ -169,7 +169,7 @@ impl Delivery {
                     let packet = Packet { op: op::START, operands: start.encode() };
                     line.region.send_packet(&packet, show)
                 }
-                Resend::Message { sequence, message } => place(line, sealing, sequence, message),
+                Resend::Message { sequence, message } => place(line, sealing, sequence, message, lent),
             }
             .inspect(|()| *sent += 1)
         });
@@ -194,8 +194,14 @@ impl Delivery {
     }
 }
 
-/// Makes a message's frame and sends it.
-fn place(line: Line<'_>, sealing: Option<&dyn Sealing>, sequence: u64, message: &[u8]) -> Result<()> {
+/// Makes a message's frame and sends it. `lent` becomes true if buffers were out for it in vain.
+fn place(
+    line: Line<'_>,
+    sealing: Option<&dyn Sealing>,
+    sequence: u64,
+    message: &[u8],
+    lent: &mut bool,
+) -> Result<()> {
     let region = line.region;
     let show = |packet: &_| line.show(true, packet);
     let fill = |into: &mut [u8]| {
@@ -227,6 +233,7 @@ fn place(line: Line<'_>, sealing: Option<&dyn Sealing>, sequence: u64, message: 
     };
     sent.map_err(|(error, buffer)| {
         region.give(buffer);
+        *lent = true;
         error
     })
 }
@@ -321,7 +328,8 @@ impl Mux {
     pub(super) fn flush_deliveries(&mut self, line: Line<'_>, sent: &mut usize) -> Result<()> {
         match &mut self.delivery {
             None => Ok(()),
-            Some(delivery) => delivery.flush(line, sent),
+            // Others may wait for the buffers.
+            Some(delivery) => delivery.flush(line, sent, &mut self.woke),
         }
     }
 
@@ -352,13 +360,13 @@ impl Mux {
         let Some(delivery) = self.delivery().filter(|delivery| delivery.ready) else { return Err(unready()) };
         let Some(Ends { store, .. }) = &mut delivery.ends else { return Err(unready()) };
         let sequence = store.push(message).map_err(full)?;
-        let placed = place(line, delivery.sealing.as_deref(), sequence, message);
+        let mut lent = false;
+        let placed = place(line, delivery.sealing.as_deref(), sequence, message, &mut lent);
         if placed.is_err() {
             let taken_back = store.withdraw(sequence);
             debug_assert!(taken_back, "nobody has seen message {sequence}");
-            // A buffer was out for a moment, for which others may wait.
-            self.woke = true;
         }
+        self.woke |= lent;
         placed
     }
 

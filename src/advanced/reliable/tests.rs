@@ -458,7 +458,8 @@ fn a_newcomer_must_agree_to_the_same() {
         // Nothing goes out in another form, and nothing else is taken for a message.
         if let Ok(other) = other {
             assert!(matches!(house.link.send(b"lost"), Err(Error::Unsupported { .. })));
-            other.send(b"plain").unwrap();
+            // Not even if it looks like one.
+            other.send(b"\x01\0\0\0\0\0\0\0plain").unwrap();
             assert!(matches!(house.link.try_recv(), Err(Error::RingEmpty)));
             drop(other);
         }
