@@ -165,7 +165,8 @@ impl AdvancedLink {
         &self.agreement
     }
 
-    /// Sends a message, waiting for room.
+    /// Sends a message, waiting for room; with [reliable delivery](Wanted::reliable) also for room to keep it. Then it is kept
+    /// if and only if this returns `Ok`.
     ///
     /// # Errors
     /// As [`StandardLink::send`].
@@ -180,7 +181,7 @@ impl AdvancedLink {
     /// Sends a message if there is room now.
     ///
     /// # Errors
-    /// As [`StandardLink::try_send`].
+    /// As [`StandardLink::try_send`]; [`Error::StoreFull`] if too much is kept already.
     #[inline(always)]
     pub fn try_send(&self, message: &[u8]) -> Result<()> {
         match &self.frames {
