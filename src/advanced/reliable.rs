@@ -381,7 +381,7 @@ impl AdvancedLink {
     ///
     /// What the former peer had sent is still received first; its receipts are void. The newcomer must ask for
     /// [`Wanted::reliable`] too, with no lower number of messages, for encryption if there was any, and for the same codec.
-    /// It negotiates or waits for it, as it likes. An application that had processed messages must have ended before its
+    /// It negotiates or waits for it, as it likes. What the ring has no room for goes out with later calls. An application that had processed messages must have ended before its
     /// successor reads its record.
     ///
     /// # Errors
