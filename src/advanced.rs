@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::inner::{Peer, Until};
 use crate::layout::Geometry;
 use crate::link::{StandardLink, Stopper};
-use crate::mux::WireError;
+use crate::mux::{Plan, WireError};
 #[cfg(feature = "encrypt")]
 use crate::negotiate::Keying;
 use crate::protocol::{Agreement, Fallback, Features};
@@ -47,6 +47,7 @@ mod encryption;
 mod frames;
 mod handle;
 mod more;
+mod reliable;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,7 @@ use encryption::{Encryption, Keys};
 use frames::Frames;
 pub use handle::{AdvancedLoan, AdvancedMessage};
 pub use more::{AdvancedLoanOf, RecvIntoError};
+pub use reliable::{Deliveries, Reliability};
 use stream::{Reading, Streams};
 pub use wanted::Wanted;
 #[cfg(not(feature = "compress"))]
@@ -111,17 +113,7 @@ impl AdvancedLink {
     }
 
     fn agree(link: StandardLink, wanted: &Wanted, start: bool, time: Duration) -> Result<Self> {
-        let (agreement, encryption) = Self::agree_and_key(&link, wanted, start, Until::after(time))?;
-        link.inner().agree_spin(agreement.capabilities);
-        let missing = wanted.required - agreement.features;
-        if !missing.is_empty() {
-            let fallback = agreement.fallback.unwrap_or(Fallback::Missing(missing));
-            return Err(Error::NotAgreed { missing, fallback });
-        }
-        let frames = Frames::new(wanted.compression_layer(&agreement), encryption);
-        if frames.is_some() {
-            link.inner().change_messages();
-        }
+        let (agreement, frames) = Self::settle(&link, wanted, wanted.plan(), start, Until::after(time))?;
         let measured = agreement.features.contains(Features::STATISTICS) && frames.is_none();
         Ok(Self { link, agreement, frames, streams: Streams::default(), measured })
     }
@@ -134,16 +126,48 @@ impl AdvancedLink {
         }
     }
 
+    /// Comes to an agreement, and makes what it is kept by.
+    fn settle(
+        link: &StandardLink,
+        wanted: &Wanted,
+        plan: Option<Plan>,
+        start: bool,
+        until: Until,
+    ) -> Result<(Agreement, Option<Arc<Frames>>)> {
+        let (agreement, encryption) = Self::agree_and_key(link, wanted, plan, start, until)?;
+        link.inner().agree_spin(agreement.capabilities);
+        let missing = wanted.required - agreement.features;
+        let incapable = wanted.needed - agreement.capabilities;
+        if !missing.is_empty() || !incapable.is_empty() {
+            let lacking =
+                if missing.is_empty() { Fallback::Incapable(incapable) } else { Fallback::Missing(missing) };
+            let fallback = agreement.fallback.unwrap_or(lacking);
+            return Err(Error::NotAgreed { missing, incapable, fallback });
+        }
+        let compression = wanted.compression_layer(&agreement);
+        let frames = if wanted.reliable_by(&agreement).is_some() {
+            let layers = wanted.layers(&agreement, encryption, compression);
+            layers.map(|layers| reliable::begin(link.inner(), layers))
+        } else {
+            Frames::new(compression, encryption)
+        };
+        if frames.is_some() {
+            link.inner().change_messages();
+        }
+        Ok((agreement, frames))
+    }
+
     #[cfg(feature = "encrypt")]
     fn agree_and_key(
         link: &StandardLink,
         wanted: &Wanted,
+        plan: Option<Plan>,
         start: bool,
         until: Until,
     ) -> Result<(Agreement, Option<Encryption>)> {
         let keys = wanted.key.as_ref().map(|key| Keys::new(key.clone(), link.geometry().slots()));
         let driven = keys.clone().map(|keys| Box::new(keys) as Box<dyn Keying>);
-        let agreement = link.inner().agree(wanted.offer(), driven, start, until)?;
+        let agreement = link.inner().agree(wanted.offer(), driven, plan, start, until)?;
         if !agreement.features.contains(Features::ENCRYPTION) {
             return Ok((agreement, None));
         }
@@ -156,10 +180,11 @@ impl AdvancedLink {
     fn agree_and_key(
         link: &StandardLink,
         wanted: &Wanted,
+        plan: Option<Plan>,
         start: bool,
         until: Until,
     ) -> Result<(Agreement, Option<Encryption>)> {
-        Ok((link.inner().agree(wanted.offer(), None, start, until)?, None))
+        Ok((link.inner().agree(wanted.offer(), None, plan, start, until)?, None))
     }
 
     /// What was agreed, or why nothing was.
@@ -167,7 +192,8 @@ impl AdvancedLink {
         &self.agreement
     }
 
-    /// Sends a message, waiting for room.
+    /// Sends a message, waiting for room; with [reliable delivery](Wanted::reliable) also for room to keep it. Then it is kept
+    /// if and only if this returns `Ok`.
     ///
     /// # Errors
     /// As [`StandardLink::send`].
@@ -179,7 +205,7 @@ impl AdvancedLink {
     /// Sends a message if there is room now.
     ///
     /// # Errors
-    /// As [`StandardLink::try_send`].
+    /// As [`StandardLink::try_send`]; [`Error::StoreFull`] if too much is kept already.
     #[inline(always)]
     pub fn try_send(&self, message: &[u8]) -> Result<()> {
         self.tick();
@@ -305,12 +331,14 @@ impl AdvancedLink {
     #[inline(always)]
     pub fn try_recv(&self) -> Result<AdvancedMessage<'_>> {
         let inner = self.link.inner();
+        if self.frames.is_some() {
+            return self.recv_framed(None);
+        }
         let mut message = AdvancedMessage::empty(inner);
         if !inner.take(0, message.place())? {
             inner.idle();
             return Err(Error::RingEmpty);
         }
-        self.open(&mut message)?;
         Ok(message)
     }
 
@@ -356,27 +384,22 @@ impl AdvancedLink {
 
     #[inline(always)]
     fn recv_until(&self, until: Until) -> Result<AdvancedMessage<'_>> {
+        if self.frames.is_some() {
+            return self.recv_framed(Some(until));
+        }
         let inner = self.link.inner();
         let mut message = AdvancedMessage::empty(inner);
         inner.take_until(until, message.place())?;
-        self.open(&mut message)?;
         Ok(message)
-    }
-
-    #[inline(always)]
-    fn open<'a>(&'a self, message: &mut AdvancedMessage<'a>) -> Result<()> {
-        if self.frames.is_some() {
-            return self.open_framed(message);
-        }
-        Ok(())
     }
 
     #[cold]
     #[inline(never)]
-    fn open_framed<'a>(&'a self, message: &mut AdvancedMessage<'a>) -> Result<()> {
+    fn recv_framed(&self, until: Option<Until>) -> Result<AdvancedMessage<'_>> {
+        let inner = self.link.inner();
         match &self.frames {
-            None => Ok(()),
-            Some(frames) => frames.open(self.link.inner(), message),
+            None => Ok(AdvancedMessage::empty(inner)),
+            Some(frames) => frames.recv(inner, until),
         }
     }
 
@@ -421,7 +444,7 @@ impl AdvancedLink {
     }
 
     fn with_frames(&self, connection: Connection) -> AdvancedConnection {
-        let frames = self.frames.as_ref().map(|frames| frames.of_connection(connection.id()));
+        let frames = self.frames.as_ref().and_then(|frames| frames.of_connection(connection.id()));
         AdvancedConnection { connection, frames, reading: Turn::new(Reading::default()) }
     }
 
@@ -442,8 +465,9 @@ impl AdvancedLink {
 
     /// The longest message that can be sent in one piece, bytes.
     pub fn max_message(&self) -> u64 {
-        let headers = self.frames.as_ref().map_or(0, |frames| frames.headers());
-        self.link.max_message().saturating_sub(headers as u64)
+        let frames = self.frames.as_deref();
+        let (headers, longest) = frames.map_or((0, u64::MAX), |frames| (frames.headers(), frames.longest()));
+        self.link.max_message().saturating_sub(headers as u64).min(longest)
     }
 
     /// The link's counters. Bytes are those that travelled, whatever was made of the messages.
@@ -483,7 +507,12 @@ impl AdvancedLink {
     /// # Errors
     /// As there.
     pub fn drive(&self) -> Result<bool> {
-        self.link.drive()
+        let news = self.link.drive()? || self.has_left();
+        if !news {
+            // The caller is about to sleep.
+            self.flush_acknowledgements();
+        }
+        Ok(news)
     }
 
     /// The region's memory, for observers; see [`StandardLink::memory`].

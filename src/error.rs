@@ -282,6 +282,8 @@ pub enum Error {
     NotAgreed {
         /// What there is not.
         missing: crate::protocol::Features,
+        /// What it is not made for.
+        incapable: crate::protocol::Capabilities,
         /// What the negotiation came to.
         fallback: crate::protocol::Fallback,
     },
@@ -453,8 +455,14 @@ impl fmt::Display for Error {
                 write!(f, "the peer's handshake is wrong: {what} (found {found})")
             }
             #[cfg(feature = "std")]
-            Self::NotAgreed { missing, fallback } => {
-                write!(f, "this end requires {missing}, and it was not agreed on: {fallback}")
+            Self::NotAgreed { missing, incapable, fallback } => {
+                f.write_str("this end requires ")?;
+                match (missing.is_empty(), incapable.is_empty()) {
+                    (true, _) => write!(f, "{incapable}")?,
+                    (false, true) => write!(f, "{missing}")?,
+                    (false, false) => write!(f, "{missing} and {incapable}")?,
+                }
+                write!(f, ", and it was not agreed on: {fallback}")
             }
             #[cfg(feature = "std")]
             Self::Frame { layer, reason } => write!(f, "a message was refused ({layer}): {reason}"),

@@ -174,8 +174,8 @@ pub(crate) fn admit(options: &Options, any_user: bool, uid: u32, gid: u32) -> Re
     }
 }
 
-/// A random number for a region's epoch.
-fn random() -> u64 {
+/// A random number, for a region's epoch and the like.
+pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
 }

@@ -1,6 +1,7 @@
 //! Layer 3: what all handles of a link share: sending, receiving, waiting, and how it ends.
 
 mod agree;
+mod deliver;
 mod dispatch;
 mod probe;
 mod reattach;
@@ -402,6 +403,7 @@ impl Inner {
         if send {
             said |= SeatWord::NO_SEND;
             let mut mux = self.lock();
+            mux.tell(true, || self.now());
             if mux.has_outgoing() {
                 self.flush(&mut mux);
             }

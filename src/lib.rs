@@ -40,6 +40,8 @@
 //! - **Threads**: a link may be shared by many, or [split](StandardLink::split) into two halves. [`RingMode`] says
 //!   what the rings must bear, [`WaitMode`] whether waiting calls may sleep; both are set in [`Options`].
 //! - **Strangers**: [`UntrustedLink`] for peers of any user, whose messages are copied out before they are looked at.
+//! - **Agreements**: [`AdvancedLink`] for what both ends want beyond that: messages compressed, encrypted, or kept until the
+//!   peer's application acknowledges them; connections with credit, classes and rates; see [`advanced`].
 //! - **Insight**: [`Stats`] of a link, [`stats::Figures`] (latencies, rates, ratios) where both ends want them, a trace of
 //!   its packets ([`Options::trace`]), and [`observe`] to look at any link from outside.
 //! - **The core alone**, without std or an allocator, on memory that the caller brings: [`port`] and [`region`].

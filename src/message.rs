@@ -244,7 +244,6 @@ impl<'a> Message<'a> {
     pub(crate) fn place(&mut self) -> &mut Option<Payload<'static>> {
         &mut self.payload
     }
-
     /// Makes the message independent of the link's handle, to be kept or moved to another thread. Its buffers
     /// stay taken from the sender's pool until it is dropped; copies nothing.
     pub fn detach(mut self) -> OwnedMessage {

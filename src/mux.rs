@@ -11,6 +11,7 @@
 //! inbox has room for a whole ring, so that a reply that waits behind plain messages always comes through to a
 //! process that has not neglected them before.
 
+mod delivery;
 mod traffic;
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crate::buffer::Buffer;
 use crate::connection::{CopyHeader, CopyOutcome, LinkEnd, Outcome, Table};
 use crate::error::{Error, ErrorCode, Result};
+use crate::feature::reliable::Receipt;
 use crate::negotiate::{Event, KEY_LEN, Keying, Negotiation, Progress, Proposal};
 use crate::options::{Clock, Options, Trace, TraceEvent};
 use crate::packet::{Operation, Packet, op};
@@ -28,6 +30,8 @@ use crate::region::Region;
 use crate::sync::Ordering;
 use crate::words::Role;
 
+use self::delivery::Delivery;
+pub(crate) use self::delivery::Plan;
 pub(crate) use self::traffic::Traffic;
 
 /// Packets that wait for room to go out; beyond it replies that nobody depends on are dropped.
@@ -127,7 +131,8 @@ pub(crate) struct Pumped {
 #[derive(Debug)]
 pub(crate) struct Mux {
     pub(crate) table: Table<Piece>,
-    inbox: VecDeque<(u64, Payload<'static>)>,
+    /// With position, and receipt if each is acknowledged.
+    inbox: VecDeque<(u64, Payload<'static>, Option<Receipt>)>,
     inbox_limit: usize,
     /// The inbox's limit as long as the link has not ended.
     full_inbox: usize,
@@ -146,6 +151,8 @@ pub(crate) struct Mux {
     keys_begun: bool,
     /// What goes out on connections and when, where that was agreed on.
     pub(crate) traffic: Option<Box<Traffic>>,
+    /// What is kept, and what is acknowledged; `None` if nothing is.
+    delivery: Option<Box<Delivery>>,
 }
 
 impl Mux {
@@ -173,6 +180,7 @@ impl Mux {
             keys: None,
             keys_begun: false,
             traffic: None,
+            delivery: None,
         }
     }
 
@@ -192,20 +200,19 @@ impl Mux {
     }
 
     /// The oldest message of the link itself.
-    pub(crate) fn pop_message(&mut self) -> Option<Payload<'static>> {
-        let (_, payload) = self.inbox.pop_front()?;
+    pub(crate) fn pop_message(&mut self) -> Option<(Payload<'static>, Option<Receipt>)> {
+        let (_, payload, receipt) = self.inbox.pop_front()?;
         self.made_room();
-        Some(payload)
+        Some((payload, receipt))
     }
 
     /// A message taken straight from the ring while others were being sorted: puts it in its place, and returns
     /// the oldest.
     pub(crate) fn reorder(&mut self, position: u64, payload: Payload<'static>) -> Payload<'static> {
-        let before = |(other, _): &(u64, Payload<'static>)| position.wrapping_sub(*other) as i64 > 0;
-        let place = self.inbox.partition_point(before);
-        self.inbox.insert(place, (position, payload));
+        let place = self.inbox.partition_point(|sorted| position.wrapping_sub(sorted.0) as i64 > 0);
+        self.inbox.insert(place, (position, payload, None));
         self.woke |= self.inbox.len() > 1;
-        self.inbox.pop_front().map(|(_, payload)| payload).expect("one was just put in")
+        self.inbox.pop_front().map(|(_, payload, _)| payload).expect("one was just put in")
     }
 
     /// Somebody took something out of an inbox.
@@ -228,13 +235,11 @@ impl Mux {
             if self.held.is_some() || one && self.has_messages() {
                 break;
             }
-            let room = self.inbox.len() < self.inbox_limit;
+            // Of what is acknowledged one by one there is no more than the window, and Acks may lie behind it.
+            let room = self.inbox.len() < self.inbox_limit || self.is_reliable();
             let wanted = |op| room || !Packet::is_plain(op);
             match line.region.receive(wanted, |packet| line.show(false, packet))? {
-                Incoming::Message(payload, position) => {
-                    self.inbox.push_back((position, payload));
-                    self.woke = true;
-                }
+                Incoming::Message(payload, position) => self.sort_message(line, position, payload),
                 Incoming::ConnData(copy, piece) => {
                     let header = CopyHeader {
                         conn: copy.conn,
@@ -341,8 +346,7 @@ impl Mux {
             }
             Operation::Credit { conn, total } => return self.credit(line, conn, total),
             Operation::Share { conn, class, weight } => return self.share(line, conn, class, weight),
-            // Nobody has agreed to these.
-            Operation::Delivery { op, .. } => return self.answer(line, ErrorCode::InvalidOp, 0, op),
+            Operation::Delivery { op, operands } => return self.hear_delivery(line, op, &operands),
             Operation::Probe { at } => {
                 if !self.negotiation.has(Features::STATISTICS) || !line.note_probe(at) {
                     self.answer(line, ErrorCode::InvalidOp, 0, op::PROBE);
@@ -420,15 +424,15 @@ impl Mux {
         if let Err(code) = done {
             self.answer(line, code, 0, op);
         }
+        if let (Progress::Open, Progress::Done(agreement)) = (before, self.negotiation.progress()) {
+            // What the peer sends behind its Begin goes by it already.
+            self.traffic = Traffic::new(&agreement, line.region.layout().geometry).map(Box::new);
+            self.begin_delivery(&agreement);
+        }
         if self.negotiation.keying().is_some() && !self.keys_begun {
             self.begin_keys(line);
         }
-        let progress = self.negotiation.progress();
-        self.woke |= progress != before;
-        if let (Progress::Done(agreement), true) = (progress, progress != before) {
-            // What the peer sends behind its Begin goes by it already.
-            self.traffic = Traffic::new(&agreement, line.region.layout().geometry).map(Box::new);
-        }
+        self.woke |= self.negotiation.progress() != before;
     }
 
     /// Only a key is left to agree on: the Primary says the first word.
@@ -504,7 +508,8 @@ impl Mux {
 
     /// Whether packets wait to go out.
     pub(crate) fn has_outgoing(&self) -> bool {
-        !self.outbox.is_empty() || self.traffic.as_ref().is_some_and(|traffic| traffic.has_news())
+        let has_news = self.traffic.as_ref().is_some_and(|traffic| traffic.has_news());
+        !self.outbox.is_empty() || has_news || self.has_deliveries()
     }
 
     /// Sends what waits, as far as the ring has room; how many went.
@@ -519,16 +524,21 @@ impl Mux {
             self.outbox.pop_front();
             sent += 1;
         }
-        let Some(traffic) = &mut self.traffic else { return Ok(sent) };
-        while let Some(packet) = traffic.news().filter(|_| self.outbox.is_empty()) {
+        if !self.outbox.is_empty() {
+            return Ok(sent);
+        }
+        while let Some(packet) = self.traffic.as_ref().and_then(|traffic| traffic.news()) {
             match line.region.send_packet(&packet, |packet| line.show(true, packet)) {
                 Ok(()) => {}
                 Err(error) if error.is_transient() => break,
                 Err(error) => return Err(error),
             }
-            traffic.told();
+            if let Some(traffic) = &mut self.traffic {
+                traffic.told();
+            }
             sent += 1;
         }
+        self.flush_deliveries(line, &mut sent)?;
         Ok(sent)
     }
 
@@ -568,6 +578,7 @@ impl Mux {
         self.negotiation = Negotiation::plain(region.role());
         (self.keys, self.keys_begun) = (None, false);
         self.traffic = None;
+        self.detach_delivery();
     }
 
     /// Whether connections are open.
@@ -580,7 +591,7 @@ impl Mux {
         if let Some((_, piece)) = self.held.take() {
             home(region, piece);
         }
-        for (_, payload) in std::mem::take(&mut self.inbox) {
+        for (_, payload, _) in std::mem::take(&mut self.inbox) {
             region.give_message(payload);
         }
         for chunk in self.table.clear() {

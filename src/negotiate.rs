@@ -31,7 +31,7 @@
 
 use std::fmt;
 
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, Result};
 use crate::packet::{Packet, op};
 use crate::protocol::{Agreement, Capabilities, Fallback, Features, Terms, Version};
 use crate::words::Role;
@@ -52,7 +52,21 @@ pub(crate) struct Offer {
     pub(crate) capabilities: Capabilities,
     /// Without these the link is of no use to the caller.
     pub(crate) required: Features,
+    pub(crate) needed: Capabilities,
+    /// Reliable delivery of fewer messages at a time counts as none.
+    pub(crate) least_kept: u32,
     pub(crate) terms: Terms,
+}
+
+impl Offer {
+    /// What the link cannot do without and does not have; `None` if it has all.
+    fn lacks(&self, features: Features, capabilities: Capabilities) -> Option<Fallback> {
+        if !features.contains(self.required) {
+            return Some(Fallback::Missing(self.required - features));
+        }
+        let lacking = self.needed - capabilities;
+        (!lacking.is_empty()).then_some(Fallback::Incapable(lacking))
+    }
 }
 
 /// What happens to a negotiation.
@@ -125,6 +139,8 @@ impl Negotiation {
             features: Features::empty(),
             capabilities: Capabilities::empty(),
             required: Features::empty(),
+            needed: Capabilities::empty(),
+            least_kept: 0,
             terms: Terms::NONE,
         };
         Self { role, offer, state: State::Plain }
@@ -257,8 +273,8 @@ impl Negotiation {
         };
         let features = self.offer.features & Features::from_bits_truncate(theirs.features);
         let capabilities = self.offer.capabilities & Capabilities::from_bits_truncate(theirs.capabilities);
-        if !features.contains(self.offer.required) {
-            self.state = State::Standard(Fallback::Missing(self.offer.required - features));
+        if let Some(missing) = self.offer.lacks(features, capabilities) {
+            self.state = State::Standard(missing);
             return Err(ErrorCode::InvalidOp);
         }
         out.push(Packet::new(op::PROTO_ACK, [version.number(), features.bits(), capabilities.bits()]));
@@ -279,8 +295,8 @@ impl Negotiation {
             self.state = State::Standard(Fallback::Contradiction);
             return Err(ErrorCode::InvalidOp);
         };
-        if !features.contains(self.offer.required) {
-            self.state = State::Standard(Fallback::Missing(self.offer.required - features));
+        if let Some(missing) = self.offer.lacks(features, capabilities) {
+            self.state = State::Standard(missing);
             // A peer that agreed on nothing has nothing to be told.
             let nothing = features.is_empty() && capabilities.is_empty();
             return if nothing { Ok(()) } else { Err(ErrorCode::InvalidOp) };
@@ -320,12 +336,11 @@ impl Negotiation {
         if agreement.terms.window < LEAST_WINDOW {
             agreement.features -= Features::FLOW_CONTROL;
         }
-        if agreement.terms.kept == 0 {
+        if agreement.terms.kept < self.offer.least_kept.max(1) {
             agreement.capabilities -= Capabilities::RELIABLE_DELIVERY;
         }
-        if !agreement.features.contains(self.offer.required) {
-            let missing = self.offer.required - agreement.features;
-            return self.withdraw(Fallback::Missing(missing), out);
+        if let Some(missing) = self.offer.lacks(agreement.features, agreement.capabilities) {
+            return self.withdraw(missing, out);
         }
         if agreement.features.is_empty() && agreement.capabilities.is_empty() {
             agreement.fallback = Some(Fallback::NothingShared);
@@ -354,6 +369,17 @@ pub(crate) trait Keying: Send + fmt::Debug {
     fn write(&mut self) -> Option<[u8; KEY_LEN]>;
     /// Takes the other's message. False if its key is another.
     fn read(&mut self, message: &[u8; KEY_LEN]) -> bool;
+}
+
+/// Who makes frames unreadable to others, for those that reliable delivery sends again.
+pub(crate) trait Sealing: Send + Sync + fmt::Debug {
+    /// Bytes that it adds.
+    fn overhead(&self) -> usize;
+    /// Puts what is made of the message with this sequence into `into`, which is as long as that.
+    ///
+    /// # Errors
+    /// What the cipher says.
+    fn seal(&self, sequence: u64, message: &[u8], into: &mut [u8]) -> Result<()>;
 }
 
 /// Bytes of each of the two messages that keys are made by.

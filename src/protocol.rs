@@ -170,6 +170,8 @@ pub enum Fallback {
     },
     /// The peer does not have what this end cannot do without.
     Missing(Features),
+    /// The peer is not made for what this end cannot do without.
+    Incapable(Capabilities),
     /// The peer has another key, or another idea of what was agreed.
     WrongKey,
     /// The peer sent other packets before it had agreed.
@@ -189,6 +191,9 @@ impl fmt::Display for Fallback {
                 write!(f, "the peer speaks version {theirs}, this end {}", Version::CURRENT)
             }
             Self::Missing(features) => write!(f, "the peer does not have what is required: {features}"),
+            Self::Incapable(capabilities) => {
+                write!(f, "the peer is not made for what is required: {capabilities}")
+            }
             Self::WrongKey => f.write_str("the peer has another key"),
             Self::Traffic => f.write_str("the peer sent other packets before it had agreed"),
             Self::Contradiction => f.write_str("the peer agreed to what it was not asked"),

@@ -1,6 +1,8 @@
 //! What tests of agreements say to their peers, and how they put it.
 
-use hqq::advanced::Wanted;
+use std::time::Duration;
+
+use hqq::advanced::{Reliability, Wanted};
 use hqq::feature::compress::Codec;
 use hqq::feature::encrypt::{Ciphers, Key};
 use hqq::protocol::{Agreement, Capabilities, Features};
@@ -34,10 +36,27 @@ pub fn wanted<'w>(words: impl Iterator<Item = &'w str>) -> Wanted {
             "capabilities" => wanted.capability(Capabilities::from_bits_retain(number())),
             "window" => wanted.flow_control(number() as u32),
             "qos" => wanted.qos(),
+            "reliable" => wanted.reliable(reliability(value)),
+            "maybe-reliable" => wanted.reliable(reliability(value).optional()),
             "require" => wanted.require(Features::from_bits_retain(number())),
             _ => panic!("{word}: nothing of the kind can be wanted"),
         }
     })
+}
+
+/// Of so many messages, bytes, and acknowledgements at a time, as far as they are there.
+fn reliability(words: &str) -> Reliability {
+    let mut numbers = words.split(',').map(|number| number.parse::<u32>().expect("a number"));
+    let mut reliability = Reliability::new().messages(numbers.next().unwrap_or(0));
+    if let Some(bytes) = numbers.next() {
+        reliability = reliability.bytes(bytes as usize);
+    }
+    match numbers.next() {
+        Some(every) => {
+            reliability.acknowledge_every(every as usize).acknowledge_within(Duration::from_secs(60))
+        }
+        None => reliability,
+    }
 }
 
 /// An agreement in a line: version, features, capabilities, codecs, and why there is nothing.

@@ -11,6 +11,7 @@
 //! | [`pattern`] | contents that can be checked at the far end |
 //! | [`crowd`] | many senders and receivers, and what must hold of all that they moved |
 //! | [`fuzz`](mod@fuzz) | the bodies of the fuzz targets, which tests replay |
+//! | [`delivery`] | numbered messages, and the file of a worker that processes them |
 //! | [`agree`] | what tests of agreements say to their peers |
 //! | [`hostile`] | a peer that writes anything anywhere: the sweep and the scribbler of `cargo xtask hostile` |
 //! | [`mock`] | an end that keeps no rule: raw packets, raw words, raw handshakes |
@@ -21,6 +22,7 @@
 
 pub mod agree;
 pub mod crowd;
+pub mod delivery;
 pub mod fuzz;
 pub mod hostile;
 pub mod mock;

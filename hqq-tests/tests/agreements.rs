@@ -314,7 +314,7 @@ fn another_key_is_found_out_before_anything_is_sent() {
         peer.tell(format!("bg agree {starts} 30000 {theirs}"));
         peer.hear_ok();
         let failed = AdvancedLink::negotiate(link, &want("key=7 ciphers=4"), SOON);
-        let Err(Error::NotAgreed { missing: Features::ENCRYPTION, fallback }) = failed else {
+        let Err(Error::NotAgreed { missing: Features::ENCRYPTION, fallback, .. }) = failed else {
             panic!("{failed:?}")
         };
         if theirs == "key=8" {

@@ -53,13 +53,13 @@ impl Compression {
     pub(super) fn undo(&self, framed: &[u8], limit: u64) -> Result<Undone> {
         let refused = |error| Error::Frame { layer: "compression", reason: format!("{error}") };
         if Frame::read(framed, limit).map_err(refused)?.raw().is_some() {
-            return Ok(Undone(None));
+            return Ok(Undone::AS_IT_IS);
         }
         let mut decompressor = take(&self.decompressors).unwrap_or_else(|| Decompressor::new(self.agreed));
         let mut bytes = Vec::new();
         let done = decompressor.decompress(framed, limit, &mut bytes);
         put(&self.decompressors, decompressor);
-        done.map(|_| Undone(Some(bytes))).map_err(refused)
+        done.map(|_| Undone::made(bytes)).map_err(refused)
     }
 }
 

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use bytemuck::AnyBitPattern;
 
+use super::AdvancedLink;
 use super::frames::Undone;
-use super::{AdvancedLink, Compression};
 use crate::error::Result;
+use crate::feature::reliable::Receipt;
 use crate::inner::Inner;
 use crate::message::{Loan, Message, cast};
 use crate::port::Payload;
@@ -110,17 +111,24 @@ enum Came<'a> {
     Changed(Box<Changed<'a>>),
 }
 
-enum Changed<'a> {
-    /// It stands behind the header of compression.
-    Behind(Message<'a>),
+struct Changed<'a> {
+    inner: &'a Arc<Inner>,
+    bytes: Bytes<'a>,
+    /// What acknowledges it, if anything does.
+    receipt: Option<Receipt>,
+}
+
+enum Bytes<'a> {
+    /// They stand in what came, behind so many others.
+    Behind(Message<'a>, usize),
     Own(Vec<u8>),
 }
 
 impl Changed<'_> {
     fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Behind(message) => &message[Compression::HEADER..],
-            Self::Own(bytes) => bytes,
+        match &self.bytes {
+            Bytes::Behind(message, skip) => &message[*skip..],
+            Bytes::Own(bytes) => bytes,
         }
     }
 }
@@ -143,23 +151,49 @@ impl<'a> AdvancedMessage<'a> {
 
     /// Holds what was made of the message from now on.
     pub(super) fn change(&mut self, inner: &'a Arc<Inner>, undone: Undone) {
+        let Undone { bytes, skip, receipt } = undone;
         let Self(came) = mem::replace(self, Self::empty(inner));
-        *self = Self(match (came, undone.0) {
-            (Came::Shared(message), None) => Came::Changed(Box::new(Changed::Behind(message))),
-            (_, Some(bytes)) => Came::Changed(Box::new(Changed::Own(bytes))),
-            (changed, None) => changed,
-        });
+        let bytes = match (came, bytes) {
+            (_, Some(bytes)) => Bytes::Own(bytes),
+            (Came::Shared(message), None) => Bytes::Behind(message, skip),
+            (Came::Changed(changed), None) => changed.bytes,
+        };
+        *self = Self(Came::Changed(Box::new(Changed { inner, bytes, receipt })));
     }
 
     /// The message in memory of its own; copies unless it is that already.
     pub fn into_vec(self) -> Vec<u8> {
         match self.0 {
             Came::Shared(message) => message.to_vec(),
-            Came::Changed(changed) => match *changed {
-                Changed::Own(bytes) => bytes,
-                behind => behind.bytes().to_vec(),
+            Came::Changed(changed) => match changed.bytes {
+                Bytes::Own(bytes) => bytes,
+                Bytes::Behind(message, skip) => message[skip..].to_vec(),
             },
         }
+    }
+}
+
+impl AdvancedMessage<'_> {
+    /// What names the message for ever, on a link with [reliable delivery](super::Wanted::reliable): a receiver that
+    /// acknowledges inside its own commit stores it there. `None` on other links.
+    pub fn receipt(&self) -> Option<Receipt> {
+        match &self.0 {
+            Came::Shared(_) => None,
+            Came::Changed(changed) => changed.receipt,
+        }
+    }
+
+    /// The message is processed: it will not be delivered again. See [`AdvancedLink::acknowledge`]. Without reliable delivery
+    /// nothing happens.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn acknowledge(self) -> Result<()> {
+        let Came::Changed(changed) = self.0 else { return Ok(()) };
+        let Changed { inner, bytes, receipt } = *changed;
+        // The peer may wait for the buffers as well.
+        drop(bytes);
+        receipt.map_or(Ok(()), |receipt| inner.acknowledge(receipt))
     }
 }
 

@@ -3,7 +3,7 @@
 #[cfg(feature = "encrypt")]
 use std::sync::Arc;
 
-use super::Compression;
+use super::{Compression, Reliability};
 #[cfg(feature = "compress")]
 use crate::feature::compress::{Codec, Codecs, Settings};
 #[cfg(feature = "encrypt")]
@@ -19,6 +19,8 @@ pub struct Wanted {
     capabilities: Capabilities,
     pub(super) required: Features,
     window: u32,
+    pub(super) needed: Capabilities,
+    pub(super) reliable: Option<Reliability>,
     /// Codecs, the one that is liked best first.
     #[cfg(feature = "compress")]
     codecs: Vec<Codec>,
@@ -45,6 +47,8 @@ impl Wanted {
             capabilities: Capabilities::empty(),
             required: Features::empty(),
             window: 0,
+            needed: Capabilities::empty(),
+            reliable: None,
             #[cfg(feature = "compress")]
             codecs: Vec::new(),
             #[cfg(feature = "compress")]
@@ -132,6 +136,27 @@ impl Wanted {
         self
     }
 
+    /// Messages of the link itself are kept until the peer's application acknowledges them, and sent again to whoever takes a
+    /// dead peer's place; see [`AdvancedLink::acknowledge`](crate::AdvancedLink::acknowledge). Both ends must ask for it. It is
+    /// required then, unless it is [optional](Reliability::optional): without it the negotiation fails with
+    /// [`Error::NotAgreed`](crate::Error::NotAgreed).
+    #[must_use]
+    pub fn reliable(mut self, reliability: Reliability) -> Self {
+        self.capabilities |= Capabilities::RELIABLE_DELIVERY;
+        if !reliability.optional {
+            self.needed |= Capabilities::RELIABLE_DELIVERY;
+        }
+        self.reliable = Some(reliability);
+        self
+    }
+
+    /// As [`require`](Self::require), for what an end is made for.
+    #[must_use]
+    pub fn require_capability(mut self, capabilities: Capabilities) -> Self {
+        self.needed |= capabilities;
+        self
+    }
+
     /// A link without these is of no use: then the negotiation fails with
     /// [`Error::NotAgreed`](crate::Error::NotAgreed), instead of falling back. Only what has been asked for can be had.
     #[must_use]
@@ -146,12 +171,15 @@ impl Wanted {
             features: self.features,
             capabilities: self.capabilities,
             required: self.required,
+            needed: self.needed,
+            least_kept: self.reliable.as_ref().map_or(0, |reliable| reliable.least),
             terms: self.terms(),
         }
     }
 
     fn terms(&self) -> Terms {
-        let terms = Terms { window: self.window, ..Terms::NONE };
+        let kept = self.reliable.as_ref().map_or(0, |reliable| reliable.messages);
+        let terms = Terms { window: self.window, kept, ..Terms::NONE };
         #[cfg(feature = "compress")]
         let terms = Terms { codecs: Codecs::of(&self.codecs).bits() as u8, ..terms };
         #[cfg(feature = "encrypt")]
@@ -164,6 +192,29 @@ impl Wanted {
             },
         };
         terms
+    }
+
+    /// How messages are kept by this agreement, if they are.
+    pub(super) fn reliable_by(&self, agreement: &Agreement) -> Option<&Reliability> {
+        let agreed = agreement.capabilities.contains(Capabilities::RELIABLE_DELIVERY);
+        self.reliable.as_ref().filter(|_| agreed)
+    }
+
+    /// What the next peer must agree to, for it gets what was made for this one.
+    pub(super) fn again(&self, agreement: &Agreement) -> Self {
+        let mut again = self.clone();
+        again.features = agreement.features;
+        again.required |= agreement.features & (Features::COMPRESSION | Features::ENCRYPTION);
+        again.needed |= Capabilities::RELIABLE_DELIVERY;
+        if let Some(reliable) = &mut again.reliable {
+            (reliable.messages, reliable.least) = (agreement.terms.kept, agreement.terms.kept);
+        }
+        #[cfg(feature = "compress")]
+        if agreement.features.contains(Features::COMPRESSION) {
+            let agreed = Codecs::from_bits(agreement.terms.codecs.into());
+            again.codecs = vec![agreed.preferred(&self.codecs)];
+        }
+        again
     }
 
     /// The layer that was agreed on.

@@ -3,15 +3,16 @@
 use super::wait::{Goal, Until};
 use super::{Inner, bit};
 use crate::error::{Error, Result};
-use crate::mux::Mux;
+use crate::mux::{Mux, Plan};
 use crate::negotiate::{Event, Keying, Negotiation, Offer, Progress};
 use crate::port::Incoming;
-use crate::protocol::{Agreed, Agreement, Features};
+use crate::protocol::{Agreed, Agreement, Capabilities, Features};
 use crate::sync::Ordering;
 
 impl Inner {
     /// Negotiates, waiting for the peer until `until`; with `start`, begins it. `keys` makes the key, if there is to be
-    /// one. What was agreed, or why nothing was.
+    /// one. `plan` is for messages that are kept; without one, those that a former peer has left are. What was agreed, or
+    /// why nothing was.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if the link has negotiated before; the link's end; [`Error::Timeout`] if the time is up when
@@ -20,6 +21,7 @@ impl Inner {
         &self,
         mut offer: Offer,
         keys: Option<Box<dyn Keying>>,
+        plan: Option<Plan>,
         start: bool,
         until: Until,
     ) -> Result<Agreement> {
@@ -36,6 +38,9 @@ impl Inner {
             });
         }
         mux.keys = keys;
+        if let Some(plan) = plan {
+            mux.plan_delivery(plan);
+        }
         if start {
             mux.negotiate(self.line(), Event::Start, 0);
         }
@@ -45,8 +50,15 @@ impl Inner {
             agreed => agreed,
         };
         // Whatever came of it, the key has done its part here.
-        self.lock().keys = None;
+        let mut mux = self.lock();
+        mux.keys = None;
+        mux.drop_plan();
+        drop(mux);
         let agreed = agreed?;
+        if agreed.capabilities.contains(Capabilities::RELIABLE_DELIVERY) {
+            // Nobody else uses the link yet: no message is taken but under the lock.
+            self.sort();
+        }
         let Agreement { version, features, capabilities, .. } = agreed;
         let said = Agreed { version, features, capabilities };
         self.region().counters(self.role()).agreed.store(said.word(), Ordering::Relaxed);
@@ -57,11 +69,11 @@ impl Inner {
     fn agree_no_longer(&self, late: Error) -> Result<Agreement> {
         let mut mux = self.lock();
         mux.negotiate(self.line(), Event::Timeout, 0);
-        let progress = mux.negotiation.progress();
+        let (progress, waits) = (mux.negotiation.progress(), mux.awaits_resume());
         self.settle(mux, 0);
         match progress {
-            Progress::Done(agreement) => Ok(agreement),
-            Progress::Open | Progress::Failed => Err(late),
+            Progress::Done(agreement) if !waits => Ok(agreement),
+            _ => Err(late),
         }
     }
 
@@ -69,24 +81,21 @@ impl Inner {
     fn look_for_agreement(&self, own: u64) -> Result<Option<Agreement>> {
         let mut mux = self.lock();
         let mut looked = self.look_once(&mut mux);
-        let ended = match (&looked, mux.negotiation.progress()) {
-            (Ok(()), Progress::Open) => self.recv_end(),
-            _ => None,
-        };
+        let ended = if looked.is_ok() && is_under_way(&mux) { self.recv_end() } else { None };
         if ended.is_some() {
             // What was committed before the end is visible now.
             looked = self.look_once(&mut mux);
         }
-        let progress = mux.negotiation.progress();
+        let (progress, waits) = (mux.negotiation.progress(), mux.awaits_resume());
         self.settle(mux, own);
         looked.inspect_err(|error| self.poison(error))?;
         match (progress, ended) {
-            (Progress::Done(agreement), _) => Ok(Some(agreement)),
+            (Progress::Done(agreement), _) if !waits => Ok(Some(agreement)),
             (Progress::Failed, _) => {
                 Err(Error::Handshake { what: "it went back on what was agreed", found: 0 })
             }
-            (Progress::Open, Some(end)) => Err(end),
-            (Progress::Open, None) => Ok(None),
+            (_, Some(end)) => Err(end),
+            (_, None) => Ok(None),
         }
     }
 
@@ -108,7 +117,7 @@ impl Inner {
             return Ok(());
         }
         for _ in 0..line.region.layout().geometry.slots() {
-            if mux.negotiation.progress() != Progress::Open {
+            if !is_under_way(mux) {
                 break;
             }
             match line.region.receive(Negotiation::may_come, |packet| line.show(false, packet))? {
@@ -123,4 +132,9 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Whether the peer is still to do its part.
+fn is_under_way(mux: &Mux) -> bool {
+    mux.negotiation.progress() == Progress::Open || mux.awaits_resume()
 }

@@ -109,6 +109,7 @@ impl Inner {
     fn drop_connections(&self) -> Result<()> {
         let mut mux = self.lock();
         let region = self.region();
+        let reliable = mux.is_reliable();
         if region.facts().modes.protected && (mux.has_messages() || region.has(|_| true)?) {
             let what =
                 "the former peer's messages lie in memory of its own: receive them first, until the end";
@@ -124,15 +125,22 @@ impl Inner {
                 let what = "connections of the former peer are still open on this link: drop them first";
                 return Err(Error::Unsupported { what });
             }
-            if region.has(|op| !Packet::is_plain(op))? {
+            if reliable && mux.has_messages() {
+                // They belong to what was agreed with the former peer.
+                let what = "messages of the former peer wait: receive them first, until the end";
+                return Err(Error::Unsupported { what });
+            }
+            if region.has(|op| reliable || !Packet::is_plain(op))? {
                 let what = "more messages of former peers wait than this end takes: receive them first";
                 return Err(Error::Unsupported { what });
             }
         }
         let bounds = Bounds { max_message: u64::MAX, ..region.bounds() };
-        let gone = |op| !Packet::is_plain(op);
+        // What is kept is sent again, behind what is agreed with the next peer.
+        let gone = |op| reliable || !Packet::is_plain(op);
         region.retract(gone, |packet| match Operation::check(packet, &bounds) {
             Ok(Operation::ConnCopy(copy)) => copy.run,
+            Ok(Operation::Copy { run, .. }) => run,
             _ => None,
         })
     }

@@ -6,16 +6,21 @@ use std::sync::{MutexGuard, PoisonError};
 use super::{Goal, Inner, Until, bit};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
+use crate::feature::reliable::Receipt;
 use crate::mux::{Mux, Pumped};
 use crate::packet::{Fault, Operation, Packet, op};
 use crate::port::{Incoming, Payload};
 
 /// What a look into the ring gave.
 enum Look {
-    Got(Payload<'static>),
+    /// A message, and its receipt if it is to be acknowledged.
+    Got(Payload<'static>, Option<Receipt>),
     Empty,
     Busy,
 }
+
+/// A message, and its receipt if it is to be acknowledged.
+pub(crate) type Receipted = (Payload<'static>, Option<Receipt>);
 
 impl Inner {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Mux> {
@@ -42,7 +47,7 @@ impl Inner {
         result.inspect_err(|error| self.poison(error))
     }
 
-    fn pump_locked(&self, mux: &mut Mux, one: bool) -> Result<Pumped> {
+    pub(super) fn pump_locked(&self, mux: &mut Mux, one: bool) -> Result<Pumped> {
         if self.state() & bit::NO_RECV != 0 {
             self.tell(mux, &self.recv_end().unwrap_or(Error::Closed));
             return Ok(Pumped { empty: true, ..Pumped::default() });
@@ -73,6 +78,7 @@ impl Inner {
 
     /// Sends what waits, lets the lock go, and wakes whoever waits for a change.
     pub(crate) fn settle(&self, mut mux: MutexGuard<'_, Mux>, own: u64) {
+        mux.tell(own == 1, || self.now());
         if mux.has_outgoing() {
             self.set(bit::OUTGOING);
             self.flush(&mut mux);
@@ -150,9 +156,14 @@ impl Inner {
     /// As [`take`](Self::take), with an eye on the link's end.
     #[inline(never)]
     fn take_slowly(&self, own: u64, into: &mut Option<Payload<'static>>) -> Result<bool> {
+        Ok(self.take_receipted(own)?.map(|(payload, _)| *into = Some(payload)).is_some())
+    }
+
+    /// The next message, if there is one, and its receipt if it is to be acknowledged.
+    pub(super) fn take_receipted(&self, own: u64) -> Result<Option<Receipted>> {
         let found = match self.look(own) {
             Ok(Look::Empty) => match self.recv_end() {
-                None => return Ok(false),
+                None => return Ok(None),
                 // What was committed before the end is visible now.
                 Some(end) => match self.look(own) {
                     Ok(Look::Empty) => return Err(end),
@@ -162,11 +173,8 @@ impl Inner {
             found => found,
         };
         match found {
-            Ok(Look::Got(payload)) => {
-                *into = Some(payload);
-                Ok(true)
-            }
-            Ok(Look::Empty | Look::Busy) => Ok(false),
+            Ok(Look::Got(payload, receipt)) => Ok(Some((payload, receipt))),
+            Ok(Look::Empty | Look::Busy) => Ok(None),
             Err(error) => {
                 self.poison(&error);
                 Err(error)
@@ -188,7 +196,7 @@ impl Inner {
                 Incoming::Message(payload, position) => {
                     let mut payload = Some(payload);
                     self.arrived(position, &mut payload);
-                    return Ok(payload.map_or(Look::Busy, Look::Got));
+                    return Ok(payload.map_or(Look::Busy, |payload| Look::Got(payload, None)));
                 }
                 Incoming::Empty => return Ok(Look::Empty),
                 Incoming::Busy => return Ok(Look::Busy),
@@ -249,7 +257,7 @@ impl Inner {
         }
         self.pump_for(own, true, |mux, empty| {
             Ok(match mux.pop_message() {
-                Some(payload) => Look::Got(payload),
+                Some((payload, receipt)) => Look::Got(payload, receipt),
                 None if empty => Look::Empty,
                 None => Look::Busy,
             })

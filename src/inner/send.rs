@@ -20,7 +20,12 @@ impl Inner {
             return;
         }
         let gate = self.gate();
-        let sent = mux.flush(self.line());
+        let mut sent = mux.flush(self.line());
+        if mux.is_reliable() && mux.has_outgoing() {
+            // As in `take_alone`: what is sent again may need buffers.
+            let _alone = self.gather.lock().unwrap_or_else(PoisonError::into_inner);
+            sent = sent.and_then(|first| Ok(first + mux.flush(self.line())?));
+        }
         drop(gate);
         match sent {
             Ok(0) => {}
@@ -307,7 +312,7 @@ impl Inner {
     }
 
     /// While a call waits to send on a link with connections, it sorts what comes in: the peer may wait for that.
-    fn keep_sorting(&self, own: u64) -> Result<()> {
+    pub(super) fn keep_sorting(&self, own: u64) -> Result<()> {
         if self.state() & (bit::SORTED | bit::SPLIT) == bit::SORTED {
             self.pump(own, |_, _| Ok(()))?;
         }

@@ -147,6 +147,7 @@ impl Goal {
         wants: &[Want::Data, Want::Space],
         ..Self::CONN_DATA
     };
+    pub(crate) const ACKS: Self = Self { what: "the peer's acknowledgements", ..Self::CONN_DATA };
     pub(crate) const ACCEPT: Self = Self { what: "a connection from the peer", ..Self::CONN_DATA };
 }
 

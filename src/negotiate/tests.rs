@@ -5,6 +5,8 @@ const OFFER: Offer = Offer {
     features: Features::COMPRESSION.union(Features::QOS),
     capabilities: Capabilities::LOW_LATENCY,
     required: Features::empty(),
+    needed: Capabilities::empty(),
+    least_kept: 0,
     terms: Terms { codecs: 3, ciphers: 6, cipher: 2, window: 64, kept: 100 },
 };
 

@@ -312,6 +312,11 @@ impl Inbox {
         }
     }
 
+    /// Whether there is anything to tell, whatever the [`Pace`].
+    pub fn has_news(&self) -> bool {
+        self.untold != (0, 0)
+    }
+
     /// Whether it is time for [`take_ack`](Self::take_ack): often enough, or long enough, by the [`Pace`].
     ///
     /// The time of an acknowledgement is that of the first call after it. Whoever is about to sleep takes the Ack

@@ -6,6 +6,7 @@
 //! | `scene.rs` | operations on the region, fill levels, company; what must be found |
 //! | `sweep.rs` | steps through a scenario and judges every instant |
 //! | `link.rs` | victims with a real link, judged in a copy, and killed for real |
+//! | `delivery.rs` | victims with reliable delivery, killed for real, and their successors |
 //! | `report.rs` | figures |
 //!
 //! The victim is stepped by `hqq_tests::step`; the judgement itself is `hqq_tests::oracle`. The work is done by one process a processor, each a copy of this
@@ -16,6 +17,8 @@
 mod names;
 #[cfg(target_arch = "x86_64")]
 mod arena;
+#[cfg(target_arch = "x86_64")]
+mod delivery;
 #[cfg(target_arch = "x86_64")]
 mod link;
 #[cfg(target_arch = "x86_64")]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::arena::Arena;
 use crate::report::Report;
 use crate::sweep::{Found, Outcome, Settings};
-use crate::{link, scenario, sweep};
+use crate::{delivery, link, scenario, sweep};
 
 /// A worker that says nothing for so long hangs.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -62,6 +62,7 @@ enum Job {
     Region(scenario::Scenario),
     Link(link::Scenario),
     Greeting(Role),
+    Delivery(delivery::Op),
 }
 
 impl std::fmt::Display for Job {
@@ -70,6 +71,7 @@ impl std::fmt::Display for Job {
             Self::Region(scenario) => scenario.fmt(f),
             Self::Link(scenario) => scenario.fmt(f),
             Self::Greeting(role) => write!(f, "{}/mpmc/0/{role}/idle", link::greeting(*role)),
+            Self::Delivery(op) => write!(f, "{}/mpmc/0/{}/idle", op.name(), Role::Secondary),
         }
     }
 }
@@ -95,7 +97,8 @@ impl Args {
         // Without recovery there is nothing to see in what a link does by itself.
         let links = links.filter(|_| !self.no_recovery);
         let greetings = [Role::Primary, Role::Secondary].map(Job::Greeting);
-        let greetings = greetings.into_iter().filter(|_| !self.no_recovery);
+        let deliveries = delivery::Op::ALL.iter().copied().map(Job::Delivery);
+        let greetings = greetings.into_iter().chain(deliveries).filter(|_| !self.no_recovery);
         let all = regions.chain(links).enumerate().filter(|(index, _)| {
             let nth = pattern::mix(self.seed << 32 ^ *index as u64);
             !self.short || self.point.is_some() || nth % 12 == 0
@@ -263,15 +266,20 @@ fn one(
             }
             kills
         }
-        Job::Greeting(role) => {
-            let (points, verdict) = link::kill_greeting(role, args.point.unwrap_or(u64::MAX))?;
+        Job::Greeting(_) | Job::Delivery(_) => {
+            let strike = |at| match job {
+                Job::Greeting(role) => link::kill_greeting(role, at),
+                Job::Delivery(op) => delivery::kill(op, at),
+                Job::Region(_) | Job::Link(_) => Ok((0, Ok(()))),
+            };
+            let (points, verdict) = strike(args.point.unwrap_or(u64::MAX))?;
             if let Err(why) = verdict {
                 fault(&job, points, &mut outcome, why);
             }
             let more = if args.point.is_some() { 0 } else { greetings - 1 };
             for kill in 0..more {
                 let at = instant(kill, points);
-                if let (_, Err(why)) = link::kill_greeting(role, at)? {
+                if let (_, Err(why)) = strike(at)? {
                     fault(&job, at, &mut outcome, why);
                 }
                 say(&Said::At(job.to_string()));

@@ -7,6 +7,7 @@
 mod advanced;
 mod born;
 mod conn;
+mod delivery;
 mod link;
 mod process;
 mod raw;
@@ -119,6 +120,9 @@ fn obey(state: &Arc<State>, order: &str) -> Answer {
         return answer;
     }
     if let Some(answer) = advanced::obey(state, verb, &mut words) {
+        return answer;
+    }
+    if let Some(answer) = delivery::obey(state, verb, &mut words) {
         return answer;
     }
     if let Some(answer) = process::obey(state, verb, &mut words) {
