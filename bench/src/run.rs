@@ -182,6 +182,16 @@ impl fmt::Display for SecondEnded {
 
 impl std::error::Error for SecondEnded {}
 
+fn wait(child: &mut Child, patience: Duration) -> Option<process::ExitStatus> {
+    let limit = Instant::now() + patience;
+    loop {
+        match child.try_wait() {
+            Ok(None) if Instant::now() < limit => thread::sleep(Duration::from_millis(1)),
+            found => return found.ok().flatten(),
+        }
+    }
+}
+
 /// The second process, and the words with it.
 struct Other {
     child: Mutex<Child>,
@@ -199,22 +209,18 @@ impl Other {
         match offer.accept(PATIENCE) {
             Ok(control) => Ok(Self { child: Mutex::new(child), control, socket }),
             Err(error) => {
+                // One that died is not yet known to be dead when it hangs up.
+                let ended = wait(&mut child, Duration::from_millis(500));
                 let _ = child.kill();
-                Err(format!("the second process ({}) does not begin: {error}", child.wait()?).into())
+                let message = format!("the second process ({}) does not begin: {error}", child.wait()?);
+                Err(if ended.is_some() { Box::new(SecondEnded(message)) } else { message.into() })
             }
         }
     }
 
     /// Waits for it to end, for a while.
     fn wait(&self, patience: Duration) -> Option<process::ExitStatus> {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        let limit = Instant::now() + patience;
-        loop {
-            match child.try_wait() {
-                Ok(None) if Instant::now() < limit => thread::sleep(Duration::from_millis(1)),
-                found => return found.ok().flatten(),
-            }
-        }
+        wait(&mut self.child.lock().unwrap_or_else(PoisonError::into_inner), patience)
     }
 
     /// The failure that explains this one: how the second process ended, if it did.
