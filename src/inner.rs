@@ -72,6 +72,8 @@ mod bit {
     pub const TRACED: u64 = 1 << 15;
     /// Messages are changed on their way, by a layer above.
     pub const CHANGED: u64 = 1 << 16;
+    /// Chunks of connections go by credit, class or rate.
+    pub const REGULATED: u64 = 1 << 17;
 
     pub const NO_SEND: u64 = SEND_SHUT | PEER_DEAD | PEER_GONE | PEER_CLOSED | CORRUPT;
     pub const NO_RECV: u64 = RECV_SHUT | CORRUPT;

@@ -55,6 +55,9 @@ impl Inner {
         mux.drop_plan();
         drop(mux);
         let agreed = agreed?;
+        if agreed.features.intersects(Features::FLOW_CONTROL | Features::QOS) {
+            self.set(bit::REGULATED);
+        }
         if agreed.capabilities.contains(Capabilities::RELIABLE_DELIVERY) {
             // Nobody else uses the link yet: no message is taken but under the lock.
             self.sort();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Goal, Inner, Until};
+use super::{Goal, Inner, Until, bit};
 use crate::buffer::Buffer;
 use crate::connection::ConnEnd;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ type Own<'b> = (u64, &'b [u8]);
 impl Inner {
     /// Whether chunks of connections go out by the rules of an agreement.
     pub(crate) fn is_regulated(&self) -> bool {
-        self.lock().traffic.is_some()
+        self.state() & bit::REGULATED != 0
     }
 
     /// How a connection is treated.

@@ -207,7 +207,7 @@ impl Inner {
     /// A probe came while messages are taken straight from the ring.
     #[cold]
     pub(super) fn take_probe(&self, at: u64, own: u64) {
-        if self.line().note_probe(at) {
+        if self.measures() && self.line().note_probe(at) {
             self.ring(self.region().wake_senders());
         } else {
             self.refuse(Fault { code: ErrorCode::InvalidOp, context: 0, op: op::PROBE, run: None }, own);

@@ -161,7 +161,7 @@ impl Inner {
         self.lock().renew(self.region());
         self.measure(false);
         let ends = bit::PEER_DEAD | bit::DEAD_NO_SEND | bit::DEAD_NO_RECV | bit::PEER_GONE | bit::PEER_CLOSED;
-        let ends = ends | bit::HUNG_UP | bit::TOLD | bit::OUTGOING;
+        let ends = ends | bit::HUNG_UP | bit::TOLD | bit::OUTGOING | bit::REGULATED;
         self.state.fetch_and(!ends, Ordering::AcqRel);
         // What came free meanwhile was told to nobody: the newcomer may sleep for it already.
         let _ = sock::ring(self.parts.socket.as_fd());

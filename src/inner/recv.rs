@@ -189,8 +189,7 @@ impl Inner {
         let line = self.line();
         // A look goes past refused packets: who sleeps after it must not leave a good one behind them. There are
         // no more than the ring has slots; for any that comes later, the peer rings.
-        let probes = self.measures();
-        let wanted = |op| Packet::is_plain(op) || op == op::PROBE && probes;
+        let wanted = |op| Packet::is_plain(op) || op == op::PROBE;
         for _ in 0..line.region.layout().geometry.slots() {
             match line.region.receive(wanted, |packet| line.show(false, packet))? {
                 Incoming::Message(payload, position) => {
