@@ -6,15 +6,17 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hqq::advanced::{AdvancedConnection, Wanted};
+use hqq::advanced::{AdvancedConnection, Reliability, Wanted};
 use hqq::feature::compress::Codec;
 use hqq::feature::encrypt::Key;
 use hqq::feature::qos::{Class, Rate, Share};
-use hqq::protocol::Features;
-use hqq::{AdvancedLink, Clock, Error, Options, StandardLink};
+use hqq::feature::reliable::Receipt;
+use hqq::protocol::{Capabilities, Features};
+use hqq::{AdvancedLink, Clock, Error, Listener, Options, StandardLink};
 
 use crate::agree::message;
 use crate::test::SOON;
@@ -25,6 +27,8 @@ const SIZE: u64 = 512;
 const WINDOW: u32 = 4;
 const INBOX: u32 = 6;
 const LANES: usize = 3;
+/// Messages that may be unacknowledged.
+const KEPT: u32 = 40;
 /// The longest message on a connection: one chunk, whatever is done to it.
 const CHUNK: usize = SIZE as usize - 64;
 
@@ -41,11 +45,14 @@ pub enum Feature {
     Qos,
     /// Both ends measure.
     Statistics,
+    /// Messages are kept until they are acknowledged, and the Secondary is replaced now and then.
+    Reliable,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Compression, Self::Encryption, Self::Flow, Self::Qos, Self::Statistics];
+    pub const ALL: [Self; 6] =
+        [Self::Compression, Self::Encryption, Self::Flow, Self::Qos, Self::Statistics, Self::Reliable];
 
     /// Each alone, all pairs, and all together.
     pub fn sets() -> Vec<Vec<Self>> {
@@ -64,6 +71,7 @@ impl Feature {
             Self::Flow => wanted.flow_control(WINDOW),
             Self::Qos => wanted.qos(),
             Self::Statistics => wanted.statistics(),
+            Self::Reliable => wanted.reliable(Reliability::new().messages(KEPT)),
         }
     }
 }
@@ -77,6 +85,10 @@ pub struct Figures {
     pub received: u64,
     /// Sends that found no room, credit or turn.
     pub held_up: u64,
+    /// Secondaries that took another's place.
+    pub successors: u64,
+    /// Messages that came again because they were not acknowledged.
+    pub again: u64,
 }
 
 /// What does not agree with the model.
@@ -124,25 +136,37 @@ struct Lane {
 
 struct World {
     features: Vec<Feature>,
-    ends: [AdvancedLink; 2],
+    /// The Primary and the Secondary.
+    ends: Vec<AdvancedLink>,
     clock: Clock,
     now: Duration,
     rng: fastrand::Rng,
     queues: [Queue; 2],
+    /// What each end has received and not acknowledged, the oldest first.
+    taken: [VecDeque<(Receipt, Vec<u8>)>; 2],
+    /// What the Secondaries' record has beyond the position: acknowledged, in any order.
+    record: Vec<u64>,
     lanes: Vec<Lane>,
     figures: Figures,
+    options: Options,
+    listener: Listener,
+    name: String,
 }
 
-fn meet<T: Send>(
-    ends: [T; 2],
-    act: impl Fn(T, bool) -> Result<AdvancedLink, Error> + Sync,
-) -> Outcome<[AdvancedLink; 2]> {
-    let [one, two] = ends;
+fn wanted(features: &[Feature]) -> Wanted {
+    features.iter().fold(Wanted::new(), |wanted, feature| feature.add(wanted))
+}
+
+/// Lets both do their part at a time.
+fn both<A: Send, B: Send>(
+    one: impl FnOnce() -> Result<A, Error>,
+    other: impl FnOnce() -> Result<B, Error> + Send,
+) -> Outcome<(A, B)> {
     thread::scope(|scope| {
-        let other = scope.spawn(|| act(two, false));
-        let one = act(one, true)?;
-        let two = other.join().or_else(|_| differs("the other end panicked"))??;
-        Ok([one, two])
+        let other = scope.spawn(other);
+        let one = one();
+        let other = other.join().or_else(|_| differs("the other end panicked"))?;
+        Ok((one?, other?))
     })
 }
 
@@ -160,6 +184,8 @@ pub fn run_all(first: u64, count: u64, steps: u64) -> Outcome<Figures> {
             all.steps += done.steps;
             all.received += done.received;
             all.held_up += done.held_up;
+            all.successors += done.successors;
+            all.again += done.again;
         }
     }
     Ok(all)
@@ -170,26 +196,34 @@ pub fn run_all(first: u64, count: u64, steps: u64) -> Outcome<Figures> {
 /// # Errors
 /// Where it differs from the model.
 pub fn run(features: &[Feature], seed: u64, steps: u64) -> Outcome<Figures> {
+    static RUNS: AtomicU64 = AtomicU64::new(0);
     let clock = Clock::new();
     let options = Options::new().slots(SLOTS).buffers(BUFFERS).buffer_size(SIZE).inbox(INBOX).clock(&clock);
-    let (primary, secondary) = StandardLink::pair_with(options)?;
-    let wanted = features.iter().fold(Wanted::new(), |wanted, feature| feature.add(wanted));
-    let ends = meet([primary, secondary], |link, start| {
-        if start {
-            AdvancedLink::negotiate(link, &wanted, SOON)
-        } else {
+    let options = options.reattachable(true);
+    let name = format!("schedule-{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
+    let listener = Listener::bind_with(&name, options.clone())?;
+    let wanted = wanted(features);
+    let (primary, secondary) = both(
+        || AdvancedLink::negotiate(listener.accept_timeout(SOON)?, &wanted, SOON),
+        || {
+            let link = StandardLink::connect_with(&name, options.clone(), Some(SOON))?;
             AdvancedLink::wait_for_negotiation(link, &wanted, SOON)
-        }
-    })?;
+        },
+    )?;
     let mut world = World {
         features: features.to_vec(),
-        ends,
+        ends: vec![primary, secondary],
         clock,
         now: Duration::ZERO,
         rng: fastrand::Rng::with_seed(seed),
         queues: Default::default(),
+        taken: Default::default(),
+        record: Vec::new(),
         lanes: Vec::new(),
         figures: Figures::default(),
+        options,
+        listener,
+        name,
     };
     world.check_agreement()?;
     for _ in 0..LANES {
@@ -214,10 +248,18 @@ impl World {
                 Feature::Flow => Features::FLOW_CONTROL,
                 Feature::Qos => Features::QOS,
                 Feature::Statistics => Features::STATISTICS,
+                Feature::Reliable => Features::empty(),
             }
         });
         for end in &self.ends {
-            if end.agreement().features != want || end.agreement().fallback.is_some() {
+            let capable = if self.has(Feature::Reliable) {
+                Capabilities::RELIABLE_DELIVERY
+            } else {
+                Capabilities::empty()
+            };
+            let agreement = end.agreement();
+            if (agreement.features, agreement.capabilities) != (want, capable) || agreement.fallback.is_some()
+            {
                 return differs(format_args!("agreed on {:?}, wanted {want:?}", end.agreement()));
             }
         }
@@ -228,12 +270,8 @@ impl World {
     fn open(&mut self) -> Outcome {
         let opener = self.rng.usize(..2);
         let (ours, theirs) = (&self.ends[opener], &self.ends[1 - opener]);
-        let (ours, theirs) = thread::scope(|scope| {
-            let other = scope.spawn(|| theirs.accept_connection_timeout(SOON));
-            let ours = ours.open_connection_timeout(SOON)?;
-            let theirs = other.join().or_else(|_| differs("the other end panicked"))??;
-            Ok::<_, Difference>((ours, theirs))
-        })?;
+        let (ours, theirs) =
+            both(|| ours.open_connection_timeout(SOON), || theirs.accept_connection_timeout(SOON))?;
         if ours.id() != theirs.id() {
             return differs(format_args!("{} is not {}", ours.id(), theirs.id()));
         }
@@ -266,8 +304,10 @@ impl World {
                 self.now += time;
                 Ok(())
             }
-            96..99 => self.share(lane, end),
-            _ => self.reopen(lane),
+            96..98 => self.share(lane, end),
+            98 => self.reopen(lane),
+            _ if self.rng.u8(..4) > 0 => self.acknowledge(end),
+            _ => self.replace(),
         }
     }
 
@@ -283,15 +323,76 @@ impl World {
 
     /// Receives a message of the link, if there is one; whether there was.
     fn receive(&mut self, end: usize) -> Outcome<bool> {
-        match self.ends[end].try_recv() {
-            Ok(message) => {
-                self.figures.received += 1;
-                expect(&mut self.queues[1 - end], &message, "on the link")?;
-                Ok(true)
+        let (receipt, message) = match self.ends[end].try_recv() {
+            Ok(message) => (message.receipt(), message.into_vec()),
+            Err(error) if error.is_transient() => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        self.figures.received += 1;
+        expect(&mut self.queues[1 - end], &message, "on the link")?;
+        if let Some(receipt) = receipt {
+            self.taken[end].push_back((receipt, message));
+            for _ in 0..self.rng.usize(..3) {
+                self.acknowledge(end)?;
             }
-            Err(error) if error.is_transient() => Ok(false),
-            Err(error) => Err(error.into()),
         }
+        Ok(true)
+    }
+
+    /// One of the messages that were received is processed.
+    fn acknowledge(&mut self, end: usize) -> Outcome {
+        let taken = &mut self.taken[end];
+        if taken.is_empty() {
+            return Ok(());
+        }
+        // Mostly the oldest.
+        let which = if self.rng.bool() { 0 } else { self.rng.usize(..taken.len()) };
+        if let Some((receipt, _)) = taken.remove(which) {
+            self.ends[end].acknowledge(receipt)?;
+            if end == 1 {
+                self.record.push(receipt.sequence);
+            }
+        }
+        Ok(())
+    }
+
+    /// Another Secondary takes the place of the present one, with its record.
+    fn replace(&mut self) -> Outcome {
+        if !self.has(Feature::Reliable) {
+            return Ok(());
+        }
+        self.lanes.clear();
+        let former = self.ends.pop();
+        let position = former.as_ref().and_then(|former| former.position());
+        drop(former);
+        let others: Vec<Feature> =
+            self.features.iter().copied().filter(|feature| *feature != Feature::Reliable).collect();
+        let mut reliability = Reliability::new().messages(KEPT);
+        if let Some(position) = position {
+            reliability = reliability.resume(position, self.record.iter().copied());
+        }
+        let wanted = wanted(&others).reliable(reliability);
+        let (name, options, listener) = (&self.name, &self.options, &self.listener);
+        let primary = &mut self.ends[0];
+        let ((), secondary) = both(
+            || primary.reattach(listener, SOON),
+            || {
+                let link = StandardLink::connect_with(name, options.clone(), Some(SOON))?;
+                AdvancedLink::wait_for_negotiation(link, &wanted, SOON)
+            },
+        )?;
+        self.ends.push(secondary);
+        self.figures.successors += 1;
+        // What was not acknowledged comes again, ahead of what had not come.
+        let again = std::mem::take(&mut self.taken[1]);
+        self.figures.again += again.len() as u64;
+        for (_, message) in again.into_iter().rev() {
+            self.queues[0].push_front(message);
+        }
+        for _ in 0..LANES {
+            self.open()?;
+        }
+        Ok(())
     }
 
     fn send_on(&mut self, lane: usize, end: usize) -> Outcome {
@@ -378,6 +479,12 @@ impl World {
                     while self.receive_on(lane, end)? {}
                 }
             }
+            for end in 0..2 {
+                // A full store keeps nobody from receiving.
+                while !self.taken[end].is_empty() {
+                    self.acknowledge(end)?;
+                }
+            }
             if !under_way(self) {
                 return Ok(());
             }
@@ -397,10 +504,19 @@ impl World {
             }
         }
         self.lanes.clear();
-        // Closes and credit under way.
+        // Closes, credit and acknowledgements under way.
         for _ in 0..100 {
             for end in 0..2 {
                 self.receive(end)?;
+                self.ends[end].flush_acknowledgements();
+            }
+        }
+        for end in &self.ends {
+            match (end.deliveries(), self.features.contains(&Feature::Reliable)) {
+                (Some(deliveries), true) if deliveries.store.messages == 0 && deliveries.outstanding == 0 => {
+                }
+                (None, false) => {}
+                (other, _) => return differs(format_args!("deliveries at rest: {other:?}")),
             }
         }
         let stats = self.ends[0].stats();

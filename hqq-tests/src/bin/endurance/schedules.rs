@@ -17,10 +17,10 @@ pub struct Wishes {
 pub fn run(wishes: &Wishes) -> Result<(), String> {
     let began = Instant::now();
     let all = run_all(wishes.from, wishes.count, STEPS).map_err(|difference| difference.to_string())?;
-    let Figures { steps, received, held_up } = all;
+    let Figures { steps, received, held_up, successors, again } = all;
     println!(
         "{} sets of features, {} schedules each: {steps} calls, {received} messages received, {held_up} sends held \
-         up, all as the model has it; {:.0} s",
+         up, {successors} successors, {again} messages sent again; all as the model has it; {:.0} s",
         Feature::sets().len(),
         wishes.count,
         began.elapsed().as_secs_f64()
