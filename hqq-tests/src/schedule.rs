@@ -492,8 +492,32 @@ impl World {
         differs("something was sent and does not come")
     }
 
+    /// On each connection half a window goes, if all is read: nothing holds it up for good.
+    fn check_that_all_goes(&mut self) -> Outcome {
+        let count = if self.has(Feature::Flow) { WINDOW / 2 } else { 1 };
+        for lane in 0..self.lanes.len() {
+            for end in 0..2 {
+                for _ in 0..count {
+                    // Any rate allows the next.
+                    let time = Duration::from_secs(10);
+                    self.clock.advance(time);
+                    self.now += time;
+                    let before = self.lanes[lane].queues[end].len();
+                    self.send_on(lane, end)?;
+                    if self.lanes[lane].queues[end].len() == before {
+                        let congestion = self.lanes[lane].ends[end].congestion();
+                        return differs(format_args!("nothing can be sent any more: {congestion:?}"));
+                    }
+                }
+                while self.receive_on(lane, 1 - end)? {}
+            }
+        }
+        self.drain()
+    }
+
     fn finish(mut self) -> Outcome<Figures> {
         self.drain()?;
+        self.check_that_all_goes()?;
         for lane in &self.lanes {
             for end in &lane.ends {
                 match (end.congestion(), self.features.contains(&Feature::Flow)) {
