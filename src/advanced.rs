@@ -165,7 +165,8 @@ impl AdvancedLink {
         start: bool,
         until: Until,
     ) -> Result<(Agreement, Option<Encryption>)> {
-        let keys = wanted.key.as_ref().map(|key| Keys::new(key.clone(), link.geometry().slots()));
+        let kept = wanted.reliable.as_ref().map_or(0, |reliable| reliable.messages);
+        let keys = wanted.key.as_ref().map(|key| Keys::new(key.clone(), link.geometry().slots(), kept));
         let driven = keys.clone().map(|keys| Box::new(keys) as Box<dyn Keying>);
         let agreement = link.inner().agree(wanted.offer(), driven, plan, start, until)?;
         if !agreement.features.contains(Features::ENCRYPTION) {
@@ -358,7 +359,8 @@ impl AdvancedLink {
         self.recv_until(Until::At(deadline))
     }
 
-    /// Receives the next message, waiting for it, and lets `read` read it; see [`StandardLink::recv_with`].
+    /// Receives the next message, waiting for it, and lets `read` read it; see [`StandardLink::recv_with`]. With reliable
+    /// delivery it is acknowledged when `read` returns.
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
@@ -367,7 +369,10 @@ impl AdvancedLink {
         if self.frames.is_none() {
             return self.link.recv_with(read);
         }
-        Ok(read(&self.recv()?))
+        let message = self.recv()?;
+        let read = read(&message);
+        message.acknowledge()?;
+        Ok(read)
     }
 
     /// As [`recv_with`](Self::recv_with), if there is a message now.
@@ -379,7 +384,10 @@ impl AdvancedLink {
         if self.frames.is_none() {
             return self.link.try_recv_with(read);
         }
-        Ok(read(&self.try_recv()?))
+        let message = self.try_recv()?;
+        let read = read(&message);
+        message.acknowledge()?;
+        Ok(read)
     }
 
     #[inline(always)]

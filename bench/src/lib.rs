@@ -21,7 +21,7 @@ mod way;
 pub use case::{Case, How, Kind};
 pub use run::{Plan, SecondEnded, lead, serve};
 pub use session::Session;
-pub use systems::{PRESET_CASES, Sink, Source, own, presets, raw};
+pub use systems::{AGREED_CASES, PRESET_CASES, Sink, Source, agreed, own, presets, raw};
 pub use tally::{Facts, Percentiles, Row};
 pub use way::{Lives, Span, System, Turn, Turns, Way};
 

@@ -55,6 +55,58 @@ pub fn presets_legend(facts: &Facts) -> String {
     )
 }
 
+/// The rows of agreements as one table, a line for each.
+pub fn agreements(facts: &Facts) -> String {
+    let mut systems: Vec<&str> = Vec::new();
+    for row in &facts.rows {
+        if !systems.contains(&row.system.as_str()) {
+            systems.push(&row.system);
+        }
+    }
+    let cells = systems.into_iter().map(|system| {
+        let of = |kind: Kind, payload: u64| {
+            facts.rows.iter().find(|row| {
+                (row.system.as_str(), row.case.as_str(), row.payload) == (system, kind.name(), payload)
+            })
+        };
+        let ratio =
+            |row: Option<&Row>| row.and_then(|row| row.ratio_to_raw).map(|ratio| format!("{ratio:.2}"));
+        let trip = of(Kind::Slot, 8);
+        let times = trip.and_then(|row| row.rtt_ns);
+        let [small, large] = [8, 65536].map(|payload| of(Kind::ThroughputMpmc, payload));
+        let each = small.and_then(|row| row.messages_per_second).map(|rate| format!("{:.0} ns", 1e9 / rate));
+        let gib = large.and_then(|row| row.messages_per_second);
+        let gib = gib.map(|rate| format!("{:.0} ms", 1e3 * GIB / (rate * 65536.0)));
+        let figures = [
+            times.map(|times| nanos(times.p50)),
+            times.map(|times| nanos(times.p99)),
+            ratio(trip),
+            each,
+            ratio(small),
+            gib,
+            ratio(large),
+        ];
+        let figures = figures.map(|figure| figure.unwrap_or_else(|| "-".into()));
+        [system.to_owned()].into_iter().chain(figures).collect::<Vec<_>>()
+    });
+    let headings = ["agreed", "8 B p50", "p99", "\u{d7}", "a message", "\u{d7}", "a GiB", "\u{d7}"];
+    table(headings, 1, cells)
+}
+
+/// Bytes.
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// What the columns of [`agreements`] mean.
+pub fn agreements_legend(facts: &Facts) -> String {
+    format!(
+        "8 B: round trips. A MESSAGE, A GIB: the time that each of 8 bytes takes one way, and a GiB in messages of 64 KiB. \
+         \u{d7}: beside a link, a connection, or an urgent message where nothing else is sent; of rates, not of times. Each \
+         payload is one byte again and again, as compression likes it best. URGENT, BULK: a message of the most urgent class \
+         while bulk fills the ring as far as it may; EQUAL, BULK: while the other is no less urgent. Of {} rounds.",
+        facts.rounds
+    )
+}
+
 /// What the tables' columns mean.
 pub fn legend(facts: &Facts) -> String {
     let threads = facts.rows.iter().any(|row| row.between.is_some());

@@ -118,6 +118,7 @@ Examples:
   hqq bench --json > before.json; ...; hqq bench --compare before.json
   hqq bench --svg picture.svg
   hqq bench --presets
+  hqq bench --agreements --rounds 200
   hqq bench --json | jq '.rows[] | select(.system == \"hqq\")'
 
 Two processes, each on a processor of its own. In each round every system has a turn of a few
@@ -133,7 +134,8 @@ Cases, round trips: `slot` (payloads up to 48 bytes), `pool` (longer ones), both
 `paced` (on a schedule, every 20 us and every 5 ms, and the processor time of who answers).
 One way: `throughput_mpmc`, `throughput_spsc`, `batch` (16 at a time), `crowd` (8 threads to 8), `stream`
 (bytes through Write and Read). `setup` is from bind to the first message.
-`--presets` has cases of its own: round trips, rare messages, small and large messages one way.
+`--presets` has cases of its own: round trips, rare messages, small and large messages one way; so has
+`--agreements`: round trips, and messages of 8 bytes and of 64 KiB one way.
 `latency` stands for slot, pool, untouched and copy; `throughput` for those one way.
 docs/benchmarks.md says how each is done.";
 
@@ -351,6 +353,9 @@ pub struct Bench {
     /// Only links as capabilities make them, beside one with the defaults: what each is good for
     #[arg(long, conflicts_with_all = ["case", "payload", "system"])]
     pub presets: bool,
+    /// Only links and connections with agreements, each beside one without: what each costs, and how urgent is urgent
+    #[arg(long, conflicts_with_all = ["case", "payload", "system", "presets"])]
+    pub agreements: bool,
     /// How often everything has its turn
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub rounds: u64,

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use hqq_bench::{Case, Facts, PRESET_CASES, Plan, SecondEnded, System, picture, report};
+use hqq_bench::{AGREED_CASES, Case, Facts, PRESET_CASES, Plan, SecondEnded, System, picture, report};
 
 use crate::args::Bench;
 use crate::exit::{Exit, Failure, Result};
@@ -21,10 +21,18 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
     // Whatever is wrong with the files shows before the measurement.
     let old = args.compare.as_deref().map(earlier).transpose()?;
     let svg = args.svg.as_deref().map(|path| create(path).map(|file| (path, file))).transpose()?;
-    let systems = if args.presets { hqq_bench::presets() } else { systems() };
+    let systems = match (args.presets, args.agreements) {
+        (true, _) => hqq_bench::presets(),
+        (_, true) => hqq_bench::agreed(),
+        _ => systems(),
+    };
     let kinds = args.kinds();
     let payloads = (!args.payload.is_empty()).then_some(args.payload.as_slice());
-    let cases = if args.presets { PRESET_CASES.to_vec() } else { Case::select(kinds.as_deref(), payloads) };
+    let cases = match (args.presets, args.agreements) {
+        (true, _) => PRESET_CASES.to_vec(),
+        (_, true) => AGREED_CASES.to_vec(),
+        _ => Case::select(kinds.as_deref(), payloads),
+    };
     let plan =
         Plan { systems: &systems, cases, only: args.system.clone(), beside_hqq: false, rounds: args.rounds };
     if plan.pairs().is_empty() {
@@ -64,6 +72,9 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
         if args.presets {
             out::line(report::presets(&facts))?;
             out::line(report::presets_legend(&facts))?;
+        } else if args.agreements {
+            out::line(report::agreements(&facts))?;
+            out::line(report::agreements_legend(&facts))?;
         } else {
             out::line(report::tables(&facts))?;
             out::line(report::legend(&facts))?;
@@ -81,7 +92,7 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
 
 /// The second process.
 pub fn second() -> Result<ExitCode> {
-    let all: Vec<_> = systems().into_iter().chain(hqq_bench::presets()).collect();
+    let all: Vec<_> = systems().into_iter().chain(hqq_bench::presets()).chain(hqq_bench::agreed()).collect();
     hqq_bench::serve(&all).map_err(|error| second::here(failure(error)))?;
     out::done()
 }

@@ -172,6 +172,14 @@ pub fn peer_pidfd(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// Ends a connection both ways, for all who have the socket: the other end sees it hang up.
+///
+/// # Errors
+/// The kernel's.
+pub fn hang_up(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::net::shutdown(fd, rustix::net::Shutdown::Both)?)
+}
+
 /// Puts `new` in the place of what the descriptor `old` stands for, under the same number, close-on-exec. What it
 /// stood for is closed.
 ///

@@ -140,7 +140,11 @@ impl AdvancedLink {
         if self.frames.is_none() {
             return self.link.recv_each(max, read);
         }
-        self.batch(max, true, |message| read(&message))
+        self.batch(max, true, |message| {
+            read(&message);
+            // It was received here, or nobody is left to be told.
+            let _ = message.acknowledge();
+        })
     }
 
     fn batch<'a>(
@@ -182,7 +186,9 @@ impl AdvancedLink {
             Some(place) => place.copy_from_slice(&message),
             None => return Err(RecvIntoError::TooSmall { message, capacity: into.len() }),
         }
-        Ok(message.len())
+        let len = message.len();
+        message.acknowledge()?;
+        Ok(len)
     }
 
     /// Whether each end's payload is protected from the other; see [`Options::protected`](crate::Options::protected).

@@ -66,11 +66,11 @@ impl Reliability {
         }
     }
 
-    /// Messages from the oldest unacknowledged one to the newest, in each direction; 0 counts as 1. The lower number of
-    /// both ends is used.
+    /// Messages from the oldest unacknowledged one to the newest, in each direction; 0 counts as 1, and more than 65,536 as
+    /// that. The lower number of both ends is used.
     #[must_use]
     pub fn messages(mut self, messages: u32) -> Self {
-        self.messages = messages.max(1);
+        self.messages = messages.clamp(1, MOST);
         self
     }
 
@@ -134,6 +134,9 @@ pub struct Deliveries {
     /// among them.
     pub outstanding: usize,
 }
+
+/// The most messages that may be unacknowledged: so far back an end can tell a sealed one from its copy.
+const MOST: u32 = 1 << 16;
 
 /// A message that a former peer has left, or why it cannot be read.
 type Left = Result<(Vec<u8>, Receipt)>;
@@ -272,6 +275,13 @@ pub(super) fn begin(inner: &Inner, layers: Layers) -> Arc<Frames> {
 /// transaction writes what processing a message did, and its [receipt](AdvancedMessage::receipt); a successor reads the record
 /// back and begins with [`Reliability::resume`]. What is known to be processed is then not delivered again.
 ///
+/// Only a Secondary can be replaced, so this is about what a Primary sends. A Secondary's messages are kept until the Primary
+/// has acknowledged them, which tells the Secondary what was processed; if the Primary dies, the link has ended.
+///
+/// A message that is refused with [`Error::Frame`] was not written by an honest peer; it has no receipt, and is never acknowledged.
+/// Streams acknowledge a message when its bytes have been read and the next are asked for;
+/// [`recv_with`](Self::recv_with), [`recv_each`](Self::recv_each) and [`recv_into`](Self::recv_into) when they have passed it on.
+///
 /// It covers the messages of the link itself. Connections end with their peer, and what was on its way in them is lost. What is
 /// kept is in private memory, and dies with the sender.
 impl AdvancedLink {
@@ -357,17 +367,19 @@ impl AdvancedLink {
         let Some(frames) = self.frames.clone() else { return Err(unkept()) };
         let Frames::Reliable(layers) = &*frames else { return Err(unkept()) };
         // The peer's end may be noticed by the attempt alone.
-        let ended = self.keep_left(&frames, layers, until)?;
-        let mut vacated = listener.reattach_timeout(&mut self.link, time);
+        let ended = self.keep_left(&frames, layers, until, time)?;
+        let mut vacated = listener.reattach_timeout(&mut self.link, until.left());
         if matches!(vacated, Err(Error::Unsupported { .. }))
             && !ended
-            && self.keep_left(&frames, layers, until)?
+            && self.keep_left(&frames, layers, until, time)?
         {
-            vacated = listener.reattach_timeout(&mut self.link, time);
+            vacated = listener.reattach_timeout(&mut self.link, until.left());
         }
         vacated?;
         self.agreement = Agreement::standard(Fallback::Silence);
-        let (agreement, renewed) = Self::settle(&self.link, &layers.again, None, true, until)?;
+        let settled = Self::settle(&self.link, &layers.again, None, true, until);
+        // Whoever does not agree is told so: it may wait for messages that would never come.
+        let (agreement, renewed) = settled.inspect_err(|_| self.link.inner().hang_up())?;
         if let Some(Frames::Reliable(renewed)) = renewed.as_deref() {
             *renewed.left() = std::mem::take(&mut layers.left());
         }
@@ -376,7 +388,7 @@ impl AdvancedLink {
     }
 
     /// If the peer's end has come, puts aside what it left: keys end with it. Whether it has.
-    fn keep_left(&self, frames: &Frames, layers: &Layers, until: Until) -> Result<bool> {
+    fn keep_left(&self, frames: &Frames, layers: &Layers, until: Until, time: Duration) -> Result<bool> {
         let inner = self.link.inner();
         if inner.is_open() || inner.recv_end().is_none() {
             return Ok(false);
@@ -386,6 +398,9 @@ impl AdvancedLink {
             return Err(Error::Unsupported { what });
         }
         loop {
+            if until.has_passed() {
+                return Err(Error::Timeout { what: "the end of what the former peer has sent", after: time });
+            }
             let (payload, receipt) = match inner.take_delivered(Some(until)) {
                 Ok(taken) => taken,
                 Err(Error::Closed | Error::PeerDead | Error::PeerGone) => return Ok(true),

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use super::{AdvancedConnection, AdvancedLink, AdvancedMessage};
 use crate::conn::{Connection, turn};
 use crate::error::{Error, Result};
+use crate::feature::reliable::Receipt;
 use crate::inner::Until;
 use crate::link::StandardLink;
 use crate::turn::Holding;
@@ -87,6 +88,8 @@ fn copy(from: &[u8], into: &mut [u8]) -> usize {
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     reading: Mutex<Reading>,
+    /// The message that is being read, if it is to be acknowledged.
+    read: Mutex<Option<Receipt>>,
     /// Why a batch ended early.
     pub(super) late: Mutex<Option<Error>>,
 }
@@ -100,13 +103,24 @@ impl AdvancedLink {
     /// Reads bytes as a stream, across messages that were changed; 0 at the end.
     pub(crate) fn read_changed(&self, into: &mut [u8]) -> Result<usize> {
         let mut reading = self.streams.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        reading.read(into, || self.recv(), AdvancedMessage::into_vec)
+        let next = || {
+            let mut read = self.streams.read.lock().unwrap_or_else(PoisonError::into_inner);
+            // All its bytes were handed out before.
+            if let Some(receipt) = read.take() {
+                self.acknowledge(receipt)?;
+            }
+            let message = self.recv()?;
+            *read = message.receipt();
+            Ok(message)
+        };
+        reading.read(into, next, AdvancedMessage::into_vec)
     }
 
     /// The part of a write that goes into one message: what is made of it fits a buffer.
     pub(crate) fn part<'b>(&self, from: &'b [u8]) -> &'b [u8] {
         let size = self.geometry().buffer_size().min(self.link.max_message()) as usize;
         let most = self.frames.as_ref().map_or(size, |frames| frames.fits(size));
+        let most = most.min(self.max_message() as usize).max(1);
         &from[..from.len().min(most)]
     }
 }

@@ -203,7 +203,8 @@ impl Wanted {
     /// What the next peer must agree to, for it gets what was made for this one.
     pub(super) fn again(&self, agreement: &Agreement) -> Self {
         let mut again = self.clone();
-        again.features = agreement.features;
+        // What is kept was compressed, or it was not.
+        again.features -= Features::COMPRESSION - agreement.features;
         again.required |= agreement.features & (Features::COMPRESSION | Features::ENCRYPTION);
         again.needed |= Capabilities::RELIABLE_DELIVERY;
         if let Some(reliable) = &mut again.reliable {

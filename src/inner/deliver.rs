@@ -25,11 +25,13 @@ impl Inner {
             return tried;
         }
         self.wait(Goal::ROOM, until, |own| {
+            // Acknowledgements come the other way: what was committed before its end is visible then.
+            let end = self.recv_end();
             self.keep_sorting(own)?;
             // A store that is full counts those whom it refuses: once each.
             if unless_transient(self.lock().check_store(message.len()))?.is_none() {
                 // Its peer may be gone.
-                return self.send_end().map_or(Ok(None), Err);
+                return end.or_else(|| self.send_end()).map_or(Ok(None), Err);
             }
             unless_transient(self.try_deliver(message, own))
         })

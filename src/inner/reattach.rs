@@ -145,6 +145,13 @@ impl Inner {
         })
     }
 
+    /// Gives the present peer up: it sees this end hang up.
+    pub(crate) fn hang_up(&self) {
+        // Without a socket there is nobody to be told.
+        let _ = sock::hang_up(self.parts.socket.as_fd());
+        self.glance();
+    }
+
     /// Goes on with another peer.
     pub(crate) fn adopt(&self, heir: Heir) -> Result<()> {
         let Heir { socket, pidfd, peer, seat, payload } = heir;

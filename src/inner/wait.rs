@@ -177,6 +177,11 @@ impl Until {
         matches!(self, Self::At(instant) if instant <= Instant::now())
     }
 
+    /// How long it is until then.
+    pub(crate) fn left(self) -> Duration {
+        self.instant().map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
+    }
+
     /// The one that comes first.
     pub(crate) fn earlier(self, other: Self) -> Self {
         match (self.instant(), other.instant()) {

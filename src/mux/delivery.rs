@@ -115,6 +115,7 @@ impl Delivery {
     fn detach(&mut self) {
         if let Some(ends) = &mut self.ends {
             ends.store.detach();
+            ends.inbox.detach();
         }
         (self.active, self.resumed, self.ready, self.begun) = (false, false, false, false);
         (self.sealing, self.telling, self.told) = (None, false, None);
@@ -142,7 +143,14 @@ impl Delivery {
                 self.resumed = true;
             }
             op::START => {
-                let started = ends.inbox.started(Start::decode(operands)?)?;
+                let start = Start::decode(operands)?;
+                let current = ends.inbox.position().known.map(|position| position.session);
+                if let Some(current) = current.filter(|current| self.begun && *current != start.session) {
+                    // A sender's life does not end while it is attached.
+                    let (found, current) = (start.session.get(), current.get());
+                    return Err(ReliableError::OtherSession { found, current });
+                }
+                let started = ends.inbox.started(start)?;
                 self.begun |= started != Started::Early;
             }
             _ => {

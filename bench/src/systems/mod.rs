@@ -1,5 +1,6 @@
 //! The systems of this repository: links, and the raw programs that stand for the machine's limit.
 
+mod agreed;
 mod batch;
 mod bytes;
 mod crowd;
@@ -9,6 +10,7 @@ mod preset;
 mod ring;
 mod setup;
 
+pub use agreed::{AGREED_CASES, agreed};
 pub use bytes::{Sink, Source};
 pub use preset::{PRESET_CASES, presets};
 

@@ -1,5 +1,6 @@
 //! Both ends in one process: the frames, the store's limits, what is told when, bad packets, and another peer.
 
+use std::net::Shutdown;
 use std::sync::mpsc::channel;
 use std::thread;
 
@@ -8,7 +9,7 @@ use crate::error::ErrorCode;
 use crate::feature::reliable::{Ack, Resume, Start};
 use crate::link::StandardLink;
 use crate::options::{Clock, Options};
-use crate::packet::Packet;
+use crate::packet::{Operation, Packet};
 use crate::protocol::Capabilities;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -166,7 +167,7 @@ fn acknowledgements_are_told_when_it_is_time() {
     process();
     assert_eq!(told(), 4, "the first has waited long enough, the other has not");
     process();
-    assert!(matches!(other.try_recv_with(|_| ()), Ok(())));
+    drop(other.try_recv().unwrap());
     assert_eq!(told(), 4);
     other.flush_acknowledgements();
     assert_eq!(told(), 6, "somebody said so");
@@ -479,10 +480,12 @@ fn a_newcomer_must_agree_to_the_same() {
         assert_eq!(incapable, Capabilities::RELIABLE_DELIVERY);
         // Nothing goes out in another form, and nothing else is taken for a message.
         if let Ok(other) = other {
-            assert!(matches!(house.link.send(b"lost"), Err(Error::Unsupported { .. })));
+            assert!(house.link.send(b"lost").is_err_and(|error| error.is_end()));
             // Not even if it looks like one.
-            other.send(b"\x01\0\0\0\0\0\0\0plain").unwrap();
-            assert!(matches!(house.link.try_recv(), Err(Error::RingEmpty)));
+            let _ = other.send(b"\x01\0\0\0\0\0\0\0plain");
+            assert!(house.link.try_recv().is_err_and(|error| error.is_end()));
+            // It does not wait for what never comes.
+            assert!(other.recv().is_err_and(|error| error.is_end()));
             drop(other);
         }
         house.gone();
@@ -505,4 +508,59 @@ fn only_a_link_that_keeps_its_messages_goes_on() {
     let (mut house, first) = House::new("plain", &wanted, &wanted);
     drop(first);
     assert!(matches!(house.link.reattach(&house.listener, SOON), Err(Error::Unsupported { .. })));
+}
+
+/// A sender's life does not end while it is attached: or else what it sends could be counted anew for ever.
+#[test]
+fn another_session_is_refused_until_another_peer_comes() {
+    let (one, other) = agree(StandardLink::pair_with(options()).unwrap(), &wants(keeps(8)), &wants(keeps(8)));
+    one.send(b"first").unwrap();
+    assert_eq!(&*other.recv().unwrap(), b"first");
+    let mut mux = other.link.inner().lock();
+    for session in 1..20u64 {
+        let operands = [session, 1, session % 2, 0, 0, 0, 0];
+        mux.control(other.link.inner().line(), Operation::Delivery { op: op::START, operands });
+    }
+    drop(mux);
+    assert_eq!(other.stats().side(other.role()).refused_with(ErrorCode::BadFrame), 19);
+    one.send(b"second").unwrap();
+    assert_eq!(&*other.recv().unwrap(), b"second");
+}
+
+/// Acknowledgements come by the direction that the peer has closed.
+#[test]
+fn a_full_store_does_not_wait_for_who_says_no_more() {
+    let (one, other) = agree(StandardLink::pair_with(options()).unwrap(), &wants(keeps(2)), &wants(keeps(2)));
+    one.send(b"1").unwrap();
+    one.send(b"2").unwrap();
+    assert!(matches!(one.try_send(b"3"), Err(Error::StoreFull { .. })));
+    other.shutdown(Shutdown::Write);
+    assert!(one.send(b"3").unwrap_err().is_end());
+}
+
+/// Calls that pass a message on acknowledge it.
+#[test]
+fn what_was_passed_on_is_acknowledged() {
+    use std::io::Read;
+
+    let (one, mut other) =
+        agree(StandardLink::pair_with(options()).unwrap(), &wants(keeps(8)), &wants(keeps(8)));
+    let count = |other: &AdvancedLink| other.deliveries().unwrap().inbox.acknowledged;
+    for _ in 0..6 {
+        one.send(b"abc").unwrap();
+    }
+    other.recv_with(|_| ()).unwrap();
+    other.try_recv_with(|_| ()).unwrap();
+    other.recv_each(1, |_| ()).unwrap();
+    other.recv_into(&mut [0; 8]).unwrap();
+    assert_eq!(count(&other), 4);
+    let mut bytes = [0; 2];
+    other.read_exact(&mut bytes).unwrap();
+    assert_eq!(count(&other), 4, "it is being read");
+    let mut bytes = [0; 4];
+    other.read_exact(&mut bytes).unwrap();
+    assert_eq!(count(&other), 5);
+    one.shutdown(Shutdown::Write);
+    assert_eq!(other.read(&mut bytes).unwrap(), 0);
+    assert_eq!(count(&other), 6);
 }

@@ -166,6 +166,11 @@ impl Inbox {
         Resume { known: self.session.map(|session| Position { session, upto: self.upto }) }
     }
 
+    /// The sender is gone: the next one's frames mean nothing before its Start.
+    pub fn detach(&mut self) {
+        self.started = false;
+    }
+
     /// What the inbox has done.
     pub fn counts(&self) -> InboxCounts {
         self.counts
