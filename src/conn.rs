@@ -10,7 +10,7 @@ use crate::connection::{Chunk, ConnEnd, LinkEnd, Pop, TableError};
 use crate::error::{Error, Result};
 use crate::inner::{Goal, Inner, Until, unless_transient};
 use crate::link::StandardLink;
-use crate::mux::{Piece, home};
+use crate::mux::{Piece, Stop, home};
 use crate::packet::{CloseHow, ConnCopy, Packet, op};
 use crate::turn::{Holding, Patience, Turn};
 
@@ -330,7 +330,7 @@ impl Connection {
     ) -> Result<&'r mut (Chunk<Piece>, usize)> {
         if reading.chunk.is_none() {
             let pop = |own| {
-                self.inner.pump(own, |mux, _| match mux.table.pop(self.id) {
+                self.inner.pump_for(own, Stop::Chunk(self.id), |mux, _| match mux.table.pop(self.id) {
                     Pop::Chunk(chunk) => {
                         mux.made_room();
                         mux.consumed(self.id, &chunk.data);
@@ -396,8 +396,12 @@ impl Connection {
     fn finish(&self, reading: &mut Reading, until: Option<Until>) -> Result<Vec<u8>> {
         loop {
             let (chunk, read) = self.next_chunk(reading, until)?;
-            let part = bytes(chunk).get(*read..).unwrap_or(&[]).to_vec();
             let last = chunk.is_last();
+            let part = match (&mut chunk.data, *read) {
+                // It has been copied already.
+                (Piece::Own(own), 0) => std::mem::take(own).into_vec(),
+                _ => bytes(chunk).get(*read..).unwrap_or(&[]).to_vec(),
+            };
             self.done(reading);
             if reading.message.is_empty() {
                 reading.message = part;

@@ -118,6 +118,17 @@ impl Line<'_> {
     }
 }
 
+/// When a pump has done enough, if not after a lap of the ring: what stays in the ring is not lost with this process, and
+/// takes none of its memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    Lap,
+    /// There is a message of the link itself.
+    Message,
+    /// There is a chunk of this connection.
+    Chunk(u64),
+}
+
 /// What a pump did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pumped {
@@ -223,16 +234,20 @@ impl Mux {
         }
     }
 
-    /// Sorts what the ring holds, at most a lap of it. With `one`, only until there is a message of the link itself: what
-    /// stays in the ring is not lost with this process.
-    pub(crate) fn pump(&mut self, line: Line<'_>, one: bool) -> Result<Pumped> {
+    /// Sorts what the ring holds, at most a lap of it, or until there is what the caller wants.
+    pub(crate) fn pump(&mut self, line: Line<'_>, stop: Stop) -> Result<Pumped> {
         let mut done = Pumped::default();
         if let Some((header, piece)) = self.held.take() {
             self.place(line, header, piece);
             done.freed = self.held.is_none();
         }
         for _ in 0..line.region.layout().geometry.slots() {
-            if self.held.is_some() || one && self.has_messages() {
+            let found = match stop {
+                Stop::Lap => false,
+                Stop::Message => self.has_messages(),
+                Stop::Chunk(conn) => self.table.unread(conn) > 0,
+            };
+            if self.held.is_some() || found {
                 break;
             }
             // Of what is acknowledged one by one there is no more than the window, and Acks may lie behind it.

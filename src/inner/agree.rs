@@ -3,7 +3,7 @@
 use super::wait::{Goal, Until};
 use super::{Inner, bit};
 use crate::error::{Error, Result};
-use crate::mux::{Mux, Plan};
+use crate::mux::{Mux, Plan, Stop};
 use crate::negotiate::{Event, Keying, Negotiation, Offer, Progress};
 use crate::port::Incoming;
 use crate::protocol::{Agreed, Agreement, Capabilities, Features};
@@ -110,7 +110,7 @@ impl Inner {
         }
         if self.state() & bit::SORTED != 0 {
             // Somebody has connections already.
-            let freed = mux.pump(line, false)?.freed;
+            let freed = mux.pump(line, Stop::Lap)?.freed;
             if mux.has_messages() {
                 mux.negotiate(line, Event::Traffic, 0);
             }

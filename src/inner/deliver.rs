@@ -6,7 +6,7 @@ use super::recv::Receipted;
 use super::{Goal, Inner, Until, unless_transient};
 use crate::error::{Error, Result};
 use crate::feature::reliable::Receipt;
-use crate::mux::Mux;
+use crate::mux::{Mux, Stop};
 use crate::negotiate::Sealing;
 
 impl Inner {
@@ -56,7 +56,7 @@ impl Inner {
         }
         if mux.check_store(message.len()).is_err() {
             // What the peer has acknowledged may be there.
-            self.pump_locked(mux, false)?;
+            self.pump_locked(mux, Stop::Lap)?;
         }
         let gate = self.gate();
         let sent = match mux.deliver(self.line(), message) {

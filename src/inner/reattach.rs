@@ -11,6 +11,7 @@ use hqq_sys::{lock, peer, sock};
 
 use super::{Inner, Peer, bit};
 use crate::error::{Error, Result};
+use crate::mux::Stop;
 use crate::packet::{Bounds, Operation, Packet};
 use crate::sync::Ordering;
 use crate::words::{Holder, SEATS, SeatWord};
@@ -120,7 +121,7 @@ impl Inner {
             let end = self.recv_end().unwrap_or(Error::PeerDead);
             self.tell(&mut mux, &end);
             // No connection's inbox is too full any more, so that a lap of the ring is all there can be.
-            mux.pump(self.line(), false)?;
+            mux.pump(self.line(), Stop::Lap)?;
             if mux.has_connections() {
                 let what = "connections of the former peer are still open on this link: drop them first";
                 return Err(Error::Unsupported { what });

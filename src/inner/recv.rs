@@ -7,7 +7,7 @@ use super::{Goal, Inner, Until, bit};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::feature::reliable::Receipt;
-use crate::mux::{Mux, Pumped};
+use crate::mux::{Mux, Pumped, Stop};
 use crate::packet::{Fault, Operation, Packet, op};
 use crate::port::{Incoming, Payload};
 
@@ -35,30 +35,35 @@ impl Inner {
     /// Pumps with the lock held, then lets it go and wakes whoever must know. `own` is 1 if the caller is counted
     /// among the waiting.
     pub(crate) fn pump<T>(&self, own: u64, then: impl FnOnce(&mut Mux, bool) -> Result<T>) -> Result<T> {
-        self.pump_for(own, false, then)
+        self.pump_for(own, Stop::Lap, then)
     }
 
-    fn pump_for<T>(&self, own: u64, one: bool, then: impl FnOnce(&mut Mux, bool) -> Result<T>) -> Result<T> {
+    pub(crate) fn pump_for<T>(
+        &self,
+        own: u64,
+        stop: Stop,
+        then: impl FnOnce(&mut Mux, bool) -> Result<T>,
+    ) -> Result<T> {
         let mut mux = self.lock();
-        let pumped = self.pump_locked(&mut mux, one);
+        let pumped = self.pump_locked(&mut mux, stop);
         self.dispatch(&mut mux, None);
         let result = pumped.and_then(|pumped| then(&mut mux, pumped.empty));
         self.settle(mux, own);
         result.inspect_err(|error| self.poison(error))
     }
 
-    pub(super) fn pump_locked(&self, mux: &mut Mux, one: bool) -> Result<Pumped> {
+    pub(super) fn pump_locked(&self, mux: &mut Mux, stop: Stop) -> Result<Pumped> {
         if self.state() & bit::NO_RECV != 0 {
             self.tell(mux, &self.recv_end().unwrap_or(Error::Closed));
             return Ok(Pumped { empty: true, ..Pumped::default() });
         }
-        let mut pumped = mux.pump(self.line(), one)?;
+        let mut pumped = mux.pump(self.line(), stop)?;
         if pumped.empty || mux.is_stalled() {
             if let Some(end) = self.recv_end() {
                 // From here on no inbox is too full for what was committed.
                 self.tell(mux, &end);
                 // What was committed before the end is visible now.
-                let last = mux.pump(self.line(), one)?;
+                let last = mux.pump(self.line(), stop)?;
                 pumped.freed |= last.freed;
                 pumped.empty = last.empty;
             }
@@ -254,7 +259,7 @@ impl Inner {
         if state & bit::RECV_SHUT != 0 {
             return Err(Error::Closed);
         }
-        self.pump_for(own, true, |mux, empty| {
+        self.pump_for(own, Stop::Message, |mux, empty| {
             Ok(match mux.pop_message() {
                 Some((payload, receipt)) => Look::Got(payload, receipt),
                 None if empty => Look::Empty,
