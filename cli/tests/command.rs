@@ -199,6 +199,39 @@ fn presets_are_measured_beside_each_other() {
 }
 
 #[test]
+fn agreements_are_measured_beside_doing_nothing() {
+    let bench = run(&["bench", "--agreements", "--rounds", "1"]);
+    assert_eq!(bench.status.code(), Some(0), "{}", text(&bench.stderr));
+    let said = text(&bench.stdout);
+    let names = [
+        "link",
+        "statistics",
+        "lz4",
+        "zstd",
+        "chacha20",
+        "aes-256",
+        "reliable",
+        "connection",
+        "credit",
+        "classes",
+        "urgent",
+        "urgent, bulk",
+        "equal, bulk",
+    ];
+    let rows: Vec<Vec<&str>> = said
+        .lines()
+        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .collect();
+    assert_eq!(rows[0], ["AGREED", "8 B P50", "P99", "×", "A MESSAGE", "×", "A GIB", "×"]);
+    for (row, name) in rows[1..].iter().zip(names) {
+        assert_eq!((row[0], row.len()), (name, 8), "{said}");
+        let figures = if name.contains("urgent") || name.contains("equal") { 1..4 } else { 1..8 };
+        assert!(row[figures].iter().all(|cell| cell.starts_with(|c: char| c.is_ascii_digit())), "{row:?}");
+    }
+    assert_eq!(run(&["bench", "--agreements", "--presets"]).status.code(), Some(2));
+}
+
+#[test]
 fn measurements_that_cannot_be_made() {
     let wrong = |args: &[&str]| {
         let wrong = run(&[&["bench"], args].concat());
