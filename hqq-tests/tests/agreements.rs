@@ -64,6 +64,54 @@ fn either_end_may_start_and_both_may() {
     }
 }
 
+/// Each feature alone, all pairs, and all together: on the link and on a connection, both ways.
+#[test]
+fn every_set_of_features_works_between_two_processes() {
+    const WORDS: [&str; 6] = ["codecs=lz4", "key=3", "window=4", "qos", "statistics=1", "reliable=16"];
+    let test = test!(untraced);
+    let pairs =
+        (0..WORDS.len()).flat_map(|one| (one + 1..WORDS.len()).map(move |other| 1 << one | 1 << other));
+    let sets: Vec<usize> =
+        (0..WORDS.len()).map(|one| 1 << one).chain(pairs).chain([(1 << WORDS.len()) - 1]).collect();
+    assert_eq!(sets.len(), 22);
+    for (set, role) in sets.into_iter().zip(ROLES.into_iter().cycle()) {
+        let words: Vec<&str> =
+            (0..WORDS.len()).filter(|one| set >> one & 1 == 1).map(|one| WORDS[one]).collect();
+        let words = words.join(" ");
+        let (link, mut peer) = test.link(role, "slots=32 buffers=16 size=1024");
+        peer.tell(format!("bg agree wait 30000 {words}"));
+        peer.hear_ok();
+        let link = AdvancedLink::negotiate(link, &want(&words), SOON).unwrap();
+        peer.ask("join");
+        assert_eq!(link.agreement().fallback, None, "{words}");
+        peer.tell("adv-meet");
+        let connection = link.open_connection().unwrap();
+        let id = peer.hear_ok();
+        for (kind, len) in [("text", 0), ("noise", 40), ("text", 1000), ("noise", 3000)] {
+            for seed in 0..4 {
+                let sent = message(kind, len, seed);
+                link.send(&sent).unwrap();
+                assert_eq!(peer.ask("adv-recv"), pattern::told(&sent), "{words}");
+                peer.ask(format!("adv-send {kind} {len} {seed}"));
+                let received = link.recv().unwrap();
+                assert!(*received == *sent, "{words}");
+                received.acknowledge().unwrap();
+                peer.tell(format!("bg lane-recv {id}"));
+                peer.hear_ok();
+                connection.send(&sent).unwrap();
+                assert_eq!(peer.ask("join"), pattern::told(&sent), "{words}");
+                peer.tell(format!("bg lane-send {id} {kind} {len} {seed}"));
+                peer.hear_ok();
+                assert!(connection.recv().unwrap() == sent, "{words}");
+                peer.ask("join");
+            }
+        }
+        assert_eq!(link.stats().sides.map(|side| side.refused_total()), [0, 0], "{words}");
+        drop(connection);
+        peer.quit();
+    }
+}
+
 /// Packets in flight when a link is made go through it as they are: what was not agreed costs nothing.
 #[test]
 fn without_features_messages_are_as_on_any_link() {

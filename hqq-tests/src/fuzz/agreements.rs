@@ -1,13 +1,15 @@
 //! What a peer says while an agreement is made, and the messages that it sends behind it: an end settles on something that it
 //! wanted, or on nothing; and a message is the one that was sent, or refused.
 
+use std::collections::VecDeque;
 use std::thread;
 use std::time::Duration;
 
 use hqq::advanced::{Reliability, Wanted};
 use hqq::feature::compress::Codec;
 use hqq::feature::encrypt::Key;
-use hqq::packet::{Packet, op};
+use hqq::feature::qos::Share;
+use hqq::packet::{NO_BUFFER, Packet, op};
 use hqq::protocol::{Capabilities, Features, Version};
 use hqq::{AdvancedLink, Error, ErrorCode, Options, StandardLink};
 
@@ -51,6 +53,19 @@ fn wanted(bytes: &mut Bytes<'_>) -> (Wanted, Features) {
     if choice & 128 != 0 {
         wanted = wanted.reliable(Reliability::new().messages(4).optional());
     }
+    let more = bytes.byte();
+    if more & 1 != 0 {
+        features |= Features::FLOW_CONTROL;
+        wanted = wanted.flow_control(u32::from(more >> 4));
+    }
+    if more & 2 != 0 {
+        features |= Features::QOS;
+        wanted = wanted.qos();
+    }
+    if more & 4 != 0 {
+        features |= Features::STATISTICS;
+        wanted = wanted.statistics();
+    }
     (wanted, features)
 }
 
@@ -73,7 +88,8 @@ fn said(link: &StandardLink, peer: &StandardLink, bytes: &mut Bytes<'_>) {
                 [op::PROTO_NEGOTIATE, op::PROTO_ACK, op::KEY][number() as usize % 3],
             ),
             13 => Packet::new(number() as u8, [number(), number(), number()]),
-            14 => delivery(&mut number),
+            14 if number() & 1 == 0 => delivery(&mut number),
+            14 => traffic(number(), &mut number),
             _ => Packet::new(op::INLINE_COPY, [number() << 56 | 1]),
         };
         memory.push(peer.role().direction(), &packet);
@@ -84,6 +100,17 @@ fn said(link: &StandardLink, peer: &StandardLink, bytes: &mut Bytes<'_>) {
 fn delivery(number: &mut impl FnMut() -> u64) -> Packet {
     let op = [op::RESUME, op::START, op::PROCESSED][number() as usize % 3];
     Packet { op, operands: [number(), number(), number() & 1, number() & 1, 0, 0, 0] }
+}
+
+/// A packet about a connection: credit, a share or a chunk; or a probe.
+fn traffic(conn: u64, number: &mut impl FnMut() -> u64) -> Packet {
+    match number() & 3 {
+        0 => Packet::new(op::CREDIT, [conn, number()]),
+        1 => Packet::new(op::SHARE, [conn, number(), number()]),
+        // An empty chunk: there is no buffer to be named.
+        2 => Packet::new(op::CONN_COPY, [conn, number(), 0, 0, 0, 0, NO_BUFFER]),
+        _ => Packet::new(op::PROBE, [number()]),
+    }
 }
 
 /// The end looks once, and goes on with what came of it.
@@ -159,6 +186,9 @@ fn agreed(link: StandardLink, peer: StandardLink, wanted: &Wanted, bytes: &mut B
     assert_eq!(link.agreement(), peer.agreement());
     let encrypted = link.agreement().features.contains(Features::ENCRYPTION);
     let memory = Memory::at(link.memory(), link.geometry());
+    if bytes.byte() & 1 != 0 {
+        return connected(&link, &peer, &memory, bytes);
+    }
     let reliable = link.deliveries().is_some();
     // A frame has had another's number: that one is none any more.
     let mut renumbered = false;
@@ -191,6 +221,48 @@ fn agreed(link: StandardLink, peer: StandardLink, wanted: &Wanted, bytes: &mut B
                 Err(Error::Frame { .. } | Error::RingEmpty) => {}
                 Err(error) => panic!("{error:?}"),
             }
+        }
+    }
+}
+
+/// Two ends with a connection, and packets about it that nobody sent: what was sent comes as it was, or not at all.
+fn connected(link: &AdvancedLink, peer: &AdvancedLink, memory: &Memory, bytes: &mut Bytes<'_>) {
+    let soon = Duration::from_secs(20);
+    let (ours, theirs) = thread::scope(|scope| {
+        let theirs = scope.spawn(|| peer.accept_connection_timeout(soon));
+        (link.open_connection_timeout(soon), theirs.join().expect("it does not panic"))
+    });
+    let (ours, theirs) = (ours.expect("it is accepted"), theirs.expect("it is opened"));
+    let mut under_way = VecDeque::new();
+    while !bytes.is_over() {
+        let (choice, len) = (bytes.byte(), usize::from(bytes.byte() & 15));
+        match choice & 3 {
+            0 => {
+                let sent = bytes.take(len).to_vec();
+                match theirs.send_timeout(&sent, Duration::ZERO) {
+                    Ok(()) => under_way.push_back(sent),
+                    Err(error) => assert!(!matches!(error, Error::Unsupported { .. }), "{error:?}"),
+                }
+            }
+            1 => {
+                // A chunk that nobody sent would have its place among the others.
+                let packet = traffic(ours.id(), &mut || bytes.number() & 0x1F);
+                // What lies in the ring is taken, as long as there is room in the inbox.
+                let _ = link.try_recv();
+                if packet.op != op::CONN_COPY && under_way.len() < 8 {
+                    memory.push(peer.role().direction(), &packet);
+                }
+            }
+            2 => {
+                let share = Share { weight: u32::from(choice >> 4), ..Share::default() };
+                let _ = ours.set_share(share);
+            }
+            _ => match ours.try_recv() {
+                Ok(message) => {
+                    assert_eq!(Some(message), under_way.pop_front());
+                }
+                Err(error) => assert!(error.is_transient(), "{error:?}"),
+            },
         }
     }
 }

@@ -261,15 +261,15 @@ pub const PIECES: &[Piece] = &[
     piece(
         "successors: the end is forgotten",
         "src/inner/reattach.rs",
-        "let ends = ends | bit::HUNG_UP | bit::TOLD | bit::OUTGOING;",
+        "let ends = ends | bit::HUNG_UP | bit::TOLD | bit::OUTGOING | bit::REGULATED;",
         "let ends = ends | bit::HUNG_UP | bit::OUTGOING;",
         "-p hqq-tests --test reattach",
     ),
     piece(
         "successors: one message at a time leaves the ring",
         "src/mux.rs",
-        "if self.held.is_some() || one && self.has_messages() {",
-        "if self.held.is_some() {",
+        "Stop::Message => self.has_messages(),",
+        "Stop::Message => false,",
         "-p hqq-tests --test reattach",
     ),
     piece(
