@@ -4,8 +4,9 @@
 //! cargo run --release --example classes
 //! ```
 //!
-//! The other end answers what is urgent, and takes the bulk. How long the answer takes is measured three times: on a link
-//! with nothing else to do, beside a bulk connection that always has more to send, and beside one that is no less urgent.
+//! The other end answers what is urgent, and works on the bulk for a while, message by message. How long the answer takes is
+//! measured on a link with an agreement, alone and beside a bulk connection that always has more to send; and on one
+//! without, where what is urgent waits behind all the bulk that the ring and the inbox can hold.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,11 +16,16 @@ use hqq::feature::qos::{Class, Share};
 use hqq::{AdvancedLink, Error, StandardLink};
 
 const SOON: Duration = Duration::from_secs(5);
-const ROUNDS: usize = 2000;
+const ROUNDS: usize = 300;
+/// What a bulk message costs who receives it.
+const WORK: Duration = Duration::from_micros(20);
+
+fn wanted() -> Wanted {
+    Wanted::new().qos().flow_control(16)
+}
 
 /// The other end: one thread that looks at both connections in turn.
-fn answer(link: StandardLink) -> Result<(), Error> {
-    let link = AdvancedLink::wait_for_negotiation(link, &wanted(), SOON)?;
+fn answer(link: &AdvancedLink) -> Result<(), Error> {
     let (urgent, bulk) = (link.accept_connection()?, link.accept_connection()?);
     loop {
         match urgent.try_recv() {
@@ -29,14 +35,16 @@ fn answer(link: StandardLink) -> Result<(), Error> {
             Err(error) => return Err(error),
         }
         match bulk.try_recv() {
-            Err(error) if !error.is_transient() && !matches!(error, Error::Closed) => return Err(error),
-            _ => {}
+            Ok(_) => {
+                let done = Instant::now() + WORK;
+                while Instant::now() < done {
+                    std::hint::spin_loop();
+                }
+            }
+            Err(error) if error.is_transient() || matches!(error, Error::Closed) => {}
+            Err(error) => return Err(error),
         }
     }
-}
-
-fn wanted() -> Wanted {
-    Wanted::new().qos().flow_control(16)
 }
 
 /// Asks now and then, with as much bulk in between as goes; how long the answers took.
@@ -60,22 +68,28 @@ fn ask(urgent: &AdvancedConnection, bulk: Option<&AdvancedConnection>) -> Result
     Ok(took)
 }
 
+fn say(what: &str, took: &[Duration]) {
+    println!("{what:33} p50 {:>9.1?}, p99 {:>9.1?}", took[ROUNDS / 2], took[ROUNDS * 99 / 100]);
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (primary, secondary) = StandardLink::pair()?;
-    let other = thread::spawn(move || answer(secondary));
+    let other =
+        thread::spawn(move || answer(&AdvancedLink::wait_for_negotiation(secondary, &wanted(), SOON)?));
     let link = AdvancedLink::negotiate(primary, &wanted(), SOON)?;
     let (urgent, bulk) = (link.open_connection()?, link.open_connection()?);
-    let class = |class| Share { class, ..Share::default() };
-    for (what, ours, beside) in [
-        ("alone", Class::URGENT, None),
-        ("beside bulk", Class::URGENT, Some(Class::BULK)),
-        ("beside its equal", Class::NORMAL, Some(Class::NORMAL)),
-    ] {
-        urgent.set_share(class(ours))?;
-        bulk.set_share(class(beside.unwrap_or(Class::BULK)))?;
-        let took = ask(&urgent, beside.map(|_| &bulk))?;
-        println!("{what:17} p50 {:?}, p99 {:?}", took[ROUNDS / 2], took[ROUNDS * 99 / 100]);
-    }
+    urgent.set_share(Share { class: Class::URGENT, ..Share::default() })?;
+    bulk.set_share(Share { class: Class::BULK, ..Share::default() })?;
+    say("with classes, alone", &ask(&urgent, None)?);
+    say("with classes, beside bulk", &ask(&urgent, Some(&bulk))?);
+    drop((urgent, bulk));
+    other.join().expect("it does not panic")?;
+
+    let (primary, secondary) = StandardLink::pair()?;
+    let other = thread::spawn(move || answer(&secondary.into()));
+    let link = AdvancedLink::from(primary);
+    let (urgent, bulk) = (link.open_connection()?, link.open_connection()?);
+    say("without an agreement, beside bulk", &ask(&urgent, Some(&bulk))?);
     drop((urgent, bulk));
     other.join().expect("it does not panic")?;
     Ok(())

@@ -1,6 +1,10 @@
 //! A restartable worker that loses nothing: it adds up numbers, is killed in the middle of its work again and again, and each
 //! number counts once. What it has added up and the receipt of the last number are one file, which is replaced at once.
 //!
+//! ```sh
+//! cargo run --example worker
+//! ```
+//!
 //! For two terminals: `-- listen NAME` in one and `-- connect NAME` in the other. Kill the second, and start it again.
 
 use hqq::advanced::{Reliability, Wanted};

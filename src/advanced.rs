@@ -19,6 +19,40 @@
 //! assert_eq!(&*secondary.recv()?, b"as on any link");
 //! # Ok::<(), hqq::Error>(())
 //! ```
+//!
+//! Between two processes one listens and the other connects, as for any link, and one of them begins:
+//!
+//! ```
+//! use std::time::Duration;
+//! use hqq::{AdvancedLink, Listener, StandardLink};
+//! use hqq::advanced::Wanted;
+//!
+//! const SOON: Duration = Duration::from_secs(5);
+//!
+//! fn server(name: &str) -> hqq::Result<()> {
+//!     let link = Listener::bind(name)?.accept()?;
+//!     let link = AdvancedLink::wait_for_negotiation(link, &Wanted::new().flow_control(16).statistics(), SOON)?;
+//!     println!("agreed on: {}", link.agreement().features);
+//!     let connection = link.accept_connection()?;
+//!     connection.send(&connection.recv()?)
+//! }
+//!
+//! fn client(name: &str) -> hqq::Result<Vec<u8>> {
+//!     let link = StandardLink::connect_timeout(name, SOON)?;
+//!     let link = AdvancedLink::negotiate(link, &Wanted::new().flow_control(64).statistics(), SOON)?;
+//!     let connection = link.open_connection()?;
+//!     connection.send(b"to and fro")?;
+//!     connection.recv()
+//! }
+//! # let name = format!("doc-agreed-{}", std::process::id());
+//! # let theirs = name.clone();
+//! # let server = std::thread::spawn(move || server(&theirs));
+//! # assert_eq!(client(&name)?, b"to and fro");
+//! # server.join().unwrap()?;
+//! # Ok::<(), hqq::Error>(())
+//! ```
+//!
+//! Either end may begin, or both; if neither does, both wait in vain.
 
 use std::fmt;
 use std::net::Shutdown;

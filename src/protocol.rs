@@ -186,13 +186,16 @@ impl fmt::Display for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NothingShared => f.write_str("the ends have nothing in common"),
-            Self::Refused { code } => write!(f, "the peer refused to negotiate (code 0x{code:02x})"),
+            Self::Refused { code } => write!(
+                f,
+                "the peer does not negotiate, or requires what this end did not ask for or does not have (code 0x{code:02x})"
+            ),
             Self::Version { theirs } => {
                 write!(f, "the peer speaks version {theirs}, this end {}", Version::CURRENT)
             }
-            Self::Missing(features) => write!(f, "the peer does not have what is required: {features}"),
+            Self::Missing(features) => write!(f, "the ends do not share what is required: {features}"),
             Self::Incapable(capabilities) => {
-                write!(f, "the peer is not made for what is required: {capabilities}")
+                write!(f, "the ends do not share what is required, as it is required: {capabilities}")
             }
             Self::WrongKey => f.write_str("the peer has another key"),
             Self::Traffic => f.write_str("the peer sent other packets before it had agreed"),

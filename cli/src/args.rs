@@ -248,7 +248,8 @@ pub struct Quality {
     /// How urgent what this side sends is, if the other side has --priority or --rate, too: from 0, the most urgent, to 7
     #[arg(long, value_name = "CLASS", value_parser = class)]
     pub priority: Option<Class>,
-    /// Send no more than so many bytes a second, such as 500k or 10MiB, if the other side has --priority or --rate, too
+    /// Send no more than so many bytes a second, as they travel, such as 500k or 10MiB, after as much as fits a tenth of a second
+    /// or one buffer; the other side needs --priority or --rate, too, or nothing is sent
     #[arg(long, value_name = "BYTES", value_parser = rate)]
     pub rate: Option<u64>,
 }

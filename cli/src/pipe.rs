@@ -32,6 +32,10 @@ const AGREE: Duration = Duration::from_secs(5);
 pub fn send(args: &Send) -> Result<ExitCode> {
     // What is wrong with a key is said before anybody is kept waiting.
     let wanted = wanted(&args.compress, &args.secret, &args.quality, args.statistics)?;
+    // Who asks for a limit would rather not send than send without.
+    let limited =
+        |wanted: Wanted| if args.quality.rate.is_some() { wanted.require(Features::QOS) } else { wanted };
+    let wanted = wanted.map(limited);
     let link = StandardLink::connect_with(&args.name, args.allow.extend(Options::new()), args.wait).map_err(
         |error| {
             let name = &args.name;
@@ -224,6 +228,10 @@ fn apart(error: Error, who: &str) -> Failure {
             Failure::new(Exit::Refused, format!("the {who} has another key"))
                 .hint("both sides need the same --key-file")
         }
+        error @ Error::NotAgreed { missing: Features::QOS, .. } => {
+            Failure::new(Exit::Refused, error.to_string())
+                .hint(format!("start the {who} with --rate or --priority, too"))
+        }
         error @ Error::NotAgreed { .. } => Failure::new(Exit::Refused, error.to_string())
             .hint(format!("start the {who} with --encrypt and the same --key-file")),
         error => Failure::from(error),
@@ -236,7 +244,9 @@ fn say_why_not(link: &AdvancedLink, codecs: &[Codec], quality: &Quality, statist
     let why =
         agreement.fallback.map_or_else(|| "the other side did not ask for it".into(), |why| why.to_string());
     if !codecs.is_empty() && !agreement.features.contains(Features::COMPRESSION) {
-        anstream::eprintln!("not compressed: {why}; does the {who} have --compress, too?");
+        anstream::eprintln!(
+            "not compressed: {why}; does the {who} have --compress with one of the same codecs?"
+        );
     }
     if quality.is_wanted() && !agreement.features.contains(Features::QOS) {
         anstream::eprintln!("no priority or rate: {why}; does the {who} have --priority or --rate, too?");

@@ -314,6 +314,10 @@ fn a_rate_is_kept_and_a_priority_taken() {
     let (found, codes, said) = through(b"hello", &["--priority", "0"], &[]);
     assert_eq!((&found[..], codes), (&b"hello"[..], [Some(0), Some(0)]), "{said}");
     assert!(said.contains("no priority or rate: "), "{said}");
+    // Who asks for a limit would rather not send than send without.
+    let (found, codes, said) = through(b"hello", &["--rate", "1M"], &[]);
+    assert_eq!((&found[..], codes[0]), (&b""[..], Some(5)), "{said}");
+    assert!(said.contains("start the receiver with --rate or --priority, too"), "{said}");
     for (option, value, what) in [
         ("--priority", "8", "class 8 is out of range: 0 is the most urgent, 7 the least"),
         ("--priority", "high", "no number from 0 to 7"),

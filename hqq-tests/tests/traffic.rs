@@ -265,9 +265,11 @@ fn what_was_not_agreed_is_refused() {
     assert!(matches!(connection.set_share(Share::default()), Err(Error::Unsupported { .. })));
     peer.ask(format!("push {} {} 100", op::CREDIT, connection.id()));
     peer.ask(format!("push {} {} 0 1", op::SHARE, connection.id()));
-    eventually("both are refused", || {
+    peer.ask(format!("push {} 1", op::PROBE));
+    peer.ask(format!("push {} 1 1 1", op::START));
+    eventually("all are refused", || {
         let _ = connection.try_recv();
-        link.stats().side(Role::Primary).refused_with(ErrorCode::InvalidOp) == 2
+        link.stats().side(Role::Primary).refused_with(ErrorCode::InvalidOp) == 4
     });
     connection.send(b"as ever").unwrap();
     assert_eq!(peer.ask(format!("lane-recv {}", connection.id())), told(b"as ever"));

@@ -315,7 +315,8 @@ impl AdvancedLink {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for what was not received on this link.
+    /// [`Error::Unsupported`] for what was not received in the present session; a receipt of any other session is void, also one
+    /// of a session that this link never had.
     pub fn acknowledge(&self, receipt: Receipt) -> Result<()> {
         self.link.inner().acknowledge(receipt)
     }

@@ -127,7 +127,7 @@ impl Wanted {
         self
     }
 
-    /// These capabilities, beside others. Both ends then spin as those say that they agree on, unless
+    /// These capabilities, beside others. Reliable delivery is asked for by [`reliable`](Self::reliable) alone. Both ends then spin as those say that they agree on, unless
     /// [`Options::spin`](crate::Options::spin) says otherwise; the link's geometry was made before, best by
     /// [`Options::for_capabilities`](crate::Options::for_capabilities) with the same.
     #[must_use]

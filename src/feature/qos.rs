@@ -80,11 +80,14 @@ impl Class {
 ///
 /// In any time `t` it sends at most `burst + t * bytes_per_second`, rounded up by what it may send in two microseconds,
 /// and if it always has something to send no less than 99.8 % of the rate.
+///
+/// On a connection of a link this is about chunks as they travel: what compression has left, with all headers, and 64 bytes for
+/// each slot. A burst there must hold a whole buffer and its slot; longer messages go in several chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Bytes a second, at least 1.
     pub bytes_per_second: u64,
-    /// Bytes at once, at least 1. A larger message is refused.
+    /// Bytes at once, at least 1. The scheduler refuses what costs more.
     pub burst: u64,
 }
 

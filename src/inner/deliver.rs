@@ -24,7 +24,7 @@ impl Inner {
         if !error.is_transient() {
             return tried;
         }
-        self.wait(Goal::ROOM, until, |own| {
+        self.wait(Goal::KEEPING, until, |own| {
             // Acknowledgements come the other way: what was committed before its end is visible then.
             let end = self.recv_end();
             self.keep_sorting(own)?;

@@ -139,13 +139,17 @@ impl Goal {
         ..Self::ROOM
     };
     pub(crate) const TURN: Self =
-        Self { what: "credit and a turn to send on a connection", ..Self::CONN_ROOM };
+        Self { what: "credit, a turn or its rate's allowance to send on a connection", ..Self::CONN_ROOM };
     pub(crate) const OPEN: Self = Self { what: "room to open a connection", ..Self::CONN_ROOM };
     pub(crate) const ANSWER: Self = Self { what: "the peer's answer to a new connection", ..Self::CONN_DATA };
     pub(crate) const AGREEMENT: Self = Self {
         what: "the peer's part of the negotiation",
         wants: &[Want::Data, Want::Space],
         ..Self::CONN_DATA
+    };
+    pub(crate) const KEEPING: Self = Self {
+        what: "room to keep a message (the peer acknowledges too little), or to send it",
+        ..Self::CONN_ROOM
     };
     pub(crate) const ACKS: Self = Self { what: "the peer's acknowledgements", ..Self::CONN_DATA };
     pub(crate) const ACCEPT: Self = Self { what: "a connection from the peer", ..Self::CONN_DATA };

@@ -449,7 +449,10 @@ impl Traffic {
     /// How sending on a connection stands.
     pub(crate) fn congestion(&self, id: u64, now: Duration) -> Option<Congestion> {
         let lane = self.lanes.get(&id)?;
-        lane.credit.as_ref().map(|(sender, _)| sender.congestion(now))
+        let (sender, _) = lane.credit.as_ref()?;
+        // What has credit and waits for its turn is not sent either.
+        let waits = lane.item.as_ref().is_some_and(|item| !matches!(item.state, State::Sent { .. }));
+        Some(Congestion { queued: waits.into(), ..sender.congestion(now) })
     }
 }
 

@@ -396,9 +396,12 @@ fn names() {
     assert_eq!(Capabilities::empty().to_string(), "none");
     assert_eq!(Version::CURRENT.to_string(), "1.1");
     let of = |fallback: Fallback| fallback.to_string();
-    assert_eq!(of(Fallback::Refused { code: 6 }), "the peer refused to negotiate (code 0x06)");
+    assert_eq!(
+        of(Fallback::Refused { code: 6 }),
+        "the peer does not negotiate, or requires what this end did not ask for or does not have (code 0x06)"
+    );
     let missing = of(Fallback::Missing(Features::ENCRYPTION));
-    assert_eq!(missing, "the peer does not have what is required: encryption");
+    assert_eq!(missing, "the ends do not share what is required: encryption");
     for fallback in [Fallback::NothingShared, Fallback::Traffic, Fallback::Contradiction, Fallback::Silence] {
         assert!(of(fallback).len() > 20);
     }

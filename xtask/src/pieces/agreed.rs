@@ -114,7 +114,7 @@ pub const AGREED: &[Piece] = &[
         "src/mux.rs",
         "if !self.negotiation.has(Features::STATISTICS) || !line.note_probe(at) {",
         "if !line.note_probe(at) {",
-        "-p hqq-tests --test statistics",
+        "-p hqq-tests --test traffic",
     ),
     piece(
         "statistics: no probe from another day",
