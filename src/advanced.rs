@@ -96,7 +96,7 @@ pub use connection::AdvancedConnection;
 use encryption::{Encryption, Keys};
 use frames::Frames;
 pub use handle::{AdvancedLoan, AdvancedMessage};
-pub use more::{AdvancedLoanOf, RecvIntoError};
+pub use more::AdvancedLoanOf;
 pub use reliable::{Deliveries, Reliability};
 use stream::{Reading, Streams};
 pub use wanted::Wanted;

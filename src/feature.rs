@@ -7,5 +7,7 @@ pub mod compress;
 pub mod encrypt;
 pub mod flow;
 pub mod qos;
+#[cfg(test)]
+pub(crate) mod random;
 pub mod reliable;
 pub mod statistics;

@@ -327,7 +327,7 @@ macro_rules! receiving {
         ///
         /// # Errors
         /// As [`recv`](Self::recv); [`RecvIntoError::TooSmall`] with the message if the slice is too small.
-        pub fn recv_into(&self, into: &mut [u8]) -> Result<usize, RecvIntoError<'_>> {
+        pub fn recv_into(&self, into: &mut [u8]) -> Result<usize, RecvIntoError<Message<'_>>> {
             let message = self.recv()?;
             match into.get_mut(..message.len()) {
                 Some(place) => place.copy_from_slice(&message),

@@ -339,13 +339,13 @@ impl fmt::Debug for OwnedMessage {
     }
 }
 
-/// Why [`recv_into`](crate::StandardLink::recv_into) failed.
+/// Why [`recv_into`](crate::StandardLink::recv_into) failed; `M` is what a received message is there.
 #[derive(Debug)]
-pub enum RecvIntoError<'a> {
+pub enum RecvIntoError<M> {
     /// The slice is too small; the message is here, whole.
     TooSmall {
         /// The message.
-        message: Message<'a>,
+        message: M,
         /// Bytes of the slice.
         capacity: usize,
     },
@@ -353,7 +353,7 @@ pub enum RecvIntoError<'a> {
     Other(Error),
 }
 
-impl fmt::Display for RecvIntoError<'_> {
+impl<M: Deref<Target = [u8]>> fmt::Display for RecvIntoError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooSmall { message, capacity } => {
@@ -364,9 +364,9 @@ impl fmt::Display for RecvIntoError<'_> {
     }
 }
 
-impl std::error::Error for RecvIntoError<'_> {}
+impl<M: Deref<Target = [u8]> + fmt::Debug> std::error::Error for RecvIntoError<M> {}
 
-impl From<Error> for RecvIntoError<'_> {
+impl<M> From<Error> for RecvIntoError<M> {
     fn from(error: Error) -> Self {
         Self::Other(error)
     }

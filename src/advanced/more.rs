@@ -12,40 +12,7 @@ use bytemuck::Pod;
 use super::{AdvancedLink, AdvancedLoan, AdvancedMessage};
 use crate::error::{Error, Result};
 use crate::inner::Until;
-use crate::message::LoanOf;
-
-/// Why [`AdvancedLink::recv_into`] failed.
-#[derive(Debug)]
-pub enum RecvIntoError<'a> {
-    /// The slice is too small; the message is here, whole.
-    TooSmall {
-        /// The message.
-        message: AdvancedMessage<'a>,
-        /// Bytes of the slice.
-        capacity: usize,
-    },
-    /// Nothing was received.
-    Other(Error),
-}
-
-impl fmt::Display for RecvIntoError<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooSmall { message, capacity } => {
-                write!(f, "the message has {} bytes, the slice {capacity}", message.len())
-            }
-            Self::Other(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for RecvIntoError<'_> {}
-
-impl From<Error> for RecvIntoError<'_> {
-    fn from(error: Error) -> Self {
-        Self::Other(error)
-    }
-}
+use crate::message::{LoanOf, RecvIntoError};
 
 impl AdvancedLink {
     /// Lends memory for a message, waiting for it no longer than `time`; see [`loan`](Self::loan).
@@ -180,7 +147,7 @@ impl AdvancedLink {
     ///
     /// # Errors
     /// As [`recv`](Self::recv); [`RecvIntoError::TooSmall`] with the message if the slice is too small.
-    pub fn recv_into(&self, into: &mut [u8]) -> Result<usize, RecvIntoError<'_>> {
+    pub fn recv_into(&self, into: &mut [u8]) -> Result<usize, RecvIntoError<AdvancedMessage<'_>>> {
         let message = self.recv()?;
         match into.get_mut(..message.len()) {
             Some(place) => place.copy_from_slice(&message),

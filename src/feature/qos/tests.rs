@@ -1,24 +1,10 @@
 //! Who sends next: fairness, starvation, rates, bad input, and what an urgent message waits for.
 
 use super::*;
+use crate::feature::random::Random;
 
 mod occupied;
 mod rates;
-
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound
-    }
-}
 
 const LIMITS: Limits = Limits { connections: 64, waiting: 64 };
 const START: Duration = Duration::ZERO;

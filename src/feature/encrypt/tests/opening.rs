@@ -13,7 +13,7 @@ fn every_flipped_bit_is_noticed() {
         for _ in 0..5 {
             sealed(&ours.sealer, b"lost", AD);
         }
-        let message = Random::new(4).bytes(45);
+        let message = bytes(&mut Random::new(4), 45);
         let framed = sealed(&ours.sealer, &message, AD);
         for bit in 0..framed.len() * 8 {
             let mut flipped = framed.clone();
@@ -77,7 +77,7 @@ fn arbitrary_bytes_are_refused() {
         let (_, theirs) = session(cipher, Settings { window: 64, rekey_every: 2, strict: false });
         for _ in 0..300 {
             let len = random.below(100) as usize;
-            let mut bytes = random.bytes(len);
+            let mut bytes = super::bytes(&mut random, len);
             if random.below(2) == 0 && len >= 8 {
                 // A counter that is not far off.
                 bytes[..8].copy_from_slice(&random.below(600).to_le_bytes());
