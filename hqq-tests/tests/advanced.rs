@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::Duration;
 
-use hqq::advanced::{AdvancedConnection, RecvIntoError, Wanted};
+use hqq::advanced::{AdvancedConnection, Wanted};
 use hqq::protocol::Capabilities;
-use hqq::{AdvancedLink, Error, Options, Role, StandardLink};
+use hqq::{AdvancedLink, Error, Options, RecvIntoError, Role, StandardLink};
 use hqq_tests::agree::{message, wanted};
 use hqq_tests::pattern::told;
 use hqq_tests::test;
