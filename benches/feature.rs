@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hqq::feature::compress::{Codec, Compressor, Decompressor, How, Settings};
+use hqq::features::compress::{Codec, Compressor, Decompressor, How, Settings};
 use lz4_flex::block::{self, CompressTable};
 use zstd::zstd_safe::{CCtx, CParameter, DCtx};
 

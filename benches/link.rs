@@ -8,11 +8,11 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hqq::packet::{Packet, op};
-use hqq::pool::Pool;
-use hqq::ring::{Consumer, Producer, Take};
+use hqq::shm::packet::{Packet, op};
+use hqq::shm::pool::Pool;
+use hqq::shm::ring::{Consumer, Producer, Take};
+use hqq::shm::words::{BufferWord, Holder, Lap, LeaseWord, Slot};
 use hqq::sync::AtomicU64;
-use hqq::words::{BufferWord, Holder, Lap, LeaseWord, Slot};
 use hqq::{Options, RingMode, StandardLink, WaitMode};
 
 const SIZES: [usize; 5] = [8, 48, 64, 4096, 65536];

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hqq::advanced::{AdvancedConnection, Wanted};
-use hqq::feature::qos::{Class, Share};
+use hqq::features::qos::{Class, Share};
 use hqq::{AdvancedLink, Error, StandardLink};
 
 const SOON: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use hqq::advanced::Wanted;
-use hqq::feature::encrypt::Key;
+use hqq::features::encrypt::Key;
 use hqq::{AdvancedLink, Error, StandardLink};
 
 const SOON: Duration = Duration::from_secs(5);

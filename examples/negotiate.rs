@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use hqq::advanced::Wanted;
-use hqq::feature::compress::Codec;
+use hqq::features::compress::Codec;
 use hqq::{AdvancedLink, StandardLink};
 
 const SOON: Duration = Duration::from_secs(5);

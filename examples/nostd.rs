@@ -5,15 +5,15 @@
 //! that is all that the two have in common: cursors and marks are each side's own.
 //!
 //! A whole region, with superblock, seats and both directions, is laid out by `Region::init` on a base pointer and a
-//! length; the documentation of the module `hqq::port` shows that. It is `unsafe`, since nobody but the caller can
+//! length; the documentation of the module `hqq::shm::endpoint` shows that. It is `unsafe`, since nobody but the caller can
 //! know that the memory is valid and nobody else's.
 
 use core::sync::atomic::Ordering;
-use hqq::packet::{Packet, Run, op};
-use hqq::pool::{Pool, Shortage};
-use hqq::ring::{Consumer, Denied, Producer, Take};
+use hqq::shm::packet::{Packet, Run, op};
+use hqq::shm::pool::{Pool, Shortage};
+use hqq::shm::ring::{Consumer, Denied, Producer, Take};
+use hqq::shm::words::{BufferWord, Holder, Lap, Slot};
 use hqq::sync::AtomicU64;
-use hqq::words::{BufferWord, Holder, Lap, Slot};
 use std::sync::LazyLock;
 use std::thread;
 
@@ -33,7 +33,7 @@ struct Shared {
 static SHARED: LazyLock<Shared> = LazyLock::new(|| Shared {
     slots: core::array::from_fn(|_| Slot::new(Lap::new(0))),
     pool: core::array::from_fn(|_| AtomicU64::new(BufferWord::FREE.word())),
-    lease: AtomicU64::new(hqq::words::LeaseWord::VACANT.word()),
+    lease: AtomicU64::new(hqq::shm::words::LeaseWord::VACANT.word()),
     payload: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU64::new(0))),
 });
 

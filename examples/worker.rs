@@ -8,7 +8,7 @@
 //! For two terminals: `-- listen NAME` in one and `-- connect NAME` in the other. Kill the second, and start it again.
 
 use hqq::advanced::{Reliability, Wanted};
-use hqq::feature::reliable::{Position, Receipt};
+use hqq::features::reliable::{Position, Receipt};
 use hqq::{AdvancedLink, Error, Listener, Options, StandardLink};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};

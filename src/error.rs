@@ -281,11 +281,11 @@ pub enum Error {
     #[cfg(feature = "std")]
     NotAgreed {
         /// What there is not.
-        missing: crate::protocol::Features,
+        missing: crate::agreement::Features,
         /// What it is not made for.
-        incapable: crate::protocol::Capabilities,
+        incapable: crate::agreement::Capabilities,
         /// What the negotiation came to.
-        fallback: crate::protocol::Fallback,
+        fallback: crate::agreement::Fallback,
     },
     /// A message breaks the rules of what was agreed. It is gone; those behind it are not.
     #[cfg(feature = "std")]

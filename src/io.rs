@@ -10,12 +10,13 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, PoisonError};
 
 use crate::advanced::{AdvancedConnection, AdvancedLink};
-use crate::conn::Connection;
 use crate::error::{Error, Result};
-use crate::inner::{Inner, Until};
-use crate::link::{Receiver, Sender, StandardLink};
-use crate::message::{Message, bytes};
-use crate::port::Payload;
+use crate::link::connection::Connection;
+use crate::link::core::Inner;
+use crate::link::deadline::Until;
+use crate::link::message::{Message, bytes};
+use crate::link::standard::{Receiver, Sender, StandardLink};
+use crate::shm::endpoint::Payload;
 
 /// Reads from the messages of a link.
 fn read(inner: &Arc<Inner>, into: &mut [u8], next: impl Fn() -> Result<Payload<'static>>) -> Result<usize> {

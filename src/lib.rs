@@ -103,79 +103,48 @@ compile_error!("HQQ's words are little-endian; this target is not");
 
 #[cfg(feature = "std")]
 pub mod advanced;
-pub mod buffer;
 #[cfg(feature = "std")]
-mod conn;
+pub mod agreement;
 #[cfg(feature = "std")]
-mod connection;
+mod demux;
 pub mod error;
 #[cfg(feature = "std")]
-pub mod feature;
-#[cfg(feature = "std")]
-mod handshake;
-#[cfg(feature = "std")]
-mod inner;
-#[cfg(feature = "std")]
 mod io;
-pub mod layout;
 #[cfg(feature = "std")]
 mod link;
-#[cfg(feature = "std")]
-mod listener;
-#[cfg(feature = "std")]
-mod message;
-#[cfg(feature = "std")]
-mod mux;
-#[cfg(feature = "named")]
-pub mod named;
-#[cfg(feature = "std")]
-mod negotiate;
 #[cfg(feature = "std")]
 pub mod observe;
 #[cfg(feature = "std")]
 mod options;
-pub mod packet;
 #[cfg(feature = "std")]
-mod park;
-pub mod pool;
-pub mod port;
-#[cfg(feature = "std")]
-pub mod protocol;
-pub mod recover;
-pub mod region;
-pub mod ring;
-pub mod seat;
-#[cfg(feature = "std")]
-pub mod stats;
-pub mod superblock;
+mod setup;
+pub mod shm;
 pub mod sync;
-#[cfg(feature = "std")]
-mod turn;
-#[cfg(feature = "std")]
-mod untrusted;
-pub mod wait;
-pub mod words;
 
 #[cfg(feature = "std")]
 pub use advanced::AdvancedLink;
 #[cfg(feature = "std")]
-pub use conn::Connection;
+pub use demux::WireError;
 pub use error::{Error, ErrorCode, Result};
 #[cfg(feature = "std")]
-pub use inner::Peer;
-pub use layout::{Geometry, RingMode, WaitMode};
+pub use hqq_features as features;
 #[cfg(feature = "std")]
-pub use link::{Receiver, Sender, StandardLink, Stopper};
+pub use link::connection::Connection;
 #[cfg(feature = "std")]
-pub use listener::{Listener, Offer};
+pub use link::core::Peer;
 #[cfg(feature = "std")]
-pub use message::{Loan, LoanOf, Message, OwnedMessage, RecvIntoError, Rejected};
+pub use link::message::{Loan, LoanOf, Message, OwnedMessage, RecvIntoError, Rejected};
 #[cfg(feature = "std")]
-pub use mux::WireError;
+pub use link::standard::{Receiver, Sender, StandardLink, Stopper};
+#[cfg(feature = "std")]
+pub use link::untrusted::{UntrustedLink, UntrustedLoan, UntrustedMessage};
+#[cfg(feature = "std")]
+pub use observe::Stats;
 #[cfg(feature = "std")]
 pub use options::{Clock, Options, TraceEvent};
 #[cfg(feature = "std")]
-pub use stats::Stats;
-#[cfg(feature = "std")]
-pub use untrusted::{UntrustedLink, UntrustedLoan, UntrustedMessage};
-pub use words::Role;
+pub use setup::listener::{Listener, Offer};
+#[cfg(feature = "named")]
+pub use setup::segment;
+pub use shm::layout::{Geometry, RingMode, WaitMode};
+pub use shm::words::Role;

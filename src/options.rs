@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::agreement::Capabilities;
 use crate::error::{Error, Result};
-use crate::layout::{Geometry, Modes, RingMode, WaitMode};
-use crate::packet::Packet;
-use crate::protocol::Capabilities;
+use crate::shm::layout::{Geometry, Modes, RingMode, WaitMode};
+use crate::shm::packet::Packet;
+use crate::shm::words::Role;
 use crate::sync::{AtomicU64, Ordering};
-use crate::words::Role;
 
 /// A packet that this end sent or received, as the trace hook sees it.
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +160,7 @@ impl Options {
     ///
     /// ```
     /// use hqq::Options;
-    /// use hqq::protocol::Capabilities;
+    /// use hqq::agreement::Capabilities;
     ///
     /// let options = Options::for_capabilities(Capabilities::LARGE_BUFFERS | Capabilities::LOW_LATENCY);
     /// assert_eq!(options.geometry()?.buffer_size(), 1 << 20);
@@ -324,7 +324,7 @@ impl Options {
     /// [`max_region`](Self::max_region).
     pub fn geometry(&self) -> Result<Geometry> {
         let geometry = Geometry::new(self.slots, self.buffers, self.buffer_size)?;
-        let need = crate::layout::required_bytes(&geometry, hqq_sys::mem::page_size() as u64)?;
+        let need = crate::shm::layout::required_bytes(&geometry, hqq_sys::mem::page_size() as u64)?;
         if need > self.max_region {
             return Err(Error::RegionTooLarge { need, limit: self.max_region });
         }

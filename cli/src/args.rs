@@ -7,8 +7,8 @@ use clap::builder::PossibleValuesParser;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 use hqq::Options;
-use hqq::feature::compress::Codec;
-use hqq::feature::qos::{Class, Rate, Share};
+use hqq::features::compress::Codec;
+use hqq::features::qos::{Class, Rate, Share};
 use hqq_bench::{Case, Kind};
 
 use crate::exit::CODES;

@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use hqq::Stats;
+use hqq::agreement::Agreed;
 use hqq::observe::{self, LinkSeen, Observer, Report};
-use hqq::protocol::Agreed;
-use hqq::words::{BufferState, SlotState};
+use hqq::shm::words::{BufferState, SlotState};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::{Ls, Stat, Which};
 use crate::exit::{Exit, Failure, Result};
-use crate::{figures, out, prometheus};
+use crate::{metrics, out, prometheus};
 
 /// The directions, by number.
 pub const WAYS: [&str; 2] = ["primary to secondary", "secondary to primary"];
@@ -205,7 +205,7 @@ fn all_facts(link: &LinkSeen, seen: &Observer) -> Value {
         "seats": seats,
         "directions": directions,
         "sides": sides,
-        "statistics": seen.figures().as_ref().map(figures::facts),
+        "statistics": seen.figures().as_ref().map(metrics::facts),
     });
     merge(&mut value, more);
     value
@@ -224,7 +224,7 @@ fn agreed(agreed: Agreed) -> Value {
 }
 
 /// The packets that a side refused, by the specification's codes.
-fn by_code(side: &hqq::stats::SideStats) -> Value {
+fn by_code(side: &hqq::observe::SideStats) -> Value {
     let codes = hqq::ErrorCode::SPECIFIED.into_iter();
     codes
         .map(|code| (format!("{code:?}"), Value::from(side.refused_with(code))))
@@ -236,7 +236,8 @@ fn show_stat(link: &LinkSeen, seen: &Observer) -> Result<()> {
     heading(link, seen)?;
     let stats: Stats = seen.stats();
     let [there, back] = &stats.directions;
-    let row = |name: &str, of: fn(&hqq::stats::DirectionStats) -> String| [name.into(), of(there), of(back)];
+    let row =
+        |name: &str, of: fn(&hqq::observe::DirectionStats) -> String| [name.into(), of(there), of(back)];
     let rows = [
         row("packets sent", |way| out::count(way.packets_sent)),
         row("packets received", |way| out::count(way.packets_received)),
@@ -249,7 +250,7 @@ fn show_stat(link: &LinkSeen, seen: &Observer) -> Result<()> {
     ];
     out::line(out::table(["direction", WAYS[0], WAYS[1]], 1, rows))?;
     let [primary, secondary] = &stats.sides;
-    let row = |name: &str, of: fn(&hqq::stats::SideStats) -> u64| {
+    let row = |name: &str, of: fn(&hqq::observe::SideStats) -> u64| {
         [name.into(), out::count(of(primary)), out::count(of(secondary))]
     };
     let rows = [
@@ -267,7 +268,7 @@ fn show_stat(link: &LinkSeen, seen: &Observer) -> Result<()> {
     out::line(out::table(["side", SIDES[0], SIDES[1]], 1, rows))?;
     if let Some(figures) = seen.figures() {
         out::line("")?;
-        out::line(figures::shown(&figures))?;
+        out::line(metrics::shown(&figures))?;
     }
     for (side, name) in stats.sides.iter().zip(SIDES) {
         if let Some(Agreed { version, features, capabilities }) = side.agreed {

@@ -11,9 +11,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use hqq::advanced::Wanted;
-use hqq::feature::compress::Codec;
-use hqq::feature::encrypt::Key;
-use hqq::protocol::{Fallback, Features};
+use hqq::agreement::{Fallback, Features};
+use hqq::features::compress::Codec;
+use hqq::features::encrypt::Key;
 use hqq::{AdvancedLink, Error, Listener, Options, StandardLink};
 use hqq_sys::{peer, poll};
 use zeroize::Zeroizing;

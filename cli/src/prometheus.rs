@@ -4,8 +4,8 @@ use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use hqq::Stats;
+use hqq::observe::{DirectionFigures, Latency};
 use hqq::observe::{LinkSeen, Observer};
-use hqq::stats::{DirectionFigures, Latency};
 
 use crate::inspect::SIDES;
 

@@ -13,6 +13,7 @@
 //! | [`event`] | waking a thread of this process (`eventfd`) |
 //! | [`barrier`] | a memory barrier on every thread of this process (`membarrier`) |
 //! | [`cpu`] | processor affinity and processor time |
+//! | [`random`] | random bytes of the kernel |
 //! | [`spawn`] | handing a socket to a child process |
 //! | [`raw`] | one cache line to and fro, what a link is measured against |
 //!
@@ -47,6 +48,8 @@ pub mod mem;
 pub mod peer;
 #[cfg(target_os = "linux")]
 pub mod poll;
+#[cfg(target_os = "linux")]
+pub mod random;
 #[cfg(target_os = "linux")]
 pub mod raw;
 #[cfg(target_os = "linux")]

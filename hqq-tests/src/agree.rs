@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use hqq::advanced::{Reliability, Wanted};
-use hqq::feature::compress::Codec;
-use hqq::feature::encrypt::{Ciphers, Key};
-use hqq::protocol::{Agreement, Capabilities, Features};
+use hqq::agreement::{Agreement, Capabilities, Features};
+use hqq::features::compress::Codec;
+use hqq::features::encrypt::{Ciphers, Key};
 
 use crate::pattern;
 

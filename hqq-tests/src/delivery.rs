@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::path::Path;
 
 use hqq::advanced::Reliability;
-use hqq::feature::reliable::{Position, Receipt};
+use hqq::features::reliable::{Position, Receipt};
 
 use crate::pattern;
 

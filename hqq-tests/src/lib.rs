@@ -21,7 +21,6 @@
 //! | [`trace`] | the packet traces that the table in `docs/testing.md` is made of |
 
 pub mod agree;
-pub mod crowd;
 pub mod delivery;
 pub mod fuzz;
 pub mod hostile;
@@ -31,7 +30,8 @@ pub mod pattern;
 pub mod peer;
 #[cfg(target_arch = "x86_64")]
 pub mod schedule;
-pub mod step;
+pub mod single_step;
+pub mod stress;
 pub mod test;
 pub mod trace;
 pub mod traced;

@@ -8,10 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{Ordering, fence};
 
-use hqq::layout::{Layout, MAX_SLOTS};
-use hqq::packet::Packet;
-use hqq::ring::Producer;
-use hqq::words::{FORMAT, Lap, MAGIC, Slot, Stamp};
+use hqq::shm::layout::{Layout, MAX_SLOTS};
+use hqq::shm::packet::Packet;
+use hqq::shm::ring::Producer;
+use hqq::shm::words::{FORMAT, Lap, MAGIC, Slot, Stamp};
 use hqq::{Geometry, Options, StandardLink};
 use hqq_sys::mem;
 use hqq_sys::{poll, sock};

@@ -13,11 +13,11 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
 use hqq::Error;
-use hqq::buffer::Buffer;
-use hqq::packet::Operation;
-use hqq::port::{Incoming, Inline, Payload};
-use hqq::region::{Region, Views};
-use hqq::words::{BufferState, BufferWord, Holder, LeaseWord, SeatWord, SleepersWord, SlotState, Stamp};
+use hqq::shm::buffer::Buffer;
+use hqq::shm::endpoint::{Incoming, Inline, Payload};
+use hqq::shm::packet::Operation;
+use hqq::shm::region::{Region, Views};
+use hqq::shm::words::{BufferState, BufferWord, Holder, LeaseWord, SeatWord, SleepersWord, SlotState, Stamp};
 
 use crate::pattern;
 
@@ -158,7 +158,7 @@ pub fn consume<'a>(region: &Region<'a>, payload: Payload<'a>) -> Verdict<u64> {
 }
 
 fn about(operation: Operation) -> u64 {
-    use hqq::packet::op;
+    use hqq::shm::packet::op;
     match operation {
         Operation::ConnCreate { conn } => control(op::CONN_CREATE, conn),
         Operation::ConnAccept { conn } => control(op::CONN_ACCEPT, conn),
@@ -194,7 +194,7 @@ pub fn receive(region: &Region<'_>) -> Verdict<Option<u64>> {
                     region.give(buffer);
                     number
                 }
-                None => control(hqq::packet::op::CONN_COPY, copy.conn),
+                None => control(hqq::shm::packet::op::CONN_COPY, copy.conn),
             },
             Ok(Incoming::Control(operation)) => about(operation),
             Ok(Incoming::Refused(fault)) => refused(fault.op),

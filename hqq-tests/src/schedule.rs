@@ -11,11 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use hqq::advanced::{AdvancedConnection, Reliability, Wanted};
-use hqq::feature::compress::Codec;
-use hqq::feature::encrypt::Key;
-use hqq::feature::qos::{Class, Rate, Share};
-use hqq::feature::reliable::Receipt;
-use hqq::protocol::{Capabilities, Features};
+use hqq::agreement::{Capabilities, Features};
+use hqq::features::compress::Codec;
+use hqq::features::encrypt::Key;
+use hqq::features::qos::{Class, Rate, Share};
+use hqq::features::reliable::Receipt;
 use hqq::{AdvancedLink, Clock, Error, Listener, Options, StandardLink};
 
 use crate::agree::message;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
 use hqq::observe::Observer;
-use hqq::words::BufferState;
+use hqq::shm::words::BufferState;
 use hqq::{Listener, Options, Role, StandardLink};
 
 use crate::peer::Peer;

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::{env, process};
 
-use hqq::packet::op;
+use hqq::shm::packet::op;
 use hqq::{Options, Role, TraceEvent};
 
 /// The variable with the folder of the traces; without it nothing is traced.
@@ -71,7 +71,7 @@ fn file() -> &'static File {
 mod tests {
     use super::*;
     use hqq::ErrorCode;
-    use hqq::packet::Packet;
+    use hqq::shm::packet::Packet;
 
     #[test]
     fn a_line_has_five_fields() {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use hqq::advanced::{AdvancedConnection, Wanted};
-use hqq::protocol::Capabilities;
+use hqq::agreement::Capabilities;
 use hqq::{AdvancedLink, Error, Options, RecvIntoError, Role, StandardLink};
 use hqq_tests::agree::{message, wanted};
 use hqq_tests::pattern::told;

@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hqq::advanced::Wanted;
-use hqq::packet::op;
-use hqq::protocol::{Capabilities, Fallback, Features, Version};
-use hqq::stats::Stats;
+use hqq::agreement::{Capabilities, Fallback, Features, Version};
+use hqq::observe::Stats;
+use hqq::shm::packet::op;
 use hqq::{AdvancedLink, Error, ErrorCode, Options, Role, StandardLink};
 use hqq_tests::agree::{self, message, told, wanted};
 use hqq_tests::eventually;

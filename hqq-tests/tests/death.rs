@@ -195,7 +195,7 @@ fn a_kill_in_the_middle_of_everything() {
                     }
                 }
             });
-            let sender = scope.spawn(|| dead(hqq_tests::crowd::produce(&link, 9, 1, 1_000_000)));
+            let sender = scope.spawn(|| dead(hqq_tests::stress::produce(&link, 9, 1, 1_000_000)));
             eventually("both ways are at work", || {
                 link.stats().directions.iter().all(|direction| direction.packets_received > 200)
             });

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hqq::advanced::Reliability;
-use hqq::packet::{Packet, op};
-use hqq::protocol::Capabilities;
+use hqq::agreement::Capabilities;
+use hqq::shm::packet::{Packet, op};
 use hqq::{AdvancedLink, Error, ErrorCode, Listener, Role};
 use hqq_tests::agree;
 use hqq_tests::delivery::{Record, message};

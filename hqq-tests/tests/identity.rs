@@ -6,14 +6,14 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hqq::words::{BufferWord, Holder, Lap, LeaseWord, Stamp};
+use hqq::shm::words::{BufferWord, Holder, Lap, LeaseWord, Stamp};
 use hqq::{Error, Listener, Options, Role, StandardLink, UntrustedLink};
 use hqq_sys::peer::{self, uid};
 use hqq_tests::mock::Memory;
 use hqq_tests::pattern::{bytes, told};
 use hqq_tests::test::{SOON, allow, asleep, healthy, link_by_hand, sleeps};
 use hqq_tests::traced::Traced;
-use hqq_tests::{Peer, Test, crowd, eventually, test};
+use hqq_tests::{Peer, Test, eventually, stress, test};
 use rustix::process::{Pid, Signal, pidfd_send_signal, test_kill_process};
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
@@ -361,8 +361,8 @@ fn pauses(test: &Test, pause: impl Fn(&Peer)) {
         let received = || link.stats().directions.map(|direction| direction.packets_received);
         thread::scope(|scope| {
             let _ends = EndsIfThisPanics(&link);
-            let consumer = scope.spawn(|| crowd::consume(&link, 2, 1, 2, COUNT));
-            let producer = scope.spawn(|| crowd::produce(&link, 9, 2, COUNT));
+            let consumer = scope.spawn(|| stress::consume(&link, 2, 1, 2, COUNT));
+            let producer = scope.spawn(|| stress::produce(&link, 9, 2, COUNT));
             for _ in 0..3 {
                 let began = received();
                 eventually(&format!("after {began:?} both ways are at work"), || {

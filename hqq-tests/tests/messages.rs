@@ -7,11 +7,11 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use bytemuck::{Pod, Zeroable};
-use hqq::packet::op;
+use hqq::shm::packet::op;
 use hqq::{Error, Listener, Options, RecvIntoError, Role, StandardLink};
 use hqq_tests::pattern::{bytes, told};
 use hqq_tests::test::eventually;
-use hqq_tests::{crowd, test};
+use hqq_tests::{stress, test};
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
 const MODES: [&str; 4] = ["mpmc", "spsc", "mpsc", "spmc"];
@@ -358,8 +358,8 @@ fn crowds(test: &hqq_tests::Test, options: &str, threads: u64, count: u64) {
         thread::scope(|scope| {
             let (done, result) = channel();
             let shared: &StandardLink = &link;
-            scope.spawn(move || done.send(crowd::consume(shared, threads as usize, 100, threads, count)));
-            crowd::produce(&link, 200, threads, count).unwrap();
+            scope.spawn(move || done.send(stress::consume(shared, threads as usize, 100, threads, count)));
+            stress::produce(&link, 200, threads, count).unwrap();
             link.shutdown(Shutdown::Write);
             peer.ask("join");
             peer.ask("shutdown write");
@@ -390,8 +390,8 @@ fn threads_share_a_link_while_connections_come_and_go() {
         peer.ask(format!("bg produce 100 {THREADS} {COUNT}"));
         peer.ask(format!("bg consume {THREADS} 200 {THREADS} {COUNT}"));
         thread::scope(|scope| {
-            let receiver = scope.spawn(|| crowd::consume(&link, THREADS as usize, 100, THREADS, COUNT));
-            let sender = scope.spawn(|| crowd::produce(&link, 200, THREADS, COUNT));
+            let receiver = scope.spawn(|| stress::consume(&link, THREADS as usize, 100, THREADS, COUNT));
+            let sender = scope.spawn(|| stress::produce(&link, 200, THREADS, COUNT));
             // The first of them makes every receiver sort what was taken straight from the ring before.
             for number in 0..8 {
                 let connection = link.open_connection().unwrap();

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use hqq::observe::Observer;
-use hqq::words::{Holder, Role, SeatWord};
+use hqq::shm::words::{Holder, Role, SeatWord};
 use hqq::{Error, Listener, Options, StandardLink};
 use hqq_sys::lock;
 use hqq_tests::mock::{Memory, SEAT_1};

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use hqq::advanced::{AdvancedConnection, Wanted};
 use hqq::observe::Observer;
-use hqq::packet::op;
-use hqq::stats::{DirectionFigures, Figures};
+use hqq::observe::{DirectionFigures, Figures};
+use hqq::shm::packet::op;
 use hqq::{AdvancedLink, Clock, Error, Options, RingMode, Role, StandardLink, TraceEvent, WaitMode};
 use hqq_tests::agree::{message, told, wanted};
 use hqq_tests::eventually;

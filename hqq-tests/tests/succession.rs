@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hqq::packet::Packet;
-use hqq::words::{Holder, Role, SeatWord};
+use hqq::shm::packet::Packet;
+use hqq::shm::words::{Holder, Role, SeatWord};
 use hqq::{Error, Listener, StandardLink};
 use hqq_sys::sock::{self, Address};
 use hqq_tests::mock::{self, GREETING, Memory, SEAT_1, shake};

@@ -12,48 +12,14 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of `src/` from the bottom up: each may use itself and what stands ahead of it.
-const LAYERS: [&str; 34] = [
-    "sync",
-    "protocol",
-    "error",
-    "words",
-    "layout",
-    "packet",
-    "ring",
-    "pool",
-    "wait",
-    "seat",
-    "recover",
-    "superblock",
-    "buffer",
-    "region",
-    "port",
-    "negotiate",
-    "feature",
-    "options",
-    "stats",
-    "observe",
-    "connection",
-    "park",
-    "turn",
-    "mux",
-    "inner",
-    "message",
-    "link",
-    "untrusted",
-    "conn",
-    "handshake",
-    "listener",
-    "named",
-    "advanced",
-    "io",
-];
+const LAYERS: [&str; 11] =
+    ["sync", "agreement", "error", "shm", "observe", "options", "demux", "link", "setup", "advanced", "io"];
 
 /// The files of `src/` that open with a table of their ordering edges.
-const TABLES: [&str; 5] = ["ring.rs", "pool.rs", "wait.rs", "seat.rs", "recover.rs"];
+const TABLES: [&str; 5] = ["shm/ring.rs", "shm/pool.rs", "shm/sleepers.rs", "shm/seats.rs", "shm/recover.rs"];
 
 /// The files of `src/` where raw memory is handled.
-const RAW: [&str; 4] = ["region.rs", "region/flow.rs", "region/owned.rs", "buffer.rs"];
+const RAW: [&str; 4] = ["shm/region.rs", "shm/region/direction.rs", "shm/region/owned.rs", "shm/buffer.rs"];
 
 const LONGEST: usize = 700;
 
@@ -85,13 +51,6 @@ fn layer_violations(name: &str, text: &str) -> Vec<String> {
             Some(_) => violations.push(format!("{place}: {module} stands ahead of {used}")),
             None => violations
                 .push(format!("{place}: crate::{used} hides its layer; name the module that it comes from")),
-        }
-    }
-    // From the top of a module, `super` is the crate as well.
-    for (at, used) in used_modules(&code, "super") {
-        if rank(&used).is_some_and(|other| other > own) {
-            let line = line_of(&code, at);
-            violations.push(format!("src/{name}:{line}: {module} stands ahead of {used}"));
         }
     }
     violations
@@ -150,16 +109,16 @@ fn a_file_uses_only_the_layers_beneath_it() {
 #[test]
 fn a_use_of_a_higher_layer_is_found() {
     let count = |name: &str, text: &str| layer_violations(name, text).len();
-    assert_eq!(count("ring.rs", "use crate::link::StandardLink;"), 1);
-    assert_eq!(count("ring.rs", "use crate::{words::A, pool::{B, C}, wait};"), 2);
-    assert_eq!(count("ring.rs", "fn f() { crate :: pool::g(); super::wait::h(); }"), 2);
-    assert_eq!(count("connection/tests.rs", "use crate::link::A;"), 1);
-    assert_eq!(count("ring.rs", "use crate::StandardLink;"), 1);
-    assert_eq!(count("ring.rs", "use crate::*;"), 1);
+    assert_eq!(count("shm/ring.rs", "use crate::link::standard::StandardLink;"), 1);
+    assert_eq!(count("shm/ring.rs", "use crate::{error::A, demux::{B, C}, link};"), 2);
+    assert_eq!(count("shm/ring.rs", "fn f() { crate :: options::g(); }"), 1);
+    assert_eq!(count("demux/table/tests.rs", "use crate::link::A;"), 1);
+    assert_eq!(count("shm/ring.rs", "use crate::StandardLink;"), 1);
+    assert_eq!(count("shm/ring.rs", "use crate::*;"), 1);
     assert_eq!(count("novel.rs", ""), 1);
     assert_eq!(count("lib.rs", "pub use crate::link::StandardLink;"), 0);
-    let fine = "//! see crate::link\nuse crate::{error::E, words};\nuse super::*; crate::m!();";
-    assert_eq!(count("ring.rs", fine), 0);
+    let fine = "//! see crate::link\nuse crate::{error::E, shm};\nuse super::*; crate::m!();";
+    assert_eq!(count("shm/ring.rs", fine), 0);
 }
 
 // ---- 2: raw memory ------------------------------------------------------------------------------
@@ -190,8 +149,8 @@ fn raw_memory_is_handled_in_few_files() {
 fn raw_memory_elsewhere_is_found() {
     let block = "//! A file.\nfn f() { unsafe { g() } }\n";
     for name in [
-        "src/ring.rs",
-        "src/named.rs",
+        "src/shm/ring.rs",
+        "src/setup/segment.rs",
         "cli/src/main.rs",
         "xtask/src/main.rs",
         "examples/a.rs",
@@ -200,7 +159,7 @@ fn raw_memory_elsewhere_is_found() {
     ] {
         assert_eq!(raw_violations(name, block).len(), 1, "{name}");
     }
-    for name in ["src/region.rs", "src/buffer.rs", "hqq-sys/src/mem.rs"] {
+    for name in ["src/shm/region.rs", "src/shm/buffer.rs", "hqq-sys/src/mem.rs"] {
         assert_eq!(raw_violations(name, block).len(), 0, "{name}");
     }
     let why = format!("// unsafe: a hostile peer writes what it likes\n{block}");
@@ -211,7 +170,7 @@ fn raw_memory_elsewhere_is_found() {
     assert_eq!(raw_violations("loom-tests/src/lib.rs", block).len(), 1);
     assert_eq!(raw_violations("cli/tests/a.rs", &why).len(), 1);
     let words = "#![deny(unsafe_op_in_unsafe_fn)]\n// unsafe\nconst A: &str = \"unsafe\";";
-    assert_eq!(raw_violations("src/ring.rs", words).len(), 0);
+    assert_eq!(raw_violations("src/shm/ring.rs", words).len(), 0);
 }
 
 // ---- 3: loom and shuttle ------------------------------------------------------------------------
@@ -243,13 +202,13 @@ fn only_sync_knows_the_explorers() {
 #[test]
 fn an_explorer_elsewhere_is_found() {
     let text = "#[cfg(not(loom))]\nuse loom::thread; // loom and shuttle\n";
-    assert_eq!(explorer_violations("src/ring.rs", text).len(), 2);
+    assert_eq!(explorer_violations("src/shm/ring.rs", text).len(), 2);
     assert_eq!(explorer_violations("hqq-tests/src/lib.rs", text).len(), 2);
     assert_eq!(explorer_violations("shuttle-tests/src/lib.rs", text).len(), 2);
     assert_eq!(explorer_violations("src/sync.rs", text).len(), 0);
     assert_eq!(explorer_violations("loom-tests/tests/ring.rs", text).len(), 0);
     let text = "#[cfg(shuttle)]\nuse shuttle::thread;\n";
-    assert_eq!(explorer_violations("src/park.rs", text).len(), 2);
+    assert_eq!(explorer_violations("src/link/waiters.rs", text).len(), 2);
     assert_eq!(explorer_violations("loom-tests/tests/ring.rs", text).len(), 2);
     assert_eq!(explorer_violations("src/sync.rs", text).len(), 0);
     assert_eq!(explorer_violations("shuttle-tests/src/lib.rs", text).len(), 0);
@@ -378,7 +337,7 @@ fn files_with_edges_open_with_a_table() {
 #[test]
 fn an_edge_without_its_partner_is_found() {
     let check = |text: &str, document: &str| {
-        edge_violations(&[("src/ring.rs".into(), text.into())], document).join("\n")
+        edge_violations(&[("src/shm/ring.rs".into(), text.into())], document).join("\n")
     };
     let store = "// edge(ring.a): release what was written\na.store(1, Release);\n";
     let load = "a.load(Acquire); // edge(ring.a): acquire\n";
@@ -406,7 +365,7 @@ fn an_edge_without_its_partner_is_found() {
 fn a_table_without_an_edge_is_found() {
     let site = "\n// edge(ring.a): release\n// edge(ring.b): acquire\n";
     let row = |label: &str| format!("//! | {label} | store | load |\n");
-    let check = |text: String| table_violations("src/ring.rs", &text).len();
+    let check = |text: String| table_violations("src/shm/ring.rs", &text).len();
     assert_eq!(check(site.into()), 1);
     assert_eq!(check(format!("{}{site}", row("ring.a"))), 1);
     assert_eq!(check(format!("{site}{}{}", row("ring.a"), row("ring.b"))), 1);

@@ -4,9 +4,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hqq::advanced::AdvancedConnection;
-use hqq::feature::qos::{Class, QosError, Rate, Share};
-use hqq::packet::op;
-use hqq::protocol::Features;
+use hqq::agreement::Features;
+use hqq::features::qos::{Class, QosError, Rate, Share};
+use hqq::shm::packet::op;
 use hqq::{AdvancedLink, Error, ErrorCode, Role};
 use hqq_tests::agree::{message, wanted};
 use hqq_tests::pattern::told;

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hqq::shm::words::{Lap, Slot, Stamp};
 use hqq::sync::{AtomicU64, Looks, is_mutated, set_looks};
-use hqq::words::{Lap, Slot, Stamp};
 use loom::cell::UnsafeCell;
 
 /// Explores the executions of `model`, whose work is done by so many `threads` at once: all of them if there are two,

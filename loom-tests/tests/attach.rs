@@ -3,16 +3,16 @@
 #![cfg(loom)]
 
 use hqq::error::Error;
-use hqq::layout::{Geometry, Layout, Modes};
-use hqq::packet::{Packet, op};
-use hqq::recover::{Direction, recover};
-use hqq::ring::{Consumer, Producer, Take};
-use hqq::seat::Seats;
-use hqq::superblock::{self, Facts, Setup};
-use hqq::sync::{AtomicU64, Ordering};
-use hqq::words::{
+use hqq::shm::layout::{Geometry, Layout, Modes};
+use hqq::shm::packet::{Packet, op};
+use hqq::shm::recover::{Direction, recover};
+use hqq::shm::ring::{Consumer, Producer, Take};
+use hqq::shm::seats::Seats;
+use hqq::shm::superblock::{self, Facts, Setup};
+use hqq::shm::words::{
     BufferWord, Holder, LeaseWord, Role, Seat, SeatWord, Side, SideCounters, SideFigures, Slot, Superblock,
 };
+use hqq::sync::{AtomicU64, Ordering};
 use loom::sync::Arc;
 use loom::thread;
 use loom_tests::{Payload, explore, slot};

@@ -2,11 +2,11 @@
 //! order its accesses.
 #![cfg(loom)]
 
-use hqq::packet::{Packet, Run, op};
-use hqq::pool::{Pool, Shortage};
-use hqq::ring::{Consumer, Producer, Take};
+use hqq::shm::packet::{Packet, Run, op};
+use hqq::shm::pool::{Pool, Shortage};
+use hqq::shm::ring::{Consumer, Producer, Take};
+use hqq::shm::words::{BufferWord, Holder, LeaseWord};
 use hqq::sync::AtomicU64;
-use hqq::words::{BufferWord, Holder, LeaseWord};
 use loom::sync::Arc;
 use loom::thread;
 use loom_tests::{Payload, explore, slot};

@@ -2,13 +2,13 @@
 //! in the middle and was joined, which is the proof of its death.
 #![cfg(loom)]
 
-use hqq::layout::Geometry;
-use hqq::packet::{Packet, Run, op};
-use hqq::pool::{Pool, Shortage};
-use hqq::recover::{Direction, Recovered, recover};
-use hqq::ring::{Consumer, Producer, Take};
+use hqq::shm::layout::Geometry;
+use hqq::shm::packet::{Packet, Run, op};
+use hqq::shm::pool::{Pool, Shortage};
+use hqq::shm::recover::{Direction, Recovered, recover};
+use hqq::shm::ring::{Consumer, Producer, Take};
+use hqq::shm::words::{BufferWord, Holder, LeaseWord, Slot};
 use hqq::sync::{AtomicU64, Ordering};
-use hqq::words::{BufferWord, Holder, LeaseWord, Slot};
 use loom::sync::Arc;
 use loom::thread;
 use loom_tests::{Payload, explore, slot};

@@ -2,10 +2,10 @@
 //! unless publish and release order its accesses.
 #![cfg(loom)]
 
-use hqq::packet::{Packet, op};
-use hqq::ring::{Consumer, Denied, Producer, Take};
+use hqq::shm::packet::{Packet, op};
+use hqq::shm::ring::{Consumer, Denied, Producer, Take};
+use hqq::shm::words::{Holder, Slot};
 use hqq::sync::{AtomicU64, Ordering};
-use hqq::words::{Holder, Slot};
 use loom::sync::Arc;
 use loom::thread;
 use loom_tests::{Payload, explore, slot};

@@ -2,11 +2,11 @@
 //! never comes is a deadlock, which loom reports.
 #![cfg(loom)]
 
-use hqq::packet::{Packet, op};
-use hqq::ring::{Consumer, Producer, Take};
+use hqq::shm::packet::{Packet, op};
+use hqq::shm::ring::{Consumer, Producer, Take};
+use hqq::shm::sleepers::Sleepers;
+use hqq::shm::words::{Holder, SleepersWord, Want};
 use hqq::sync::{AtomicU64, Ordering};
-use hqq::wait::Sleepers;
-use hqq::words::{Holder, SleepersWord, Want};
 use loom::sync::{Arc, Notify};
 use loom::thread;
 use loom_tests::{explore, slot};

@@ -1,13 +1,13 @@
 //! The ring and the pool with three on either side, one of whom dies.
 
-use hqq::layout::Geometry;
-use hqq::packet::{Packet, Run, op};
-use hqq::pool::{Pool, Shortage};
-use hqq::recover::{Direction, recover};
-use hqq::ring::{Consumer, Denied, Producer, Take};
-use hqq::seat::Seats;
+use hqq::shm::layout::Geometry;
+use hqq::shm::packet::{Packet, Run, op};
+use hqq::shm::pool::{Pool, Shortage};
+use hqq::shm::recover::{Direction, recover};
+use hqq::shm::ring::{Consumer, Denied, Producer, Take};
+use hqq::shm::seats::Seats;
+use hqq::shm::words::{BufferWord, Holder, Lap, LeaseWord, Role, Seat, SeatWord, Slot};
 use hqq::sync::{AtomicU64, Ordering};
-use hqq::words::{BufferWord, Holder, Lap, LeaseWord, Role, Seat, SeatWord, Slot};
 use shuttle::sync::{Arc, Mutex};
 use shuttle::{rand::Rng, thread};
 

@@ -4,18 +4,18 @@
 //! A failure prints the schedule that led to it; `shuttle::replay` takes that.
 #![cfg(all(shuttle, test))]
 
-// `park.rs` is compiled a second time, with a condition variable that shuttle knows; what it calls the operating
+// `waiters.rs` is compiled a second time, with a condition variable that shuttle knows; what it calls the operating
 // system's event is the one below.
 extern crate self as hqq_sys;
 
 mod core;
 mod event;
-#[path = "../../src/park.rs"]
-mod park;
 mod parking;
+#[path = "../../src/link/waiters.rs"]
+mod waiters;
 mod waiting;
 
-/// What `park.rs` expects of the crate that it belongs to.
+/// What `waiters.rs` expects of the crate that it belongs to.
 mod sync {
     pub use hqq::sync::{AtomicU64, Ordering, fence};
     pub use shuttle::sync::{Condvar, Mutex, MutexGuard};

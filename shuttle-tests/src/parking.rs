@@ -1,16 +1,16 @@
 //! The threads of two processes on one link, each process with one announcement and one doorbell for all of them
-//! (`park.rs`, which is compiled here as it stands).
+//! (`waiters.rs`, which is compiled here as it stands).
 
-use hqq::packet::{Packet, op};
-use hqq::ring::{Consumer, Denied, Producer, Take};
+use hqq::shm::packet::{Packet, op};
+use hqq::shm::ring::{Consumer, Denied, Producer, Take};
+use hqq::shm::sleepers::Sleepers;
+use hqq::shm::words::{Holder, Lap, SleepersWord, Slot, Want};
 use hqq::sync::AtomicU64;
-use hqq::wait::Sleepers;
-use hqq::words::{Holder, Lap, SleepersWord, Slot, Want};
 use shuttle::sync::Arc;
 use shuttle::thread;
 
 use crate::explore;
-use crate::park::Park;
+use crate::waiters::Park;
 
 /// One process: its announcements, its private marks, and where its threads wait.
 struct Process {

@@ -1,10 +1,10 @@
 //! Sleepers of several processes on both sides: shuttle reports a deadlock if a wake-up is lost.
 
-use hqq::packet::{Packet, op};
-use hqq::ring::{Consumer, Denied, Producer, Take};
+use hqq::shm::packet::{Packet, op};
+use hqq::shm::ring::{Consumer, Denied, Producer, Take};
+use hqq::shm::sleepers::Sleepers;
+use hqq::shm::words::{Holder, Lap, SleepersWord, Slot, Want};
 use hqq::sync::AtomicU64;
-use hqq::wait::Sleepers;
-use hqq::words::{Holder, Lap, SleepersWord, Slot, Want};
 use shuttle::sync::Arc;
 use shuttle::thread;
 

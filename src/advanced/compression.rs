@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use super::frames::Undone;
+use super::pipeline::Undone;
 use crate::error::{Error, Result};
-use crate::feature::compress::{Codec, Codecs, Compressor, Decompressor, Frame, HEADER, How, Settings};
+use hqq_features::compress::{Codec, Codecs, Compressor, Decompressor, Frame, HEADER, How, Settings};
 
 /// The codecs' memory is used again; as many are made as threads are at it at a time.
 pub(crate) struct Compression {

@@ -4,12 +4,12 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use super::{Frames, Reading};
-use crate::conn::Connection;
 use crate::error::{Error, Result};
-use crate::feature::flow::Congestion;
-use crate::feature::qos::Share;
-use crate::inner::Until;
-use crate::turn::Turn;
+use crate::link::connection::Connection;
+use crate::link::deadline::Until;
+use crate::link::timed_mutex::Turn;
+use hqq_features::flow::Congestion;
+use hqq_features::qos::Share;
 
 /// A logical connection on an [`AdvancedLink`](crate::AdvancedLink): messages of any length up to the limit. As a
 /// [`Connection`], of whose messages is made what was agreed on; a stream, too, in messages of 64 KiB at most.
@@ -41,7 +41,7 @@ impl AdvancedConnection {
     /// # use std::time::Duration;
     /// # use hqq::{AdvancedLink, StandardLink};
     /// use hqq::advanced::Wanted;
-    /// use hqq::feature::qos::{Class, Rate, Share};
+    /// use hqq::features::qos::{Class, Rate, Share};
     ///
     /// # let (primary, secondary) = StandardLink::pair()?;
     /// # let soon = Duration::from_secs(5);

@@ -4,10 +4,18 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Compression;
-use super::frames::Frames;
+use super::pipeline::Frames;
+use crate::demux::negotiation::{KEY_LEN, Keying};
 use crate::error::{Error, Result};
-use crate::feature::encrypt::{Cipher, EncryptError, HEADER, Handshake, Key, Session, Settings};
-use crate::negotiate::{KEY_LEN, Keying};
+use hqq_features::encrypt::{Cipher, EncryptError, HEADER, Handshake, Key, Session, Settings};
+
+/// Random bytes of the kernel, for keys: what [`Key::generate`] and the others of `hqq::features::encrypt` take.
+///
+/// # Errors
+/// [`EncryptError::NoEntropy`] if the kernel has none.
+pub fn entropy(into: &mut [u8]) -> Result<(), EncryptError> {
+    hqq_sys::random::fill(into).map_err(|_| EncryptError::NoEntropy)
+}
 
 /// Sealing and opening.
 pub(crate) struct Encryption {
@@ -125,8 +133,9 @@ impl Keys {
 impl Keying for Keys {
     fn begin(&mut self, initiator: bool, cipher: u8, agreed: &[u8]) -> bool {
         let mut making = self.lock();
-        let handshake = Cipher::from_number(cipher)
-            .and_then(|cipher| Handshake::new(&making.key, initiator, cipher, making.settings, agreed).ok());
+        let handshake = Cipher::from_number(cipher).and_then(|cipher| {
+            Handshake::new(&making.key, initiator, cipher, making.settings, agreed, entropy).ok()
+        });
         making.handshake = handshake;
         making.handshake.is_some()
     }

@@ -6,17 +6,17 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::frames::{Undone, compressed, context};
+use super::pipeline::{Undone, compressed, context};
 use super::{AdvancedLink, AdvancedMessage, Compression, Encryption, Frames, Wanted};
+use crate::agreement::{Agreement, Fallback};
+use crate::demux::Plan;
+use crate::demux::negotiation::Sealing;
 use crate::error::{Error, Result};
-use crate::feature::reliable::{HEADER, InboxCounts, Pace, Position, Receipt, StoreCounts};
-use crate::handshake::random;
-use crate::inner::{Inner, Until};
-use crate::listener::Listener;
-use crate::mux::Plan;
-use crate::negotiate::Sealing;
-use crate::packet::op;
-use crate::protocol::{Agreement, Fallback};
+use crate::link::core::Inner;
+use crate::link::deadline::Until;
+use crate::setup::listener::Listener;
+use crate::shm::packet::op;
+use hqq_features::reliable::{HEADER, InboxCounts, Pace, Position, Receipt, StoreCounts};
 
 /// How messages are kept until the peer's application acknowledges them; see [`Wanted::reliable`].
 ///
@@ -115,7 +115,7 @@ impl Reliability {
 
     fn plan(&self) -> Plan {
         Plan {
-            session: NonZeroU64::new(random()).unwrap_or(NonZeroU64::MIN),
+            session: hqq_sys::random::number().ok().and_then(NonZeroU64::new).unwrap_or(NonZeroU64::MIN),
             bytes: self.bytes,
             pace: self.pace,
             record: self.record.clone(),

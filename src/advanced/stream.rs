@@ -5,12 +5,12 @@ use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
 
 use super::{AdvancedConnection, AdvancedLink, AdvancedMessage};
-use crate::conn::{Connection, turn};
 use crate::error::{Error, Result};
-use crate::feature::reliable::Receipt;
-use crate::inner::Until;
-use crate::link::StandardLink;
-use crate::turn::Holding;
+use crate::link::connection::{Connection, turn};
+use crate::link::deadline::Until;
+use crate::link::standard::StandardLink;
+use crate::link::timed_mutex::Holding;
+use hqq_features::reliable::Receipt;
 
 /// Most bytes of a stream in one message on a connection: enough for a codec, and little to hold twice.
 const MOST: u64 = 64 << 10;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::error::ErrorCode;
-use crate::layout::RingMode;
 use crate::options::{Clock, Options};
-use crate::packet::{Packet, op};
+use crate::shm::layout::RingMode;
+use crate::shm::packet::{Packet, op};
 use crate::sync::Ordering;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -103,7 +103,7 @@ fn whoever_wakes_the_other_measures_soon() {
 #[cfg(feature = "encrypt")]
 #[test]
 fn what_was_sealed_too_long_ago_is_sealed_again() {
-    use crate::feature::encrypt::Key;
+    use hqq_features::encrypt::Key;
 
     let (primary, secondary) = StandardLink::pair().unwrap();
     let wanted = Wanted::new().encryption(Key::shared([5; 32]));

@@ -12,14 +12,14 @@ use std::fmt;
 use std::mem::{offset_of, size_of};
 
 use super::{Observer, load};
-use crate::layout::DirectionLayout;
-use crate::packet::{Bounds, Operation, Packet, op};
-use crate::region::{Facts, Views};
-use crate::sync::{AtomicU64, Ordering, fence};
-use crate::words::{
+use crate::shm::layout::DirectionLayout;
+use crate::shm::packet::{Bounds, Operation, Packet, op};
+use crate::shm::region::{Facts, Views};
+use crate::shm::words::{
     BufferState, BufferWord, FORMAT, Holder, Lap, LeaseWord, MAGIC, NAME_WORDS, READY, Role, SEATS,
     SLOT_BYTES, Seat, SeatWord, Side, SideCounters, SleepersWord, Slot, SlotState, Stamp, Superblock,
 };
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// How often the region is read while something looks wrong.
 const PASSES: usize = 4;

@@ -10,11 +10,11 @@ use hqq_sys::mem::{self, Mapping};
 use super::check::misfits;
 use super::*;
 use crate::error::ErrorCode;
-use crate::layout::{Geometry, Modes, RingMode, required_bytes};
-use crate::packet::{NO_BUFFER, Packet, op};
-use crate::port::{Incoming, Payload};
-use crate::region::{OwnedRegion, Setup, Views};
-use crate::words::{
+use crate::shm::endpoint::{Incoming, Payload};
+use crate::shm::layout::{Geometry, Modes, RingMode, required_bytes};
+use crate::shm::packet::{NO_BUFFER, Packet, op};
+use crate::shm::region::{OwnedRegion, Setup, Views};
+use crate::shm::words::{
     BufferState, BufferWord, Holder, Lap, LeaseWord, Seat, Side, SideCounters, SleepersWord, SlotState,
     Stamp, Superblock,
 };

@@ -1,6 +1,6 @@
 //! `cargo xtask costs`: what a message costs, exactly, and the budget that holds it there.
 //!
-//! The program `hqq-costs` steps through the release build and counts (`hqq-tests/src/bin/costs`). The budget is
+//! The program `hqq-cost-counter` steps through the release build and counts (`hqq-tests/src/bin/cost-counter`). The budget is
 //! `docs/costs.json`, and in words the table in `docs/benchmarks.md`.
 
 use crate::command::{cargo, root, run as run_command, target_dir};
@@ -11,7 +11,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 /// What builds the program.
-const BUILD: &str = "build --release --quiet -p hqq-tests --bin hqq-costs";
+const BUILD: &str = "build --release --quiet -p hqq-tests --bin hqq-cost-counter";
 
 const BUDGET: &str = "docs/costs.json";
 const TABLE: Section =
@@ -271,16 +271,17 @@ fn check() -> Result<(), String> {
 /// Builds the program and has it count.
 fn count(only: &str, callgrind: bool) -> Result<Vec<Row>, String> {
     run_command(&mut cargo(BUILD))?;
-    let program = target_dir().join("release/hqq-costs");
+    let program = target_dir().join("release/hqq-cost-counter");
     let mut command = Command::new(program);
     command.args(["--only", only]).args(callgrind.then_some("--callgrind")).stderr(Stdio::inherit());
-    let output = command.output().map_err(|error| format!("hqq-costs does not start: {error}"))?;
+    let output = command.output().map_err(|error| format!("hqq-cost-counter does not start: {error}"))?;
     if !output.status.success() {
-        return Err(format!("hqq-costs ended with {}", output.status));
+        return Err(format!("hqq-cost-counter ended with {}", output.status));
     }
-    let values: Vec<Value> = serde_json::from_slice(&output.stdout).map_err(|e| format!("hqq-costs: {e}"))?;
+    let values: Vec<Value> =
+        serde_json::from_slice(&output.stdout).map_err(|e| format!("hqq-cost-counter: {e}"))?;
     let rows: Option<Vec<Row>> = values.iter().map(Row::found).collect();
-    let rows = rows.ok_or("hqq-costs prints other figures than this command knows")?;
+    let rows = rows.ok_or("hqq-cost-counter prints other figures than this command knows")?;
     if rows.is_empty() { Err(format!("no row has {only:?} in its name")) } else { Ok(rows) }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! * `cargo xtask test` runs every check, stops at the first that fails and ends with
 //!   `N passed, M failed`.
-//! * `cargo xtask pieces` takes one piece of the recovery or of the validation out at a time, in a copy of the sources,
+//! * `cargo xtask mutants` takes one piece of the recovery or of the validation out at a time, in a copy of the sources,
 //!   and sees that a test fails then; `--only TEXT` takes those out whose name holds the text.
 //! * `cargo xtask hostile` attacks the library from shared memory, under AddressSanitizer if there is a nightly
 //!   toolchain; `--short` does as much of it as `cargo xtask test`, `--json` prints figures.
@@ -28,10 +28,10 @@ mod fuzz;
 mod hostile;
 mod kill_sweep;
 mod models;
+mod mutants;
 mod no_std;
 mod order_mutants;
 mod order_sites;
-mod pieces;
 mod steps;
 mod trace_table;
 
@@ -40,7 +40,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask test
        cargo xtask kill-sweep [--full] [--json] [--no-recovery] [...]
-       cargo xtask pieces [--only TEXT]
+       cargo xtask mutants [--only TEXT]
        cargo xtask hostile [--short] [--json] [--seed N]
        cargo xtask fuzz [--seconds N] [--minimize] [TARGET]
        cargo xtask wakes [--count N]
@@ -57,8 +57,8 @@ fn main() -> ExitCode {
     match args.as_slice() {
         ["test"] => steps::test(),
         ["kill-sweep", args @ ..] => report(kill_sweep::sweep(args)),
-        ["pieces"] => report(pieces::check("")),
-        ["pieces", "--only", only] => report(pieces::check(only)),
+        ["mutants"] => report(mutants::check("")),
+        ["mutants", "--only", only] => report(mutants::check(only)),
         ["hostile", args @ ..] => report(hostile::attack(args)),
         ["fuzz", args @ ..] => report(fuzz::fuzz(args)),
         [task @ ("wakes" | "recovery-times" | "soak" | "schedules"), arguments @ ..] => {

@@ -357,7 +357,7 @@ mod tests {
     fn finding(name: &str, outcome: Outcome) -> Finding {
         let site = Site {
             name: name.into(),
-            place: "src/ring.rs:1:1".into(),
+            place: "src/shm/ring.rs:1:1".into(),
             orders: vec!["Acquire".into()],
             edges: vec![("ring.publish".into(), "acquire".into())],
             fence: false,

@@ -291,7 +291,7 @@ mod tests {
 ";
 
     fn sites() -> Vec<Site> {
-        scan_text("src/ring.rs", SOURCE).unwrap()
+        scan_text("src/shm/ring.rs", SOURCE).unwrap()
     }
 
     #[test]
@@ -308,7 +308,7 @@ mod tests {
             "ring.rs check fence 2",
         ];
         assert_eq!(names, want);
-        assert_eq!(sites[0].place, "src/ring.rs:6:24");
+        assert_eq!(sites[0].place, "src/shm/ring.rs:6:24");
         assert_eq!(sites[0].orders, ["AcqRel", "Acquire"]);
         let edges = |site: usize| {
             let edges = sites[site].edges.iter();
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(edges(0), ["ring.free acquire", "ring.seen release"]);
         assert_eq!(edges(1), ["ring.tail release"]);
         assert_eq!(edges(2), ["ring.other acquire"]);
-        assert_eq!(sites[2].place, "src/ring.rs:12:14");
+        assert_eq!(sites[2].place, "src/shm/ring.rs:12:14");
         assert_eq!(edges(3), Vec::<String>::new());
     }
 
@@ -338,8 +338,8 @@ mod tests {
         assert_eq!(changes, want);
         assert_eq!(mutants[0].edges(), ["ring.seen"]);
         assert_eq!(mutants[1].edges(), ["ring.free"]);
-        assert_eq!(mutants[0].variable(), "src/ring.rs:6:24 0 Acquire");
-        assert_eq!(mutants[2].variable(), "src/ring.rs:6:24 1 Relaxed");
+        assert_eq!(mutants[0].variable(), "src/shm/ring.rs:6:24 0 Acquire");
+        assert_eq!(mutants[2].variable(), "src/shm/ring.rs:6:24 1 Relaxed");
         assert_eq!(mutants[6].edges(), ["wait.a"]);
     }
 

@@ -6,11 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use hqq::advanced::{Reliability, Wanted};
-use hqq::feature::compress::Codec;
-use hqq::feature::encrypt::Key;
-use hqq::feature::qos::Share;
-use hqq::packet::{NO_BUFFER, Packet, op};
-use hqq::protocol::{Capabilities, Features, Version};
+use hqq::agreement::{Capabilities, Features, Version};
+use hqq::features::compress::Codec;
+use hqq::features::encrypt::Key;
+use hqq::features::qos::Share;
+use hqq::shm::packet::{NO_BUFFER, Packet, op};
 use hqq::{AdvancedLink, Error, ErrorCode, Options, StandardLink};
 
 use super::Bytes;

@@ -5,10 +5,10 @@ use std::cell::OnceCell;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
-use hqq::layout::{Geometry, Modes, RingMode, WaitMode, required_bytes, required_scratch};
 use hqq::observe::Observer;
-use hqq::region::{Region, Setup};
-use hqq::words::Role;
+use hqq::shm::layout::{Geometry, Modes, RingMode, WaitMode, required_bytes, required_scratch};
+use hqq::shm::region::{Region, Setup};
+use hqq::shm::words::Role;
 use hqq_sys::mem;
 
 use super::Bytes;
@@ -70,7 +70,7 @@ fn work(memory: &Memory, first: &Guarded, second: &Guarded, bytes: &mut Bytes<'_
         let role = roles[usize::from(bytes.byte() % 2)];
         // SAFETY: as above.
         let Ok(facts) = (unsafe { Region::inspect(first.base(), LEN, page) }) else { break };
-        let layout = hqq::layout::Layout::new(facts.geometry, page).expect("inspected");
+        let layout = hqq::shm::layout::Layout::new(facts.geometry, page).expect("inspected");
         assert!(layout.len <= LEN, "{layout:?} does not lie in {LEN} bytes");
         let mut scratch = vec![0; required_scratch(&facts.geometry)];
         // SAFETY: as above.

@@ -1,7 +1,7 @@
 //! Frames of compressed messages: bytes as a frame must be refused or keep what its header says, and bytes as a message
 //! must come back, also from a frame that was damaged if it is taken at all.
 
-use hqq::feature::compress::{
+use hqq::features::compress::{
     Codec, Codecs, CompressError, Compressor, Decompressor, Frame, HEADER, How, Settings, decompress,
 };
 

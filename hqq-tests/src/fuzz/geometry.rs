@@ -2,8 +2,8 @@
 //! accepted must name buffers that exist.
 
 use hqq::Options;
-use hqq::layout::{Geometry, Layout, MAX_BUFFERS, MAX_SLOTS, required_bytes, required_scratch};
-use hqq::packet::{Bounds, Operation, Packet, Run, op};
+use hqq::shm::layout::{Geometry, Layout, MAX_BUFFERS, MAX_SLOTS, required_bytes, required_scratch};
+use hqq::shm::packet::{Bounds, Operation, Packet, Run, op};
 
 use super::Bytes;
 

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hqq::packet::Packet;
-use hqq::words::{FORMAT, MAGIC};
+use hqq::shm::packet::Packet;
+use hqq::shm::words::{FORMAT, MAGIC};
 use hqq::{Error, Listener, Options, StandardLink, UntrustedLink};
 use hqq_sys::sock::{self, Address};
 use hqq_sys::{mem, peer, poll};

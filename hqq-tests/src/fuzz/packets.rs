@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::thread;
 use std::time::Duration;
 
-use hqq::packet::{Packet, op};
-use hqq::words::Role;
+use hqq::shm::packet::{Packet, op};
+use hqq::shm::words::Role;
 use hqq::{Connection, Error, Listener, Message, Options, StandardLink, UntrustedLink, UntrustedMessage};
 
 use super::Bytes;

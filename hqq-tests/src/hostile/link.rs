@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use hqq::layout::Layout;
 use hqq::observe::Observer;
-use hqq::packet::op;
-use hqq::words::Role;
+use hqq::shm::layout::Layout;
+use hqq::shm::packet::op;
+use hqq::shm::words::Role;
 use hqq::{Connection, Error, Loan, Message, Options, Result, StandardLink};
 use hqq_sys::mem;
 

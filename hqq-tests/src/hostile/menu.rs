@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hqq::layout::Layout;
-use hqq::packet::op;
-use hqq::words::{BufferWord, Holder, Lap, LeaseWord, Role, SeatWord, Stamp};
+use hqq::shm::layout::Layout;
+use hqq::shm::packet::op;
+use hqq::shm::words::{BufferWord, Holder, Lap, LeaseWord, Role, SeatWord, Stamp};
 
 /// The control words of a region, by their offsets: the superblock's, reserved ones and name included, then the
 /// rings', pools', leases' and tallies'.

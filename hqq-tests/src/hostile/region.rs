@@ -4,13 +4,13 @@
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
-use hqq::buffer::Buffer;
-use hqq::layout::{Geometry, Layout, Modes, RingMode, required_bytes, required_scratch};
 use hqq::observe::Observer;
-use hqq::packet::{ConnCopy, Packet, op};
-use hqq::port::{Incoming, Inline, Payload};
-use hqq::region::{Region, Setup};
-use hqq::words::{Holder, Role, Stamp};
+use hqq::shm::buffer::Buffer;
+use hqq::shm::endpoint::{Incoming, Inline, Payload};
+use hqq::shm::layout::{Geometry, Layout, Modes, RingMode, required_bytes, required_scratch};
+use hqq::shm::packet::{ConnCopy, Packet, op};
+use hqq::shm::region::{Region, Setup};
+use hqq::shm::words::{Holder, Role, Stamp};
 use hqq::{Error, Result};
 use hqq_sys::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -595,7 +595,7 @@ impl Desk {
                     let stamp = Stamp::from_word(word.load(Ordering::Relaxed));
                     (stamp, stamp.state())
                 };
-                use hqq::words::SlotState::{Free, Published};
+                use hqq::shm::words::SlotState::{Free, Published};
                 if let Some(word) = slots(out).find(|word| state(word).1 == Some(Published)) {
                     let stamp = state(word).0;
                     word.store(Stamp::taken(stamp.lap(), peer, stamp.op()).word(), Ordering::Release);

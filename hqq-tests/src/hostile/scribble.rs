@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hqq::layout::{Geometry, Layout, Modes, RingMode, required_bytes, required_scratch};
-use hqq::packet::{Packet, op};
-use hqq::region::{Region, Setup, Views};
-use hqq::ring::{Consumer, Take};
-use hqq::words::{Holder, Lap, Role, Slot, Stamp};
+use hqq::shm::layout::{Geometry, Layout, Modes, RingMode, required_bytes, required_scratch};
+use hqq::shm::packet::{Packet, op};
+use hqq::shm::region::{Region, Setup, Views};
+use hqq::shm::ring::{Consumer, Take};
+use hqq::shm::words::{Holder, Lap, Role, Slot, Stamp};
 use hqq::{Error, Listener, Options, Result, UntrustedLink};
 use hqq_sys::mem;
 

@@ -5,12 +5,12 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use super::*;
+use crate::agreement::Capabilities;
 use crate::error::ErrorCode;
-use crate::feature::reliable::{Ack, Resume, Start};
-use crate::link::StandardLink;
+use crate::link::standard::StandardLink;
 use crate::options::{Clock, Options};
-use crate::packet::{Operation, Packet};
-use crate::protocol::Capabilities;
+use crate::shm::packet::{Operation, Packet};
+use hqq_features::reliable::{Ack, Resume, Start};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -343,7 +343,7 @@ mod sealed {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::feature::encrypt::Key;
+    use hqq_features::encrypt::Key;
 
     /// A sealed frame belongs to its sequence.
     #[test]

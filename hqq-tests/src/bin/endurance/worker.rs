@@ -14,7 +14,7 @@ use std::{fs, thread};
 
 use clap::Args;
 use hqq::{Connection, Error, Listener, Message, Options, StandardLink};
-use hqq_tests::crowd;
+use hqq_tests::stress;
 use hqq_tests::test::healthy;
 
 use crate::ledger::{Ledger, RECEIVERS, SENDERS, Sender};
@@ -183,7 +183,7 @@ impl Worker {
         let sender = Sender { worker: self.id, link, thread }.number();
         while !self.finishing.load(Ordering::Relaxed) {
             let count = counts.sent[thread as usize].fetch_add(1, Ordering::Relaxed);
-            let message = crowd::message(sender, count);
+            let message = stress::message(sender, count);
             self.ledger.begin(link, thread, count + 1);
             if let Err(error) = send(&message, count) {
                 return end(error);
@@ -206,7 +206,7 @@ impl Worker {
             };
             let len = bytes.len();
             let (sender, number) =
-                crowd::read(&bytes).ok_or_else(|| format!("a message of {len} bytes is torn"))?;
+                stress::read(&bytes).ok_or_else(|| format!("a message of {len} bytes is torn"))?;
             let index = counts.received[thread as usize].fetch_add(1, Ordering::Relaxed);
             self.ledger.received(thread, index, sender, number);
         }

@@ -8,12 +8,12 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hqq::Geometry;
-use hqq::layout::{Layout, RingMode, required_scratch};
-use hqq::packet::{Packet, Run};
-use hqq::pool::Pool;
-use hqq::region::{Region, Setup, Views};
-use hqq::ring::{Consumer, Producer, Ticket};
-use hqq::words::{Holder, Role};
+use hqq::shm::layout::{Layout, RingMode, required_scratch};
+use hqq::shm::packet::{Packet, Run};
+use hqq::shm::pool::Pool;
+use hqq::shm::region::{Region, Setup, Views};
+use hqq::shm::ring::{Consumer, Producer, Ticket};
+use hqq::shm::words::{Holder, Role};
 use hqq_sys::mem::Mapping;
 
 pub const PAGE: u64 = 4096;
@@ -339,6 +339,6 @@ pub unsafe trait Repeatable {}
 // SAFETY: a position, and where its slot is.
 unsafe impl Repeatable for Ticket<'_> {}
 // SAFETY: an address and numbers; "dropping it leaks the buffers" says its documentation.
-unsafe impl Repeatable for hqq::buffer::Buffer<'static> {}
+unsafe impl Repeatable for hqq::shm::buffer::Buffer<'static> {}
 // SAFETY: numbers.
 unsafe impl Repeatable for Packet {}

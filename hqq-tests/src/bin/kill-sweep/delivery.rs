@@ -9,7 +9,7 @@ use hqq::advanced::{Reliability, Wanted};
 use hqq::observe::Observer;
 use hqq::{AdvancedLink, Error, Listener, Options, StandardLink};
 use hqq_tests::oracle::{self, Fault, Kind, Verdict};
-use hqq_tests::step::{Child, Stop, mark};
+use hqq_tests::single_step::{Child, Stop, mark};
 
 use crate::scenario::{COUNT, INLINE, POOL, SIZE};
 

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hqq::layout::RingMode;
-use hqq::packet::{Packet, op};
-use hqq::words::{BufferState, BufferWord, Holder, Role, SeatWord};
+use hqq::shm::layout::RingMode;
+use hqq::shm::packet::{Packet, op};
+use hqq::shm::words::{BufferState, BufferWord, Holder, Role, SeatWord};
 use hqq::{Connection, Error, Listener, Options, OwnedMessage, StandardLink};
 use hqq_sys::mem::Mapping;
 use hqq_tests::mock::Memory;
@@ -18,7 +18,7 @@ use hqq_tests::oracle::{self, Fault, Kind, Verdict};
 use crate::arena::{Arena, Image, Who};
 use crate::scenario::{COUNT, INLINE, POOL, RUN, SIZE, ring_name};
 use crate::sweep::{ENDLESS, Outcome, Settings, guarded, image_base};
-use hqq_tests::step::{Child, Stop, mark};
+use hqq_tests::single_step::{Child, Stop, mark};
 
 /// Far more than anything here takes that does not hang.
 const SOON: Duration = Duration::from_secs(20);
@@ -273,7 +273,7 @@ impl Meeting {
             Op::ConnReceive => lists.inward = vec![INWARD],
             _ => {}
         }
-        let len = hqq::layout::required_bytes(&link.geometry(), crate::arena::PAGE).map_err(failed)?;
+        let len = hqq::shm::layout::required_bytes(&link.geometry(), crate::arena::PAGE).map_err(failed)?;
         let memory = Mapping::map_read_only(link.memory(), len as usize);
         let memory = memory.map_err(|error| format!("{scenario}: {error}"))?;
         let (kept, read) = (Vec::new(), None);

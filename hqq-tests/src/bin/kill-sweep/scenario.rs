@@ -3,8 +3,8 @@
 use std::fmt;
 
 use hqq::Geometry;
-use hqq::layout::RingMode;
-use hqq::words::Role;
+use hqq::shm::layout::RingMode;
+use hqq::shm::words::Role;
 
 use crate::arena::Who;
 

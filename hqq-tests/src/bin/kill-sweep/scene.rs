@@ -4,20 +4,22 @@ mod act;
 mod judge;
 
 use hqq::Error;
-use hqq::buffer::Buffer;
-use hqq::layout::Modes;
-use hqq::packet::{CloseHow, ConnCopy, Operation, Packet, Run, op};
-use hqq::port::{Incoming, Inline, Payload};
-use hqq::region::{Region, Setup, Views};
-use hqq::ring::{Take, Ticket};
-use hqq::wait::Sleepers;
-use hqq::words::{BufferWord, Holder, Lap, LeaseWord, Role, SeatWord, SleepersWord, SlotState, Stamp, Want};
+use hqq::shm::buffer::Buffer;
+use hqq::shm::endpoint::{Incoming, Inline, Payload};
+use hqq::shm::layout::Modes;
+use hqq::shm::packet::{CloseHow, ConnCopy, Operation, Packet, Run, op};
+use hqq::shm::region::{Region, Setup, Views};
+use hqq::shm::ring::{Take, Ticket};
+use hqq::shm::sleepers::Sleepers;
+use hqq::shm::words::{
+    BufferWord, Holder, Lap, LeaseWord, Role, SeatWord, SleepersWord, SlotState, Stamp, Want,
+};
 use hqq_tests::oracle::{self, EMPTY, Fault, Kind, Verdict};
 use std::sync::atomic::Ordering;
 
 use crate::arena::{Arena, Hands, PAGE, Who, again, lasting};
 use crate::scenario::{COUNT, Company, INLINE, Middle, Op, POOL, RUN, Scenario, geometry};
-use hqq_tests::step::mark;
+use hqq_tests::single_step::mark;
 /// A direction as it must be found.
 #[derive(Clone, Debug, Default)]
 pub struct Flow {
@@ -413,7 +415,7 @@ impl<'a> World<'a> {
     /// Slots that the victim can fill one after the other.
     fn room(&self) -> usize {
         let slots = self.views.slots(self.out());
-        let tail = hqq::ring::Producer::survey(slots).expect("a healthy ring");
+        let tail = hqq::shm::ring::Producer::survey(slots).expect("a healthy ring");
         let free = |position: &u64| {
             let stamp = slots[(tail.wrapping_add(*position) % slots.len() as u64) as usize]
                 .stamp
@@ -505,7 +507,7 @@ fn payload_len(packet: &Packet) -> usize {
 fn take(hands: &Hands, mark: bool) -> Setting<(Ticket<'_>, Packet, Option<Run>)> {
     match hands.consumer().take(|_| true, || {}).map_err(|what| format!("{what:?}"))? {
         Take::Packet(ticket, packet) => {
-            let bounds = hqq::packet::Bounds { geometry: geometry(), max_message: u64::MAX };
+            let bounds = hqq::shm::packet::Bounds { geometry: geometry(), max_message: u64::MAX };
             let run = match Operation::check(&packet, &bounds).map_err(|fault| format!("{fault:?}"))? {
                 Operation::Copy { run, .. } => run,
                 Operation::ConnCopy(copy) => copy.run,

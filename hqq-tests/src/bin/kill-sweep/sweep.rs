@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::arena::{Arena, Image};
 use crate::scenario::Scenario;
 use crate::scene::{Progress, World};
-use hqq_tests::step::{Child, Stop};
+use hqq_tests::single_step::{Child, Stop};
 
 /// More instructions than any operation takes.
 pub const ENDLESS: u64 = 300_000;

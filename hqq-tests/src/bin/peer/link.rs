@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hqq::{Error, Listener, RecvIntoError, StandardLink, UntrustedLink};
-use hqq_tests::{crowd, pattern};
+use hqq_tests::{pattern, stress};
 use rustix::thread::{SecureComputingMode, set_secure_computing_mode};
 
 use crate::{Answer, State, Words, lock};
@@ -205,9 +205,9 @@ fn more(link: &StandardLink, verb: &str, words: &mut Words<'_>) -> Answer {
                 }
             }
         }
-        "produce" => crowd::produce(link, words.number()?, words.number()?, words.number()?)?,
+        "produce" => stress::produce(link, words.number()?, words.number()?, words.number()?)?,
         _ => {
-            crowd::consume(link, words.number()?, words.number()?, words.number()?, words.number()?)?;
+            stress::consume(link, words.number()?, words.number()?, words.number()?, words.number()?)?;
         }
     }
     Ok(String::new())

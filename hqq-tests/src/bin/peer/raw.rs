@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use hqq::packet::Packet;
+use hqq::shm::packet::Packet;
 use hqq_sys::mem;
 use hqq_sys::sock::{self, Address};
 use hqq_sys::{peer, poll, spawn};

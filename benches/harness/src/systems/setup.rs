@@ -1,0 +1,109 @@
+//! From nothing to the first message.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use hqq::{Listener, Options, StandardLink};
+use hqq_sys::mem;
+
+use crate::measured::nanos;
+use crate::session::PATIENCE;
+use crate::{Case, Kind, Outcome, Session, Span, System, Turn, Turns, clock, payload};
+
+/// Makes a link anew each time: binds, tells the other end, accepts and receives one message.
+pub struct Fresh {
+    /// A link that is there already, to tell the other end that the name is.
+    beside: StandardLink,
+    name: String,
+    number: u64,
+}
+
+impl Fresh {
+    pub fn new(beside: StandardLink, session: &Session) -> Self {
+        Self { beside, name: format!("{}-fresh", session.name()), number: 0 }
+    }
+
+    fn name(&mut self) -> String {
+        self.number += 1;
+        format!("{}-{}", self.name, self.number)
+    }
+}
+
+impl Turns for Fresh {
+    fn lead(&mut self, turn: Turn, times: &mut [u32]) -> Outcome<Span> {
+        let began = clock::now();
+        for time in times {
+            let name = self.name();
+            let start = Instant::now();
+            let listener = Listener::bind_with(&name, Options::new())?;
+            self.beside.send(b"bound")?;
+            let link = listener.accept_timeout(PATIENCE)?;
+            let message = link.recv_timeout(PATIENCE)?;
+            payload::read(turn.case.payload, &message)?;
+            *time = nanos(start.elapsed());
+            drop(message);
+            drop(link);
+            self.beside.recv_timeout(PATIENCE)?;
+        }
+        Ok(Span::since(began))
+    }
+
+    fn follow(&mut self, turn: Turn) -> Outcome<Span> {
+        let began = clock::now();
+        let size = turn.case.payload;
+        let mut bytes = vec![0; size as usize];
+        payload::write(size, &mut bytes);
+        for _ in 0..turn.count {
+            let name = self.name();
+            self.beside.recv_timeout(PATIENCE)?;
+            let link = StandardLink::connect_timeout(&name, PATIENCE)?;
+            link.send(&bytes)?;
+            // Until the other end has received it and closed.
+            let _ = link.recv_timeout(PATIENCE);
+            drop(link);
+            self.beside.send(b"closed")?;
+        }
+        Ok(Span::since(began))
+    }
+}
+
+/// The reservation of as much memory as such a link has, and nothing else.
+pub struct Reserved;
+
+struct Reserving(u64);
+
+impl System for Reserved {
+    fn name(&self) -> &'static str {
+        "raw"
+    }
+
+    fn can(&self, case: &Case) -> bool {
+        case.kind == Kind::Setup
+    }
+
+    fn lead(&self, _: &Session) -> Outcome<Box<dyn Turns>> {
+        let geometry = Options::new().geometry()?;
+        Ok(Box::new(Reserving(hqq::shm::layout::required_bytes(&geometry, mem::page_size() as u64)?)))
+    }
+
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+        self.lead(session)
+    }
+}
+
+impl Turns for Reserving {
+    fn lead(&mut self, _: Turn, times: &mut [u32]) -> Outcome<Span> {
+        let began = clock::now();
+        for time in times {
+            let start = Instant::now();
+            let memory = mem::create("hqq-bench", self.0)?;
+            mem::seal(memory.as_fd())?;
+            *time = nanos(start.elapsed());
+        }
+        Ok(Span::since(began))
+    }
+
+    fn follow(&mut self, _: Turn) -> Outcome<Span> {
+        Ok(Span::since(clock::now()))
+    }
+}

@@ -1,0 +1,141 @@
+//! The handshake as a state machine without I/O: one message each way.
+
+use std::fmt;
+
+use super::key::Key;
+use super::noise::{Noise, in_words};
+use super::session::Session;
+use super::{Cipher, EncryptError, Entropy, HANDSHAKE, Settings};
+
+/// One end's part in agreeing on the keys of a session.
+///
+/// The initiator writes a message and reads the answer; the responder reads and answers. Keys of the moment are made
+/// for it, so each session has keys of its own, and who learns the [`Key`] later cannot read what was recorded.
+///
+/// The first message may be an old one that a third party has kept. The responder is sure of its peer with the first
+/// message that its opener accepts, the initiator when it has read the answer.
+///
+/// ```
+/// use hqq_features::encrypt::{Cipher, Handshake, Key, Settings};
+/// # fn entropy(into: &mut [u8]) -> Result<(), hqq_features::encrypt::EncryptError> {
+/// #     getrandom::fill(into).map_err(|_| hqq_features::encrypt::EncryptError::NoEntropy)
+/// # }
+///
+/// let key = Key::generate(entropy)?; // both ends have read it from a file
+/// let agreed = b"version, features, capabilities, epoch of the link";
+/// let (cipher, settings) = (Cipher::Aes256Gcm, Settings::default());
+/// let mut ours = Handshake::new(&key, true, cipher, settings, agreed, entropy)?;
+/// let mut theirs = Handshake::new(&key, false, cipher, settings, agreed, entropy)?;
+///
+/// theirs.read(&ours.write()?)?;
+/// ours.read(&theirs.write()?)?;
+/// let (ours, theirs) = (ours.finish()?, theirs.finish()?);
+///
+/// let mut message = *b"for your eyes only";
+/// let header = ours.sealer.seal(&mut message, b"opcode and operands")?;
+/// theirs.opener.open_in_place(&header, &mut message, b"opcode and operands")?;
+/// assert_eq!(&message, b"for your eyes only");
+/// # Ok::<(), hqq_features::encrypt::EncryptError>(())
+/// ```
+pub struct Handshake {
+    /// Gone once anything went wrong.
+    pub(super) noise: Option<Noise>,
+    cipher: Cipher,
+    settings: Settings,
+    initiator: bool,
+}
+
+impl Handshake {
+    /// Begins a handshake. Exactly one of the two ends is the initiator.
+    ///
+    /// `prologue` is what has been agreed on until now: version, features, capabilities, codec, epoch of the link.
+    /// If the two ends do not mean the same, since a third party has meddled with it, the handshake fails. The
+    /// cipher and [`Settings::rekey_every`] are part of it anyway. `entropy` makes the keys of this session.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the settings; [`EncryptError::WeakKey`].
+    pub fn new(
+        key: &Key,
+        initiator: bool,
+        cipher: Cipher,
+        settings: Settings,
+        prologue: &[u8],
+        entropy: Entropy,
+    ) -> Result<Self, EncryptError> {
+        settings.check()?;
+        let prologue = [&settings.rekey_every.to_le_bytes(), prologue].concat();
+        let noise =
+            Noise::new(&key.0, initiator, cipher, &prologue, entropy).map_err(|error| in_words(&error))?;
+        Ok(Self { noise: Some(noise), cipher, settings, initiator })
+    }
+
+    /// The message to be sent now.
+    ///
+    /// # Errors
+    ///
+    /// [`EncryptError::OutOfTurn`], [`EncryptError::WeakKey`] or [`EncryptError::NoEntropy`]. The handshake is over
+    /// then, and a new one has to be begun.
+    pub fn write(&mut self) -> Result<[u8; HANDSHAKE], EncryptError> {
+        self.step(|noise| {
+            let mut message = [0; HANDSHAKE];
+            let len = noise.0.write_message(&[], &mut message)?;
+            if len == HANDSHAKE { Ok(message) } else { Err(snow::Error::Input) }
+        })
+    }
+
+    /// Takes the peer's message.
+    ///
+    /// # Errors
+    ///
+    /// [`EncryptError::WrongKey`], [`EncryptError::WeakKey`] or [`EncryptError::OutOfTurn`]. The handshake is over
+    /// then, and a new one has to be begun.
+    pub fn read(&mut self, message: &[u8; HANDSHAKE]) -> Result<(), EncryptError> {
+        self.step(|noise| {
+            let len = noise.0.read_message(message, &mut [0; HANDSHAKE])?;
+            if len == 0 { Ok(()) } else { Err(snow::Error::Input) }
+        })
+    }
+
+    fn step<T>(
+        &mut self,
+        step: impl FnOnce(&mut Noise) -> Result<T, snow::Error>,
+    ) -> Result<T, EncryptError> {
+        let noise = self.noise.as_mut().ok_or(EncryptError::OutOfTurn)?;
+        step(noise).map_err(|error| {
+            self.noise = None;
+            in_words(&error)
+        })
+    }
+
+    /// Whether both messages have been exchanged.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.noise.as_ref().is_some_and(|noise| noise.0.is_handshake_finished())
+    }
+
+    /// The session with its keys; those of the handshake are wiped.
+    ///
+    /// # Errors
+    ///
+    /// [`EncryptError::OutOfTurn`] unless [`is_finished`](Self::is_finished).
+    pub fn finish(mut self) -> Result<Session, EncryptError> {
+        if !self.is_finished() {
+            return Err(EncryptError::OutOfTurn);
+        }
+        let mut noise = self.noise.take().ok_or(EncryptError::OutOfTurn)?;
+        let [first, second] = noise.split(self.cipher);
+        let (ours, theirs) = if self.initiator { (first, second) } else { (second, first) };
+        Ok(Session::new(ours, theirs, self.settings))
+    }
+}
+
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake")
+            .field("initiator", &self.initiator)
+            .field("cipher", &self.cipher)
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}

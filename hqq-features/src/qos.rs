@@ -1,0 +1,598 @@
+//! Quality of service: which of the connections that want to send goes next, and how much of the ring the others may
+//! fill meanwhile.
+//!
+//! - **Classes**, 0 the most urgent, 7 the least. A more urgent class goes first.
+//! - **No starvation**: a class whose connections wait gets at least one part in [`GUARANTEED`] of the bytes that it
+//!   and more urgent classes send: for each byte that it sends they may send `GUARANTEED - 1`; once they have sent as
+//!   many for the whole of its next message, it is due, and goes ahead of them. So an urgent message waits for at
+//!   most one message of each other class, and what rounding to whole messages has left due. A class that has no room
+//!   gathers no more than one message.
+//! - **Weights**: the connections of one class share what the class gets by their weights, in bytes, by start-time fair
+//!   queueing. Of two that always wait, the shares by weight never differ by more than the largest message of each, by
+//!   weight. Who was away, or was held up by a rate, gets no arrears.
+//! - **Rates**: a token bucket for each connection, if wanted. Who is over the rate holds up nobody.
+//! - **[`Occupancy`]**: the ring keeps order, so an urgent message waits for all that is already in it. What is not
+//!   urgent may therefore fill only a part of the ring.
+//!
+//! What is sent has a cost in bytes. It should be the size of the packet as well as that of the payload, so that small
+//! messages are not free; 0 counts as 1.
+//!
+//! Times are durations since any one moment that the caller keeps to; a time before the last one counts as the last
+//! one. Operations take logarithmic time in the number of connections; [`Scheduler::next`] besides wakes connections
+//! whose rate allows them again, each once for each message that it held up.
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+mod bucket;
+mod occupancy;
+
+use bucket::Bucket;
+pub use occupancy::Occupancy;
+
+/// A waiting class gets at least one part in this many of what is sent.
+pub const GUARANTEED: u64 = 32;
+
+/// The latest time that is told from later ones: 146 years.
+const LATEST: Duration = Duration::from_nanos(1 << 62);
+
+/// How urgent a connection is: 0 to 7, and 0 goes first.
+///
+/// ```
+/// use hqq_features::qos::{Class, QosError};
+/// assert!(Class::URGENT < Class::NORMAL && Class::NORMAL < Class::BULK);
+/// assert_eq!(Class::new(7), Ok(Class::BULK));
+/// assert_eq!(Class::new(8), Err(QosError::ClassOutOfRange { class: 8, most: 7 }));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Class(u8);
+
+impl Class {
+    /// How many there are.
+    pub const COUNT: usize = 8;
+    /// Overtakes everything, and may fill the whole ring.
+    pub const URGENT: Self = Self(0);
+    /// What a connection has that asked for nothing.
+    pub const NORMAL: Self = Self(3);
+    /// Has time.
+    pub const BULK: Self = Self(7);
+
+    /// The class with this number.
+    ///
+    /// # Errors
+    /// [`QosError::ClassOutOfRange`].
+    pub const fn new(number: u64) -> Result<Self, QosError> {
+        let most = Self::COUNT as u64 - 1;
+        if number > most {
+            return Err(QosError::ClassOutOfRange { class: number, most });
+        }
+        Ok(Self(number as u8))
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+}
+
+/// What a connection may send in the long run, and at once after a pause.
+///
+/// In any time `t` it sends at most `burst + t * bytes_per_second`, rounded up by what it may send in two microseconds,
+/// and if it always has something to send no less than 99.8 % of the rate.
+///
+/// On a connection of a link this is about chunks as they travel: what compression has left, with all headers, and 64 bytes for
+/// each slot. A burst there must hold a whole buffer and its slot; longer messages go in several chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Bytes a second, at least 1.
+    pub bytes_per_second: u64,
+    /// Bytes at once, at least 1. The scheduler refuses what costs more.
+    pub burst: u64,
+}
+
+/// What a connection gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// How urgent it is.
+    pub class: Class,
+    /// Its part among the connections of its class, at least 1.
+    pub weight: u32,
+    /// The most that it may send.
+    pub rate: Option<Rate>,
+}
+
+impl Default for Share {
+    /// Normal, weight 1, as fast as it goes.
+    fn default() -> Self {
+        Self { class: Class::NORMAL, weight: 1, rate: None }
+    }
+}
+
+/// Packets, and the bytes they cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// How many packets.
+    pub packets: u64,
+    /// How many bytes, all together.
+    pub bytes: u64,
+}
+
+/// What a scheduler may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections.
+    pub connections: usize,
+    /// Messages that wait in each.
+    pub waiting: usize,
+}
+
+/// What is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QosError {
+    /// No such class.
+    ClassOutOfRange {
+        /// The number that was given.
+        class: u64,
+        /// The largest there is.
+        most: u64,
+    },
+    /// A weight of zero: the connection would never send.
+    WeightZero,
+    /// A rate of zero bytes a second: the connection would never send.
+    RateZero,
+    /// A burst in which no message fits.
+    BurstTooSmall {
+        /// Bytes it was to have.
+        burst: u64,
+        /// The least it must have.
+        least: u64,
+    },
+    /// A burst too large to count.
+    BurstTooLarge {
+        /// Bytes it was to have.
+        burst: u64,
+        /// The most it may have at this rate.
+        most: u64,
+    },
+    /// A message that costs more than the connection may ever send at once.
+    MessageBeyondBurst {
+        /// What it costs, in bytes.
+        cost: u64,
+        /// The connection's burst, in bytes.
+        burst: u64,
+    },
+    /// The scheduler has no room for another connection.
+    TooManyConnections {
+        /// The most there may be.
+        limit: usize,
+    },
+    /// As many messages of this connection wait already as may.
+    TooManyWaiting {
+        /// The most there may be.
+        limit: usize,
+    },
+    /// The connection is there already.
+    KnownConnection,
+    /// The connection was never added, or was removed.
+    UnknownConnection,
+    /// A part of the ring in which not even one packet can wait while another is read.
+    PartTooSmall {
+        /// Packets it was to have.
+        packets: u64,
+        /// The least it must have.
+        least: u64,
+    },
+}
+
+impl fmt::Display for QosError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::ClassOutOfRange { class, most } => {
+                write!(f, "class {class} is out of range: 0 is the most urgent, {most} the least")
+            }
+            Self::WeightZero => write!(f, "a weight of 0 would never send: it must be at least 1"),
+            Self::RateZero => write!(f, "a rate of 0 bytes a second would never send: it must be at least 1"),
+            Self::BurstTooSmall { burst, least } => {
+                write!(f, "a burst of {burst} bytes is too small: it must be at least {least}")
+            }
+            Self::BurstTooLarge { burst, most } => {
+                write!(f, "a burst of {burst} bytes is too large: at this rate it may be {most}")
+            }
+            Self::MessageBeyondBurst { cost, burst } => {
+                write!(f, "a message of {cost} bytes exceeds the burst of {burst}: allow more, or split it")
+            }
+            Self::TooManyConnections { limit } => {
+                write!(f, "{limit} connections are scheduled already, as many as may be")
+            }
+            Self::TooManyWaiting { limit } => {
+                write!(f, "{limit} messages of the connection wait already, as many as may be")
+            }
+            Self::KnownConnection => write!(f, "the connection is scheduled already: remove it first"),
+            Self::UnknownConnection => write!(f, "the connection is not scheduled: add it first"),
+            Self::PartTooSmall { packets, least } => {
+                write!(f, "{packets} packets are too small a part of a ring: it must be at least {least}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for QosError {}
+
+/// What [`Scheduler::next`] says.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next<Id> {
+    /// Send this connection's oldest message now. It waits no longer.
+    Send {
+        /// The connection.
+        id: Id,
+        /// What its message costs, in bytes, as it was pushed.
+        cost: u64,
+    },
+    /// What comes next does not fit: ask again when there is room, or at this time.
+    Full {
+        /// When the first connection's rate allows it again.
+        until: Option<Duration>,
+    },
+    /// All that waits is over its rate: ask again at this time.
+    WaitUntil(Duration),
+    /// Nothing waits.
+    Idle,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Nothing waits.
+    Empty,
+    /// In the lane, under this key.
+    Ready(Key),
+    /// Over its rate until then.
+    Asleep(Duration),
+}
+
+/// By start tag, then by order of coming.
+type Key = (u128, u64);
+
+#[derive(Debug)]
+struct Queue {
+    class: Class,
+    weight: u32,
+    rate: Option<Rate>,
+    bucket: Option<Bucket>,
+    costs: VecDeque<u64>,
+    /// Where on the class's virtual time the oldest message begins.
+    start: u128,
+    place: Place,
+}
+
+/// What of a class may be sent.
+#[derive(Debug)]
+struct Lane<Id> {
+    ready: BTreeMap<Key, Id>,
+    /// The start tag of what was sent last.
+    virtual_time: u128,
+    /// Bytes that more urgent classes sent while this one was ready, less those that its own have earned them.
+    passed: u64,
+}
+
+enum Try<Id> {
+    Sent(Id, u64),
+    NoRoom,
+    Nothing,
+}
+
+/// Says which connection sends next. It knows costs, not messages: the caller keeps these in order for each connection.
+///
+/// ```
+/// use core::time::Duration;
+/// use hqq_features::qos::{Class, Limits, Next, Rate, Scheduler, Share};
+///
+/// let now = Duration::ZERO;
+/// let mut scheduler = Scheduler::new(Limits { connections: 8, waiting: 64 });
+/// scheduler.add('b', Share { class: Class::BULK, ..Share::default() }, now)?;
+/// scheduler.add('u', Share { class: Class::URGENT, ..Share::default() }, now)?;
+/// let rate = Some(Rate { bytes_per_second: 1000, burst: 500 });
+/// scheduler.add('r', Share { rate, ..Share::default() }, now)?;
+/// for (id, cost) in [('b', 4096), ('r', 500), ('r', 100), ('u', 64)] {
+///     scheduler.push(id, cost)?;
+/// }
+/// let mut order = String::new();
+/// while let Next::Send { id, .. } = scheduler.next(now, |_, _| true) {
+///     order.push(id);
+/// }
+/// assert_eq!(order, "urb");
+/// assert_eq!(scheduler.next(now, |_, _| true), Next::WaitUntil(Duration::from_millis(100)));
+/// # Ok::<(), hqq_features::qos::QosError>(())
+/// ```
+#[derive(Debug)]
+pub struct Scheduler<Id> {
+    limits: Limits,
+    queues: BTreeMap<Id, Queue>,
+    lanes: [Lane<Id>; Class::COUNT],
+    /// Who is over its rate, by the time when that is over.
+    asleep: BTreeSet<(Duration, Id)>,
+    now: Duration,
+    /// Connections of the most urgent class.
+    urgent: usize,
+    /// Counts what became ready.
+    came: u64,
+    faults: u64,
+}
+
+impl<Id: Copy + Ord> Scheduler<Id> {
+    /// Without connections.
+    pub fn new(limits: Limits) -> Self {
+        let lane = |_| Lane { ready: BTreeMap::new(), virtual_time: 0, passed: 0 };
+        Self {
+            limits,
+            queues: BTreeMap::new(),
+            lanes: core::array::from_fn(lane),
+            asleep: BTreeSet::new(),
+            now: Duration::ZERO,
+            urgent: 0,
+            came: 0,
+            faults: 0,
+        }
+    }
+
+    /// Adds a connection, with a full bucket.
+    ///
+    /// # Errors
+    /// [`QosError`] for a weight or rate of zero, an impossible burst, an `id` that is there already, or one too many.
+    /// Counted as a fault.
+    pub fn add(&mut self, id: Id, share: Share, now: Duration) -> Result<(), QosError> {
+        let now = self.at(now);
+        let added =
+            self.check(id, share).and_then(|()| share.rate.map(|rate| Bucket::new(rate, now)).transpose());
+        let bucket = self.count(added)?;
+        let Share { class, weight, rate } = share;
+        let queue =
+            Queue { class, weight, rate, bucket, costs: VecDeque::new(), start: 0, place: Place::Empty };
+        self.queues.insert(id, queue);
+        self.urgent += usize::from(class == Class::URGENT);
+        Ok(())
+    }
+
+    fn check(&self, id: Id, share: Share) -> Result<(), QosError> {
+        if share.weight == 0 {
+            return Err(QosError::WeightZero);
+        }
+        if self.queues.contains_key(&id) {
+            return Err(QosError::KnownConnection);
+        }
+        let limit = self.limits.connections;
+        if self.queues.len() >= limit { Err(QosError::TooManyConnections { limit }) } else { Ok(()) }
+    }
+
+    fn count<T>(&mut self, result: Result<T, QosError>) -> Result<T, QosError> {
+        self.faults += u64::from(result.is_err());
+        result
+    }
+
+    /// Treats a connection otherwise from now on. What waits keeps waiting; a rate that stays the same is not given back what
+    /// it has cost.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add), or [`QosError::UnknownConnection`]: nothing has changed. Counted as a fault.
+    pub fn change(&mut self, id: Id, share: Share, now: Duration) -> Result<(), QosError> {
+        let now = self.at(now);
+        let changed = match self.queues.get(&id) {
+            None => Err(QosError::UnknownConnection),
+            Some(_) if share.weight == 0 => Err(QosError::WeightZero),
+            Some(queue) if share.rate == queue.rate => Ok(None),
+            Some(_) => share.rate.map(|rate| Bucket::new(rate, now)).transpose().map(Some),
+        };
+        let bucket = self.count(changed)?;
+        self.take_out(id);
+        let Some(queue) = self.queues.get_mut(&id) else { return Ok(()) };
+        let Share { class, weight, rate } = share;
+        let before = std::mem::replace(&mut queue.class, class);
+        self.urgent += usize::from(class == Class::URGENT);
+        self.urgent -= usize::from(before == Class::URGENT);
+        if class != before {
+            // Each class has a time of its own.
+            queue.start = 0;
+        }
+        (queue.weight, queue.rate) = (weight, rate);
+        if let Some(bucket) = bucket {
+            queue.bucket = bucket;
+        }
+        if !queue.costs.is_empty() {
+            self.make_ready(id);
+        }
+        Ok(())
+    }
+
+    /// Removes a connection; how many of its messages waited.
+    pub fn remove(&mut self, id: Id) -> usize {
+        self.take_out(id);
+        let Some(queue) = self.queues.remove(&id) else { return 0 };
+        self.urgent -= usize::from(queue.class == Class::URGENT);
+        queue.costs.len()
+    }
+
+    /// A message of this connection waits, behind those it has already. The cost is in bytes.
+    ///
+    /// # Errors
+    /// [`QosError::UnknownConnection`], [`QosError::TooManyWaiting`], or [`QosError::MessageBeyondBurst`]. Counted as a
+    /// fault.
+    pub fn push(&mut self, id: Id, cost: u64) -> Result<(), QosError> {
+        let limit = self.limits.waiting;
+        let cost = cost.max(1);
+        let pushed = match self.queues.get_mut(&id) {
+            None => Err(QosError::UnknownConnection),
+            Some(queue) if queue.costs.len() >= limit => Err(QosError::TooManyWaiting { limit }),
+            Some(queue) => match queue.bucket.as_ref().map(Bucket::burst) {
+                Some(burst) if cost > burst => Err(QosError::MessageBeyondBurst { cost, burst }),
+                _ => {
+                    queue.costs.push_back(cost);
+                    Ok(())
+                }
+            },
+        };
+        self.count(pushed)?;
+        if self.queues.get(&id).is_some_and(|queue| queue.place == Place::Empty) {
+            self.make_ready(id);
+        }
+        Ok(())
+    }
+
+    /// Takes back this connection's newest message; what it costs. None if none waits.
+    pub fn withdraw(&mut self, id: Id) -> Option<u64> {
+        let queue = self.queues.get_mut(&id)?;
+        let cost = queue.costs.pop_back()?;
+        if queue.costs.is_empty() {
+            self.take_out(id);
+        }
+        Some(cost)
+    }
+
+    /// How many messages of this connection wait.
+    pub fn waiting(&self, id: Id) -> usize {
+        self.queues.get(&id).map_or(0, |queue| queue.costs.len())
+    }
+
+    /// Whether there is a connection of the class [`Class::URGENT`], for [`Occupancy::guard`].
+    pub fn has_urgent(&self) -> bool {
+        self.urgent > 0
+    }
+
+    /// Calls that were refused.
+    pub fn faults(&self) -> u64 {
+        self.faults
+    }
+
+    /// What to send next. `fits` says whether there is room for a message of this class and cost; it may be asked for
+    /// several before one is chosen. A message that does not fit holds up all that is not more urgent, so that the
+    /// small cannot keep the large from ever finding room.
+    pub fn next(&mut self, now: Duration, mut fits: impl FnMut(Class, u64) -> bool) -> Next<Id> {
+        let now = self.at(now);
+        while let Some(&(until, id)) = self.asleep.first() {
+            if until > now {
+                break;
+            }
+            self.take_out(id);
+            self.make_ready(id);
+        }
+        for class in 1..Class::COUNT {
+            if self.is_due(class) {
+                if let Try::Sent(id, cost) = self.send(class, &mut fits) {
+                    return Next::Send { id, cost };
+                }
+            }
+        }
+        let mut full = false;
+        for class in 0..Class::COUNT {
+            match self.send(class, &mut fits) {
+                Try::Sent(id, cost) => return Next::Send { id, cost },
+                Try::Nothing => {}
+                Try::NoRoom => {
+                    full = true;
+                    break;
+                }
+            }
+        }
+        match (full, self.asleep.first().map(|&(until, _)| until)) {
+            (true, until) => Next::Full { until },
+            (false, Some(until)) => Next::WaitUntil(until),
+            (false, None) => Next::Idle,
+        }
+    }
+
+    /// Whether more urgent classes have sent enough while this one waited.
+    fn is_due(&self, class: usize) -> bool {
+        let lane = &self.lanes[class];
+        let first = lane.ready.values().next().and_then(|id| self.queues.get(id));
+        let cost = first.and_then(|queue| queue.costs.front());
+        cost.is_some_and(|cost| lane.passed >= dues(*cost))
+    }
+
+    /// Sends the first of a class that its rate allows.
+    fn send(&mut self, class: usize, fits: &mut impl FnMut(Class, u64) -> bool) -> Try<Id> {
+        // Each round but the last puts one to sleep.
+        while let Some((key, id)) = self.lanes[class].ready.first_key_value().map(|(key, id)| (*key, *id)) {
+            let Some(queue) = self.queues.get_mut(&id) else { return Try::Nothing };
+            let Some(&cost) = queue.costs.front() else { return Try::Nothing };
+            if !fits(queue.class, cost) {
+                let lane = &mut self.lanes[class];
+                lane.passed = lane.passed.min(dues(cost));
+                return Try::NoRoom;
+            }
+            // Only now: what is paid cannot be given back.
+            let paid = queue.bucket.as_mut().map_or(Ok(()), |bucket| bucket.pay(cost, self.now));
+            if let Err(until) = paid {
+                self.take_out(id);
+                self.put(id, Place::Asleep(until));
+                continue;
+            }
+            queue.costs.pop_front();
+            queue.start = key.0.saturating_add((u128::from(cost) << 32) / u128::from(queue.weight));
+            let more = !queue.costs.is_empty();
+            let lane = &mut self.lanes[class];
+            lane.virtual_time = key.0;
+            lane.passed = lane.passed.saturating_sub(dues(cost));
+            self.take_out(id);
+            if more {
+                self.make_ready(id);
+            }
+            for lane in self.lanes.iter_mut().skip(class + 1) {
+                // Who does not wait gathers nothing.
+                lane.passed = if lane.ready.is_empty() { 0 } else { lane.passed.saturating_add(cost) };
+            }
+            return Try::Sent(id, cost);
+        }
+        Try::Nothing
+    }
+
+    /// The time it is: never before what it was.
+    fn at(&mut self, now: Duration) -> Duration {
+        self.now = self.now.max(now).min(LATEST);
+        self.now
+    }
+
+    fn make_ready(&mut self, id: Id) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        // No arrears for the time away.
+        queue.start = queue.start.max(self.lanes[usize::from(queue.class.0)].virtual_time);
+        self.came = self.came.wrapping_add(1);
+        let key = (queue.start, self.came);
+        self.put(id, Place::Ready(key));
+    }
+
+    fn put(&mut self, id: Id, place: Place) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        queue.place = place;
+        match place {
+            Place::Empty => {}
+            Place::Ready(key) => {
+                self.lanes[usize::from(queue.class.0)].ready.insert(key, id);
+            }
+            Place::Asleep(until) => {
+                self.asleep.insert((until, id));
+            }
+        }
+    }
+
+    /// Takes a connection from where it waits.
+    fn take_out(&mut self, id: Id) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        match core::mem::replace(&mut queue.place, Place::Empty) {
+            Place::Empty => {}
+            Place::Ready(key) => {
+                self.lanes[usize::from(queue.class.0)].ready.remove(&key);
+            }
+            Place::Asleep(until) => {
+                self.asleep.remove(&(until, id));
+            }
+        }
+    }
+}
+
+/// What more urgent classes may send for a message of this cost.
+fn dues(cost: u64) -> u64 {
+    cost.saturating_mul(GUARANTEED - 1)
+}
+
+#[cfg(test)]
+mod tests;

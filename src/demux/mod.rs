@@ -1,0 +1,625 @@
+//! Layer 3: what comes in is sorted here: messages of the link itself into its inbox, the rest into the connection
+//! table; and what must go out some time is kept here until there is room for it.
+//!
+//! The link uses it only once connections or control packets exist; before that a receiver takes its messages
+//! straight from the ring. All of it happens under one lock, so that packets are sorted in the ring's order.
+//!
+//! # A full inbox
+//!
+//! When the next packet has no room, everything behind it waits in the ring: nothing is dropped, nothing is
+//! reordered. It goes on when the owner of the full inbox reads from it, or drops it. The link's own
+//! inbox has room for a whole ring, so that a reply that waits behind plain messages always comes through to a
+//! process that has not neglected them before.
+
+pub(crate) mod negotiation;
+mod reliable;
+mod scheduler;
+pub(crate) mod table;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::agreement::{Agreement, Features, Terms};
+use crate::demux::negotiation::{Event, KEY_LEN, Keying, Negotiation, Progress, Proposal};
+use crate::demux::table::{CopyHeader, CopyOutcome, LinkEnd, Outcome, Table};
+use crate::error::{Error, ErrorCode, Result};
+use crate::options::{Clock, Options, Trace, TraceEvent};
+use crate::shm::buffer::Buffer;
+use crate::shm::endpoint::{Incoming, Payload};
+use crate::shm::packet::{Operation, Packet, op};
+use crate::shm::region::Region;
+use crate::shm::words::Role;
+use crate::sync::Ordering;
+use hqq_features::reliable::Receipt;
+
+use self::reliable::Delivery;
+pub(crate) use self::reliable::Plan;
+pub(crate) use self::scheduler::Traffic;
+
+/// Packets that wait for room to go out; beyond it replies that nobody depends on are dropped.
+const OUTBOX: usize = 64;
+
+/// No message waits longer to be received, as far as anybody wants to know.
+const OLDEST_PROBE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The bytes of a connection's chunk.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Of an empty message.
+    Nothing,
+    /// Where the peer wrote them.
+    Pool(Buffer<'static>),
+    /// In private memory.
+    Own(Box<[u8]>),
+}
+
+impl Piece {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Nothing => &[],
+            Self::Pool(buffer) => buffer.bytes(),
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
+/// An OpError that the peer sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireError {
+    /// The connection or copy that it is about.
+    pub context: u64,
+    /// The code's number; [`ErrorCode::from_number`] knows most.
+    pub code: u64,
+    /// The opcode that the peer refused.
+    pub op: u8,
+}
+
+/// A link's region, trace hook and clock: what a pump works with.
+#[derive(Clone, Copy)]
+pub(crate) struct Line<'l> {
+    pub(crate) region: &'l Region<'static>,
+    pub(crate) trace: &'l Option<Trace>,
+    pub(crate) clock: &'l Option<Clock>,
+}
+
+impl Line<'_> {
+    /// Time since the machine's start, or by the clock that was given instead. The two ends of a link have the same.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.as_ref().map_or_else(hqq_sys::cpu::now, Clock::now)
+    }
+
+    /// Shows a packet to the trace hook.
+    #[inline(always)]
+    pub(crate) fn show(&self, sent: bool, packet: &Packet) {
+        if let Some(trace) = self.trace {
+            trace(&TraceEvent { role: self.region.role(), sent, packet: *packet });
+        }
+    }
+
+    /// A probe of that time has come: notes how long it took. False if that cannot be.
+    pub(crate) fn note_probe(&self, at: u64) -> bool {
+        let took = self.now().checked_sub(Duration::from_nanos(at));
+        let took = took.filter(|&took| took <= OLDEST_PROBE);
+        took.map(|took| self.region.figures(self.region.role()).note_latency(took)).is_some()
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn count_refusal(&self, code: ErrorCode) {
+        let counters = self.region.counters(self.region.role());
+        let number = code.number() as usize;
+        let word = match number {
+            0x40.. => &counters.refused_own[(number - 0x40) & 7],
+            _ => &counters.refused[number & 7],
+        };
+        word.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_heard(&self, code: u64) {
+        let known = if code < 8 { code as usize } else { 0 };
+        self.region.counters(self.region.role()).heard[known].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// When a pump has done enough, if not after a lap of the ring: what stays in the ring is not lost with this process, and
+/// takes none of its memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    Lap,
+    /// There is a message of the link itself.
+    Message,
+    /// There is a chunk of this connection.
+    Chunk(u64),
+}
+
+/// What a pump did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pumped {
+    /// Slots or buffers came free: the peer's senders may go on.
+    pub(crate) freed: bool,
+    /// The ring has nothing more.
+    pub(crate) empty: bool,
+}
+
+/// The sorted and the waiting.
+#[derive(Debug)]
+pub(crate) struct Mux {
+    pub(crate) table: Table<Piece>,
+    /// With position, and receipt if each is acknowledged.
+    inbox: VecDeque<(u64, Payload<'static>, Option<Receipt>)>,
+    inbox_limit: usize,
+    /// The inbox's limit as long as the link has not ended.
+    full_inbox: usize,
+    outbox: VecDeque<Packet>,
+    /// Answers to connection requests that may wait beyond the outbox's limit.
+    requests: usize,
+    /// A chunk whose inbox is full; everything behind it waits in the ring.
+    held: Option<(CopyHeader, Piece)>,
+    /// The next packet has no room.
+    stalled: bool,
+    /// Something changed that other threads of this process may wait for.
+    pub(crate) woke: bool,
+    pub(crate) heard: Option<WireError>,
+    pub(crate) negotiation: Negotiation,
+    pub(crate) keys: Option<Box<dyn Keying>>,
+    keys_begun: bool,
+    /// What goes out on connections and when, where that was agreed on.
+    pub(crate) traffic: Option<Box<Traffic>>,
+    /// What is kept, and what is acknowledged; `None` if nothing is.
+    delivery: Option<Box<Delivery>>,
+}
+
+impl Mux {
+    pub(crate) fn new(region: &Region<'static>, options: &Options) -> Self {
+        let limits = crate::demux::table::Limits {
+            max_connections: options.max_connections as usize,
+            backlog: options.backlog as usize,
+            inbox: options.inbox as usize,
+            max_message: options.max_message,
+        };
+        let slots = region.layout().geometry.slots() as usize;
+        let full_inbox = slots.max(options.inbox as usize);
+        Self {
+            table: Table::new(region.role(), limits),
+            inbox: VecDeque::new(),
+            inbox_limit: full_inbox,
+            full_inbox,
+            outbox: VecDeque::new(),
+            requests: options.max_connections as usize,
+            held: None,
+            stalled: false,
+            woke: false,
+            heard: None,
+            negotiation: Negotiation::plain(region.role()),
+            keys: None,
+            keys_begun: false,
+            traffic: None,
+            delivery: None,
+        }
+    }
+
+    /// Whether nothing has been sorted and nothing waits to go out.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.inbox.is_empty() && self.held.is_none() && !self.has_outgoing()
+    }
+
+    /// Whether messages of the link itself wait to be received.
+    pub(crate) fn has_messages(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// Whether the next packet has no room.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// The oldest message of the link itself.
+    pub(crate) fn pop_message(&mut self) -> Option<(Payload<'static>, Option<Receipt>)> {
+        let (_, payload, receipt) = self.inbox.pop_front()?;
+        self.made_room();
+        Some((payload, receipt))
+    }
+
+    /// A message taken straight from the ring while others were being sorted: puts it in its place, and returns
+    /// the oldest.
+    pub(crate) fn reorder(&mut self, position: u64, payload: Payload<'static>) -> Payload<'static> {
+        let place = self.inbox.partition_point(|sorted| position.wrapping_sub(sorted.0) as i64 > 0);
+        self.inbox.insert(place, (position, payload, None));
+        self.woke |= self.inbox.len() > 1;
+        self.inbox.pop_front().map(|(_, payload, _)| payload).expect("one was just put in")
+    }
+
+    /// Somebody took something out of an inbox.
+    pub(crate) fn made_room(&mut self) {
+        if self.stalled {
+            self.stalled = false;
+            self.woke = true;
+        }
+    }
+
+    /// Sorts what the ring holds, at most a lap of it, or until there is what the caller wants.
+    pub(crate) fn pump(&mut self, line: Line<'_>, stop: Stop) -> Result<Pumped> {
+        let mut done = Pumped::default();
+        if let Some((header, piece)) = self.held.take() {
+            self.place(line, header, piece);
+            done.freed = self.held.is_none();
+        }
+        for _ in 0..line.region.layout().geometry.slots() {
+            let found = match stop {
+                Stop::Lap => false,
+                Stop::Message => self.has_messages(),
+                Stop::Chunk(conn) => self.table.unread(conn) > 0,
+            };
+            if self.held.is_some() || found {
+                break;
+            }
+            // Of what is acknowledged one by one there is no more than the window, and Acks may lie behind it.
+            let room = self.inbox.len() < self.inbox_limit || self.is_reliable();
+            let wanted = |op| room || !Packet::is_plain(op);
+            match line.region.receive(wanted, |packet| line.show(false, packet))? {
+                Incoming::Message(payload, position) => self.sort_message(line, position, payload),
+                Incoming::ConnData(copy, piece) => {
+                    let header = CopyHeader {
+                        conn: copy.conn,
+                        copy_id: copy.copy_id,
+                        copy_size: copy.copy_size,
+                        transfer_size: copy.transfer_size,
+                        transfer_offset: copy.transfer_offset,
+                    };
+                    self.place(line, header, piece.map_or(Piece::Nothing, Piece::Pool));
+                }
+                Incoming::Control(operation) => self.control(line, operation),
+                Incoming::Refused(fault) => self.answer(line, fault.code, fault.context, fault.op),
+                Incoming::Busy | Incoming::Skipped => {}
+                Incoming::Other(_) => {
+                    self.stalled = true;
+                    break;
+                }
+                Incoming::Empty => {
+                    done.empty = true;
+                    break;
+                }
+            }
+            done.freed = true;
+        }
+        Ok(done)
+    }
+
+    fn place(&mut self, line: Line<'_>, header: CopyHeader, piece: Piece) {
+        let conn = header.conn;
+        let buffers = if let Piece::Pool(buffer) = &piece { buffer.run().count } else { 0 };
+        if self.traffic.as_ref().is_some_and(|traffic| !traffic.has_room(conn, buffers)) {
+            home(line.region, piece);
+            return self.answer(line, ErrorCode::Overrun, conn, op::CONN_COPY);
+        }
+        match self.table.on_copy(header, piece) {
+            CopyOutcome::Wake(_) => {
+                self.woke = true;
+                self.make_own(line, conn);
+            }
+            CopyOutcome::Swallow(piece) => home(line.region, piece),
+            CopyOutcome::Refuse(code, piece) => {
+                home(line.region, piece);
+                self.answer(line, code, conn, op::CONN_COPY);
+            }
+            CopyOutcome::Full(piece) => {
+                self.held = Some((header, piece));
+                self.stalled = true;
+            }
+        }
+    }
+
+    /// A chunk has arrived: it leaves its buffer if others may need that.
+    fn make_own(&mut self, line: Line<'_>, conn: u64) {
+        let Some(traffic) = &mut self.traffic else { return };
+        let waiting = self.table.unread(conn).saturating_sub(1);
+        match self.table.newest(conn) {
+            Some(piece @ Piece::Pool(_)) => {
+                if !traffic.arrived(conn, waiting, true) {
+                    let own = Piece::Own(piece.bytes().into());
+                    home(line.region, std::mem::replace(piece, own));
+                }
+            }
+            _ => {
+                let _ = traffic.arrived(conn, waiting, false);
+            }
+        }
+    }
+
+    pub(crate) fn control(&mut self, line: Line<'_>, operation: Operation) {
+        let (outcome, context, code) = match operation {
+            Operation::ConnCreate { conn } => (self.table.on_create(conn), conn, op::CONN_CREATE),
+            Operation::ConnAccept { conn } => (self.table.on_accept(conn), conn, op::CONN_ACCEPT),
+            Operation::ConnClose { conn, how } => {
+                (self.table.on_close(conn, how.number()), conn, op::CONN_CLOSE)
+            }
+            Operation::Error { context, code, failed } => {
+                line.count_heard(code);
+                self.heard = Some(WireError { context, code, op: failed });
+                if Negotiation::is_about(failed) {
+                    return self.negotiate(line, Event::Error { code }, op::ERROR);
+                }
+                let about_connection = (op::CONN_CREATE..=op::CONN_COPY).contains(&failed);
+                if !about_connection {
+                    return;
+                }
+                // A code that this build does not know still ends what it is about.
+                let code = ErrorCode::from_number(code).unwrap_or(ErrorCode::InvalidOp);
+                (self.table.on_error(context, code, failed), context, op::ERROR)
+            }
+            Operation::Negotiate { version, features, capabilities } => {
+                let event = Event::Negotiate(Proposal { version, features, capabilities });
+                return self.negotiate(line, event, op::PROTO_NEGOTIATE);
+            }
+            Operation::Ack { version, features, capabilities } => {
+                let event = Event::Ack(Proposal { version, features, capabilities });
+                return self.negotiate(line, event, op::PROTO_ACK);
+            }
+            Operation::Terms { operands } => {
+                return self.negotiate(line, Event::Terms(Terms::from_operands(operands)), op::TERMS);
+            }
+            Operation::Key { words } => return self.take_key(line, bytemuck::cast(words)),
+            Operation::Begin { features, capabilities } => {
+                return self.negotiate(line, Event::Begin { features, capabilities }, op::BEGIN);
+            }
+            Operation::Credit { conn, total } => return self.credit(line, conn, total),
+            Operation::Share { conn, class, weight } => return self.share(line, conn, class, weight),
+            Operation::Delivery { op, operands } => return self.hear_delivery(line, op, &operands),
+            Operation::Probe { at } => {
+                if !self.negotiation.has(Features::STATISTICS) || !line.note_probe(at) {
+                    self.answer(line, ErrorCode::InvalidOp, 0, op::PROBE);
+                }
+                return;
+            }
+            Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => return,
+        };
+        if !self.table.knows(context) {
+            self.closed(line, context);
+        }
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Wake(_) => self.woke = true,
+            Outcome::AnswerClose(conn) => self.post(Packet::new(op::CONN_CLOSE, [conn, 0])),
+            Outcome::Refuse(reason) => self.answer(line, reason, context, code),
+        }
+    }
+
+    fn credit(&mut self, line: Line<'_>, conn: u64, total: u64) {
+        let granted = match &mut self.traffic {
+            Some(traffic) => traffic.credit(conn, total, line.now()),
+            None => Err(ErrorCode::InvalidOp),
+        };
+        match granted {
+            Ok(more) => self.woke |= more,
+            Err(code) => self.answer(line, code, conn, op::CREDIT),
+        }
+    }
+
+    fn share(&mut self, line: Line<'_>, conn: u64, class: u64, weight: u64) {
+        let (known, used) = (self.table.knows(conn), self.table.is_used(conn));
+        let asked = match &mut self.traffic {
+            Some(traffic) if used => traffic.asked(conn, class, weight, line.now()),
+            // It was said before the peer heard of the close.
+            Some(_) if known => Ok(()),
+            Some(_) => Err(ErrorCode::ConnNotFound),
+            None => Err(ErrorCode::InvalidOp),
+        };
+        if let Err(code) = asked {
+            self.answer(line, code, conn, op::SHARE);
+        }
+    }
+
+    /// A chunk of a connection was read, or goes home unread.
+    pub(crate) fn consumed(&mut self, conn: u64, piece: &Piece) {
+        if let Some(traffic) = &mut self.traffic {
+            traffic.consumed(conn, matches!(piece, Piece::Pool(_)));
+        }
+    }
+
+    /// There is a handle of this connection.
+    pub(crate) fn opened(&mut self, line: Line<'_>, conn: u64) {
+        if let Some(traffic) = &mut self.traffic {
+            traffic.opened(conn, line.now());
+        }
+    }
+
+    /// There is none any more.
+    pub(crate) fn closed(&mut self, line: Line<'_>, conn: u64) {
+        if let Some(traffic) = &mut self.traffic {
+            traffic.closed(conn, line.now());
+        }
+    }
+
+    /// Something happened to the negotiation, by a packet with this opcode if it was the peer's doing.
+    pub(crate) fn negotiate(&mut self, line: Line<'_>, event: Event, op: u8) {
+        let mut out = Vec::new();
+        let before = self.negotiation.progress();
+        let done = self.negotiation.on(event, &mut out);
+        for packet in out {
+            // Each of these is said but once; what an end says that does not negotiate, as often as it is asked.
+            if before == Progress::Open { self.post_surely(packet) } else { self.post(packet) }
+        }
+        if let Err(code) = done {
+            self.answer(line, code, 0, op);
+        }
+        if let (Progress::Open, Progress::Done(agreement)) = (before, self.negotiation.progress()) {
+            // What the peer sends behind its Begin goes by it already.
+            self.traffic = Traffic::new(&agreement, line.region.layout().geometry).map(Box::new);
+            self.begin_delivery(&agreement);
+        }
+        if self.negotiation.keying().is_some() && !self.keys_begun {
+            self.begin_keys(line);
+        }
+        self.woke |= self.negotiation.progress() != before;
+    }
+
+    /// Only a key is left to agree on: the Primary says the first word.
+    fn begin_keys(&mut self, line: Line<'_>) {
+        self.keys_begun = true;
+        let (Some(agreement), Some(keys)) = (self.negotiation.keying(), &mut self.keys) else { return };
+        let Agreement { version, features, capabilities, terms, .. } = agreement;
+        let [codecs, ciphers, ..] = terms.operands();
+        let epoch = line.region.facts().epoch;
+        let agreed = [version.number(), features.bits(), capabilities.bits(), codecs, ciphers, epoch];
+        let initiator = line.region.role() == Role::Primary;
+        let begun = keys.begin(initiator, terms.cipher, bytemuck::bytes_of(&agreed));
+        if !begun || initiator && !self.say_key() {
+            self.wrong_key(line);
+        }
+    }
+
+    /// There is no key in common: both ends get to know.
+    fn wrong_key(&mut self, line: Line<'_>) {
+        self.negotiate(line, Event::WrongKey, op::KEY);
+        self.answer(line, ErrorCode::WrongKey, 0, op::KEY);
+    }
+
+    fn say_key(&mut self) -> bool {
+        let Some(message) = self.keys.as_mut().and_then(|keys| keys.write()) else { return false };
+        let [a, b, c, d, e, f]: [u64; 6] = bytemuck::cast(message);
+        self.post_surely(Packet { op: op::KEY, operands: [0, a, b, c, d, e, f] });
+        true
+    }
+
+    fn take_key(&mut self, line: Line<'_>, message: [u8; KEY_LEN]) {
+        let answers = line.region.role() == Role::Secondary;
+        match (self.negotiation.keying(), &mut self.keys) {
+            (Some(_), Some(keys)) => {
+                if keys.read(&message) && (!answers || self.say_key()) {
+                    self.negotiate(line, Event::Keyed, op::KEY);
+                } else {
+                    self.wrong_key(line);
+                }
+            }
+            _ => self.answer(line, ErrorCode::InvalidOp, 0, op::KEY),
+        }
+    }
+
+    /// Counts a refusal and tells the peer, unless it was itself an OpError or there is no room.
+    pub(crate) fn answer(&mut self, line: Line<'_>, code: ErrorCode, context: u64, failed: u8) {
+        line.count_refusal(code);
+        let packet = Packet::error(context, code, failed);
+        match failed {
+            op::ERROR => {}
+            // Somebody waits for this answer: it is dropped only for who asks more often than anybody may.
+            op::CONN_CREATE if self.outbox.len() < OUTBOX + self.requests => self.post_surely(packet),
+            _ => self.post(packet),
+        }
+    }
+
+    /// Queues a reply that may be dropped.
+    fn post(&mut self, packet: Packet) {
+        if self.outbox.len() < OUTBOX {
+            self.outbox.push_back(packet);
+        }
+    }
+
+    /// Queues a packet that must not be dropped. How many there are is bounded by the connections.
+    pub(crate) fn post_surely(&mut self, packet: Packet) {
+        self.outbox.push_back(packet);
+    }
+
+    /// Whether so much waits to go out that nothing new should be begun.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        self.outbox.len() >= OUTBOX
+    }
+
+    /// Whether packets wait to go out.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        let has_news = self.traffic.as_ref().is_some_and(|traffic| traffic.has_news());
+        !self.outbox.is_empty() || has_news || self.has_deliveries()
+    }
+
+    /// Sends what waits, as far as the ring has room; how many went.
+    pub(crate) fn flush(&mut self, line: Line<'_>) -> Result<usize> {
+        let mut sent = 0;
+        while let Some(packet) = self.outbox.front() {
+            match line.region.send_packet(packet, |packet| line.show(true, packet)) {
+                Ok(()) => {}
+                Err(error) if error.is_transient() => break,
+                Err(error) => return Err(error),
+            }
+            self.outbox.pop_front();
+            sent += 1;
+        }
+        if !self.outbox.is_empty() {
+            return Ok(sent);
+        }
+        while let Some(packet) = self.traffic.as_ref().and_then(|traffic| traffic.news()) {
+            match line.region.send_packet(&packet, |packet| line.show(true, packet)) {
+                Ok(()) => {}
+                Err(error) if error.is_transient() => break,
+                Err(error) => return Err(error),
+            }
+            if let Some(traffic) = &mut self.traffic {
+                traffic.told();
+            }
+            sent += 1;
+        }
+        self.flush_deliveries(line, &mut sent)?;
+        Ok(sent)
+    }
+
+    /// The link has ended: tells every connection.
+    pub(crate) fn link_ended(&mut self, line: Line<'_>, end: &Error) {
+        let end = match end {
+            Error::PeerDead => LinkEnd::PeerDead,
+            Error::PeerGone => LinkEnd::PeerGone,
+            Error::Corrupt { .. } => LinkEnd::Corrupt,
+            _ => LinkEnd::Closed,
+        };
+        // All that can still come: a ring's worth, and the packet in hand.
+        let spare = line.region.layout().geometry.slots() as usize + 1;
+        self.table.link_ended(end, spare);
+        self.inbox_limit += spare;
+        self.stalled = false;
+        self.outbox.clear();
+        if let Some(traffic) = &mut self.traffic {
+            traffic.ended();
+        }
+        self.woke = true;
+    }
+
+    /// Begins anew with another peer, after the link has ended and its last packet was sorted. Messages of the link
+    /// itself stay.
+    pub(crate) fn renew(&mut self, region: &Region<'static>) {
+        if let Some((_, piece)) = self.held.take() {
+            home(region, piece);
+        }
+        for chunk in self.table.renew() {
+            home(region, chunk.data);
+        }
+        self.inbox_limit = self.full_inbox;
+        self.stalled = false;
+        self.outbox.clear();
+        self.heard = None;
+        self.negotiation = Negotiation::plain(region.role());
+        (self.keys, self.keys_begun) = (None, false);
+        self.traffic = None;
+        self.detach_delivery();
+    }
+
+    /// Whether connections are open.
+    pub(crate) fn has_connections(&self) -> bool {
+        self.table.live() > 0
+    }
+
+    /// Gives every buffer home that nobody will read.
+    pub(crate) fn clear(&mut self, region: &Region<'static>) {
+        if let Some((_, piece)) = self.held.take() {
+            home(region, piece);
+        }
+        for (_, payload, _) in std::mem::take(&mut self.inbox) {
+            region.give_message(payload);
+        }
+        for chunk in self.table.clear() {
+            home(region, chunk.data);
+        }
+    }
+}
+
+/// Gives a chunk's buffer back, if it has one.
+pub(crate) fn home(region: &Region<'static>, piece: Piece) {
+    if let Piece::Pool(buffer) = piece {
+        region.give(buffer);
+    }
+}

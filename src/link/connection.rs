@@ -1,0 +1,547 @@
+//! Layer 3: logical connections as the caller holds them. What they may do when is in `connection.rs`.
+
+use std::fmt;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::demux::table::{Chunk, ConnEnd, LinkEnd, Pop, TableError};
+use crate::demux::{Piece, Stop, home};
+use crate::error::{Error, Result};
+use crate::link::core::Inner;
+use crate::link::deadline::Until;
+use crate::link::send::unless_transient;
+use crate::link::standard::StandardLink;
+use crate::link::timed_mutex::{Holding, Patience, Turn};
+use crate::link::wait::Goal;
+use crate::shm::buffer::Buffer;
+use crate::shm::packet::{CloseHow, ConnCopy, Packet, op};
+
+/// A logical connection on a link: a byte stream ([`Read`](std::io::Read), [`Write`](std::io::Write)) and messages
+/// of any length up to the limit, beside others on the same link.
+///
+/// It may be shared by threads; messages of several senders are not mixed. Dropping it closes it. It keeps the
+/// link open.
+///
+/// Each connection has an inbox of a bounded number of chunks. **A full inbox stops the link**: nothing is dropped,
+/// and everything that the peer sent behind it, on whatever connection, waits until the inbox is read or the
+/// connection dropped. Whoever waits on any connection of a link sorts packets for all of them.
+///
+/// There is no helper thread: what finds the ring full, be it the close of a dropped connection, goes out with this
+/// process's next call on the link. Unread chunks keep their buffers, so two ends that each send more than a pool
+/// holds before they read wait for each other, as with sockets.
+///
+/// ```
+/// use std::thread;
+///
+/// let (primary, secondary) = hqq::StandardLink::pair()?;
+/// let echo = thread::spawn(move || {
+///     let connection = secondary.accept_connection()?;
+///     connection.send(&connection.recv()?)
+/// });
+/// let connection = primary.open_connection()?;
+/// let long = vec![7; 100_000]; // several buffers' worth
+/// connection.send(&long)?;
+/// assert_eq!(connection.recv()?, long);
+/// # echo.join().unwrap()?;
+/// # Ok::<(), hqq::Error>(())
+/// ```
+pub struct Connection {
+    inner: Arc<Inner>,
+    id: u64,
+    sending: Turn<()>,
+    reading: Turn<Reading>,
+}
+
+/// What a reader has begun.
+#[derive(Debug, Default)]
+struct Reading {
+    /// A chunk, and how much of it has been read.
+    chunk: Option<(Chunk<Piece>, usize)>,
+    /// The beginning of a message whose rest has not come yet.
+    message: Vec<u8>,
+}
+
+impl StandardLink {
+    /// Opens a connection and waits until the peer accepts it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if it does not; [`Error::TooMany`]; [`Error::Unsupported`] on a split link; the link's
+    /// end.
+    pub fn open_connection(&self) -> Result<Connection> {
+        open(self.inner(), Until::Forever)
+    }
+
+    /// Opens a connection and waits for the peer to accept it no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`open_connection`](Self::open_connection), or [`Error::Timeout`].
+    pub fn open_connection_timeout(&self, time: Duration) -> Result<Connection> {
+        open(self.inner(), Until::after(time))
+    }
+
+    /// Waits for a connection that the peer opens, and accepts it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] on a split link; the link's end.
+    pub fn accept_connection(&self) -> Result<Connection> {
+        accept(self.inner(), Until::Forever)
+    }
+
+    /// Waits for a connection no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`accept_connection`](Self::accept_connection), or [`Error::Timeout`].
+    pub fn accept_connection_timeout(&self, time: Duration) -> Result<Connection> {
+        accept(self.inner(), Until::after(time))
+    }
+
+    /// Accepts a connection if the peer has opened one.
+    ///
+    /// # Errors
+    /// As [`accept_connection`](Self::accept_connection), or [`Error::NoneWaiting`].
+    pub fn try_accept_connection(&self) -> Result<Connection> {
+        ready_to_sort(self.inner())?;
+        match try_accept(self.inner(), 0)? {
+            Some(connection) => Ok(connection),
+            None => {
+                self.inner().idle();
+                Err(Error::NoneWaiting)
+            }
+        }
+    }
+}
+
+fn ready_to_sort(inner: &Inner) -> Result<()> {
+    if inner.is_split() {
+        return Err(Error::Unsupported { what: "a split link carries no connections: share it instead" });
+    }
+    inner.sort();
+    Ok(())
+}
+
+fn open(inner: &Arc<Inner>, until: Until) -> Result<Connection> {
+    ready_to_sort(inner)?;
+    let request = |mux: &mut crate::demux::Mux| {
+        if mux.is_backed_up() {
+            return Ok(None);
+        }
+        let id = mux.table.open().map_err(|error| match error {
+            TableError::TooMany { open, limit } => Error::TooMany { open, limit },
+            TableError::NoIds => Error::TooMany { open: usize::MAX, limit: usize::MAX },
+            TableError::Link(end) => link_error(inner, end),
+        })?;
+        mux.post_surely(Packet::new(op::CONN_CREATE, [id]));
+        mux.opened(inner.line(), id);
+        Ok(Some(id))
+    };
+    if let Some(end) = inner.send_end() {
+        return Err(end);
+    }
+    let id = inner.wait(Goal::OPEN, until, |own| inner.pump(own, |mux, _| request(mux)))?;
+    // From here on, dropping it takes the request back.
+    let connection = Connection::new(inner.clone(), id);
+    inner.wait(Goal::ANSWER, until, |own| {
+        inner.pump(own, |mux, _| match mux.table.ready(id) {
+            Ok(true) => Ok(Some(())),
+            // Without a way to send, the request will never reach the peer.
+            Ok(false) => inner.send_end().map_or(Ok(None), Err),
+            Err(end) => Err(connection.error(end)),
+        })
+    })?;
+    Ok(connection)
+}
+
+fn accept(inner: &Arc<Inner>, until: Until) -> Result<Connection> {
+    ready_to_sort(inner)?;
+    inner.wait(Goal::ACCEPT, until, |own| try_accept(inner, own))
+}
+
+fn try_accept(inner: &Arc<Inner>, own: u64) -> Result<Option<Connection>> {
+    let id = inner.pump(own, |mux, empty| {
+        if mux.is_backed_up() {
+            return Ok(None);
+        }
+        let Some(id) = mux.table.accept() else {
+            return match inner.recv_end() {
+                Some(end) if empty => Err(end),
+                _ => Ok(None),
+            };
+        };
+        mux.post_surely(Packet::new(op::CONN_ACCEPT, [id]));
+        mux.opened(inner.line(), id);
+        Ok(Some(id))
+    })?;
+    Ok(id.map(|id| Connection::new(inner.clone(), id)))
+}
+
+fn link_error(inner: &Inner, end: LinkEnd) -> Error {
+    match end {
+        LinkEnd::Closed => Error::Closed,
+        LinkEnd::PeerDead => Error::PeerDead,
+        LinkEnd::PeerGone => Error::PeerGone,
+        LinkEnd::Corrupt => inner.corrupt_error(),
+    }
+}
+
+impl Connection {
+    fn new(inner: Arc<Inner>, id: u64) -> Self {
+        inner.open_handle();
+        Self { inner, id, sending: Turn::new(()), reading: Turn::new(Reading::default()) }
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    /// Its number on the link: odd if the Primary opened it, even if the Secondary did.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn error(&self, end: ConnEnd) -> Error {
+        match end {
+            ConnEnd::Closed => Error::Closed,
+            ConnEnd::NotOpen => Error::Busy,
+            ConnEnd::Refused(code) => Error::Refused { what: "the connection", code },
+            ConnEnd::Broken { code, op } => Error::Refused { what: Packet::name(op), code },
+            ConnEnd::Cut { received, size } => Error::Cut { received, size },
+            ConnEnd::Link(end) => link_error(&self.inner, end),
+        }
+    }
+
+    // ---- sending ----
+
+    /// Sends a message, waiting for room; one longer than a buffer goes in chunks.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] over this end's limit; [`Error::Closed`] if either side closed this direction,
+    /// [`Error::Refused`] if the peer refused a chunk, or the link's end. After an error in the middle of a
+    /// message this direction is closed, and the peer's reader sees [`Error::Cut`].
+    pub fn send(&self, message: &[u8]) -> Result<()> {
+        self.send_until(message, Until::Forever)
+    }
+
+    /// Sends a message, waiting for room no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), or [`Error::Timeout`].
+    pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
+        self.send_until(message, Until::after(time))
+    }
+
+    pub(crate) fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
+        self.send_made(until, || Ok(message))
+    }
+
+    /// Sends what `make` makes when the turn of this thread has come: messages go in the order in which they are made.
+    pub(crate) fn send_made<M: AsRef<[u8]>>(
+        &self,
+        until: Until,
+        make: impl FnOnce() -> Result<M>,
+    ) -> Result<()> {
+        let _turn = turn(&self.sending, Some(until), "another sender on the connection")?;
+        let made = make()?;
+        let message = made.as_ref();
+        let bounds = self.inner.region().bounds();
+        let (len, limit) = (message.len() as u64, bounds.max_message);
+        if len > limit {
+            return Err(Error::TooLarge { len, limit });
+        }
+        let size = bounds.geometry.buffer_size() as usize;
+        let regulated = self.inner.is_regulated();
+        let mut copy_id = 0;
+        let mut offset = 0;
+        loop {
+            let part = &message[offset..message.len().min(offset + size)];
+            let chunk = ConnCopy {
+                conn: self.id,
+                copy_id,
+                copy_size: len,
+                transfer_size: part.len() as u64,
+                transfer_offset: offset as u64,
+                run: None,
+            };
+            let sent = match regulated {
+                false => self.send_chunk(chunk, part, until),
+                true => self.inner.send_regulated(chunk, part, until, |end| self.error(end)),
+            };
+            match sent {
+                Ok(id) => copy_id = id,
+                Err(error) => {
+                    if offset > 0 {
+                        self.close(CloseHow::Write);
+                    }
+                    return Err(error);
+                }
+            }
+            offset += part.len();
+            if offset == message.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn send_chunk(&self, chunk: ConnCopy, part: &[u8], until: Until) -> Result<u64> {
+        // A buffer once found is kept while the ring is full.
+        let mut buffer = None;
+        let sent = match self.try_chunk(&chunk, part, &mut buffer) {
+            Err(error) if error.is_transient() => {
+                self.inner.wait(Goal::CONN_ROOM, until, |own| {
+                    // Whoever waits sorts for all: the peer may wait for us to make room.
+                    self.inner.pump(own, |_, _| Ok(()))?;
+                    unless_transient(self.try_chunk(&chunk, part, &mut buffer))
+                })
+            }
+            done => done,
+        };
+        if let Some(buffer) = buffer {
+            self.inner.give_buffer(buffer);
+        }
+        sent
+    }
+
+    fn try_chunk(&self, chunk: &ConnCopy, part: &[u8], kept: &mut Option<Buffer<'static>>) -> Result<u64> {
+        if kept.is_none() && !part.is_empty() {
+            let mut buffer = self.inner.take_buffer(part.len()).or_else(|failure| {
+                // Nobody waits for a buffer to send it where nobody listens.
+                self.inner.lock().table.can_send(self.id).map_err(|end| self.error(end))?;
+                Err(failure)
+            })?;
+            buffer.bytes_mut().copy_from_slice(part);
+            *kept = Some(buffer);
+        }
+        let mut mux = self.inner.lock();
+        // From here on nobody can close it before the chunk is in the ring.
+        let open = mux.table.can_send(self.id).map_err(|end| self.error(end));
+        let sent = open.and_then(|()| self.inner.post_chunk(&mut mux, chunk, kept));
+        drop(mux);
+        sent.inspect_err(|error| self.inner.poison(error))
+    }
+
+    // ---- receiving ----
+
+    fn reading(&self, until: Option<Until>) -> Result<Holding<'_, Reading>> {
+        turn(&self.reading, until, "another reader of the connection")
+    }
+
+    /// The next chunk, with how much of it has been read.
+    fn next_chunk<'r>(
+        &self,
+        reading: &'r mut Reading,
+        until: Option<Until>,
+    ) -> Result<&'r mut (Chunk<Piece>, usize)> {
+        if reading.chunk.is_none() {
+            let pop = |own| {
+                self.inner.pump_for(own, Stop::Chunk(self.id), |mux, _| match mux.table.pop(self.id) {
+                    Pop::Chunk(chunk) => {
+                        mux.made_room();
+                        mux.consumed(self.id, &chunk.data);
+                        Ok(Some(chunk))
+                    }
+                    Pop::Empty => Ok(None),
+                    Pop::End(end) => Err(self.error(end)),
+                })
+            };
+            let chunk = match (pop(0)?, until) {
+                (Some(chunk), _) => chunk,
+                (None, Some(until)) => self.inner.wait(Goal::CONN_DATA, until, pop)?,
+                (None, None) => {
+                    self.inner.idle();
+                    return Err(Error::RingEmpty);
+                }
+            };
+            reading.chunk = Some((chunk, 0));
+        }
+        Ok(reading.chunk.as_mut().expect("just put there"))
+    }
+
+    /// A chunk has been read: its buffer goes home.
+    fn done(&self, reading: &mut Reading) {
+        if let Some((chunk, _)) = reading.chunk.take() {
+            if let Piece::Pool(buffer) = chunk.data {
+                self.inner.give_buffer(buffer);
+            }
+        }
+    }
+
+    /// Receives a message, waiting for it.
+    ///
+    /// # Errors
+    /// After what was sent has been received: [`Error::Closed`], [`Error::Cut`] if the peer stopped inside a
+    /// message, [`Error::Refused`], or the link's end.
+    pub fn recv(&self) -> Result<Vec<u8>> {
+        self.recv_until(Some(Until::Forever))
+    }
+
+    /// Receives a message, waiting for it no longer than `time`. What has come of it by then is kept for the next
+    /// call.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), or [`Error::Timeout`].
+    pub fn recv_timeout(&self, time: Duration) -> Result<Vec<u8>> {
+        self.recv_until(Some(Until::after(time)))
+    }
+
+    /// Receives a message if it is there, whole.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), or [`Error::RingEmpty`].
+    pub fn try_recv(&self) -> Result<Vec<u8>> {
+        self.recv_until(None)
+    }
+
+    pub(crate) fn recv_until(&self, until: Option<Until>) -> Result<Vec<u8>> {
+        self.finish(&mut *self.reading(until)?, until)
+    }
+
+    /// Receives the rest of a message.
+    fn finish(&self, reading: &mut Reading, until: Option<Until>) -> Result<Vec<u8>> {
+        loop {
+            let (chunk, read) = self.next_chunk(reading, until)?;
+            let last = chunk.is_last();
+            let part = match (&mut chunk.data, *read) {
+                // It has been copied already.
+                (Piece::Own(own), 0) => std::mem::take(own).into_vec(),
+                _ => bytes(chunk).get(*read..).unwrap_or(&[]).to_vec(),
+            };
+            self.done(reading);
+            if reading.message.is_empty() {
+                reading.message = part;
+            } else {
+                reading.message.extend_from_slice(&part);
+            }
+            if last {
+                return Ok(std::mem::take(&mut reading.message));
+            }
+        }
+    }
+
+    /// Receives a message into a slice, waiting for it; how many bytes it has.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv); [`Error::TooLarge`] if the slice is too small: the message stays.
+    pub fn recv_into(&self, into: &mut [u8]) -> Result<usize> {
+        let until = Some(Until::Forever);
+        let mut reading = self.reading(until)?;
+        let begun = reading.message.len() as u64;
+        let (chunk, read) = self.next_chunk(&mut reading, until)?;
+        let len = chunk.copy_size - chunk.offset - *read as u64 + begun;
+        if len > into.len() as u64 {
+            return Err(Error::TooLarge { len, limit: into.len() as u64 });
+        }
+        if begun == 0 && chunk.is_last() {
+            // All of it is here: one copy.
+            let whole = bytes(chunk).get(*read..).unwrap_or(&[]);
+            into[..whole.len()].copy_from_slice(whole);
+            let count = whole.len();
+            self.done(&mut reading);
+            return Ok(count);
+        }
+        let message = self.finish(&mut reading, until)?;
+        into[..message.len()].copy_from_slice(&message);
+        Ok(message.len())
+    }
+
+    /// Reads bytes as a stream, across messages; 0 at the end.
+    pub(crate) fn read(&self, into: &mut [u8]) -> Result<usize> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        let mut reading = self.reading(Some(Until::Forever))?;
+        if !reading.message.is_empty() {
+            let count = into.len().min(reading.message.len());
+            into[..count].copy_from_slice(&reading.message[..count]);
+            reading.message.drain(..count);
+            return Ok(count);
+        }
+        loop {
+            let (chunk, read) = match self.next_chunk(&mut reading, Some(Until::Forever)) {
+                Ok(chunk) => chunk,
+                Err(Error::Closed) => return Ok(0),
+                Err(error) => return Err(error),
+            };
+            let rest = bytes(chunk).get(*read..).unwrap_or(&[]);
+            let count = rest.len().min(into.len());
+            into[..count].copy_from_slice(&rest[..count]);
+            *read += count;
+            let finished = count == rest.len();
+            if finished {
+                self.done(&mut reading);
+            }
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+    }
+
+    // ---- closing ----
+
+    /// Closes one half or both. After `Write` the peer receives what was sent, then [`Error::Closed`]; after
+    /// `Read` this end receives nothing more and the peer's sends fail.
+    pub fn shutdown(&self, how: Shutdown) {
+        self.close(match how {
+            Shutdown::Read => CloseHow::Read,
+            Shutdown::Write => CloseHow::Write,
+            Shutdown::Both => CloseHow::Both,
+        });
+    }
+
+    fn close(&self, how: CloseHow) {
+        let mut mux = self.inner.lock();
+        if let Some(how) = mux.table.close(self.id, how) {
+            mux.post_surely(Packet::new(op::CONN_CLOSE, [self.id, how.number()]));
+        }
+        mux.woke = true;
+        self.inner.settle(mux, 0);
+    }
+}
+
+/// The turn of this thread, when it comes; without `until`, if nobody else has it.
+pub(crate) fn turn<'t, T>(
+    turn: &'t Turn<T>,
+    until: Option<Until>,
+    other: &'static str,
+) -> Result<Holding<'t, T>> {
+    if let Some(holding) = turn.take(Patience::None) {
+        return Ok(holding);
+    }
+    let until = until.ok_or(Error::Busy)?;
+    let began = Instant::now();
+    turn.take(Patience::Until(until.instant()))
+        .ok_or_else(|| Error::Timeout { what: other, after: began.elapsed() })
+}
+
+/// The bytes of a chunk.
+fn bytes(chunk: &Chunk<Piece>) -> &[u8] {
+    chunk.data.bytes()
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Ok(mut reading) = self.reading(None) {
+            self.done(&mut reading);
+        }
+        let mut mux = self.inner.lock();
+        let forgotten = mux.table.forget(self.id);
+        if let Some(how) = forgotten.close {
+            mux.post_surely(Packet::new(op::CONN_CLOSE, [self.id, how.number()]));
+        }
+        for chunk in forgotten.chunks {
+            mux.consumed(self.id, &chunk.data);
+            home(self.inner.region(), chunk.data);
+        }
+        mux.made_room();
+        mux.closed(self.inner.line(), self.id);
+        self.inner.dispatch(&mut mux, None);
+        self.inner.ring(self.inner.region().wake_senders());
+        self.inner.settle(mux, 0);
+        self.inner.close_handle();
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,437 @@
+//! Layer 3: what all handles of a link share: sending, receiving, waiting, and how it ends.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use hqq_sys::lock::SeatLock;
+use hqq_sys::mem::Mapping;
+use hqq_sys::{barrier, peer, poll, sock};
+
+use crate::demux::{Line, Mux};
+use crate::error::{Error, Result};
+use crate::link::waiters::Park;
+use crate::options::{Clock, Options, Trace};
+use crate::shm::endpoint::Payload;
+use crate::shm::region::{OwnedRegion, Region};
+use crate::shm::words::{Holder, Role, SeatWord};
+use crate::sync::{AtomicU64, Ordering, fence};
+
+use super::meter::Meter;
+use super::pace::Pace;
+
+/// Who is at the other end, as the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its process id as this process sees it; `None` if it lives in a namespace that we cannot see into.
+    pub pid: Option<i32>,
+    /// Its effective user id.
+    pub uid: u32,
+    /// Its effective group id.
+    pub gid: u32,
+}
+
+/// Bits of [`Inner::state`].
+pub(super) mod bit {
+    /// Packets are sorted under the lock.
+    pub const SORTED: u64 = 1;
+    /// Packets wait in the outbox.
+    pub const OUTGOING: u64 = 1 << 1;
+    pub const SEND_SHUT: u64 = 1 << 2;
+    pub const RECV_SHUT: u64 = 1 << 3;
+    pub const PEER_DEAD: u64 = 1 << 4;
+    pub const PEER_GONE: u64 = 1 << 5;
+    pub const CORRUPT: u64 = 1 << 6;
+    /// The two directions have one owner each.
+    pub const SPLIT: u64 = 1 << 7;
+    /// The socket has hung up, and why is known.
+    pub const HUNG_UP: u64 = 1 << 8;
+    /// The connection table knows of the end.
+    pub const TOLD: u64 = 1 << 9;
+    /// The peer had closed in order when it hung up, whatever its seat says later.
+    pub const PEER_CLOSED: u64 = 1 << 10;
+    /// The dead peer had said before that it sends no more, or receives no more. Its seat may be vacant by now.
+    pub const DEAD_NO_SEND: u64 = 1 << 11;
+    pub const DEAD_NO_RECV: u64 = 1 << 12;
+    /// Threads of this process take turns at sending, or at receiving, as the ring allows one of them.
+    pub const TURNS_SEND: u64 = 1 << 13;
+    pub const TURNS_RECV: u64 = 1 << 14;
+    /// Somebody wants to see each packet.
+    pub const TRACED: u64 = 1 << 15;
+    /// Messages are changed on their way, by a layer above.
+    pub const CHANGED: u64 = 1 << 16;
+    /// Chunks of connections go by credit, class or rate.
+    pub const REGULATED: u64 = 1 << 17;
+
+    pub const NO_SEND: u64 = SEND_SHUT | PEER_DEAD | PEER_GONE | PEER_CLOSED | CORRUPT;
+    pub const NO_RECV: u64 = RECV_SHUT | CORRUPT;
+    /// What keeps a message from taking the short way.
+    pub const SLOW_SEND: u64 = NO_SEND | OUTGOING | TURNS_SEND | TRACED;
+    pub const SLOW_RECV: u64 = NO_RECV | SORTED | TURNS_RECV | TRACED;
+}
+
+/// How often an idle poll looks at the peer's process.
+pub(super) const GLANCE: u64 = 1024;
+/// How long a peer that hung up without a word may take to be seen dead.
+const GRACE: Duration = Duration::from_millis(200);
+/// What one end of a link consists of, before it is put together.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) region: OwnedRegion<Mapping>,
+    pub(crate) memory: OwnedFd,
+    /// This end's payload, in a protected region.
+    pub(crate) payload: Option<OwnedFd>,
+    /// The proof for others that this process lives.
+    pub(crate) _lock: Option<SeatLock>,
+    pub(crate) socket: OwnedFd,
+    pub(crate) pidfd: OwnedFd,
+    /// The first peer. Others may follow.
+    pub(crate) peer: Peer,
+    pub(crate) peer_seat: Holder,
+}
+
+/// One end of a link.
+pub(crate) struct Inner {
+    pub(super) parts: Parts,
+    /// The present peer, and its holder's bits. They change only while nobody else uses the link.
+    pub(super) peer: Mutex<Peer>,
+    pub(super) peer_seat: AtomicU64,
+    pub(super) reattachable: bool,
+    pub(super) trace: Option<Trace>,
+    /// Time, if not the machine's.
+    pub(super) clock: Option<Clock>,
+    /// Bits of `bit`.
+    pub(super) state: CachePadded<AtomicU64>,
+    pub(super) handles: AtomicU64,
+    /// Empty polls since somebody looked at the peer's process.
+    pub(super) idle: AtomicU64,
+    /// How long waits take of late, nanoseconds.
+    pub(super) usual: AtomicU64,
+    pub(super) pace: Pace,
+    pub(super) meter: CachePadded<Meter>,
+    /// How long to spin ahead of a sleep; unless it is set, as experience tells.
+    pub(super) spin: Option<Duration>,
+    /// The same, as the ends have agreed.
+    pub(super) agreed_spin: OnceLock<Duration>,
+    pub(super) park: Park,
+    pub(super) mux: Mutex<Mux>,
+    /// Held by who sends, where only one thread may.
+    pub(super) gate: Mutex<()>,
+    /// Held by who gathers a run, or must know that nobody does.
+    pub(super) gather: Mutex<()>,
+    pub(super) corrupt: OnceLock<(&'static str, u64)>,
+    /// The message that `Read` has not finished.
+    pub(crate) reading: Mutex<Option<(Payload<'static>, usize)>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let facts = self.parts.region.region().facts();
+        f.debug_struct("Link")
+            .field("role", &self.role())
+            .field("peer", &self.peer())
+            .field("geometry", &facts.geometry)
+            .field("modes", &facts.modes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(crate) fn new(parts: Parts, options: &Options) -> Result<Self> {
+        let park = Park::new().map_err(|source| Error::Os { doing: "creating an eventfd", source })?;
+        barrier::register();
+        sock::quiet(parts.socket.as_fd())
+            .map_err(|source| Error::Os { doing: "making a socket a doorbell", source })?;
+        let mux = Mutex::new(Mux::new(parts.region.region(), options));
+        let mark = parts.region.region().sent_so_far();
+        let ring = parts.region.region().facts().modes.ring;
+        let mut state = if options.trace.is_some() { bit::TRACED } else { 0 };
+        state |= if ring.single_producer() { bit::TURNS_SEND } else { 0 };
+        state |= if ring.single_consumer() { bit::TURNS_RECV } else { 0 };
+        // Not what this process may use: one that is bound to a processor has its peer on another.
+        let alone = hqq_sys::cpu::online() == 1;
+        // On one processor, spinning keeps the peer from working.
+        let spin = if alone { Some(Duration::ZERO) } else { options.spin };
+        Ok(Self {
+            peer: Mutex::new(parts.peer),
+            peer_seat: AtomicU64::new(parts.peer_seat.bits()),
+            reattachable: options.reattachable,
+            parts,
+            trace: options.trace.clone(),
+            clock: options.clock.clone(),
+            state: CachePadded::new(AtomicU64::new(state)),
+            handles: AtomicU64::new(1),
+            idle: AtomicU64::new(0),
+            usual: AtomicU64::new(0),
+            pace: Pace::default(),
+            meter: CachePadded::new(Meter::new(mark)),
+            spin,
+            agreed_spin: OnceLock::new(),
+            park,
+            mux,
+            gate: Mutex::new(()),
+            gather: Mutex::new(()),
+            corrupt: OnceLock::new(),
+            reading: Mutex::new(None),
+        })
+    }
+
+    #[inline(always)]
+    pub(crate) fn region(&self) -> &Region<'static> {
+        self.parts.region.region()
+    }
+
+    /// As [`Line::now`].
+    pub(crate) fn now(&self) -> Duration {
+        self.line().now()
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    #[inline(always)]
+    pub(crate) fn role(&self) -> Role {
+        self.region().role()
+    }
+
+    #[inline(always)]
+    pub(crate) fn line(&self) -> Line<'_> {
+        Line { region: self.region(), trace: &self.trace, clock: &self.clock }
+    }
+
+    #[inline(always)]
+    pub(super) fn state(&self) -> u64 {
+        self.state.load(Ordering::Acquire)
+    }
+
+    /// From now on a message that is sent has to be changed first: whoever sends one is told so by
+    /// [`send_or`](Self::send_or).
+    pub(crate) fn change_messages(&self) {
+        self.set(bit::CHANGED);
+    }
+
+    pub(super) fn set(&self, bits: u64) -> u64 {
+        self.state.fetch_or(bits, Ordering::AcqRel)
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> Peer {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline(always)]
+    pub(super) fn peer_seat(&self) -> Holder {
+        Holder::from_bits(self.peer_seat.load(Ordering::Relaxed)).unwrap_or(self.parts.peer_seat)
+    }
+
+    #[inline(always)]
+    pub(super) fn peer_word(&self) -> SeatWord {
+        let number = Holder::seat_of(self.peer_seat.load(Ordering::Relaxed));
+        let seat = self.region().seat(number);
+        SeatWord::from_word(seat.word.load(Ordering::Acquire))
+    }
+
+    /// What the peer's seat says of the peer: of one that has left, if somebody else sits there now.
+    pub(super) fn peer_now(&self) -> SeatWord {
+        let word = self.peer_word();
+        if word.generation() == self.peer_seat().generation() { word } else { SeatWord::vacant(1) }
+    }
+
+    /// Whether connections can be used.
+    #[inline(always)]
+    pub(crate) fn is_split(&self) -> bool {
+        self.state() & bit::SPLIT != 0
+    }
+
+    /// Marks the directions as owned by one half each. Only before any connection exists.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if connections have been used.
+    pub(crate) fn split(&self) -> Result<()> {
+        let mux = self.lock();
+        if self.state() & bit::SORTED != 0 {
+            let what =
+                "this link has carried connections or control packets: share it instead of splitting it";
+            return Err(Error::Unsupported { what });
+        }
+        // What has been sorted before must come out first.
+        let sorted = if mux.is_idle() { 0 } else { bit::SORTED };
+        self.set(bit::SPLIT | sorted);
+        // One thread each, from here on.
+        self.state.fetch_and(!(bit::TURNS_SEND | bit::TURNS_RECV), Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Rings the peer if it is among the seats to wake.
+    #[inline(always)]
+    pub(crate) fn ring(&self, seats: u64) {
+        if seats != 0 {
+            self.ring_now(seats);
+        }
+    }
+
+    #[cold]
+    pub(super) fn ring_now(&self, seats: u64) {
+        if seats >> self.peer_seat().seat() & 1 != 0 {
+            self.region().counters(self.role()).rings.fetch_add(1, Ordering::Relaxed);
+            self.meter.hurry(self.region().sent_so_far());
+            // A peer that is gone is noticed elsewhere.
+            let _ = sock::ring(self.parts.socket.as_fd());
+        }
+    }
+
+    /// A poll that found nothing: every so often, looks whether the peer still lives.
+    #[inline]
+    pub(crate) fn idle(&self) {
+        let idle = self.idle.load(Ordering::Relaxed) + 1;
+        self.idle.store(idle, Ordering::Relaxed);
+        if idle % GLANCE == 0 {
+            self.glance();
+        }
+    }
+
+    #[cold]
+    pub(super) fn glance(&self) {
+        let state = self.state();
+        if state & bit::HUNG_UP != 0 {
+            // It may have been dying all the while, only slowly.
+            let gone = state & (bit::PEER_GONE | bit::PEER_DEAD) == bit::PEER_GONE;
+            if gone && peer::is_dead(self.parts.pidfd.as_fd()) {
+                self.peer_died();
+            }
+            return;
+        }
+        let event = self.park.event();
+        let pidfd = Some(self.parts.pidfd.as_fd());
+        let now = Some(Duration::ZERO);
+        if let Ok(ready) = poll::wait(self.parts.socket.as_fd(), pidfd, event.as_fd(), now) {
+            // Tokens and events stay for who sleeps.
+            if ready.dead {
+                self.peer_died();
+            } else if ready.hang_up {
+                self.hung_up();
+            }
+        }
+    }
+
+    /// The socket hung up. In order, or is the peer dead, or has it merely gone?
+    #[cold]
+    pub(super) fn hung_up(&self) {
+        let word = self.peer_now();
+        if word.no_send() && word.no_recv() {
+            self.ended(bit::PEER_CLOSED | bit::HUNG_UP);
+            return;
+        }
+        // A dying process closes its descriptors before its pidfd tells.
+        let pidfd = self.parts.pidfd.as_fd();
+        let _ = poll::many(&[pidfd], Some(GRACE));
+        if peer::is_dead(pidfd) {
+            self.peer_died();
+        } else {
+            let word = self.peer_now();
+            let closed = word.no_send() && word.no_recv();
+            self.ended(if closed { bit::PEER_CLOSED } else { bit::PEER_GONE } | bit::HUNG_UP);
+        }
+    }
+
+    /// The peer's process is dead, by proof: what it left is cleared.
+    #[cold]
+    pub(super) fn peer_died(&self) {
+        let mux = self.lock();
+        let mut said = 0;
+        if self.state() & bit::PEER_DEAD == 0 {
+            let word = self.peer_now();
+            said |= if word.no_send() { bit::DEAD_NO_SEND } else { 0 };
+            said |= if word.no_recv() { bit::DEAD_NO_RECV } else { 0 };
+            self.recover(self.peer_seat());
+        }
+        drop(mux);
+        self.ended(bit::PEER_DEAD | bit::HUNG_UP | said);
+    }
+
+    /// Whether the peer said that it sends no more, and that it receives no more.
+    pub(super) fn peer_said(&self, state: u64) -> (bool, bool) {
+        if state & bit::PEER_DEAD != 0 {
+            (state & bit::DEAD_NO_SEND != 0, state & bit::DEAD_NO_RECV != 0)
+        } else {
+            let word = self.peer_now();
+            (word.no_send(), word.no_recv())
+        }
+    }
+
+    pub(super) fn ended(&self, bits: u64) {
+        self.set(bits);
+        self.park.wake();
+    }
+
+    /// Remembers that shared memory is corrupt, if that is what the error says.
+    #[cold]
+    pub(crate) fn poison(&self, error: &Error) {
+        if let Error::Corrupt { what, found } = *error {
+            self.corrupt.get_or_init(|| (what, found));
+            self.ended(bit::CORRUPT);
+        }
+    }
+
+    pub(crate) fn corrupt_error(&self) -> Error {
+        let (what, found) = self.corrupt.get().copied().unwrap_or(("a control word", 0));
+        Error::Corrupt { what, found }
+    }
+
+    /// Whether both directions still work, as far as this end knows.
+    pub(crate) fn is_open(&self) -> bool {
+        self.glance();
+        let state = self.state();
+        let word = self.peer_now();
+        state & (bit::NO_SEND | bit::NO_RECV) == 0 && !word.no_send() && !word.no_recv()
+    }
+
+    /// Ends directions for good: tells the peer by this end's seat, and wakes whoever waits on either side.
+    pub(crate) fn shutdown(&self, send: bool, recv: bool) {
+        let mut said = 0;
+        if send {
+            said |= SeatWord::NO_SEND;
+            let mut mux = self.lock();
+            mux.tell(true, || self.now());
+            if mux.has_outgoing() {
+                self.flush(&mut mux);
+            }
+            drop(mux);
+            self.set(bit::SEND_SHUT);
+            // After this, a sender of ours that found the link open has published; any other sees it shut.
+            if !barrier::process_barrier() {
+                // Where the kernel refuses, this side's fence pairs with the one that adaptive senders pay.
+                fence(Ordering::SeqCst);
+            }
+        }
+        if recv {
+            said |= SeatWord::NO_RECV;
+            self.set(bit::RECV_SHUT);
+        }
+        let seat = self.region().seat(self.region().holder().seat());
+        seat.word.fetch_or(said, Ordering::AcqRel);
+        let _ = sock::ring(self.parts.socket.as_fd());
+        self.park.wake();
+    }
+
+    /// One more handle that keeps the link open.
+    pub(crate) fn open_handle(&self) {
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One handle less; the last closes the link.
+    pub(crate) fn close_handle(&self) {
+        if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shutdown(true, true);
+            self.lock().clear(self.region());
+            let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((payload, _)) = reading {
+                self.give(payload);
+            }
+            // The peer may have left something in the socket that would keep us at its closing.
+            sock::purge(self.parts.socket.as_fd());
+        }
+    }
+}

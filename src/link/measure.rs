@@ -1,0 +1,126 @@
+//! Layer 3: what statistics measure where messages are sent: now and then a probe goes ahead of a message, and what was
+//! sent since the last ones makes a rate.
+
+use std::sync::{PoisonError, TryLockError};
+use std::time::Duration;
+
+use super::core::{Inner, bit};
+use super::meter::{NEVER, Sender};
+use crate::error::{Error, ErrorCode};
+use crate::shm::packet::{Fault, Packet, op};
+use crate::sync::Ordering;
+
+impl Inner {
+    /// Whether this end takes part in statistics.
+    pub(super) fn measures(&self) -> bool {
+        self.meter.is_on()
+    }
+
+    /// Whether it does so from now on.
+    pub(super) fn measure(&self, on: bool) {
+        *self.meter.sender.lock().unwrap_or_else(PoisonError::into_inner) = Sender::default();
+        let due = self.region().sent_so_far().wrapping_add(if on { 0 } else { NEVER });
+        self.meter.due.store(due, Ordering::Relaxed);
+        self.meter.on.store(on.into(), Ordering::Relaxed);
+    }
+
+    /// A message is about to be sent.
+    #[inline(always)]
+    pub(crate) fn tick(&self) {
+        let past = self.region().sent_so_far().wrapping_sub(self.meter.due.load(Ordering::Relaxed));
+        if past as i64 >= 0 {
+            self.look_at_clock();
+        }
+    }
+
+    /// Measures, if it is time. Waits for nobody.
+    #[cold]
+    fn look_at_clock(&self) {
+        let mut sender = match self.meter.sender.try_lock() {
+            Ok(sender) => sender,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let now = self.now();
+        let time_to_measure = sender.pacer.look(now);
+        if time_to_measure {
+            // What was left out now would be left out again at once.
+            sender.pacer.measured(now);
+        }
+        if time_to_measure && self.send_probe(now) {
+            sender.rates.probes += 1;
+            if let Some([messages, bytes]) = sender.rates.go_on(self.region(), now) {
+                let figures = self.region().figures(self.role());
+                figures.messages_per_second.store(messages, Ordering::Relaxed);
+                figures.bytes_per_second.store(bytes, Ordering::Relaxed);
+                figures.rated_at.store(nanos(now), Ordering::Relaxed);
+            }
+        }
+        let due = self.region().sent_so_far().wrapping_add(sender.pacer.every());
+        self.meter.due.store(due, Ordering::Relaxed);
+    }
+
+    /// Sends a probe, unless somebody would be held up by it.
+    fn send_probe(&self, now: Duration) -> bool {
+        if self.state() & (bit::NO_SEND | bit::OUTGOING) != 0 || self.peer_word().no_recv() {
+            return false;
+        }
+        let line = self.line();
+        let figures = line.region.figures(self.role());
+        let skip = || {
+            figures.probes_skipped.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        let slots = u64::from(line.region.facts().geometry.slots());
+        let gate = if self.state() & bit::TURNS_SEND == 0 {
+            None
+        } else {
+            match self.gate.try_lock() {
+                Ok(gate) => Some(gate),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => return skip(),
+            }
+        };
+        if !line.region.producer().has_room_behind((slots / 8).max(1)) {
+            return skip();
+        }
+        let probe = Packet::new(op::PROBE, [nanos(now)]);
+        let sent = line.region.send_packet(&probe, |packet| line.show(true, packet));
+        drop(gate);
+        match sent {
+            Ok(()) => {
+                figures.probes_sent.fetch_add(1, Ordering::Relaxed);
+                // One who sleeps is woken now, as by the message itself.
+                self.ring(line.region.wake_receivers());
+                true
+            }
+            Err(Error::RingFull { .. } | Error::Busy) => skip(),
+            Err(error) => {
+                self.poison(&error);
+                false
+            }
+        }
+    }
+
+    /// A message of so many bytes travels as so many.
+    pub(crate) fn note_framed(&self, plain: usize, framed: usize) {
+        if self.meter.is_on() {
+            self.region().figures(self.role()).note_framed(plain, framed);
+        }
+    }
+
+    /// A probe came while messages are taken straight from the ring.
+    #[cold]
+    pub(super) fn take_probe(&self, at: u64, own: u64) {
+        if self.measures() && self.line().note_probe(at) {
+            self.ring(self.region().wake_senders());
+        } else {
+            self.refuse(Fault { code: ErrorCode::InvalidOp, context: 0, op: op::PROBE, run: None }, own);
+        }
+    }
+}
+
+/// Time in a word.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,178 @@
+//! Another Secondary in the place of one that is gone, on the same region.
+//!
+//! All of it happens while nobody else uses the link: the caller has it alone, and no connection is open. What may go on
+//! meanwhile is the giving back of messages that the program has kept.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::PoisonError;
+
+use hqq_sys::mem::Mapping;
+use hqq_sys::{lock, peer, sock};
+
+use super::core::{Inner, Peer, bit};
+use crate::demux::Stop;
+use crate::error::{Error, Result};
+use crate::shm::packet::{Bounds, Operation, Packet};
+use crate::shm::words::{Holder, SEATS, SeatWord};
+use crate::sync::Ordering;
+
+/// Whoever takes the vacant place.
+pub(crate) struct Heir {
+    pub(crate) socket: OwnedFd,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) peer: Peer,
+    pub(crate) seat: Holder,
+    /// Its payload, in a protected region.
+    pub(crate) payload: Option<Mapping>,
+}
+
+impl Inner {
+    /// Clears the region of what the dead occupant of a seat left. Poisons the link if that is not possible.
+    pub(super) fn recover(&self, dead: Holder) -> bool {
+        let mut named = vec![0; self.region().layout().geometry.buffers() as usize];
+        match self.region().recover_dead(dead, &mut named) {
+            Ok(_) => true,
+            Err(error) => {
+                self.poison(&error);
+                false
+            }
+        }
+    }
+
+    /// Makes sure that the place at the other end is vacant, and that nothing of its former occupant is left but what it
+    /// had sent.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub(crate) fn make_vacant(&self) -> Result<()> {
+        self.clear_place().inspect_err(|error| self.poison(error))
+    }
+
+    fn clear_place(&self) -> Result<()> {
+        let unsupported = |what| Err(Error::Unsupported { what });
+        if !self.reattachable {
+            return unsupported("this link was made without Options::reattachable");
+        }
+        if self.is_split() {
+            return unsupported("a link that has been split keeps its peer");
+        }
+        self.glance();
+        let state = self.state();
+        if state & bit::CORRUPT != 0 {
+            return Err(self.corrupt_error());
+        }
+        if state & (bit::SEND_SHUT | bit::RECV_SHUT) != 0 {
+            return Err(Error::Closed);
+        }
+        let former = self.peer_seat();
+        let word = self.peer_word();
+        if !word.is_valid() {
+            return Err(Error::Corrupt { what: "a seat", found: word.word() });
+        }
+        if state & bit::PEER_DEAD == 0 && word.is_occupied_by(former) {
+            if state & bit::HUNG_UP == 0 {
+                return unsupported("the link's peer has neither died nor left");
+            }
+            // One that lives may still use what it has mapped, unless it has become another program since.
+            if !peer::is_dead(self.parts.pidfd.as_fd()) && !self.has_lost_its_memory(former.seat(), word) {
+                return Err(Error::PeerGone);
+            }
+            self.peer_died();
+        }
+        self.empty_places(former)?;
+        self.drop_connections()
+    }
+
+    /// Whether the lock of a seat proves that its occupant's memory is gone.
+    fn has_lost_its_memory(&self, seat: usize, word: SeatWord) -> bool {
+        word.is_locked() && !lock::is_locked(self.parts.memory.as_fd(), seat as u64).unwrap_or(true)
+    }
+
+    /// Recovers and vacates every seat of the other side whose occupant is dead.
+    fn empty_places(&self, former: Holder) -> Result<()> {
+        for seat in 1..SEATS {
+            let word = SeatWord::from_word(self.region().seat(seat).word.load(Ordering::Acquire));
+            if !word.is_valid() || !word.is_joined() {
+                // The next who joins says so if the word is impossible.
+                continue;
+            }
+            let occupant = Holder::new(seat, word.generation());
+            // Others than the former peer began a handshake and never ended it. Their locks tell whether they live.
+            let is_dead = occupant == former || self.has_lost_its_memory(seat, word);
+            if is_dead && self.recover(occupant) && !self.region().vacate_dead(occupant)? {
+                return Err(Error::Busy);
+            }
+        }
+        if self.state() & bit::CORRUPT != 0 { Err(self.corrupt_error()) } else { Ok(()) }
+    }
+
+    /// Sees to it that no packet of a connection is left in either ring.
+    fn drop_connections(&self) -> Result<()> {
+        let mut mux = self.lock();
+        let region = self.region();
+        let reliable = mux.is_reliable();
+        if region.facts().modes.protected && (mux.has_messages() || region.has(|_| true)?) {
+            let what =
+                "the former peer's messages lie in memory of its own: receive them first, until the end";
+            return Err(Error::Unsupported { what });
+        }
+        if self.state() & bit::SORTED != 0 || !mux.is_idle() || region.has(|op| !Packet::is_plain(op))? {
+            self.sort();
+            let end = self.recv_end().unwrap_or(Error::PeerDead);
+            self.tell(&mut mux, &end);
+            // No connection's inbox is too full any more, so that a lap of the ring is all there can be.
+            mux.pump(self.line(), Stop::Lap)?;
+            if mux.has_connections() {
+                let what = "connections of the former peer are still open on this link: drop them first";
+                return Err(Error::Unsupported { what });
+            }
+            if reliable && mux.has_messages() {
+                // They belong to what was agreed with the former peer.
+                let what = "messages of the former peer wait: receive them first, until the end";
+                return Err(Error::Unsupported { what });
+            }
+            if region.has(|op| reliable || !Packet::is_plain(op))? {
+                let what = "more messages of former peers wait than this end takes: receive them first";
+                return Err(Error::Unsupported { what });
+            }
+        }
+        let bounds = Bounds { max_message: u64::MAX, ..region.bounds() };
+        // What is kept is sent again, behind what is agreed with the next peer.
+        let gone = |op| reliable || !Packet::is_plain(op);
+        region.retract(gone, |packet| match Operation::check(packet, &bounds) {
+            Ok(Operation::ConnCopy(copy)) => copy.run,
+            Ok(Operation::Copy { run, .. }) => run,
+            _ => None,
+        })
+    }
+
+    /// Gives the present peer up: it sees this end hang up.
+    pub(crate) fn hang_up(&self) {
+        // Without a socket there is nobody to be told.
+        let _ = sock::hang_up(self.parts.socket.as_fd());
+        self.glance();
+    }
+
+    /// Goes on with another peer.
+    pub(crate) fn adopt(&self, heir: Heir) -> Result<()> {
+        let Heir { socket, pidfd, peer, seat, payload } = heir;
+        if let Some(payload) = payload {
+            self.parts.region.set_payload(1, payload)?;
+        }
+        let failed = |source| Error::Os { doing: "replacing a descriptor", source };
+        sock::replace(self.parts.pidfd.as_fd(), pidfd).map_err(failed)?;
+        sock::quiet(socket.as_fd()).map_err(failed)?;
+        sock::purge(self.parts.socket.as_fd());
+        sock::replace(self.parts.socket.as_fd(), socket).map_err(failed)?;
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = peer;
+        self.peer_seat.store(seat.bits(), Ordering::Relaxed);
+        self.lock().renew(self.region());
+        self.measure(false);
+        let ends = bit::PEER_DEAD | bit::DEAD_NO_SEND | bit::DEAD_NO_RECV | bit::PEER_GONE | bit::PEER_CLOSED;
+        let ends = ends | bit::HUNG_UP | bit::TOLD | bit::OUTGOING | bit::REGULATED;
+        self.state.fetch_and(!ends, Ordering::AcqRel);
+        // What came free meanwhile was told to nobody: the newcomer may sleep for it already.
+        let _ = sock::ring(self.parts.socket.as_fd());
+        Ok(())
+    }
+}

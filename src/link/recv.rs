@@ -1,0 +1,301 @@
+//! Receiving: straight from the ring while the link carries nothing but messages of its own, else sorted under the
+//! lock.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use super::core::{Inner, bit};
+use super::deadline::Until;
+use super::wait::Goal;
+use crate::demux::{Mux, Pumped, Stop};
+use crate::error::{Error, Result};
+use crate::shm::buffer::Buffer;
+use crate::shm::endpoint::{Incoming, Payload};
+use crate::shm::packet::{Fault, Operation, Packet, op};
+use hqq_features::reliable::Receipt;
+
+/// What a look into the ring gave.
+enum Look {
+    /// A message, and its receipt if it is to be acknowledged.
+    Got(Payload<'static>, Option<Receipt>),
+    Empty,
+    Busy,
+}
+
+/// A message, and its receipt if it is to be acknowledged.
+pub(crate) type Receipted = (Payload<'static>, Option<Receipt>);
+
+impl Inner {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Mux> {
+        self.mux.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on packets are sorted under the lock.
+    pub(crate) fn sort(&self) {
+        self.set(bit::SORTED);
+    }
+
+    /// Pumps with the lock held, then lets it go and wakes whoever must know. `own` is 1 if the caller is counted
+    /// among the waiting.
+    pub(crate) fn pump<T>(&self, own: u64, then: impl FnOnce(&mut Mux, bool) -> Result<T>) -> Result<T> {
+        self.pump_for(own, Stop::Lap, then)
+    }
+
+    pub(crate) fn pump_for<T>(
+        &self,
+        own: u64,
+        stop: Stop,
+        then: impl FnOnce(&mut Mux, bool) -> Result<T>,
+    ) -> Result<T> {
+        let mut mux = self.lock();
+        let pumped = self.pump_locked(&mut mux, stop);
+        self.dispatch(&mut mux, None);
+        let result = pumped.and_then(|pumped| then(&mut mux, pumped.empty));
+        self.settle(mux, own);
+        result.inspect_err(|error| self.poison(error))
+    }
+
+    pub(super) fn pump_locked(&self, mux: &mut Mux, stop: Stop) -> Result<Pumped> {
+        if self.state() & bit::NO_RECV != 0 {
+            self.tell(mux, &self.recv_end().unwrap_or(Error::Closed));
+            return Ok(Pumped { empty: true, ..Pumped::default() });
+        }
+        let mut pumped = mux.pump(self.line(), stop)?;
+        if pumped.empty || mux.is_stalled() {
+            if let Some(end) = self.recv_end() {
+                // From here on no inbox is too full for what was committed.
+                self.tell(mux, &end);
+                // What was committed before the end is visible now.
+                let last = mux.pump(self.line(), stop)?;
+                pumped.freed |= last.freed;
+                pumped.empty = last.empty;
+            }
+        }
+        if pumped.freed {
+            self.ring(self.region().wake_senders());
+        }
+        Ok(pumped)
+    }
+
+    /// Tells the connections, once, that the link has ended.
+    pub(super) fn tell(&self, mux: &mut Mux, end: &Error) {
+        if self.set(bit::TOLD) & bit::TOLD == 0 {
+            mux.link_ended(self.line(), end);
+        }
+    }
+
+    /// Sends what waits, lets the lock go, and wakes whoever waits for a change.
+    pub(crate) fn settle(&self, mut mux: MutexGuard<'_, Mux>, own: u64) {
+        mux.tell(own == 1, || self.now());
+        if mux.has_outgoing() {
+            self.set(bit::OUTGOING);
+            self.flush(&mut mux);
+        }
+        let woke = std::mem::take(&mut mux.woke);
+        drop(mux);
+        if woke && self.park.somebody_waits(own) {
+            self.park.wake();
+        }
+    }
+
+    /// Why nothing more will be received once the ring is drained.
+    pub(crate) fn recv_end(&self) -> Option<Error> {
+        let state = self.state();
+        if state & bit::CORRUPT != 0 {
+            return Some(self.corrupt_error());
+        }
+        if state & (bit::RECV_SHUT | bit::PEER_CLOSED) != 0 || self.peer_said(state).0 {
+            return Some(Error::Closed);
+        }
+        self.peer_end(state)
+    }
+
+    /// Puts the next message into `into`, if there is one. `own` as in [`pump`](Self::pump).
+    #[inline(always)]
+    pub(crate) fn take(&self, own: u64, into: &mut Option<Payload<'static>>) -> Result<bool> {
+        if self.state() & bit::SLOW_RECV == 0 {
+            if let Some(position) = self.region().receive_plain(into, |fault| self.refuse(fault, own)) {
+                self.arrived(position, into);
+                return Ok(true);
+            }
+        }
+        self.take_slowly(own, into)
+    }
+
+    /// Puts the next message into `into`, waiting for it until `until`.
+    #[inline(always)]
+    pub(crate) fn take_until(&self, until: Until, into: &mut Option<Payload<'static>>) -> Result<()> {
+        if self.take(0, into)? { Ok(()) } else { self.await_message(until, into) }
+    }
+
+    #[cold]
+    fn await_message(&self, until: Until, into: &mut Option<Payload<'static>>) -> Result<()> {
+        self.wait(Goal::MESSAGE, until, |own| Ok(self.take(own, into)?.then_some(())))
+    }
+
+    /// Puts the next message into `into` if it can be taken the short way, and wakes nobody: that is left to the caller,
+    /// ahead of anything that may take long.
+    #[inline(always)]
+    pub(crate) fn take_quietly(&self, into: &mut Option<Payload<'static>>) -> bool {
+        if self.state() & bit::SLOW_RECV != 0 {
+            return false;
+        }
+        let position = self.region().receive_plain(into, |fault| self.refuse(fault, 0));
+        if let Some(position) = position {
+            if self.state() & bit::SORTED != 0 {
+                self.reorder(position, into);
+            }
+        }
+        position.is_some()
+    }
+
+    /// Whether messages can be taken straight from the ring.
+    #[inline(always)]
+    pub(crate) fn takes_straight(&self) -> bool {
+        self.state() & (bit::NO_RECV | bit::SORTED | bit::TURNS_RECV) == 0
+    }
+
+    /// Whether it is worth while to look for a message. Only loads, and mostly of the line that the next one comes in.
+    #[inline(always)]
+    pub(super) fn may_have_message(&self) -> bool {
+        self.state() & bit::SLOW_RECV != 0 || self.region().has_packet()
+    }
+
+    /// As [`take`](Self::take), with an eye on the link's end.
+    #[inline(never)]
+    fn take_slowly(&self, own: u64, into: &mut Option<Payload<'static>>) -> Result<bool> {
+        Ok(self.take_receipted(own)?.map(|(payload, _)| *into = Some(payload)).is_some())
+    }
+
+    /// The next message, if there is one, and its receipt if it is to be acknowledged.
+    pub(super) fn take_receipted(&self, own: u64) -> Result<Option<Receipted>> {
+        let found = match self.look(own) {
+            Ok(Look::Empty) => match self.recv_end() {
+                None => return Ok(None),
+                // What was committed before the end is visible now.
+                Some(end) => match self.look(own) {
+                    Ok(Look::Empty) => return Err(end),
+                    found => found,
+                },
+            },
+            found => found,
+        };
+        match found {
+            Ok(Look::Got(payload, receipt)) => Ok(Some((payload, receipt))),
+            Ok(Look::Empty | Look::Busy) => Ok(None),
+            Err(error) => {
+                self.poison(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn look(&self, own: u64) -> Result<Look> {
+        if !self.takes_straight() {
+            return self.look_sorted(own);
+        }
+        let line = self.line();
+        // A look goes past refused packets: who sleeps after it must not leave a good one behind them. There are
+        // no more than the ring has slots; for any that comes later, the peer rings.
+        let wanted = |op| Packet::is_plain(op) || op == op::PROBE;
+        for _ in 0..line.region.layout().geometry.slots() {
+            match line.region.receive(wanted, |packet| line.show(false, packet))? {
+                Incoming::Message(payload, position) => {
+                    let mut payload = Some(payload);
+                    self.arrived(position, &mut payload);
+                    return Ok(payload.map_or(Look::Busy, |payload| Look::Got(payload, None)));
+                }
+                Incoming::Empty => return Ok(Look::Empty),
+                Incoming::Busy => return Ok(Look::Busy),
+                Incoming::Refused(fault) => self.refuse(fault, own),
+                Incoming::Skipped => self.ring(self.region().wake_senders()),
+                Incoming::Control(Operation::Probe { at }) => self.take_probe(at, own),
+                _ => {
+                    self.sort();
+                    return self.look_sorted(own);
+                }
+            }
+        }
+        Ok(Look::Busy)
+    }
+
+    /// Counts a refused packet and tells the peer.
+    #[cold]
+    pub(super) fn refuse(&self, fault: Fault, own: u64) {
+        self.ring(self.region().wake_senders());
+        let mut mux = self.lock();
+        mux.answer(self.line(), fault.code, fault.context, fault.op);
+        self.settle(mux, own);
+    }
+
+    /// Counts a message that breaks the rules of what was agreed, and tells the peer.
+    #[cold]
+    pub(crate) fn refuse_frame(&self, op: u8) {
+        let mut mux = self.lock();
+        mux.answer(self.line(), crate::error::ErrorCode::BadFrame, 0, op);
+        self.settle(mux, 0);
+    }
+
+    /// A message came straight from the ring: its slot is free, and it is the next one unless others have begun to
+    /// sort meanwhile.
+    #[inline(always)]
+    fn arrived(&self, position: u64, message: &mut Option<Payload<'static>>) {
+        self.ring(self.region().wake_senders());
+        if self.state() & bit::SORTED != 0 {
+            self.reorder(position, message);
+        }
+    }
+
+    /// Puts the oldest message that is there in the place of one that came straight.
+    #[cold]
+    fn reorder(&self, position: u64, message: &mut Option<Payload<'static>>) {
+        let mut mux = self.lock();
+        *message = message.take().map(|payload| mux.reorder(position, payload));
+        self.settle(mux, 0);
+    }
+
+    fn look_sorted(&self, own: u64) -> Result<Look> {
+        let state = self.state();
+        if state & bit::CORRUPT != 0 {
+            return Err(self.corrupt_error());
+        }
+        if state & bit::RECV_SHUT != 0 {
+            return Err(Error::Closed);
+        }
+        self.pump_for(own, Stop::Message, |mux, empty| {
+            Ok(match mux.pop_message() {
+                Some((payload, receipt)) => Look::Got(payload, receipt),
+                None if empty => Look::Empty,
+                None => Look::Busy,
+            })
+        })
+    }
+
+    /// Gives a message's buffers back and wakes the peer's senders if they wait.
+    #[inline(always)]
+    pub(crate) fn give(&self, payload: Payload<'static>) {
+        if let Payload::Pool(buffer) = payload {
+            self.give_buffer(buffer);
+        }
+    }
+
+    /// As [`give`](Self::give), for a buffer.
+    #[inline(always)]
+    pub(crate) fn give_buffer(&self, buffer: Buffer<'static>) {
+        if self.region().inward().owns(&buffer) {
+            self.region().inward().pool.give(buffer.run());
+            self.ring(self.region().wake_senders());
+        } else {
+            self.give_loan(buffer);
+        }
+    }
+
+    /// Gives back a loan that was not sent.
+    #[cold]
+    fn give_loan(&self, buffer: Buffer<'static>) {
+        self.region().give(buffer);
+        if self.park.somebody_waits(0) {
+            // Our own threads may wait for buffers.
+            self.park.wake();
+        }
+    }
+}

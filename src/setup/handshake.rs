@@ -1,0 +1,643 @@
+//! Layer 3: how two processes come to share a region. One 64-byte packet a message, over the link's socket:
+//!
+//! ```text
+//! Primary    HELLO  magic, format, protocol version         ->
+//!         <- JOIN   the same, and the largest region it takes       Secondary
+//!            OFFER  bytes and epoch of the region, with its memfd ->
+//!         <- READY  the seat it took
+//!            WELCOME                                          ->
+//! ```
+//!
+//! If the region is protected, OFFER brings the Primary's payload as a second memfd, and READY the Secondary's. A Secondary
+//! that takes a former one's place hears the same: the region is then not new.
+//!
+//! Until WELCOME the Secondary sits and does nothing: the Primary may still give it up, and then nothing was received that
+//! another should have, and nothing was sent.
+//!
+//! Either may answer OpError instead. Each takes the other's user from the kernel's credentials and its pidfd
+//! from SCM_PIDFD, both attached to the first message that it receives: so nothing is shared before it is known
+//! with whom. Afterwards the socket carries doorbell tokens only.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use hqq_sys::lock::{self, SeatLock};
+use hqq_sys::mem::{self, Mapping};
+use hqq_sys::sock::{self, Received};
+use hqq_sys::{peer, poll, random};
+
+use crate::agreement::Version;
+use crate::error::{Error, ErrorCode, Result};
+use crate::link::core::{Inner, Parts, Peer};
+use crate::link::reattach::Heir;
+use crate::options::{Options, TraceEvent};
+use crate::shm::layout::Layout;
+use crate::shm::packet::{Packet, op};
+use crate::shm::region::{OwnedRegion, Region, Setup};
+use crate::shm::words::{FORMAT, Holder, MAGIC, Role, SEATS, SeatWord};
+use crate::sync::Ordering;
+
+/// What fails on the peer's own socket, and is no trouble of ours.
+pub(crate) const SENDING: &str = "sending a handshake message";
+/// As [`SENDING`].
+pub(crate) const READING: &str = "reading a handshake message";
+/// What fails on the memory that the peer brought, and is no trouble of ours either.
+pub(crate) const LOOKING: &str = "looking at the peer's payload";
+/// As [`LOOKING`].
+pub(crate) const MAPPING: &str = "mapping the peer's payload";
+
+/// Adds what was being done to an error of the operating system.
+pub(crate) fn os(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |source| Error::Os { doing, source }
+}
+
+/// The other end closed its socket, or died: seen by the next receive, or already by a send.
+const HUNG_UP: Error = Error::Handshake { what: "it hung up", found: 0 };
+
+/// A socket that speaks in packets.
+struct Talk<'o> {
+    role: Role,
+    options: &'o Options,
+}
+
+impl Talk<'_> {
+    fn trace(&self, sent: bool, packet: &Packet) {
+        if let Some(trace) = &self.options.trace {
+            trace(&TraceEvent { role: self.role, sent, packet: *packet });
+        }
+    }
+
+    fn send(&self, socket: BorrowedFd<'_>, packet: &Packet, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.trace(true, packet);
+        sock::send(socket, &packet.to_bytes(), fds).map_err(|source| match source.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => HUNG_UP,
+            _ => Error::Os { doing: SENDING, source },
+        })
+    }
+
+    /// Tells a Secondary that it is one.
+    fn welcome(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        self.send(socket, &Packet::new(op::WELCOME, []), &[])
+    }
+
+    /// Tells the peer why the handshake ends, if it is a reason for it.
+    fn refuse(&self, socket: BorrowedFd<'_>, error: &Error, failed: u8, need: u64) {
+        if let Some(code) = error.code() {
+            let mut packet = Packet::error(0, code, failed);
+            packet.operands[3] = need;
+            // It may have gone; then there is nobody to tell.
+            let _ = self.send(socket, &packet, &[]);
+        }
+    }
+
+    /// The next message, if it is there and is the `wanted` one.
+    fn receive(&self, socket: BorrowedFd<'_>, wanted: u8) -> Result<Option<(Packet, Received)>> {
+        let mut bytes = [0; 65];
+        let Some(received) = sock::recv(socket, &mut bytes).map_err(os(READING))? else {
+            return Ok(None);
+        };
+        let wrong = |what, found| Err(Error::Handshake { what, found });
+        if received.len == 0 {
+            return Err(HUNG_UP);
+        }
+        if received.len != 64 || received.truncated {
+            return wrong("a message is not 64 bytes long", received.len as u64);
+        }
+        let (image, _) = bytes.split_first_chunk().expect("65 bytes are more than 64");
+        let Some(packet) = Packet::from_bytes(image) else {
+            return wrong("the bytes beside the opcode are not zero", u64::from(bytes[1]));
+        };
+        self.trace(false, &packet);
+        if packet.op == op::ERROR {
+            let [_, number, _, need, ..] = packet.operands;
+            let code = ErrorCode::from_number(number).unwrap_or(ErrorCode::FailedInit);
+            if code == ErrorCode::InvalidSize && need != 0 {
+                return Err(Error::RegionTooLarge { need, limit: self.options.max_region });
+            }
+            return Err(Error::Refused { what: "the handshake", code });
+        }
+        if packet.op != wanted {
+            return wrong("a message out of turn", packet.op.into());
+        }
+        let fds = match wanted {
+            op::OFFER => 1..=2,
+            op::READY => 0..=1,
+            _ => 0..=0,
+        };
+        if !fds.contains(&received.fds.len()) {
+            return Err(wrong_number(received.fds.len()));
+        }
+        Ok(Some((packet, received)))
+    }
+}
+
+/// Checks a HELLO or JOIN.
+fn check_greeting(packet: &Packet) -> Result<()> {
+    let [magic, format, version, ..] = packet.operands;
+    if magic != MAGIC {
+        return Err(Error::ForeignMagic { found: magic });
+    }
+    if format != FORMAT {
+        return Err(Error::FormatVersion { found: format, supported: FORMAT });
+    }
+    if version >> 8 != u64::from(Version::CURRENT.major) {
+        return Err(Error::Handshake { what: "another major protocol version", found: version });
+    }
+    Ok(())
+}
+
+/// Who sent a message, and the proof of its death to come.
+fn identify(received: Received) -> Result<(Peer, OwnedFd)> {
+    let Some(creds) = received.creds else {
+        return Err(Error::Handshake { what: "no credentials came with a message", found: 0 });
+    };
+    let Some(pidfd) = received.pidfd else {
+        return Err(Error::Handshake { what: "it ended before its message was read", found: 0 });
+    };
+    let pid = (creds.pid > 0).then_some(creds.pid);
+    Ok((Peer { pid, uid: creds.uid, gid: creds.gid }, pidfd))
+}
+
+fn wrong_number(found: usize) -> Error {
+    Error::Handshake { what: "a wrong number of descriptors", found: found as u64 }
+}
+
+/// Whether a peer is admitted where not everybody is.
+pub(crate) fn admit(options: &Options, any_user: bool, uid: u32, gid: u32) -> Result<()> {
+    let expected = peer::uid();
+    // Whoever is trusted with nothing may come from anywhere, unless there is a list.
+    let anybody = any_user && !options.admits_others();
+    if anybody || options.admits(expected, uid, gid) {
+        Ok(())
+    } else {
+        Err(Error::OtherUser { uid, expected })
+    }
+}
+
+/// A region with what it takes to offer it.
+struct Ground {
+    region: OwnedRegion<Mapping>,
+    memory: OwnedFd,
+    /// The Primary's payload, in a protected region.
+    payload: Option<OwnedFd>,
+    lock: Option<SeatLock>,
+}
+
+/// A fresh payload for the direction that this end sends in, mapped and sealed against everybody else.
+fn own_payload(layout: &Layout, name: &str) -> Result<(OwnedFd, Mapping)> {
+    let len = layout.payload_len();
+    let memory = mem::create(name, len).map_err(os("reserving memory for the payload"))?;
+    let mapping = Mapping::map(memory.as_fd(), len as usize).map_err(os("mapping the payload"))?;
+    mem::seal_contents(memory.as_fd()).map_err(os("sealing the payload"))?;
+    Ok((memory, mapping))
+}
+
+/// The payload that the peer brings, mapped for reading.
+fn their_payload(layout: &Layout, memory: &OwnedFd) -> Result<Mapping> {
+    let facts = mem::facts(memory.as_fd()).map_err(os(LOOKING))?;
+    check_memfd(&facts)?;
+    if facts.len != layout.payload_len() {
+        return Err(Error::Handshake {
+            what: "the peer's payload is not as long as it must be",
+            found: facts.len,
+        });
+    }
+    Mapping::map_read_only(memory.as_fd(), facts.len as usize).map_err(os(MAPPING))
+}
+
+/// Whether mapping what a peer offers is safe.
+fn check_memfd(facts: &mem::Facts) -> Result<()> {
+    let wrong = |what| Err(Error::Handshake { what, found: facts.len });
+    match (facts.is_memfd, facts.sealed) {
+        (false, _) => wrong("the offered descriptor is no memfd"),
+        (_, false) => wrong("the offered memory is not sealed against truncation"),
+        _ => Ok(()),
+    }
+}
+
+impl Ground {
+    /// Makes a region.
+    fn new(options: &Options, name: &str) -> Result<Self> {
+        let geometry = options.geometry()?;
+        let page = mem::page_size() as u64;
+        let layout = Layout::new(geometry, page)?;
+        let title = format!("hqq:{name}");
+        let memory = if options.modes.protected {
+            mem::create_sparse(&title, layout.len, &layout.control())
+        } else {
+            mem::create(&title, layout.len)
+        };
+        let memory = memory.map_err(os("reserving memory for the region"))?;
+        mem::seal(memory.as_fd()).map_err(os("sealing the region's memory"))?;
+        let mapping = Mapping::map(memory.as_fd(), layout.len as usize).map_err(os("mapping the region"))?;
+        // Without it, nobody but the peer can tell when this process is dead.
+        let lock = lock::lock(memory.as_fd(), 0).unwrap_or(None);
+        let epoch = random::number().map_err(os("asking for a random number"))?;
+        let setup = Setup { geometry, modes: options.modes, page, epoch, first_lap: 0, name };
+        let mut region = OwnedRegion::create(mapping, &setup, lock.is_some())?;
+        region.limit_messages(options.max_message);
+        region.region().seat(0).pid.store(peer::pid() as u64, Ordering::Relaxed);
+        let mut payload = None;
+        if options.modes.protected {
+            let (memory, mapping) = own_payload(&layout, &format!("hqq-payload:{name}"))?;
+            region.set_payload(0, mapping)?;
+            payload = Some(memory);
+        }
+        Ok(Self { region, memory, payload, lock })
+    }
+}
+
+/// What a caller can be offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A new region.
+    New,
+    /// The vacant place in the region with this epoch.
+    Vacant(u64),
+}
+
+/// What waits for READY.
+struct Offered {
+    place: Place,
+    at: Instant,
+    /// The region, if it is a new one.
+    ground: Option<Ground>,
+    pidfd: OwnedFd,
+    peer: Peer,
+}
+
+/// The Primary's side of one handshake: moved on whenever its socket has something to read.
+pub(crate) struct Host {
+    socket: Option<OwnedFd>,
+    stage: Stage,
+    deadline: Option<Instant>,
+}
+
+enum Stage {
+    Greeted,
+    Offered(Box<Offered>),
+    Over,
+}
+
+/// What comes of a handshake.
+pub(crate) enum Met {
+    /// A new link.
+    Link(Box<Inner>),
+    /// Somebody for the vacant place of an old one.
+    Heir(Heir),
+}
+
+/// What a Primary needs to know to go on with a handshake.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'t> {
+    pub(crate) options: &'t Options,
+    pub(crate) name: &'t str,
+    /// Peers of any user are admitted, unless the options have a list.
+    pub(crate) any_user: bool,
+    /// The link whose vacant place is offered, in place of a new region.
+    pub(crate) into: Option<&'t Inner>,
+}
+
+impl Terms<'_> {
+    /// Whether a peer may have what is offered.
+    fn admit(&self, peer: &Peer) -> Result<()> {
+        admit(self.options, self.any_user, peer.uid, peer.gid)?;
+        match self.into {
+            // A former peer that was trusted with nothing may have the region mapped yet: it shall harm no other user.
+            Some(link) if self.any_user && link.peer().uid != peer.uid => {
+                Err(Error::OtherUser { uid: peer.uid, expected: link.peer().uid })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is offered.
+    pub(crate) fn place(&self) -> Place {
+        self.into.map_or(Place::New, |link| Place::Vacant(link.region().facts().epoch))
+    }
+}
+
+impl Host {
+    /// Begins a handshake.
+    pub(crate) fn new(socket: OwnedFd, options: &Options, timeout: Duration) -> Result<Self> {
+        let hello = Packet::new(op::HELLO, [MAGIC, FORMAT, Version::CURRENT.number()]);
+        Talk { role: Role::Primary, options }.send(socket.as_fd(), &hello, &[])?;
+        let deadline = Instant::now().checked_add(timeout);
+        Ok(Self { socket: Some(socket), stage: Stage::Greeted, deadline })
+    }
+
+    /// Whether who knocks may; tells it if not.
+    pub(crate) fn admits(socket: &OwnedFd, options: &Options, any_user: bool) -> bool {
+        let Ok(creds) = sock::peer_creds(socket.as_fd()) else { return false };
+        let admitted = admit(options, any_user, creds.uid, creds.gid);
+        if let Err(error) = &admitted {
+            Talk { role: Role::Primary, options }.refuse(socket.as_fd(), error, op::HELLO, 0);
+        }
+        admitted.is_ok()
+    }
+
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_ref().expect("kept until the link is made").as_fd()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// What it has been offered, and when, if anything.
+    pub(crate) fn was_offered(&self) -> Option<(Place, Instant)> {
+        match &self.stage {
+            Stage::Offered(offered) => Some((offered.place, offered.at)),
+            Stage::Greeted | Stage::Over => None,
+        }
+    }
+
+    /// Goes as far as what has been received allows.
+    pub(crate) fn step(&mut self, terms: Terms<'_>) -> Result<Option<Met>> {
+        let talk = Talk { role: Role::Primary, options: terms.options };
+        let wanted = if matches!(self.stage, Stage::Greeted) { op::JOIN } else { op::READY };
+        let stepped = self.advance(&talk, terms, wanted);
+        if let Err(error) = &stepped {
+            let told = matches!(error, Error::RegionTooLarge { .. } | Error::Refused { .. });
+            // There is none where making the link failed: it was the link's already.
+            if let Some(socket) = self.socket.as_ref().filter(|_| !told) {
+                talk.refuse(socket.as_fd(), error, wanted, 0);
+            }
+        }
+        stepped
+    }
+
+    fn advance(&mut self, talk: &Talk<'_>, terms: Terms<'_>, wanted: u8) -> Result<Option<Met>> {
+        let Some((packet, mut received)) = talk.receive(self.socket(), wanted)? else { return Ok(None) };
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Greeted => {
+                let (peer, pidfd) = identify(received)?;
+                terms.admit(&peer)?;
+                check_greeting(&packet)?;
+                self.offer(talk, terms, peer, pidfd, packet.operands[3])?;
+                Ok(None)
+            }
+            Stage::Offered(offered) => {
+                let Offered { ground, pidfd, peer, .. } = *offered;
+                terms.admit(&peer)?;
+                let brought = received.fds.pop();
+                let at = |region: &Region<'static>| check_ready(region, &packet, brought.as_ref());
+                let met = match (ground, terms.into) {
+                    (Some(Ground { region, memory, payload, lock }), _) => {
+                        let (peer_seat, theirs) = at(region.region())?;
+                        if let Some(mapping) = theirs {
+                            region.set_payload(1, mapping)?;
+                        }
+                        let socket = self.socket.take().expect("kept until the link is made");
+                        let parts =
+                            Parts { region, memory, payload, _lock: lock, socket, pidfd, peer, peer_seat };
+                        let inner = Inner::new(parts, talk.options)?;
+                        talk.welcome(inner.parts().socket.as_fd())?;
+                        Met::Link(Box::new(inner))
+                    }
+                    (None, Some(link)) => {
+                        let (seat, payload) = at(link.region())?;
+                        talk.welcome(self.socket())?;
+                        let socket = self.socket.take().expect("kept until the link is made");
+                        Met::Heir(Heir { socket, pidfd, peer, seat, payload })
+                    }
+                    (None, None) => {
+                        return Err(Error::Handshake { what: "the place is no longer vacant", found: 0 });
+                    }
+                };
+                Ok(Some(met))
+            }
+            Stage::Over => Err(Error::Handshake { what: "a message after the end", found: wanted.into() }),
+        }
+    }
+
+    /// Offers a vacant place, or a new region.
+    fn offer(
+        &mut self,
+        talk: &Talk<'_>,
+        terms: Terms<'_>,
+        peer: Peer,
+        pidfd: OwnedFd,
+        limit: u64,
+    ) -> Result<()> {
+        let need = match terms.into {
+            Some(link) => link.region().layout().len,
+            None => crate::shm::layout::required_bytes(&terms.options.geometry()?, mem::page_size() as u64)?,
+        };
+        if need > limit {
+            let error = Error::RegionTooLarge { need, limit };
+            talk.refuse(self.socket(), &error, op::JOIN, need);
+            return Err(error);
+        }
+        let ground = match terms.into {
+            Some(_) => None,
+            None => Some(Ground::new(terms.options, terms.name)?),
+        };
+        let (region, memory, payload) = match (&ground, terms.into) {
+            (Some(ground), _) => (ground.region.region(), &ground.memory, &ground.payload),
+            (None, Some(link)) => (link.region(), &link.parts().memory, &link.parts().payload),
+            (None, None) => unreachable!("made where there is no link"),
+        };
+        let fds: Vec<_> = [memory].into_iter().chain(payload).map(AsFd::as_fd).collect();
+        let offer = Packet::new(op::OFFER, [need, region.facts().epoch]);
+        talk.send(self.socket(), &offer, &fds)?;
+        let place = terms.place();
+        self.stage = Stage::Offered(Box::new(Offered { place, at: Instant::now(), ground, pidfd, peer }));
+        Ok(())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            // What was not read must not keep this thread.
+            sock::purge(socket.as_fd());
+        }
+    }
+}
+
+/// The Secondary's seat, as READY names it, and its payload, if the region is protected.
+fn check_ready(
+    region: &Region<'static>,
+    packet: &Packet,
+    brought: Option<&OwnedFd>,
+) -> Result<(Holder, Option<Mapping>)> {
+    let [seat, generation, ..] = packet.operands;
+    if !(1..SEATS as u64).contains(&seat) {
+        return Err(Error::Handshake { what: "there is no such seat for a Secondary", found: seat });
+    }
+    if !(1..32).contains(&generation) {
+        return Err(Error::Handshake { what: "there is no such generation of a seat", found: generation });
+    }
+    let holder = Holder::new(seat as usize, generation as u8);
+    let found = region.seat(holder.seat()).word.load(Ordering::Acquire);
+    let word = SeatWord::from_word(found);
+    let sits = word.is_valid() && word.is_occupied_by(holder) && word.role() == Role::Secondary;
+    // It may have closed the link at once.
+    let has_left = word == SeatWord::joined(holder, Role::Secondary, false).vacated();
+    if !sits && !has_left {
+        return Err(Error::Corrupt { what: "the Secondary's seat", found });
+    }
+    let payload = match (region.facts().modes.protected, brought) {
+        (true, Some(memory)) => Some(their_payload(region.layout(), memory)?),
+        (false, None) => None,
+        (_, brought) => return Err(wrong_number(brought.into_iter().count())),
+    };
+    Ok((holder, payload))
+}
+
+/// A region with a seat taken, of which nothing is used yet.
+pub(crate) struct Seated {
+    region: OwnedRegion<Mapping>,
+    memory: OwnedFd,
+    payload: Option<OwnedFd>,
+    lock: Option<SeatLock>,
+}
+
+/// The Secondary's side of a handshake, a message at a time.
+pub(crate) struct Guest<'o> {
+    /// Until it is the link's.
+    socket: Option<OwnedFd>,
+    talk: Talk<'o>,
+    until: Option<Instant>,
+    host: Option<(Peer, OwnedFd)>,
+}
+
+impl<'o> Guest<'o> {
+    /// Begins a handshake on a connected socket that must be over in `timeout`.
+    pub(crate) fn new(socket: OwnedFd, options: &'o Options, timeout: Duration) -> Self {
+        let talk = Talk { role: Role::Secondary, options };
+        Self { socket: Some(socket), talk, until: Instant::now().checked_add(timeout), host: None }
+    }
+
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_ref().expect("kept until the link is made").as_fd()
+    }
+
+    /// Waits for a message.
+    fn receive(&self, wanted: u8) -> Result<(Packet, Received)> {
+        let began = Instant::now();
+        loop {
+            if let Some(message) = self.talk.receive(self.socket(), wanted)? {
+                return Ok(message);
+            }
+            let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Err(Error::Timeout {
+                    what: "the peer's part of the handshake",
+                    after: began.elapsed(),
+                });
+            }
+            poll::many(&[self.socket()], left).map_err(os("waiting for the handshake"))?;
+        }
+    }
+
+    /// Hears HELLO, checks who speaks, sends JOIN.
+    pub(crate) fn join(&mut self, any_user: bool) -> Result<()> {
+        let (packet, received) = self.receive(op::HELLO)?;
+        let checked = identify(received).and_then(|(host, pidfd)| {
+            admit(self.talk.options, any_user, host.uid, host.gid)?;
+            check_greeting(&packet)?;
+            Ok((host, pidfd))
+        });
+        self.host = Some(self.or_refuse(checked, op::HELLO)?);
+        let limit = self.talk.options.max_region;
+        let join = Packet::new(op::JOIN, [MAGIC, FORMAT, Version::CURRENT.number(), limit]);
+        self.talk.send(self.socket(), &join, &[])
+    }
+
+    /// Tells the host what went wrong.
+    fn or_refuse<T>(&self, result: Result<T>, failed: u8) -> Result<T> {
+        result.inspect_err(|error| self.talk.refuse(self.socket(), error, failed, 0))
+    }
+
+    /// Hears OFFER, attaches, sends READY, hears WELCOME.
+    pub(crate) fn attach(mut self) -> Result<Inner> {
+        let seated = self.sit()?;
+        self.enter(seated)
+    }
+
+    /// Hears OFFER, attaches, sends READY.
+    pub(crate) fn sit(&mut self) -> Result<Seated> {
+        let (_, received) = self.receive(op::OFFER)?;
+        let mut fds = received.fds.into_iter();
+        let memory = fds.next().expect("one was counted");
+        let (region, lock, payload) = self.or_refuse(self.open(&memory, fds.next()), op::OFFER)?;
+        let holder = region.region().holder();
+        region.region().seat(holder.seat()).pid.store(peer::pid() as u64, Ordering::Relaxed);
+        let ready = Packet::new(op::READY, [holder.seat() as u64, holder.generation().into()]);
+        let fds: Vec<_> = payload.iter().map(AsFd::as_fd).collect();
+        self.talk.send(self.socket(), &ready, &fds)?;
+        Ok(Seated { region, memory, payload, lock })
+    }
+
+    /// Hears WELCOME. Until then nothing is done from the seat; if it does not come, the seat is left.
+    pub(crate) fn enter(mut self, seated: Seated) -> Result<Inner> {
+        self.receive(op::WELCOME)?;
+        let Seated { region, memory, payload, lock } = seated;
+        let (peer, pidfd) = self.host.take().expect("heard before the offer");
+        let socket = self.socket.take().expect("kept until the link is made");
+        let peer_seat = Holder::new(0, 1);
+        let parts = Parts { region, memory, payload, _lock: lock, socket, pidfd, peer, peer_seat };
+        Inner::new(parts, self.talk.options)
+    }
+
+    fn open(
+        &self,
+        memory: &OwnedFd,
+        theirs: Option<OwnedFd>,
+    ) -> Result<(OwnedRegion<Mapping>, Option<SeatLock>, Option<OwnedFd>)> {
+        let facts = mem::facts(memory.as_fd()).map_err(os("looking at the offered memory"))?;
+        check_memfd(&facts)?;
+        let limit = self.talk.options.max_region;
+        if facts.len > limit {
+            return Err(Error::RegionTooLarge { need: facts.len, limit });
+        }
+        if facts.len == 0 {
+            return Err(Error::TooSmallMemory { what: "the region", have: 0, need: 4096 });
+        }
+        let mapping =
+            Mapping::map(memory.as_fd(), facts.len as usize).map_err(os("mapping the offered region"))?;
+        let mut held = None;
+        let prepare = |seat: usize| {
+            if seat == 0 {
+                // The Primary's, whatever its word says: who sat there would take itself for its peer.
+                return None;
+            }
+            match lock::lock(memory.as_fd(), seat as u64) {
+                Ok(lock) => {
+                    // If there is none, a former occupant has not quite gone.
+                    held = lock;
+                    held.is_some().then_some(true)
+                }
+                // Then nobody but the peer can tell when this process is dead.
+                Err(_) => Some(false),
+            }
+        };
+        let mut region = OwnedRegion::attach(mapping, mem::page_size() as u64, Role::Secondary, prepare)?;
+        region.limit_messages(self.talk.options.max_message);
+        let layout = *region.region().layout();
+        let payload = match (region.region().facts().modes.protected, theirs) {
+            (true, Some(theirs)) => {
+                let theirs = their_payload(&layout, &theirs)?;
+                let (payload, ours) = own_payload(&layout, "hqq-payload")?;
+                region.set_payload(0, theirs)?;
+                region.set_payload(1, ours)?;
+                Some(payload)
+            }
+            (false, None) => None,
+            (_, theirs) => return Err(wrong_number(1 + theirs.into_iter().count())),
+        };
+        Ok((region, held, payload))
+    }
+}
+
+impl Drop for Guest<'_> {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            // As for `Host`.
+            sock::purge(socket.as_fd());
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Layer 3, feature `named`: links on named segments by the `shared_memory` crate, where a socket cannot be had.
+//!
+//! For trusted peers only: a named segment cannot be sealed, so whoever may open it can truncate it under our feet, or
+//! punch holes that a full tmpfs will not fill again, and the next touch kills; nothing says who the peer is, or
+//! that it died; and there is no doorbell. So these ends poll: they spin, yield,
+//! and give up at a deadline. Prefer [`StandardLink`](crate::StandardLink) wherever it works.
+//!
+//! ```
+//! use std::time::Duration;
+//! use hqq::{Options, named};
+//!
+//! # let name = format!("hqq-doc-{}", std::process::id());
+//! let primary = named::create(&name, &Options::new())?;
+//! let secondary = named::open(&name)?; // mostly in another process
+//! primary.send_timeout(b"hello", Duration::from_secs(1))?;
+//! let message = secondary.recv_timeout(Duration::from_secs(1))?;
+//! assert_eq!(&*message, b"hello");
+//! # Ok::<(), hqq::error::Error>(())
+//! ```
+
+use std::fmt;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::time::{Duration, Instant};
+
+use shared_memory::{Shmem, ShmemConf, ShmemError};
+
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::shm::endpoint::{Incoming, Payload};
+use crate::shm::layout::{RingMode, required_bytes};
+use crate::shm::region::OwnedRegion;
+use crate::shm::superblock::Setup;
+use crate::shm::words::Role;
+
+/// How many polls are made between two looks at the clock.
+const POLLS: u32 = 256;
+
+/// One end of a link on a named segment. It may be shared by threads.
+pub struct NamedLink {
+    region: OwnedRegion<Shmem>,
+}
+
+/// Creates the segment `name` and a region in it; this end is the Primary. The segment goes with the end that made
+/// it.
+///
+/// # Errors
+/// [`Error::Geometry`] or [`Error::RegionTooLarge`] for the options; [`Error::Unsupported`] for a ring mode other than
+/// MPMC, whose exclusiveness nothing here would keep, or protection; [`Error::NameInUse`]; [`Error::Os`], also if the
+/// file system has no room for the segment.
+pub fn create(name: &str, options: &Options) -> Result<NamedLink> {
+    if options.modes.ring != RingMode::Mpmc {
+        return Err(Error::Unsupported {
+            what: "a named link's rings are MPMC: leave ring_mode at its default",
+        });
+    }
+    if options.modes.protected {
+        return Err(Error::Unsupported {
+            what: "a named segment is one memory for both ends: it cannot be protected",
+        });
+    }
+    let geometry = options.geometry()?;
+    let page = hqq_sys::mem::page_size() as u64;
+    let need = required_bytes(&geometry, page)?;
+    let memory = ShmemConf::new().os_id(name).size(need as usize).create();
+    let memory = memory.map_err(|error| failed(name, error))?;
+    // The crate reserves nothing: on a full tmpfs the first touch would kill.
+    let base = NonNull::new(memory.as_ptr()).ok_or(Error::Misaligned {
+        what: "the segment",
+        address: 0,
+        align: page,
+    })?;
+    let reserved = hqq_sys::mem::reserve(base, need as usize);
+    reserved.map_err(|source| Error::Os { doing: "reserving a named segment", source })?;
+    let setup = Setup { geometry, modes: options.modes, page, epoch: 1, first_lap: 0, name };
+    let mut region = OwnedRegion::create(memory, &setup, false)?;
+    region.limit_messages(options.max_message);
+    Ok(NamedLink { region })
+}
+
+/// Opens the segment `name`; this end is the Secondary.
+///
+/// # Errors
+/// [`Error::NoSuchName`]; those of [`Region::attach`](crate::shm::region::Region::attach); [`Error::Os`].
+pub fn open(name: &str) -> Result<NamedLink> {
+    let memory = ShmemConf::new().os_id(name).open().map_err(|error| failed(name, error))?;
+    let region =
+        OwnedRegion::attach(memory, hqq_sys::mem::page_size() as u64, Role::Secondary, |_| Some(false))?;
+    Ok(NamedLink { region })
+}
+
+fn failed(name: &str, error: ShmemError) -> Error {
+    let name = name.to_owned();
+    let missing = std::io::ErrorKind::NotFound;
+    match error {
+        ShmemError::MappingIdExists | ShmemError::LinkExists => Error::NameInUse { name },
+        ShmemError::MapOpenFailed(code)
+            if std::io::Error::from_raw_os_error(code as i32).kind() == missing =>
+        {
+            Error::NoSuchName { name }
+        }
+        other => Error::Os { doing: "opening a named segment", source: std::io::Error::other(other) },
+    }
+}
+
+impl NamedLink {
+    /// Which end this is.
+    pub fn role(&self) -> Role {
+        self.region.region().role()
+    }
+
+    /// Sends a message if there is room now.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; [`Error::RingFull`], [`Error::PoolExhausted`], [`Error::PoolFragmented`] or
+    /// [`Error::Busy`]; [`Error::Corrupt`].
+    pub fn try_send(&self, message: &[u8]) -> Result<()> {
+        self.region.region().send_bytes(message, |_| {})
+    }
+
+    /// Sends a message, polling for room no longer than `time`.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::Corrupt`].
+    pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
+        poll(time, "room to send", || match self.try_send(message) {
+            Err(error) if error.is_transient() => Ok(None),
+            done => done.map(Some),
+        })
+    }
+
+    /// Receives the next message if there is one now. Packets that carry none are skipped.
+    ///
+    /// # Errors
+    /// [`Error::RingEmpty`], [`Error::Corrupt`].
+    pub fn try_recv(&self) -> Result<NamedMessage<'_>> {
+        let region = self.region.region();
+        // A peer that only sends rubbish does not keep us here.
+        for _ in 0..region.layout().geometry.slots() {
+            match region.receive(|_| true, |_| {})? {
+                Incoming::Message(payload, _) => {
+                    return Ok(NamedMessage { link: self, payload: Some(payload) });
+                }
+                Incoming::ConnData(_, Some(buffer)) => region.give(buffer),
+                Incoming::Empty => break,
+                _ => {}
+            }
+        }
+        Err(Error::RingEmpty)
+    }
+
+    /// Receives the next message, polling for it no longer than `time`.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Corrupt`].
+    pub fn recv_timeout(&self, time: Duration) -> Result<NamedMessage<'_>> {
+        poll(time, "a message", || match self.try_recv() {
+            Err(error) if error.is_transient() => Ok(None),
+            done => done.map(Some),
+        })
+    }
+}
+
+/// Polls until there is something, or the time is up.
+fn poll<T>(time: Duration, what: &'static str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        for _ in 0..POLLS {
+            if let Some(value) = look()? {
+                return Ok(value);
+            }
+            std::hint::spin_loop();
+        }
+        if began.elapsed() >= time {
+            return Err(Error::Timeout { what, after: began.elapsed() });
+        }
+        std::thread::yield_now();
+    }
+}
+
+impl fmt::Debug for NamedLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NamedLink").field("role", &self.role()).finish_non_exhaustive()
+    }
+}
+
+/// A received message, read in place; dereferences to `[u8]`. Dropping it gives its buffers back.
+pub struct NamedMessage<'a> {
+    link: &'a NamedLink,
+    payload: Option<Payload<'static>>,
+}
+
+impl Deref for NamedMessage<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.payload {
+            Some(Payload::Inline(inline)) => inline.bytes(),
+            Some(Payload::Pool(buffer)) => buffer.bytes(),
+            None => &[],
+        }
+    }
+}
+
+impl Drop for NamedMessage<'_> {
+    fn drop(&mut self) {
+        if let Some(payload) = self.payload.take() {
+            self.link.region.region().give_message(payload);
+        }
+    }
+}
+
+impl fmt::Debug for NamedMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NamedMessage").field("len", &self.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn name(test: &str) -> String {
+        format!("hqq-test-{test}-{}", std::process::id())
+    }
+
+    #[test]
+    fn messages_of_every_kind_pass_both_ways() {
+        let name = name("both");
+        let primary = create(&name, &Options::new().buffer_size(1024)).unwrap();
+        let secondary = open(&name).unwrap();
+        for len in [0, 1, 48, 49, 1024, 5000] {
+            let message = vec![len as u8; len];
+            primary.send_timeout(&message, SOON).unwrap();
+            assert_eq!(*secondary.recv_timeout(SOON).unwrap(), message);
+            secondary.send_timeout(&message, SOON).unwrap();
+            assert_eq!(*primary.recv_timeout(SOON).unwrap(), message);
+        }
+        assert!(matches!(primary.try_recv(), Err(Error::RingEmpty)));
+    }
+
+    /// Set for the copy of this program that has a tiny tmpfs.
+    const TINY: &str = "HQQ_TEST_TINY_TMPFS";
+
+    #[test]
+    fn a_full_tmpfs_is_an_error_and_kills_nobody() {
+        if std::env::var_os(TINY).is_some() {
+            let (small, large) = (Options::new().slots(4).buffers(4).buffer_size(64), Options::new());
+            let error = create(&name("large"), &large).unwrap_err();
+            let full = std::io::ErrorKind::StorageFull;
+            assert!(matches!(&error, Error::Os { source, .. } if source.kind() == full), "{error:?}");
+            assert!(matches!(open(&name("large")), Err(Error::NoSuchName { .. })), "it is gone again");
+            let _fits = create(&name("small"), &small).unwrap();
+            return;
+        }
+        // In namespaces of its own, where it may mount what it likes, as any user.
+        let script = "mount -t tmpfs -o size=256k hqq /dev/shm || exit 77; exec \"$0\" --exact \
+                      named::tests::a_full_tmpfs_is_an_error_and_kills_nobody";
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+        let output = command.arg(std::env::current_exe().unwrap()).env(TINY, "1").output();
+        match output {
+            Ok(output) if output.status.success() => {
+                assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+            }
+            Ok(output) if !matches!(output.status.code(), Some(1 | 77)) => panic!("{output:?}"),
+            failed => eprintln!("WARNING: A FULL TMPFS WAS NOT TRIED: none can be mounted here: {failed:?}"),
+        }
+    }
+
+    #[test]
+    fn wrong_names_are_told_apart() {
+        let name = name("names");
+        assert!(matches!(open(&name), Err(Error::NoSuchName { .. })));
+        let _there = create(&name, &Options::new()).unwrap();
+        assert!(matches!(create(&name, &Options::new()), Err(Error::NameInUse { .. })));
+        let spsc = Options::new().ring_mode(RingMode::Spsc);
+        assert!(matches!(create(&name, &spsc), Err(Error::Unsupported { .. })));
+    }
+}
