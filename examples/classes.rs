@@ -11,7 +11,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hqq::advanced::{AdvancedConnection, Wanted};
+use hqq::advanced::{AdvancedConnection, AdvancedOptions};
 use hqq::features::qos::{Class, Share};
 use hqq::{AdvancedLink, Error, StandardLink};
 
@@ -20,8 +20,8 @@ const ROUNDS: usize = 300;
 /// What a bulk message costs who receives it.
 const WORK: Duration = Duration::from_micros(20);
 
-fn wanted() -> Wanted {
-    Wanted::new().qos().flow_control(16)
+fn wanted() -> AdvancedOptions {
+    AdvancedOptions::new().qos().flow_control(16)
 }
 
 /// The other end: one thread that looks at both connections in turn.

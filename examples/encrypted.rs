@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::Duration;
 
-use hqq::advanced::Wanted;
+use hqq::advanced::AdvancedOptions;
 use hqq::features::encrypt::Key;
 use hqq::{AdvancedLink, Error, StandardLink};
 
@@ -29,11 +29,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let key = [42; 32];
     let (primary, secondary) = StandardLink::pair()?;
     let peer = thread::spawn(move || {
-        let wanted = Wanted::new().encryption(Key::shared(key));
+        let wanted = AdvancedOptions::new().encryption(Key::shared(key));
         let link = AdvancedLink::wait_for_negotiation(secondary, &wanted, SOON)?;
         link.recv().map(|message| message.into_vec())
     });
-    let link = AdvancedLink::negotiate(primary, &Wanted::new().encryption(Key::shared(key)), SOON)?;
+    let link = AdvancedLink::negotiate(primary, &AdvancedOptions::new().encryption(Key::shared(key)), SOON)?;
     link.send(SECRET)?;
     let seen = can_be_read(&link)?;
     println!("received: {}", String::from_utf8(peer.join().expect("it does not panic")?)?);
@@ -42,10 +42,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // With another key there is no link.
     let (primary, secondary) = StandardLink::pair()?;
     let peer = thread::spawn(move || {
-        let wanted = Wanted::new().encryption(Key::shared([1; 32]));
+        let wanted = AdvancedOptions::new().encryption(Key::shared([1; 32]));
         AdvancedLink::wait_for_negotiation(secondary, &wanted, SOON).map(drop)
     });
-    match AdvancedLink::negotiate(primary, &Wanted::new().encryption(Key::shared(key)), SOON) {
+    match AdvancedLink::negotiate(primary, &AdvancedOptions::new().encryption(Key::shared(key)), SOON) {
         Err(error @ Error::NotAgreed { .. }) => println!("with another key: {error}"),
         other => println!("unexpected: {other:?}"),
     }

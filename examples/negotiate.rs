@@ -7,7 +7,7 @@
 use std::thread;
 use std::time::Duration;
 
-use hqq::advanced::Wanted;
+use hqq::advanced::AdvancedOptions;
 use hqq::features::compress::Codec;
 use hqq::{AdvancedLink, StandardLink};
 
@@ -19,11 +19,11 @@ fn main() -> hqq::Result<()> {
     // Each end names the codecs that it has, the one it likes best first.
     let (primary, secondary) = StandardLink::pair()?;
     let peer = thread::spawn(move || -> hqq::Result<usize> {
-        let wanted = Wanted::new().compression(&[Codec::Lz4, Codec::Zstd]);
+        let wanted = AdvancedOptions::new().compression(&[Codec::Lz4, Codec::Zstd]);
         let link = AdvancedLink::wait_for_negotiation(secondary, &wanted, SOON)?;
         Ok(link.recv()?.len())
     });
-    let wanted = Wanted::new().compression(&[Codec::Zstd]);
+    let wanted = AdvancedOptions::new().compression(&[Codec::Zstd]);
     let link = AdvancedLink::negotiate(primary, &wanted, SOON)?;
     println!("agreed on: {}", link.agreement().features);
     link.send(text.as_bytes())?;

@@ -7,7 +7,7 @@
 //!
 //! For two terminals: `-- listen NAME` in one and `-- connect NAME` in the other. Kill the second, and start it again.
 
-use hqq::advanced::{Reliability, Wanted};
+use hqq::advanced::{AdvancedOptions, Reliability};
 use hqq::features::reliable::{Position, Receipt};
 use hqq::{AdvancedLink, Error, Listener, Options, StandardLink};
 use std::num::NonZeroU64;
@@ -64,7 +64,7 @@ fn work(name: &str, deadly: u64, pause: Duration) -> Outcome {
     }
     println!("worker {}: goes on at a sum of {}", std::process::id(), ledger.sum);
     let link = StandardLink::connect_timeout(name, PATIENCE)?;
-    let wanted = Wanted::new().reliable(reliability);
+    let wanted = AdvancedOptions::new().reliable(reliability);
     let link = AdvancedLink::wait_for_negotiation(link, &wanted, PATIENCE)?;
     for count in 1.. {
         let message = match link.recv() {
@@ -97,7 +97,7 @@ fn listen(name: &str, mut hire: impl FnMut(u64) -> Outcome) -> Outcome {
     let _ = fs::remove_file(&path);
     let listener = Listener::bind_with(name, Options::new().slots(64).buffers(16).reattachable(true))?;
     hire(0)?;
-    let wanted = Wanted::new().reliable(Reliability::new().messages(50));
+    let wanted = AdvancedOptions::new().reliable(Reliability::new().messages(50));
     let mut link = AdvancedLink::negotiate(listener.accept_timeout(PATIENCE)?, &wanted, PATIENCE)?;
     let (mut next, mut deaths) = (1, 0);
     loop {

@@ -12,18 +12,18 @@ use std::sync::{Arc, PoisonError};
 use crate::advanced::{AdvancedConnection, AdvancedLink};
 use crate::error::{Error, Result};
 use crate::link::connection::Connection;
-use crate::link::core::Inner;
+use crate::link::core::LinkCore;
 use crate::link::deadline::Until;
 use crate::link::message::{Message, bytes};
 use crate::link::standard::{Receiver, Sender, StandardLink};
 use crate::shm::endpoint::Payload;
 
 /// Reads from the messages of a link.
-fn read(inner: &Arc<Inner>, into: &mut [u8], next: impl Fn() -> Result<Payload<'static>>) -> Result<usize> {
+fn read(core: &Arc<LinkCore>, into: &mut [u8], next: impl Fn() -> Result<Payload<'static>>) -> Result<usize> {
     if into.is_empty() {
         return Ok(0);
     }
-    let mut reading = inner.reading.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut reading = core.reading.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         let (payload, done) = match &mut *reading {
             Some(begun) => begun,
@@ -39,7 +39,7 @@ fn read(inner: &Arc<Inner>, into: &mut [u8], next: impl Fn() -> Result<Payload<'
         *done += count;
         if count == rest.len() {
             if let Some((payload, _)) = reading.take() {
-                inner.give(payload);
+                core.give(payload);
             }
         }
         if count > 0 {
@@ -49,8 +49,8 @@ fn read(inner: &Arc<Inner>, into: &mut [u8], next: impl Fn() -> Result<Payload<'
 }
 
 /// The part of a write that goes into one message.
-fn part<'b>(inner: &Inner, from: &'b [u8]) -> &'b [u8] {
-    let region = inner.region();
+fn part<'b>(core: &LinkCore, from: &'b [u8]) -> &'b [u8] {
+    let region = core.region();
     let most = region.facts().geometry.buffer_size().min(region.max_message());
     &from[..from.len().min(most as usize)]
 }
@@ -60,14 +60,14 @@ macro_rules! stream {
         impl Read for $link {
             fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
                 let next = || self.recv().map(Message::into_payload);
-                Ok(read(self.inner(), into, next)?)
+                Ok(read(self.core(), into, next)?)
             }
         }
     )*};
     (write $($link:ty),*) => {$(
         impl Write for $link {
             fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-                let part = part(self.inner(), from);
+                let part = part(self.core(), from);
                 if !part.is_empty() {
                     self.send(part)?;
                 }

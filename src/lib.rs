@@ -42,7 +42,7 @@
 //! - **Strangers**: [`UntrustedLink`] for peers of any user, whose messages are copied out before they are looked at.
 //! - **Agreements**: [`AdvancedLink`] for what both ends want beyond that: messages compressed, encrypted, or kept until the
 //!   peer's application acknowledges them; connections with credit, classes and rates; see [`advanced`].
-//! - **Insight**: [`Stats`] of a link, [`stats::Figures`] (latencies, rates, ratios) where both ends want them, a trace of
+//! - **Insight**: [`Stats`] of a link, [`stats::Metrics`] (latencies, rates, ratios) where both ends want them, a trace of
 //!   its packets ([`Options::trace`]), and [`observe`] to look at any link from outside.
 //! - **The core alone**, without std or an allocator, on memory that the caller brings: [`port`] and [`region`].
 //!
@@ -133,9 +133,9 @@ pub use link::connection::Connection;
 #[cfg(feature = "std")]
 pub use link::core::Peer;
 #[cfg(feature = "std")]
-pub use link::message::{Loan, LoanOf, Message, OwnedMessage, RecvIntoError, Rejected};
+pub use link::message::{Loan, Message, OwnedMessage, RecvIntoError, TrySendError, TypedLoan};
 #[cfg(feature = "std")]
-pub use link::standard::{Receiver, Sender, StandardLink, Stopper};
+pub use link::standard::{Receiver, Sender, ShutdownHandle, StandardLink};
 #[cfg(feature = "std")]
 pub use link::untrusted::{UntrustedLink, UntrustedLoan, UntrustedMessage};
 #[cfg(feature = "std")]

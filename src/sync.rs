@@ -24,11 +24,11 @@ pub const IN_MEMORY: bool = cfg!(not(any(loom, shuttle)));
 /// (`Looks`).
 #[inline(always)]
 #[cfg_attr(loom, track_caller)]
-pub fn look(word: &AtomicU64, order: Ordering) -> u64 {
+pub fn load_for_update(word: &AtomicU64, order: Ordering) -> u64 {
     #[cfg(not(loom))]
     return word.load(order);
     #[cfg(loom)]
-    return word.look(order);
+    return word.load_for_update(order);
 }
 
 /// Tells the processor, or a model's scheduler, that this thread waits for another.
@@ -226,7 +226,7 @@ mod model {
 
         /// A load that hides no interleavings, see [`look`](super::look).
         #[track_caller]
-        pub(super) fn look(&self, order: Ordering) -> u64 {
+        pub(super) fn load_for_update(&self, order: Ordering) -> u64 {
             let order = one(order);
             if LOOKS.with(Cell::get) != Looks::Strong {
                 return call!(self, load(order));

@@ -205,7 +205,7 @@ fn all_facts(link: &LinkSeen, seen: &Observer) -> Value {
         "seats": seats,
         "directions": directions,
         "sides": sides,
-        "statistics": seen.figures().as_ref().map(metrics::facts),
+        "statistics": seen.metrics().as_ref().map(metrics::facts),
     });
     merge(&mut value, more);
     value
@@ -266,7 +266,7 @@ fn show_stat(link: &LinkSeen, seen: &Observer) -> Result<()> {
     ];
     out::line("")?;
     out::line(out::table(["side", SIDES[0], SIDES[1]], 1, rows))?;
-    if let Some(figures) = seen.figures() {
+    if let Some(figures) = seen.metrics() {
         out::line("")?;
         out::line(metrics::shown(&figures))?;
     }

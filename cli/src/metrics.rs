@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hqq::observe::{DirectionFigures, Figures, Latency};
+use hqq::observe::{DirectionMetrics, Latency, Metrics};
 use serde_json::{Value, json};
 
 use crate::inspect::WAYS;
@@ -18,12 +18,12 @@ fn ns(time: Duration) -> u64 {
 }
 
 /// How long ago the rates were measured, if they were.
-fn age(way: &DirectionFigures) -> Option<Duration> {
+fn age(way: &DirectionMetrics) -> Option<Duration> {
     way.rated_at.map(|at| hqq_sys::cpu::now().saturating_sub(at))
 }
 
 /// Everything, as JSON.
-pub fn facts(figures: &Figures) -> Value {
+pub fn facts(figures: &Metrics) -> Value {
     let ways = figures.directions.iter().zip(WAYS);
     let ways = ways.map(|(way, name)| {
         json!({
@@ -64,8 +64,8 @@ fn latency(latency: &Latency) -> Value {
 }
 
 /// A table for people.
-pub fn shown(figures: &Figures) -> String {
-    let row = |name: String, of: &dyn Fn(&DirectionFigures) -> Option<String>| {
+pub fn shown(figures: &Metrics) -> String {
+    let row = |name: String, of: &dyn Fn(&DirectionMetrics) -> Option<String>| {
         let [there, back] = [0, 1].map(|way| of(&figures.directions[way]).unwrap_or_else(|| "-".into()));
         [name, there, back]
     };

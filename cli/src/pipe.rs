@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hqq::advanced::Wanted;
+use hqq::advanced::AdvancedOptions;
 use hqq::agreement::{Fallback, Features};
 use hqq::features::compress::Codec;
 use hqq::features::encrypt::Key;
@@ -33,8 +33,9 @@ pub fn send(args: &Send) -> Result<ExitCode> {
     // What is wrong with a key is said before anybody is kept waiting.
     let wanted = wanted(&args.compress, &args.secret, &args.quality, args.statistics)?;
     // Who asks for a limit would rather not send than send without.
-    let limited =
-        |wanted: Wanted| if args.quality.rate.is_some() { wanted.require(Features::QOS) } else { wanted };
+    let limited = |wanted: AdvancedOptions| {
+        if args.quality.rate.is_some() { wanted.require(Features::QOS) } else { wanted }
+    };
     let wanted = wanted.map(limited);
     let link = StandardLink::connect_with(&args.name, args.allow.extend(Options::new()), args.wait).map_err(
         |error| {
@@ -196,8 +197,13 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
 }
 
 /// What is to be agreed on; `None` if nothing is.
-fn wanted(codecs: &[Codec], secret: &Secret, quality: &Quality, statistics: bool) -> Result<Option<Wanted>> {
-    let mut wanted = Wanted::new();
+fn wanted(
+    codecs: &[Codec],
+    secret: &Secret,
+    quality: &Quality,
+    statistics: bool,
+) -> Result<Option<AdvancedOptions>> {
+    let mut wanted = AdvancedOptions::new();
     if quality.is_wanted() {
         wanted = wanted.qos();
     }

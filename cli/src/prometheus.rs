@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use hqq::Stats;
-use hqq::observe::{DirectionFigures, Latency};
+use hqq::observe::{DirectionMetrics, Latency};
 use hqq::observe::{LinkSeen, Observer};
 
 use crate::inspect::SIDES;
@@ -94,7 +94,7 @@ pub fn text(links: &[(LinkSeen, Observer)]) -> String {
             labels.push(("inode", &inode));
         }
         counters(&mut all, &labels, &seen.stats());
-        for (figures, way) in seen.figures().iter().flat_map(|figures| figures.directions.iter().zip(WAYS)) {
+        for (figures, way) in seen.metrics().iter().flat_map(|figures| figures.directions.iter().zip(WAYS)) {
             measured(&mut all, &[&labels[..], &[("direction", way)]].concat(), figures);
         }
     }
@@ -141,7 +141,7 @@ fn counters(all: &mut Exposition, link: Labels<'_>, stats: &Stats) {
 }
 
 /// What a link measures that has agreed on statistics.
-fn measured(all: &mut Exposition, labels: Labels<'_>, figures: &DirectionFigures) {
+fn measured(all: &mut Exposition, labels: Labels<'_>, figures: &DirectionMetrics) {
     let help = "How long messages took from the sender to the receiver, by samples.";
     all.family("hqq_latency_seconds", "histogram", help).histogram(labels, &figures.latency);
     let help = "Messages a second, when it was measured last.";

@@ -1,7 +1,7 @@
 //! Reliable delivery: a message is kept until the application at the other end acknowledges it, and sent again to
 //! whoever takes a dead peer's place. A state machine without I/O: [`Store`] at the sender, [`Inbox`] at the
 //! receiver. [`AdvancedLink`](crate::AdvancedLink) uses it for the messages of the link itself; see
-//! [`Wanted::reliable`](crate::advanced::Wanted::reliable).
+//! [`AdvancedOptions::reliable`](crate::advanced::Wanted::reliable).
 //!
 //! # The guarantee
 //!

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hqq::advanced::{Reliability, Wanted};
+use hqq::advanced::{AdvancedOptions, Reliability};
 use hqq::agreement::{Agreement, Capabilities, Features};
 use hqq::features::compress::Codec;
 use hqq::features::encrypt::{Ciphers, Key};
@@ -13,8 +13,8 @@ use crate::pattern;
 ///
 /// # Panics
 /// If a word is none of these.
-pub fn wanted<'w>(words: impl Iterator<Item = &'w str>) -> Wanted {
-    words.fold(Wanted::new(), |wanted, word| {
+pub fn wanted<'w>(words: impl Iterator<Item = &'w str>) -> AdvancedOptions {
+    words.fold(AdvancedOptions::new(), |wanted, word| {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         let number = || value.parse::<u64>().expect("a number");
         match name {

@@ -95,7 +95,7 @@ impl Memory {
                 slot
             })
             .collect();
-        Producer::survey(&slots).expect("a healthy ring")
+        Producer::scan_for_tail(&slots).expect("a healthy ring")
     }
 
     /// The packet that was published last, whether or not it has been received since.

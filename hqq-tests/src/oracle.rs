@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 use hqq::Error;
 use hqq::shm::buffer::Buffer;
-use hqq::shm::endpoint::{Incoming, Inline, Payload};
+use hqq::shm::endpoint::{Incoming, Payload, SlotBytes};
 use hqq::shm::packet::Operation;
 use hqq::shm::region::{Region, Views};
 use hqq::shm::words::{BufferState, BufferWord, Holder, LeaseWord, SeatWord, SleepersWord, SlotState, Stamp};
@@ -150,7 +150,7 @@ fn whole(bytes: &[u8]) -> Verdict<u64> {
 /// It is torn.
 pub fn consume<'a>(region: &Region<'a>, payload: Payload<'a>) -> Verdict<u64> {
     let number = match &payload {
-        Payload::Inline(inline) => whole(inline.bytes()),
+        Payload::Slot(inline) => whole(inline.bytes()),
         Payload::Pool(buffer) => whole(buffer.bytes()),
     };
     region.give_message(payload);
@@ -173,7 +173,7 @@ fn about(operation: Operation) -> u64 {
         Operation::Share { conn, .. } => control(op::SHARE, conn),
         Operation::Delivery { op, operands } => control(op, operands[0]),
         Operation::Probe { at } => control(op::PROBE, at),
-        Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => control(0, 0),
+        Operation::ConnCopy(_) | Operation::SlotBytes { .. } | Operation::Copy { .. } => control(0, 0),
     }
 }
 
@@ -335,12 +335,12 @@ pub fn work<'a>(views: &Views<'_>, one: &Region<'a>, other: &Region<'a>) -> Verd
             // Every slot.
             for _ in 0..slots {
                 let number = number();
-                let mut inline = Inline::zeroed(16);
+                let mut inline = SlotBytes::zeroed(16);
                 fill(number, inline.bytes_mut());
                 sent("a small message", from.send_inline(&inline, |_| {}))?;
                 due.push(number);
             }
-            if !matches!(from.send_inline(&Inline::zeroed(0), |_| {}), Err(Error::RingFull { .. })) {
+            if !matches!(from.send_inline(&SlotBytes::zeroed(0), |_| {}), Err(Error::RingFull { .. })) {
                 return wedged("a full ring takes more");
             }
             arrive(to, &mut due)?;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hqq::advanced::{AdvancedConnection, Reliability, Wanted};
+use hqq::advanced::{AdvancedConnection, AdvancedOptions, Reliability};
 use hqq::agreement::{Capabilities, Features};
 use hqq::features::compress::Codec;
 use hqq::features::encrypt::Key;
@@ -64,7 +64,7 @@ impl Feature {
         sets
     }
 
-    fn add(self, wanted: Wanted) -> Wanted {
+    fn add(self, wanted: AdvancedOptions) -> AdvancedOptions {
         match self {
             Self::Compression => wanted.compression(&[Codec::Lz4]),
             Self::Encryption => wanted.encryption(Key::shared([7; 32])),
@@ -153,8 +153,8 @@ struct World {
     name: String,
 }
 
-fn wanted(features: &[Feature]) -> Wanted {
-    features.iter().fold(Wanted::new(), |wanted, feature| feature.add(wanted))
+fn wanted(features: &[Feature]) -> AdvancedOptions {
+    features.iter().fold(AdvancedOptions::new(), |wanted, feature| feature.add(wanted))
 }
 
 /// Lets both do their part at a time.
@@ -549,7 +549,7 @@ impl World {
                 return differs(format_args!("left behind: {direction:?}"));
             }
         }
-        match (self.ends[0].figures(), self.features.contains(&Feature::Statistics)) {
+        match (self.ends[0].metrics(), self.features.contains(&Feature::Statistics)) {
             (Some(figures), true) => {
                 for direction in figures.directions {
                     let longest = direction.latency.max();

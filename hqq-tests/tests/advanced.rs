@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::Duration;
 
-use hqq::advanced::{AdvancedConnection, Wanted};
+use hqq::advanced::{AdvancedConnection, AdvancedOptions};
 use hqq::agreement::Capabilities;
 use hqq::{AdvancedLink, Error, Options, RecvIntoError, Role, StandardLink};
 use hqq_tests::agree::{message, wanted};
@@ -19,7 +19,7 @@ const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
 /// Nothing that changes messages, each layer, and both.
 const ALL: [&str; 4] = ["capabilities=8", "codecs=lz4,zstd", "key=7", "key=7 codecs=zstd"];
 
-fn want(words: &str) -> Wanted {
+fn want(words: &str) -> AdvancedOptions {
     wanted(words.split_whitespace())
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hqq::advanced::Wanted;
+use hqq::advanced::AdvancedOptions;
 use hqq::agreement::{Capabilities, Fallback, Features, Version};
 use hqq::observe::Stats;
 use hqq::shm::packet::op;
@@ -23,7 +23,7 @@ fn fallback(link: &AdvancedLink) -> Fallback {
     link.agreement().fallback.expect("nothing was agreed")
 }
 
-fn want(words: &str) -> Wanted {
+fn want(words: &str) -> AdvancedOptions {
     wanted(words.split_whitespace())
 }
 

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use hqq::shm::buffer::Buffer;
-use hqq::shm::endpoint::{Incoming, Inline, Payload};
+use hqq::shm::endpoint::{Incoming, Payload, SlotBytes};
 use hqq::shm::layout::{Geometry, Modes, RingMode, required_bytes, required_scratch};
 use hqq::shm::packet::{CloseHow, ConnCopy, NO_BUFFER, Operation, Packet, op};
 use hqq::shm::recover::Recovered;
@@ -82,7 +82,7 @@ fn bytes(region: &Region<'_>) -> Vec<u8> {
     match next(region) {
         Incoming::Message(payload, _) => {
             let bytes = match &payload {
-                Payload::Inline(inline) => inline.bytes().to_vec(),
+                Payload::Slot(inline) => inline.bytes().to_vec(),
                 Payload::Pool(buffer) => buffer.bytes().to_vec(),
             };
             assert_eq!((payload.len(), payload.is_empty()), (bytes.len(), bytes.is_empty()));
@@ -154,10 +154,10 @@ fn every_length_of_a_small_message_is_gathered_whole() {
     for len in 0..=48 {
         for start in 0..8 {
             let message = &bytes[start..start + len];
-            assert_eq!(Inline::of(message).bytes(), message, "{len} bytes from {start}");
+            assert_eq!(SlotBytes::of(message).bytes(), message, "{len} bytes from {start}");
         }
     }
-    assert!(catch_unwind(|| Inline::of(&bytes[..49])).is_err());
+    assert!(catch_unwind(|| SlotBytes::of(&bytes[..49])).is_err());
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn what_does_not_fit_comes_back() {
             other => panic!("{other:?}"),
         }
         primary.give(third);
-        (0..4).for_each(|i| primary.send_inline(&Inline::zeroed(i), |_| {}).unwrap());
+        (0..4).for_each(|i| primary.send_inline(&SlotBytes::zeroed(i), |_| {}).unwrap());
         let (error, first) = primary.send(first, |_| panic!("not sent")).unwrap_err();
         assert!(matches!(error, Error::RingFull { slots: 4 }), "{error:?}");
         assert_eq!(first.bytes(), [1; 64], "the loan comes back as it was");

@@ -356,7 +356,7 @@ fn a_stopper_and_streams_go_on_with_the_next() {
     let mut peer = caller(&test, &listener);
     let mut link = listener.accept_timeout(SOON).unwrap();
     peer.hear_ok();
-    let stopper = link.stopper();
+    let shutdown_handle = link.shutdown_handle();
     link.write_all(&bytes(64, 1)).unwrap();
     peer.kill();
     ended(&link);
@@ -370,7 +370,7 @@ fn a_stopper_and_streams_go_on_with_the_next() {
     assert!(ready[0] && link.drive().unwrap());
     assert_eq!(*link.try_recv().unwrap(), bytes(10, 5));
     assert!(!hqq_sys::peer::is_dead(link.peer_process()));
-    stopper.shutdown(std::net::Shutdown::Both);
+    shutdown_handle.shutdown(std::net::Shutdown::Both);
     assert!(matches!(link.recv(), Err(Error::Closed)));
     assert!(next.fails("recv").starts_with("Closed"));
 }

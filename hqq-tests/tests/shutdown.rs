@@ -161,21 +161,21 @@ fn a_stopper_ends_either_half_of_a_split_link() {
     peer.tell("inherit");
     let link = offer.accept(SOON).unwrap();
     peer.hear_ok();
-    let stopper = link.stopper();
+    let shutdown_handle = link.shutdown_handle();
     let (sender, receiver) = link.split().unwrap();
     let waiting = thread::spawn(move || (receiver.recv_timeout(SOON).map(drop), receiver));
-    stopper.clone().shutdown(Shutdown::Read);
+    shutdown_handle.clone().shutdown(Shutdown::Read);
     let (ended, receiver) = waiting.join().unwrap();
     closed(ended);
     assert_eq!(peer.fails("send 10 1"), "Closed");
     sender.send(&bytes(10, 2)).unwrap();
     assert_eq!(peer.ask("recv"), told(&bytes(10, 2)), "the other half is whole");
-    stopper.shutdown(Shutdown::Write);
+    shutdown_handle.shutdown(Shutdown::Write);
     closed(sender.send(b"x"));
     assert_eq!(peer.fails("recv"), "Closed");
     // It does nothing once both are gone.
     drop((sender, receiver));
-    stopper.shutdown(Shutdown::Both);
+    shutdown_handle.shutdown(Shutdown::Both);
     assert_eq!(peer.fails("recv"), "Closed");
 }
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use hqq::advanced::{AdvancedConnection, Wanted};
+use hqq::advanced::{AdvancedConnection, AdvancedOptions};
 use hqq::observe::Observer;
-use hqq::observe::{DirectionFigures, Figures};
+use hqq::observe::{DirectionMetrics, Metrics};
 use hqq::shm::packet::op;
 use hqq::{AdvancedLink, Clock, Error, Options, RingMode, Role, StandardLink, TraceEvent, WaitMode};
 use hqq_tests::agree::{message, told, wanted};
@@ -17,7 +17,7 @@ use hqq_tests::pattern;
 use hqq_tests::test;
 use hqq_tests::test::SOON;
 
-fn want(words: &str) -> Wanted {
+fn want(words: &str) -> AdvancedOptions {
     wanted(words.split_whitespace())
 }
 
@@ -39,15 +39,15 @@ fn connected(near: &AdvancedLink, far: &AdvancedLink) -> (AdvancedConnection, Ad
     })
 }
 
-fn of(link: &AdvancedLink, sender: Role) -> DirectionFigures {
-    link.figures().expect("they have agreed").sent_by(sender).clone()
+fn of(link: &AdvancedLink, sender: Role) -> DirectionMetrics {
+    link.metrics().expect("they have agreed").sent_by(sender).clone()
 }
 
 const MODES: [RingMode; 4] = [RingMode::Mpmc, RingMode::Spsc, RingMode::Mpsc, RingMode::Spmc];
 const COUNT: u64 = 100;
 
 /// Whatever is measured has that latency: within a bucket each, and to the nanosecond in the sum.
-fn all_took(figures: &DirectionFigures, count: u64, latency: Duration) {
+fn all_took(figures: &DirectionMetrics, count: u64, latency: Duration) {
     let told = &figures.latency;
     assert_eq!((told.count(), told.sum()), (count, latency * count as u32));
     assert_eq!((told.max(), told.quantile(1.0)), (Some(latency), Some(latency)));
@@ -162,7 +162,7 @@ fn a_probe_waits_for_no_other_sender() {
     let hook = move |event: &TraceEvent| {
         let slow = event.packet.op == op::INLINE_COPY && event.packet.operands[1] == u64::from(b's');
         if let (true, Some(observer)) = (event.sent && slow, looks.get()) {
-            let skipped = || observer.figures().unwrap().directions[0].probes_skipped;
+            let skipped = || observer.metrics().unwrap().directions[0].probes_skipped;
             told.store(u64::MAX, Ordering::Relaxed);
             eventually("a probe is left out", || skipped() > 0);
             told.store(skipped(), Ordering::Relaxed);
@@ -199,7 +199,7 @@ fn what_layers_make_of_messages_is_counted() {
     let (primary, secondary, _) = pair(Options::new(), "codecs=zstd");
     primary.send(&text).unwrap();
     secondary.recv().unwrap();
-    assert_eq!(primary.figures(), None);
+    assert_eq!(primary.metrics(), None);
 }
 
 /// Many threads of both ends, by the machine's clock: all messages arrive, and there are samples.
@@ -242,8 +242,8 @@ fn two_processes_and_whoever_looks_on_see_the_same() {
             peer.ask(format!("adv-send noise 100 {turn}"));
             assert_eq!(*link.recv().unwrap(), sent);
         }
-        let seen: Figures = Observer::open(link.memory().as_fd()).unwrap().figures().unwrap();
-        assert_eq!(Some(&seen), link.figures().as_ref());
+        let seen: Metrics = Observer::open(link.memory().as_fd()).unwrap().metrics().unwrap();
+        assert_eq!(Some(&seen), link.metrics().as_ref());
         for direction in &seen.directions {
             let Some(median) = direction.latency.quantile(0.5) else { panic!("{direction:?}") };
             assert!(median < SOON && direction.probes_sent >= 1, "{direction:?}");
@@ -276,7 +276,7 @@ fn only_where_both_want_it() {
         opened.0.send(b"plain").unwrap();
         opened.1.recv().unwrap();
         assert!(primary.stats().sides.iter().all(|side| side.refused_total() == 0));
-        assert!(primary.figures().is_none() && secondary.figures().is_none());
-        assert!(Observer::open(primary.memory().as_fd()).unwrap().figures().is_none());
+        assert!(primary.metrics().is_none() && secondary.metrics().is_none());
+        assert!(Observer::open(primary.memory().as_fd()).unwrap().metrics().is_none());
     }
 }

@@ -5,12 +5,12 @@
 use hqq::error::Error;
 use hqq::shm::layout::{Geometry, Layout, Modes};
 use hqq::shm::packet::{Packet, op};
-use hqq::shm::recover::{Direction, recover};
+use hqq::shm::recover::{DirectionWords, recover};
 use hqq::shm::ring::{Consumer, Producer, Take};
 use hqq::shm::seats::Seats;
 use hqq::shm::superblock::{self, Facts, Setup};
 use hqq::shm::words::{
-    BufferWord, Holder, LeaseWord, Role, Seat, SeatWord, Side, SideCounters, SideFigures, Slot, Superblock,
+    BufferWord, Holder, LeaseWord, Role, Seat, SeatWord, Side, SideCounters, SideMetrics, Slot, Superblock,
 };
 use hqq::sync::{AtomicU64, Ordering};
 use loom::sync::Arc;
@@ -298,7 +298,7 @@ impl Link {
     fn succeed(&self) -> Vec<u64> {
         let Some(holder) = self.shared.join() else { return Vec::new() };
         let receive = |_| {
-            let start = Consumer::survey(&self.slots).expect("only possible words");
+            let start = Consumer::scan_for_tail(&self.slots).expect("only possible words");
             self.receive(holder, start, true)
         };
         (0..2).filter_map(receive).collect()
@@ -336,7 +336,7 @@ fn a_newcomer_gets_what_its_predecessor_did_not() {
             thread::spawn(move || {
                 assert!(link.shared.seats().enter(OLD, FIRST).expect("only possible words"));
                 let Link { slots, words, lease, .. } = &*link;
-                let direction = Direction { slots, words, lease };
+                let direction = DirectionWords { slots, words, lease };
                 let geometry = Geometry::new(2, 2, 8).expect("it is the smallest");
                 let done = recover(direction, geometry, OLD, &mut [0]).expect("only possible words");
                 assert_eq!(done.returned, 1);
@@ -392,7 +392,7 @@ fn superblock() -> Superblock {
             reserved: std::array::from_fn(|_| quiet()),
         }),
         counters: [counters(), counters()],
-        figures: [SideFigures::of(quiet), SideFigures::of(quiet)],
+        metrics: [SideMetrics::of(quiet), SideMetrics::of(quiet)],
     }
 }
 

@@ -5,7 +5,7 @@
 use hqq::shm::layout::Geometry;
 use hqq::shm::packet::{Packet, Run, op};
 use hqq::shm::pool::{Pool, Shortage};
-use hqq::shm::recover::{Direction, Recovered, recover};
+use hqq::shm::recover::{DirectionWords, Recovered, recover};
 use hqq::shm::ring::{Consumer, Producer, Take};
 use hqq::shm::words::{BufferWord, Holder, LeaseWord, Slot};
 use hqq::sync::{AtomicU64, Ordering};
@@ -71,7 +71,7 @@ impl Shared {
     /// Recovers both slots and buffers, or the first of each alone, where nothing happened to the others.
     fn recover_so_many(&self, count: usize) -> Recovered {
         let (slots, words) = (&self.slots[..count], &self.words[..count]);
-        let direction = Direction { slots, words, lease: &self.lease };
+        let direction = DirectionWords { slots, words, lease: &self.lease };
         let geometry = Geometry::new(2, 2, 8).unwrap();
         recover(direction, geometry, DEAD, &mut [0; 2]).expect("only possible words")
     }
@@ -277,7 +277,7 @@ fn a_slot_is_read_whole_or_not_at_all() {
         let recoverer = {
             let (shared, slots) = (shared.clone(), slots.clone());
             thread::spawn(move || {
-                let direction = Direction { slots: &*slots, words: &shared.words, lease: &shared.lease };
+                let direction = DirectionWords { slots: &*slots, words: &shared.words, lease: &shared.lease };
                 let geometry = Geometry::new(2, 2, 8).unwrap();
                 recover(direction, geometry, DEAD, &mut [0; 2]).expect("only possible words")
             })

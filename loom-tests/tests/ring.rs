@@ -356,7 +356,7 @@ fn a_newcomer_misses_nothing() {
             let ring = ring.clone();
             thread::spawn(move || send_all(&ring, 0, &[1, 2]))
         };
-        let start = Consumer::survey(&ring.slots).expect("only possible words");
+        let start = Consumer::scan_for_tail(&ring.slots).expect("only possible words");
         let (head, floor) = (AtomicU64::new(start), AtomicU64::new(start));
         let sent = sender.join().unwrap();
         let consumer = Consumer::new(&ring.slots, &head, &floor, C[1], false);
@@ -386,8 +386,8 @@ fn a_newcomer_survives_traffic() {
                     }
                 })
             };
-            let survey = if sends { Producer::survey } else { Consumer::survey };
-            let start = survey(&ring.slots).expect("only possible words");
+            let scan_for_tail = if sends { Producer::scan_for_tail } else { Consumer::scan_for_tail };
+            let start = scan_for_tail(&ring.slots).expect("only possible words");
             others.join().unwrap();
             let marks = if sends { &ring.senders[1] } else { &ring.receivers[1] };
             for mark in [&marks.tail, &marks.head, &marks.floor] {

@@ -3,7 +3,7 @@
 use hqq::shm::layout::Geometry;
 use hqq::shm::packet::{Packet, Run, op};
 use hqq::shm::pool::{Pool, Shortage};
-use hqq::shm::recover::{Direction, recover};
+use hqq::shm::recover::{DirectionWords, recover};
 use hqq::shm::ring::{Consumer, Denied, Producer, Take};
 use hqq::shm::seats::Seats;
 use hqq::shm::words::{BufferWord, Holder, Lap, LeaseWord, Role, Seat, SeatWord, Slot};
@@ -97,7 +97,7 @@ impl Shared {
             }
             let Self { slots, words, lease, .. } = self;
             let geometry = Geometry::new(SLOTS as u32, BUFFERS as u32, 64).unwrap();
-            recover(Direction { slots, words, lease }, geometry, dead, &mut [0; BUFFERS]).unwrap();
+            recover(DirectionWords { slots, words, lease }, geometry, dead, &mut [0; BUFFERS]).unwrap();
             seats.strike(dead);
             seats.finish(dead, by);
         }

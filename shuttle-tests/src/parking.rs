@@ -10,20 +10,20 @@ use shuttle::sync::Arc;
 use shuttle::thread;
 
 use crate::explore;
-use crate::waiters::Park;
+use crate::waiters::Waiters;
 
 /// One process: its announcements, its private marks, and where its threads wait.
 struct Process {
     sleepers: AtomicU64,
     /// Of its producer, and two of its consumer.
     marks: [AtomicU64; 3],
-    park: Park,
+    waiters: Waiters,
 }
 
 impl Process {
     fn new() -> Self {
         let marks = [0, 0, 0].map(AtomicU64::new);
-        Self { sleepers: AtomicU64::new(SleepersWord::AWAKE), marks, park: Park::new().unwrap() }
+        Self { sleepers: AtomicU64::new(SleepersWord::AWAKE), marks, waiters: Waiters::new().unwrap() }
     }
 
     /// As a waiting call of a link does it.
@@ -33,25 +33,25 @@ impl Process {
         }
         let sleepers = Sleepers::new(&self.sleepers);
         loop {
-            let round = self.park.arrive();
+            let round = self.waiters.arrive();
             sleepers.announce(0, want);
             if let Some(found) = attempt() {
-                self.park.leave();
+                self.waiters.leave();
                 sleepers.cancel(0, want);
-                if self.park.somebody_waits(0) {
-                    self.park.wake();
+                if self.waiters.anyone_waits(0) {
+                    self.waiters.wake();
                 }
                 return found;
             }
-            self.park.wait(round, None, || self.park.event().sleep());
-            self.park.leave();
+            self.waiters.wait(round, None, || self.waiters.event().sleep());
+            self.waiters.leave();
         }
     }
 
     /// The other process made something happen.
     fn ring(&self, want: Want) {
         if Sleepers::new(&self.sleepers).check(want) != 0 {
-            self.park.event().ring();
+            self.waiters.event().ring();
         }
     }
 }
@@ -149,8 +149,8 @@ fn news_of_their_own_process() {
             })
         });
         news.store(1, hqq::sync::Ordering::SeqCst);
-        if process.park.somebody_waits(0) {
-            process.park.wake();
+        if process.waiters.anyone_waits(0) {
+            process.waiters.wake();
         }
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
     });

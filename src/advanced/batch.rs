@@ -12,7 +12,7 @@ use bytemuck::Pod;
 use super::{AdvancedLink, AdvancedLoan, AdvancedMessage};
 use crate::error::{Error, Result};
 use crate::link::deadline::Until;
-use crate::link::message::{LoanOf, RecvIntoError};
+use crate::link::message::{RecvIntoError, TypedLoan};
 
 impl AdvancedLink {
     /// Lends memory for a message, waiting for it no longer than `time`; see [`loan`](Self::loan).
@@ -20,11 +20,11 @@ impl AdvancedLink {
     /// # Errors
     /// As there, or [`Error::Timeout`].
     pub fn loan_timeout(&self, len: usize, time: Duration) -> Result<AdvancedLoan<'_>> {
-        if self.frames.is_some() {
+        if self.pipeline.is_some() {
             return self.lend_own(len);
         }
-        let mut loan = AdvancedLoan::empty(self.link.inner());
-        self.link.inner().loan(len, 1, Until::after(time), loan.place())?;
+        let mut loan = AdvancedLoan::empty(self.link.core());
+        self.link.core().loan(len, 1, Until::after(time), loan.place())?;
         Ok(loan)
     }
 
@@ -45,7 +45,7 @@ impl AdvancedLink {
     /// # Errors
     /// As [`StandardLink::loan_as`](crate::StandardLink::loan_as).
     pub fn loan_as<T: Pod>(&self) -> Result<AdvancedLoanOf<'_, T>> {
-        if self.frames.is_none() {
+        if self.pipeline.is_none() {
             self.tick();
             return Ok(AdvancedLoanOf(Typed::Shared(self.link.loan_as()?)));
         }
@@ -61,7 +61,7 @@ impl AdvancedLink {
     /// # Errors
     /// As [`send`](Self::send), if not even the first was sent.
     pub fn send_batch(&self, messages: &[&[u8]]) -> Result<usize> {
-        if self.frames.is_none() {
+        if self.pipeline.is_none() {
             self.tick();
             return self.link.send_batch(messages);
         }
@@ -73,7 +73,7 @@ impl AdvancedLink {
     /// # Errors
     /// As [`try_send`](Self::try_send), if not even the first was sent.
     pub fn try_send_batch(&self, messages: &[&[u8]]) -> Result<usize> {
-        if self.frames.is_none() {
+        if self.pipeline.is_none() {
             self.tick();
             return self.link.try_send_batch(messages);
         }
@@ -104,7 +104,7 @@ impl AdvancedLink {
     /// # Errors
     /// As [`recv`](Self::recv), if there is not even one.
     pub fn recv_each(&self, max: usize, mut read: impl FnMut(&[u8])) -> Result<usize> {
-        if self.frames.is_none() {
+        if self.pipeline.is_none() {
             return self.link.recv_each(max, read);
         }
         self.batch(max, true, |message| {
@@ -123,7 +123,7 @@ impl AdvancedLink {
         let mut taken = 0;
         while taken < max {
             let late = || self.streams.late.lock().unwrap_or_else(PoisonError::into_inner);
-            let next = match (taken, self.frames.is_some().then(|| late().take()).flatten()) {
+            let next = match (taken, self.pipeline.is_some().then(|| late().take()).flatten()) {
                 (0, Some(error)) => Err(error),
                 (0, None) if wait => self.recv(),
                 _ => self.try_recv(),
@@ -186,7 +186,7 @@ fn count(sent: impl Iterator<Item = Result<()>>) -> Result<usize> {
 pub struct AdvancedLoanOf<'a, T: Pod>(Typed<'a, T>);
 
 enum Typed<'a, T: Pod> {
-    Shared(LoanOf<'a, T>),
+    Shared(TypedLoan<'a, T>),
     Own(&'a AdvancedLink, Box<T>),
 }
 

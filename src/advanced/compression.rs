@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use super::pipeline::Undone;
+use super::pipeline::Decoded;
 use crate::error::{Error, Result};
 use hqq_features::compress::{Codec, Codecs, Compressor, Decompressor, Frame, HEADER, How, Settings};
 
@@ -50,16 +50,16 @@ impl Compression {
     }
 
     /// Makes the message again, of at most `limit` bytes.
-    pub(super) fn undo(&self, framed: &[u8], limit: u64) -> Result<Undone> {
+    pub(super) fn undo(&self, framed: &[u8], limit: u64) -> Result<Decoded> {
         let refused = |error| Error::Frame { layer: "compression", reason: format!("{error}") };
         if Frame::read(framed, limit).map_err(refused)?.raw().is_some() {
-            return Ok(Undone::AS_IT_IS);
+            return Ok(Decoded::AS_IT_IS);
         }
         let mut decompressor = take(&self.decompressors).unwrap_or_else(|| Decompressor::new(self.agreed));
         let mut bytes = Vec::new();
         let done = decompressor.decompress(framed, limit, &mut bytes);
         put(&self.decompressors, decompressor);
-        done.map(|_| Undone::made(bytes)).map_err(refused)
+        done.map(|_| Decoded::made(bytes)).map_err(refused)
     }
 }
 

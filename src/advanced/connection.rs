@@ -3,11 +3,11 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
-use super::{Frames, Reading};
+use super::{Pipeline, Reading};
 use crate::error::{Error, Result};
 use crate::link::connection::Connection;
 use crate::link::deadline::Until;
-use crate::link::timed_mutex::Turn;
+use crate::link::timed_mutex::TimedMutex;
 use hqq_features::flow::Congestion;
 use hqq_features::qos::Share;
 
@@ -16,9 +16,9 @@ use hqq_features::qos::Share;
 #[derive(Debug)]
 pub struct AdvancedConnection {
     pub(super) connection: Connection,
-    pub(super) frames: Option<Frames>,
+    pub(super) pipeline: Option<Pipeline>,
     /// What a stream has begun, of messages that are changed.
-    pub(super) reading: Turn<Reading>,
+    pub(super) reading: TimedMutex<Reading>,
 }
 
 impl AdvancedConnection {
@@ -30,7 +30,7 @@ impl AdvancedConnection {
     /// How urgent it is, its weight, and its rate, in the direction that this end sends. It begins with what the peer has said,
     /// or [`Share::default`].
     pub fn share(&self) -> Share {
-        self.connection.inner().share(self.id())
+        self.connection.core().share(self.id())
     }
 
     /// Says how urgent it is, its weight, and its rate, for messages that this end sends from now on. The peer is told class
@@ -40,12 +40,12 @@ impl AdvancedConnection {
     /// # use std::thread;
     /// # use std::time::Duration;
     /// # use hqq::{AdvancedLink, StandardLink};
-    /// use hqq::advanced::Wanted;
+    /// use hqq::advanced::AdvancedOptions;
     /// use hqq::features::qos::{Class, Rate, Share};
     ///
     /// # let (primary, secondary) = StandardLink::pair()?;
     /// # let soon = Duration::from_secs(5);
-    /// let wanted = Wanted::new().qos();
+    /// let wanted = AdvancedOptions::new().qos();
     /// # let theirs = wanted.clone();
     /// # let peer = thread::spawn(move || {
     /// #     let link = AdvancedLink::wait_for_negotiation(secondary, &theirs, soon)?;
@@ -65,13 +65,13 @@ impl AdvancedConnection {
     /// [`Error::Unsupported`](crate::Error::Unsupported) where quality of service was not agreed on;
     /// [`Error::Share`](crate::Error::Share) for a weight or rate of zero, or a burst that is less than a buffer and a slot.
     pub fn set_share(&self, share: Share) -> Result<()> {
-        self.connection.inner().set_share(self.id(), share)
+        self.connection.core().set_share(self.id(), share)
     }
 
     /// How sending stands: what is queued, what credit there is, and how long it was missing. `None` where flow control was
     /// not agreed on.
     pub fn congestion(&self) -> Option<Congestion> {
-        self.connection.inner().congestion(self.id())
+        self.connection.core().congestion(self.id())
     }
 
     /// Sends a message, waiting for room.
@@ -91,9 +91,9 @@ impl AdvancedConnection {
     }
 
     fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
-        match &self.frames {
+        match &self.pipeline {
             None => self.connection.send_until(message, until),
-            Some(frames) => self.connection.send_made(until, || frames.build(&self.connection, message)),
+            Some(pipeline) => self.connection.send_made(until, || pipeline.build(&self.connection, message)),
         }
     }
 
@@ -127,7 +127,7 @@ impl AdvancedConnection {
     /// # Errors
     /// As [`recv`](Self::recv); [`Error::TooLarge`](crate::Error::TooLarge) if the slice is too small: the message stays.
     pub fn recv_into(&self, into: &mut [u8]) -> Result<usize> {
-        if self.frames.is_none() {
+        if self.pipeline.is_none() {
             return self.connection.recv_into(into);
         }
         let until = Some(Until::Forever);
@@ -143,7 +143,7 @@ impl AdvancedConnection {
     }
 
     fn recv_until(&self, until: Option<Until>) -> Result<Vec<u8>> {
-        if self.frames.is_none() {
+        if self.pipeline.is_none() {
             return self.connection.recv_until(until);
         }
         let mut reading = self.reading(until)?;
@@ -153,9 +153,9 @@ impl AdvancedConnection {
     /// The next message that comes.
     pub(super) fn next(&self, until: Option<Until>) -> Result<Vec<u8>> {
         let message = self.connection.recv_until(until)?;
-        match &self.frames {
+        match &self.pipeline {
             None => Ok(message),
-            Some(frames) => frames.undo(&self.connection, message),
+            Some(pipeline) => pipeline.undo(&self.connection, message),
         }
     }
 

@@ -2,7 +2,7 @@
 
 #[cfg(not(feature = "compress"))]
 mod compression {
-    use super::super::pipeline::Undone;
+    use super::super::pipeline::Decoded;
     use crate::error::Result;
 
     #[derive(Debug)]
@@ -19,7 +19,7 @@ mod compression {
             match *self {}
         }
 
-        pub(crate) fn undo(&self, _: &[u8], _: u64) -> Result<Undone> {
+        pub(crate) fn undo(&self, _: &[u8], _: u64) -> Result<Decoded> {
             match *self {}
         }
     }
@@ -32,7 +32,7 @@ mod encryption {
     use std::sync::Arc;
 
     use super::super::Compression;
-    use super::super::pipeline::Frames;
+    use super::super::pipeline::Pipeline;
     use crate::error::Result;
 
     #[derive(Debug)]
@@ -41,7 +41,7 @@ mod encryption {
     impl Encryption {
         pub(crate) const HEADER: usize = 0;
 
-        pub(crate) fn of_connection(&self, _: u64, _: Option<Arc<Compression>>) -> Frames {
+        pub(crate) fn of_connection(&self, _: u64, _: Option<Arc<Compression>>) -> Pipeline {
             match *self {}
         }
 

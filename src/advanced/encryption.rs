@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Compression;
-use super::pipeline::Frames;
+use super::pipeline::Pipeline;
 use crate::demux::negotiation::{KEY_LEN, Keying};
 use crate::error::{Error, Result};
 use hqq_features::encrypt::{Cipher, EncryptError, HEADER, Handshake, Key, Session, Settings};
@@ -48,8 +48,8 @@ impl Encryption {
     }
 
     /// The layers of a connection, with keys of its own. Its messages are sealed in the order in which they are sent.
-    pub(super) fn of_connection(&self, id: u64, compression: Option<Arc<Compression>>) -> Frames {
-        Frames::Encrypted(Box::new(Self::new(self.session.of_connection(id), 0)), compression)
+    pub(super) fn of_connection(&self, id: u64, compression: Option<Arc<Compression>>) -> Pipeline {
+        Pipeline::Encrypted(Box::new(Self::new(self.session.of_connection(id), 0)), compression)
     }
 
     /// Lets `send` send what was sealed with this counter, unless so much was sealed since that it would come too late.

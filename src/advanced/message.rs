@@ -11,9 +11,9 @@ use std::sync::Arc;
 use bytemuck::AnyBitPattern;
 
 use super::AdvancedLink;
-use super::pipeline::Undone;
+use super::pipeline::Decoded;
 use crate::error::Result;
-use crate::link::core::Inner;
+use crate::link::core::LinkCore;
 use crate::link::message::{Loan, Message, cast};
 use crate::shm::endpoint::Payload;
 use hqq_features::reliable::Receipt;
@@ -34,8 +34,8 @@ struct Own<'a> {
 impl<'a> AdvancedLoan<'a> {
     /// A handle that holds nothing yet.
     #[inline(always)]
-    pub(super) fn empty(inner: &'a Arc<Inner>) -> Self {
-        Self(Lent::Shared(Loan::empty(inner)))
+    pub(super) fn empty(core: &'a Arc<LinkCore>) -> Self {
+        Self(Lent::Shared(Loan::empty(core)))
     }
 
     /// Where shared memory is put.
@@ -112,7 +112,7 @@ enum Came<'a> {
 }
 
 struct Changed<'a> {
-    inner: &'a Arc<Inner>,
+    core: &'a Arc<LinkCore>,
     bytes: Bytes<'a>,
     /// What acknowledges it, if anything does.
     receipt: Option<Receipt>,
@@ -136,8 +136,8 @@ impl Changed<'_> {
 impl<'a> AdvancedMessage<'a> {
     /// A handle that holds nothing yet.
     #[inline(always)]
-    pub(super) fn empty(inner: &'a Arc<Inner>) -> Self {
-        Self(Came::Shared(Message::empty(inner)))
+    pub(super) fn empty(core: &'a Arc<LinkCore>) -> Self {
+        Self(Came::Shared(Message::empty(core)))
     }
 
     /// Where what comes is put.
@@ -150,15 +150,15 @@ impl<'a> AdvancedMessage<'a> {
     }
 
     /// Holds what was made of the message from now on.
-    pub(super) fn change(&mut self, inner: &'a Arc<Inner>, undone: Undone) {
-        let Undone { bytes, skip, receipt } = undone;
-        let Self(came) = mem::replace(self, Self::empty(inner));
+    pub(super) fn change(&mut self, core: &'a Arc<LinkCore>, undone: Decoded) {
+        let Decoded { bytes, skip, receipt } = undone;
+        let Self(came) = mem::replace(self, Self::empty(core));
         let bytes = match (came, bytes) {
             (_, Some(bytes)) => Bytes::Own(bytes),
             (Came::Shared(message), None) => Bytes::Behind(message, skip),
             (Came::Changed(changed), None) => changed.bytes,
         };
-        *self = Self(Came::Changed(Box::new(Changed { inner, bytes, receipt })));
+        *self = Self(Came::Changed(Box::new(Changed { core, bytes, receipt })));
     }
 
     /// The message in memory of its own; copies unless it is that already.
@@ -190,10 +190,10 @@ impl AdvancedMessage<'_> {
     /// As there.
     pub fn acknowledge(self) -> Result<()> {
         let Came::Changed(changed) = self.0 else { return Ok(()) };
-        let Changed { inner, bytes, receipt } = *changed;
+        let Changed { core, bytes, receipt } = *changed;
         // The peer may wait for the buffers as well.
         drop(bytes);
-        receipt.map_or(Ok(()), |receipt| inner.acknowledge(receipt))
+        receipt.map_or(Ok(()), |receipt| core.acknowledge(receipt))
     }
 }
 

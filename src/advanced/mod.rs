@@ -4,14 +4,14 @@
 //! use std::thread;
 //! use std::time::Duration;
 //! use hqq::{AdvancedLink, StandardLink};
-//! use hqq::advanced::Wanted;
+//! use hqq::advanced::AdvancedOptions;
 //! use hqq::agreement::Capabilities;
 //!
 //! let (primary, secondary) = StandardLink::pair()?;
-//! let wanted = Wanted::new().capability(Capabilities::LOW_LATENCY);
+//! let wanted = AdvancedOptions::new().capability(Capabilities::LOW_LATENCY);
 //! let soon = Duration::from_secs(5);
 //! let peer = thread::spawn(move || AdvancedLink::wait_for_negotiation(secondary, &wanted, soon));
-//! let wanted = Wanted::new().capability(Capabilities::LOW_LATENCY | Capabilities::LARGE_BUFFERS);
+//! let wanted = AdvancedOptions::new().capability(Capabilities::LOW_LATENCY | Capabilities::LARGE_BUFFERS);
 //! let primary = AdvancedLink::negotiate(primary, &wanted, soon)?;
 //! let secondary = peer.join().unwrap()?;
 //! assert_eq!(primary.agreement().capabilities, Capabilities::LOW_LATENCY);
@@ -25,13 +25,13 @@
 //! ```
 //! use std::time::Duration;
 //! use hqq::{AdvancedLink, Listener, StandardLink};
-//! use hqq::advanced::Wanted;
+//! use hqq::advanced::AdvancedOptions;
 //!
 //! const SOON: Duration = Duration::from_secs(5);
 //!
 //! fn server(name: &str) -> hqq::Result<()> {
 //!     let link = Listener::bind(name)?.accept()?;
-//!     let link = AdvancedLink::wait_for_negotiation(link, &Wanted::new().flow_control(16).statistics(), SOON)?;
+//!     let link = AdvancedLink::wait_for_negotiation(link, &AdvancedOptions::new().flow_control(16).statistics(), SOON)?;
 //!     println!("agreed on: {}", link.agreement().features);
 //!     let connection = link.accept_connection()?;
 //!     connection.send(&connection.recv()?)
@@ -39,7 +39,7 @@
 //!
 //! fn client(name: &str) -> hqq::Result<Vec<u8>> {
 //!     let link = StandardLink::connect_timeout(name, SOON)?;
-//!     let link = AdvancedLink::negotiate(link, &Wanted::new().flow_control(64).statistics(), SOON)?;
+//!     let link = AdvancedLink::negotiate(link, &AdvancedOptions::new().flow_control(64).statistics(), SOON)?;
 //!     let connection = link.open_connection()?;
 //!     connection.send(b"to and fro")?;
 //!     connection.recv()
@@ -63,14 +63,14 @@ use std::time::{Duration, Instant};
 use crate::agreement::{Agreement, Fallback, Features};
 #[cfg(feature = "encrypt")]
 use crate::demux::negotiation::Keying;
-use crate::demux::{Plan, WireError};
+use crate::demux::{ReliableConfig, WireError};
 use crate::error::{Error, Result};
 use crate::link::connection::Connection;
 use crate::link::core::Peer;
 use crate::link::deadline::Until;
-use crate::link::standard::{StandardLink, Stopper};
-use crate::link::timed_mutex::Turn;
-use crate::observe::{Figures, Stats};
+use crate::link::standard::{ShutdownHandle, StandardLink};
+use crate::link::timed_mutex::TimedMutex;
+use crate::observe::{Metrics, Stats};
 use crate::shm::layout::Geometry;
 use crate::shm::words::Role;
 
@@ -103,8 +103,8 @@ pub use encryption::entropy;
 #[cfg(feature = "encrypt")]
 use encryption::{Encryption, Keys};
 pub use message::{AdvancedLoan, AdvancedMessage};
-pub use options::Wanted;
-use pipeline::Frames;
+pub use options::AdvancedOptions;
+use pipeline::Pipeline;
 pub use reliable::{Deliveries, Reliability};
 use stream::{Reading, Streams};
 
@@ -124,7 +124,7 @@ pub struct AdvancedLink {
     link: StandardLink,
     agreement: Agreement,
     /// What is done to each message; `None` if nothing is.
-    frames: Option<Arc<Frames>>,
+    pipeline: Option<Arc<Pipeline>>,
     streams: Streams,
     /// Messages are measured, and not changed: then the layers do that.
     measured: bool,
@@ -137,7 +137,7 @@ impl AdvancedLink {
     /// [`Error::NotAgreed`] if something that is required cannot be had; [`Error::Unsupported`] if the link has negotiated
     /// before; the link's end; [`Error::Timeout`] if the peer fell silent when it was too late to do without;
     /// [`Error::Handshake`] if it went back on what was agreed.
-    pub fn negotiate(link: StandardLink, wanted: &Wanted, time: Duration) -> Result<Self> {
+    pub fn negotiate(link: StandardLink, wanted: &AdvancedOptions, time: Duration) -> Result<Self> {
         Self::agree(link, wanted, true, time)
     }
 
@@ -145,34 +145,38 @@ impl AdvancedLink {
     ///
     /// # Errors
     /// As [`negotiate`](Self::negotiate).
-    pub fn wait_for_negotiation(link: StandardLink, wanted: &Wanted, time: Duration) -> Result<Self> {
+    pub fn wait_for_negotiation(
+        link: StandardLink,
+        wanted: &AdvancedOptions,
+        time: Duration,
+    ) -> Result<Self> {
         Self::agree(link, wanted, false, time)
     }
 
-    fn agree(link: StandardLink, wanted: &Wanted, start: bool, time: Duration) -> Result<Self> {
-        let (agreement, frames) = Self::settle(&link, wanted, wanted.plan(), start, Until::after(time))?;
-        let measured = agreement.features.contains(Features::STATISTICS) && frames.is_none();
-        Ok(Self { link, agreement, frames, streams: Streams::default(), measured })
+    fn agree(link: StandardLink, wanted: &AdvancedOptions, start: bool, time: Duration) -> Result<Self> {
+        let (agreement, pipeline) = Self::settle(&link, wanted, wanted.plan(), start, Until::after(time))?;
+        let measured = agreement.features.contains(Features::STATISTICS) && pipeline.is_none();
+        Ok(Self { link, agreement, pipeline, streams: Streams::default(), measured })
     }
 
     /// A message is about to be sent.
     #[inline(always)]
     fn tick(&self) {
         if self.measured {
-            self.link.inner().tick();
+            self.link.core().tick();
         }
     }
 
     /// Comes to an agreement, and makes what it is kept by.
     fn settle(
         link: &StandardLink,
-        wanted: &Wanted,
-        plan: Option<Plan>,
+        wanted: &AdvancedOptions,
+        plan: Option<ReliableConfig>,
         start: bool,
         until: Until,
-    ) -> Result<(Agreement, Option<Arc<Frames>>)> {
+    ) -> Result<(Agreement, Option<Arc<Pipeline>>)> {
         let (agreement, encryption) = Self::agree_and_key(link, wanted, plan, start, until)?;
-        link.inner().agree_spin(agreement.capabilities);
+        link.core().agree_spin(agreement.capabilities);
         let missing = wanted.required - agreement.features;
         let incapable = wanted.needed - agreement.capabilities;
         if !missing.is_empty() || !incapable.is_empty() {
@@ -182,30 +186,30 @@ impl AdvancedLink {
             return Err(Error::NotAgreed { missing, incapable, fallback });
         }
         let compression = wanted.compression_layer(&agreement);
-        let frames = if wanted.reliable_by(&agreement).is_some() {
+        let pipeline = if wanted.reliable_by(&agreement).is_some() {
             let layers = wanted.layers(&agreement, encryption, compression);
-            layers.map(|layers| reliable::begin(link.inner(), layers))
+            layers.map(|layers| reliable::begin(link.core(), layers))
         } else {
-            Frames::new(compression, encryption)
+            Pipeline::new(compression, encryption)
         };
-        if frames.is_some() {
-            link.inner().change_messages();
+        if pipeline.is_some() {
+            link.core().change_messages();
         }
-        Ok((agreement, frames))
+        Ok((agreement, pipeline))
     }
 
     #[cfg(feature = "encrypt")]
     fn agree_and_key(
         link: &StandardLink,
-        wanted: &Wanted,
-        plan: Option<Plan>,
+        wanted: &AdvancedOptions,
+        plan: Option<ReliableConfig>,
         start: bool,
         until: Until,
     ) -> Result<(Agreement, Option<Encryption>)> {
         let kept = wanted.reliable.as_ref().map_or(0, |reliable| reliable.messages);
         let keys = wanted.key.as_ref().map(|key| Keys::new(key.clone(), link.geometry().slots(), kept));
         let driven = keys.clone().map(|keys| Box::new(keys) as Box<dyn Keying>);
-        let agreement = link.inner().agree(wanted.offer(), driven, plan, start, until)?;
+        let agreement = link.core().agree(wanted.offer(), driven, plan, start, until)?;
         if !agreement.features.contains(Features::ENCRYPTION) {
             return Ok((agreement, None));
         }
@@ -217,12 +221,12 @@ impl AdvancedLink {
     #[cfg(not(feature = "encrypt"))]
     fn agree_and_key(
         link: &StandardLink,
-        wanted: &Wanted,
-        plan: Option<Plan>,
+        wanted: &AdvancedOptions,
+        plan: Option<ReliableConfig>,
         start: bool,
         until: Until,
     ) -> Result<(Agreement, Option<Encryption>)> {
-        Ok((link.inner().agree(wanted.offer(), None, plan, start, until)?, None))
+        Ok((link.core().agree(wanted.offer(), None, plan, start, until)?, None))
     }
 
     /// What was agreed, or why nothing was.
@@ -247,7 +251,7 @@ impl AdvancedLink {
     #[inline(always)]
     pub fn try_send(&self, message: &[u8]) -> Result<()> {
         self.tick();
-        self.link.inner().try_send_or(message, || self.try_send_slowly(message))
+        self.link.core().try_send_or(message, || self.try_send_slowly(message))
     }
 
     /// Sends a message, waiting for room no longer than `time`.
@@ -269,23 +273,23 @@ impl AdvancedLink {
     #[inline(always)]
     fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
         self.tick();
-        self.link.inner().send_or(message, until, || self.send_slowly(message, until))
+        self.link.core().send_or(message, until, || self.send_slowly(message, until))
     }
 
     /// Whatever does not go the short way, as nothing does that is changed.
     #[inline(never)]
     fn send_slowly(&self, message: &[u8], until: Until) -> Result<()> {
-        match &self.frames {
-            None => self.link.inner().try_send_slowly(message),
-            Some(frames) => frames.send(self.link.inner(), message, Some(until)),
+        match &self.pipeline {
+            None => self.link.core().try_send_slowly(message),
+            Some(pipeline) => pipeline.send(self.link.core(), message, Some(until)),
         }
     }
 
     #[inline(never)]
     fn try_send_slowly(&self, message: &[u8]) -> Result<()> {
-        match &self.frames {
-            None => self.link.inner().try_send_slowly(message),
-            Some(frames) => frames.send(self.link.inner(), message, None),
+        match &self.pipeline {
+            None => self.link.core().try_send_slowly(message),
+            Some(pipeline) => pipeline.send(self.link.core(), message, None),
         }
     }
 
@@ -298,7 +302,7 @@ impl AdvancedLink {
     /// If `fill` does; then nothing is sent.
     #[inline(always)]
     pub fn send_with<T>(&self, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> Result<T> {
-        if self.frames.is_none() {
+        if self.pipeline.is_none() {
             self.tick();
             return self.link.send_with(len, fill);
         }
@@ -315,12 +319,12 @@ impl AdvancedLink {
     /// As [`StandardLink::loan`].
     #[inline(always)]
     pub fn loan(&self, len: usize) -> Result<AdvancedLoan<'_>> {
-        if self.frames.is_some() {
+        if self.pipeline.is_some() {
             return self.lend_own(len);
         }
         self.tick();
-        let mut loan = AdvancedLoan::empty(self.link.inner());
-        self.link.inner().loan(len, 1, Until::Forever, loan.place())?;
+        let mut loan = AdvancedLoan::empty(self.link.core());
+        self.link.core().loan(len, 1, Until::Forever, loan.place())?;
         Ok(loan)
     }
 
@@ -330,12 +334,12 @@ impl AdvancedLink {
     /// As [`StandardLink::try_loan`].
     #[inline(always)]
     pub fn try_loan(&self, len: usize) -> Result<AdvancedLoan<'_>> {
-        if self.frames.is_some() {
+        if self.pipeline.is_some() {
             return self.lend_own(len);
         }
         self.tick();
-        let mut loan = AdvancedLoan::empty(self.link.inner());
-        self.link.inner().try_loan(len, 1, loan.place())?;
+        let mut loan = AdvancedLoan::empty(self.link.core());
+        self.link.core().try_loan(len, 1, loan.place())?;
         Ok(loan)
     }
 
@@ -368,13 +372,13 @@ impl AdvancedLink {
     /// As [`recv`](Self::recv); [`Error::RingEmpty`] if it would have to wait.
     #[inline(always)]
     pub fn try_recv(&self) -> Result<AdvancedMessage<'_>> {
-        let inner = self.link.inner();
-        if self.frames.is_some() {
+        let core = self.link.core();
+        if self.pipeline.is_some() {
             return self.recv_framed(None);
         }
-        let mut message = AdvancedMessage::empty(inner);
-        if !inner.take(0, message.place())? {
-            inner.idle();
+        let mut message = AdvancedMessage::empty(core);
+        if !core.take(0, message.place())? {
+            core.idle();
             return Err(Error::RingEmpty);
         }
         Ok(message)
@@ -403,7 +407,7 @@ impl AdvancedLink {
     /// As [`recv`](Self::recv).
     #[inline(always)]
     pub fn recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        if self.frames.is_none() {
+        if self.pipeline.is_none() {
             return self.link.recv_with(read);
         }
         let message = self.recv()?;
@@ -418,7 +422,7 @@ impl AdvancedLink {
     /// As [`try_recv`](Self::try_recv).
     #[inline(always)]
     pub fn try_recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        if self.frames.is_none() {
+        if self.pipeline.is_none() {
             return self.link.try_recv_with(read);
         }
         let message = self.try_recv()?;
@@ -429,22 +433,22 @@ impl AdvancedLink {
 
     #[inline(always)]
     fn recv_until(&self, until: Until) -> Result<AdvancedMessage<'_>> {
-        if self.frames.is_some() {
+        if self.pipeline.is_some() {
             return self.recv_framed(Some(until));
         }
-        let inner = self.link.inner();
-        let mut message = AdvancedMessage::empty(inner);
-        inner.take_until(until, message.place())?;
+        let core = self.link.core();
+        let mut message = AdvancedMessage::empty(core);
+        core.take_until(until, message.place())?;
         Ok(message)
     }
 
     #[cold]
     #[inline(never)]
     fn recv_framed(&self, until: Option<Until>) -> Result<AdvancedMessage<'_>> {
-        let inner = self.link.inner();
-        match &self.frames {
-            None => Ok(AdvancedMessage::empty(inner)),
-            Some(frames) => frames.recv(inner, until),
+        let core = self.link.core();
+        match &self.pipeline {
+            None => Ok(AdvancedMessage::empty(core)),
+            Some(pipeline) => pipeline.recv(core, until),
         }
     }
 
@@ -489,8 +493,8 @@ impl AdvancedLink {
     }
 
     fn with_frames(&self, connection: Connection) -> AdvancedConnection {
-        let frames = self.frames.as_ref().and_then(|frames| frames.of_connection(connection.id()));
-        AdvancedConnection { connection, frames, reading: Turn::new(Reading::default()) }
+        let pipeline = self.pipeline.as_ref().and_then(|pipeline| pipeline.of_connection(connection.id()));
+        AdvancedConnection { connection, pipeline, reading: TimedMutex::new(Reading::default()) }
     }
 
     /// Which end this is.
@@ -510,8 +514,9 @@ impl AdvancedLink {
 
     /// The longest message that can be sent in one piece, bytes.
     pub fn max_message(&self) -> u64 {
-        let frames = self.frames.as_deref();
-        let (headers, longest) = frames.map_or((0, u64::MAX), |frames| (frames.headers(), frames.longest()));
+        let pipeline = self.pipeline.as_deref();
+        let (headers, longest) =
+            pipeline.map_or((0, u64::MAX), |pipeline| (pipeline.headers(), pipeline.longest()));
         self.link.max_message().saturating_sub(headers as u64).min(longest)
     }
 
@@ -522,9 +527,9 @@ impl AdvancedLink {
 
     /// Latencies, rates and what else the statistics of the link say, of both directions; `None` unless they were agreed on.
     /// Both ends and every observer see the same.
-    pub fn figures(&self) -> Option<Figures> {
+    pub fn metrics(&self) -> Option<Metrics> {
         let agreed = self.agreement.features.contains(Features::STATISTICS);
-        agreed.then(|| Figures::read(self.link.inner().region().views()))
+        agreed.then(|| Metrics::read(self.link.core().region().views()))
     }
 
     /// Whether both directions still work, as far as can be told now.
@@ -543,8 +548,8 @@ impl AdvancedLink {
     }
 
     /// A handle that can shut the link down from elsewhere.
-    pub fn stopper(&self) -> Stopper {
-        self.link.stopper()
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        self.link.shutdown_handle()
     }
 
     /// For event loops; see [`StandardLink::drive`].
@@ -570,7 +575,7 @@ impl AdvancedLink {
 impl From<StandardLink> for AdvancedLink {
     fn from(link: StandardLink) -> Self {
         let (agreement, streams) = (Agreement::standard(Fallback::NothingShared), Streams::default());
-        Self { link, agreement, frames: None, streams, measured: false }
+        Self { link, agreement, pipeline: None, streams, measured: false }
     }
 }
 

@@ -13,7 +13,7 @@ use hqq_features::encrypt::{Cipher, Ciphers, Key};
 
 /// What this end would like to agree on, and what it cannot do without.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct AdvancedOptions {
     version: Version,
     features: Features,
     capabilities: Capabilities,
@@ -32,13 +32,13 @@ pub struct Wanted {
     ciphers: Ciphers,
 }
 
-impl Default for Wanted {
+impl Default for AdvancedOptions {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Wanted {
+impl AdvancedOptions {
     /// Nothing yet.
     pub fn new() -> Self {
         Self {
@@ -117,10 +117,10 @@ impl Wanted {
         self
     }
 
-    /// Statistics: latencies, rates and the like of both directions, kept in the region for [`figures`] and for observers. They
+    /// Statistics: latencies, rates and the like of both directions, kept in the region for [`metrics`] and for observers. They
     /// cost a sample of about a thousand messages a second, a packet of its own each.
     ///
-    /// [`figures`]: crate::AdvancedLink::figures
+    /// [`metrics`]: crate::AdvancedLink::figures
     #[must_use]
     pub fn statistics(mut self) -> Self {
         self.features |= Features::STATISTICS;

@@ -8,7 +8,7 @@ use super::reliable::Layers;
 use super::{AdvancedMessage, Compression, Encryption};
 use crate::error::{Error, Result};
 use crate::link::connection::Connection;
-use crate::link::core::Inner;
+use crate::link::core::LinkCore;
 use crate::link::deadline::Until;
 use crate::link::message::Loan;
 use crate::shm::packet::op;
@@ -16,7 +16,7 @@ use hqq_features::reliable::{HEADER as SEQUENCE, Receipt};
 
 /// The layers of one end.
 #[derive(Debug)]
-pub(crate) enum Frames {
+pub(crate) enum Pipeline {
     /// Messages are compressed, and no more.
     Compressed(Arc<Compression>),
     /// They are encrypted, and compressed before that if so agreed.
@@ -26,7 +26,7 @@ pub(crate) enum Frames {
 }
 
 /// A message as it was before the layers had it.
-pub(crate) struct Undone {
+pub(crate) struct Decoded {
     /// `None` if it stands in what came.
     pub(super) bytes: Option<Vec<u8>>,
     /// Behind so many bytes.
@@ -35,7 +35,7 @@ pub(crate) struct Undone {
     pub(super) receipt: Option<Receipt>,
 }
 
-impl Undone {
+impl Decoded {
     /// It stands behind the header of compression, in what came.
     pub(super) const AS_IT_IS: Self = Self { bytes: None, skip: Compression::HEADER, receipt: None };
 
@@ -54,15 +54,15 @@ pub(super) fn context(op: u8, which: u64) -> [u8; 16] {
     context
 }
 
-impl Frames {
+impl Pipeline {
     /// These layers, if there is any.
     pub(super) fn new(compression: Option<Compression>, encryption: Option<Encryption>) -> Option<Arc<Self>> {
-        let frames = match (encryption, compression.map(Arc::new)) {
+        let pipeline = match (encryption, compression.map(Arc::new)) {
             (Some(encryption), compression) => Self::Encrypted(Box::new(encryption), compression),
             (None, Some(compression)) => Self::Compressed(compression),
             (None, None) => return None,
         };
-        Some(Arc::new(frames))
+        Some(Arc::new(pipeline))
     }
 
     /// What encrypts, and what compresses.
@@ -111,25 +111,25 @@ impl Frames {
     }
 
     /// Makes what travels of a message, and sends it. Without an `until` it does not wait.
-    pub(super) fn send(&self, inner: &Arc<Inner>, message: &[u8], until: Option<Until>) -> Result<()> {
-        inner.tick();
+    pub(super) fn send(&self, core: &Arc<LinkCore>, message: &[u8], until: Option<Until>) -> Result<()> {
+        core.tick();
         if until.is_none() && !matches!(self, Self::Reliable(_)) {
             // Nothing is made for a message that cannot go: it would cost time, and a counter.
-            inner.check_room()?;
+            core.check_room()?;
         }
-        let mut loan = Loan::empty(inner);
+        let mut loan = Loan::empty(core);
         let framed = match self {
             Self::Compressed(compression) => {
                 let least = Compression::HEADER + message.len();
                 // More than that saves the codec a copy, where there is as much.
-                let most = inner.region().max_message().max(least as u64);
+                let most = core.region().max_message().max(least as u64);
                 let room = (compression.room(message.len()) as u64).min(most) as usize;
-                lend(inner, &mut loan, room, until)?;
+                lend(core, &mut loan, room, until)?;
                 let used = compression.apply(message, &mut loan);
                 loan.truncate(used);
                 match until {
-                    None => inner.try_send_payload(loan.place())?,
-                    Some(until) => inner.send_payload(loan.place(), until)?,
+                    None => core.try_send_payload(loan.place())?,
+                    Some(until) => core.send_payload(loan.place(), until)?,
                 }
                 used
             }
@@ -137,13 +137,13 @@ impl Frames {
                 let compressed = compression.as_ref().map(|layer| compressed(layer, message));
                 let plain = compressed.as_deref().unwrap_or(message);
                 let len = Encryption::HEADER + plain.len();
-                lend(inner, &mut loan, len, until)?;
-                send_sealed(inner, encryption, plain, &mut loan, until)?;
+                lend(core, &mut loan, len, until)?;
+                send_sealed(core, encryption, plain, &mut loan, until)?;
                 len
             }
-            Self::Reliable(layers) => layers.send(inner, message, until)?,
+            Self::Reliable(layers) => layers.send(core, message, until)?,
         };
-        inner.note_framed(message.len(), framed);
+        core.note_framed(message.len(), framed);
         Ok(())
     }
 
@@ -158,15 +158,15 @@ impl Frames {
             }
             None => compressed.unwrap_or_else(|| message.to_vec()),
         };
-        connection.inner().note_framed(message.len(), frame.len());
+        connection.core().note_framed(message.len(), frame.len());
         Ok(frame)
     }
 
     /// Makes the message again of what came on a connection.
     pub(super) fn undo(&self, connection: &Connection, mut framed: Vec<u8>) -> Result<Vec<u8>> {
-        let inner = connection.inner();
-        let undone = self.message_of(inner, &framed, &context(op::CONN_COPY, connection.id()));
-        let undone = undone.inspect_err(|_| inner.refuse_frame(op::CONN_COPY))?;
+        let core = connection.core();
+        let undone = self.message_of(core, &framed, &context(op::CONN_COPY, connection.id()));
+        let undone = undone.inspect_err(|_| core.refuse_frame(op::CONN_COPY))?;
         match undone.bytes {
             Some(message) => Ok(message),
             None => {
@@ -179,32 +179,32 @@ impl Frames {
     /// Takes the next message; without an `until` it does not wait.
     pub(super) fn recv<'a>(
         &self,
-        inner: &'a Arc<Inner>,
+        core: &'a Arc<LinkCore>,
         until: Option<Until>,
     ) -> Result<AdvancedMessage<'a>> {
         if let Self::Reliable(layers) = self {
-            return self.recv_kept(layers, inner, until);
+            return self.recv_kept(layers, core, until);
         }
-        let mut message = AdvancedMessage::empty(inner);
+        let mut message = AdvancedMessage::empty(core);
         match until {
-            Some(until) => inner.take_until(until, message.place())?,
-            None if inner.take(0, message.place())? => {}
+            Some(until) => core.take_until(until, message.place())?,
+            None if core.take(0, message.place())? => {}
             None => {
-                inner.idle();
+                core.idle();
                 return Err(Error::RingEmpty);
             }
         }
-        let undone = self.message_of(inner, &message, &context(op::STANDARD_LINK_COPY, 0));
-        message.change(inner, undone.inspect_err(|_| inner.refuse_frame(op::STANDARD_LINK_COPY))?);
+        let undone = self.message_of(core, &message, &context(op::STANDARD_LINK_COPY, 0));
+        message.change(core, undone.inspect_err(|_| core.refuse_frame(op::STANDARD_LINK_COPY))?);
         Ok(message)
     }
 
-    pub(super) fn message_of(&self, inner: &Inner, framed: &[u8], context: &[u8; 16]) -> Result<Undone> {
-        let limit = inner.region().bounds().max_message;
+    pub(super) fn message_of(&self, core: &LinkCore, framed: &[u8], context: &[u8; 16]) -> Result<Decoded> {
+        let limit = core.region().bounds().max_message;
         match self.layers() {
-            (None, None) => Ok(Undone { skip: 0, ..Undone::AS_IT_IS }),
+            (None, None) => Ok(Decoded { skip: 0, ..Decoded::AS_IT_IS }),
             (None, Some(compression)) => compression.undo(framed, limit),
-            (Some(encryption), None) => encryption.open(framed, context).map(Undone::made),
+            (Some(encryption), None) => encryption.open(framed, context).map(Decoded::made),
             (Some(encryption), Some(compression)) => {
                 let mut opened = encryption.open(framed, context)?;
                 let made = compression.undo(&opened, limit)?;
@@ -212,7 +212,7 @@ impl Frames {
                     made
                 } else {
                     opened.drain(..made.skip);
-                    Undone::made(opened)
+                    Decoded::made(opened)
                 })
             }
         }
@@ -222,7 +222,7 @@ impl Frames {
 /// Seals a message into the loan and sends it. What has waited too long for room is sealed again: the peer would no longer
 /// know whether it had it before.
 fn send_sealed(
-    inner: &Inner,
+    core: &LinkCore,
     encryption: &Encryption,
     plain: &[u8],
     loan: &mut Loan<'_>,
@@ -231,13 +231,13 @@ fn send_sealed(
     let context = context(op::STANDARD_LINK_COPY, 0);
     let mut counter = encryption.seal(plain, &context, loan)?;
     let mut send = || loop {
-        match encryption.send_in_order(counter, || inner.try_send_payload(loan.place())) {
+        match encryption.send_in_order(counter, || core.try_send_payload(loan.place())) {
             Some(sent) => return sent,
             None => counter = encryption.seal(plain, &context, loan)?,
         }
     };
     match (send(), until) {
-        (Err(error), Some(until)) if error.is_transient() => inner.wait_for_room(until, send),
+        (Err(error), Some(until)) if error.is_transient() => core.wait_for_room(until, send),
         (sent, _) => sent,
     }
 }
@@ -250,9 +250,9 @@ pub(super) fn compressed(layer: &Compression, message: &[u8]) -> Vec<u8> {
     made
 }
 
-fn lend(inner: &Inner, loan: &mut Loan<'_>, len: usize, until: Option<Until>) -> Result<()> {
+fn lend(core: &LinkCore, loan: &mut Loan<'_>, len: usize, until: Option<Until>) -> Result<()> {
     match until {
-        None => inner.try_loan(len, 1, loan.place()),
-        Some(until) => inner.loan(len, 1, until, loan.place()),
+        None => core.try_loan(len, 1, loan.place()),
+        Some(until) => core.loan(len, 1, until, loan.place()),
     }
 }

@@ -6,19 +6,19 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::pipeline::{Undone, compressed, context};
-use super::{AdvancedLink, AdvancedMessage, Compression, Encryption, Frames, Wanted};
+use super::pipeline::{Decoded, compressed, context};
+use super::{AdvancedLink, AdvancedMessage, AdvancedOptions, Compression, Encryption, Pipeline};
 use crate::agreement::{Agreement, Fallback};
-use crate::demux::Plan;
+use crate::demux::ReliableConfig;
 use crate::demux::negotiation::Sealing;
 use crate::error::{Error, Result};
-use crate::link::core::Inner;
+use crate::link::core::LinkCore;
 use crate::link::deadline::Until;
 use crate::setup::listener::Listener;
 use crate::shm::packet::op;
 use hqq_features::reliable::{HEADER, InboxCounts, Pace, Position, Receipt, StoreCounts};
 
-/// How messages are kept until the peer's application acknowledges them; see [`Wanted::reliable`].
+/// How messages are kept until the peer's application acknowledges them; see [`AdvancedOptions::reliable`].
 ///
 /// | what | unless set |
 /// |---|---|
@@ -31,10 +31,10 @@ use hqq_features::reliable::{HEADER, InboxCounts, Pace, Position, Receipt, Store
 ///
 /// ```
 /// use std::time::Duration;
-/// use hqq::advanced::{Reliability, Wanted};
+/// use hqq::advanced::{Reliability, AdvancedOptions};
 ///
 /// let patient = Reliability::new().messages(64).bytes(1 << 20).acknowledge_within(Duration::from_millis(20));
-/// let wanted = Wanted::new().reliable(patient);
+/// let wanted = AdvancedOptions::new().reliable(patient);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Reliability {
@@ -113,8 +113,8 @@ impl Reliability {
         self
     }
 
-    fn plan(&self) -> Plan {
-        Plan {
+    fn plan(&self) -> ReliableConfig {
+        ReliableConfig {
             session: hqq_sys::random::number().ok().and_then(NonZeroU64::new).unwrap_or(NonZeroU64::MIN),
             bytes: self.bytes,
             pace: self.pace,
@@ -148,7 +148,7 @@ pub(crate) struct Layers {
     bytes: usize,
     kept: usize,
     /// What the next peer is to agree to.
-    again: Wanted,
+    again: AdvancedOptions,
     /// What former peers have sent, and nobody has received yet.
     left: Mutex<VecDeque<Left>>,
 }
@@ -185,10 +185,10 @@ impl Layers {
     }
 
     /// Keeps a message and sends it; how many bytes travel.
-    pub(super) fn send(&self, inner: &Inner, message: &[u8], until: Option<Until>) -> Result<usize> {
+    pub(super) fn send(&self, core: &LinkCore, message: &[u8], until: Option<Until>) -> Result<usize> {
         let compressed = self.compression.as_ref().map(|layer| compressed(layer, message));
         let kept = compressed.as_deref().unwrap_or(message);
-        inner.deliver(kept, until)?;
+        core.deliver(kept, until)?;
         Ok(HEADER + self.encryption.as_ref().map_or(0, |_| Encryption::HEADER) + kept.len())
     }
 
@@ -197,47 +197,47 @@ impl Layers {
     }
 }
 
-impl Frames {
+impl Pipeline {
     /// Takes the next message of a link that keeps them; without an `until` it does not wait.
     pub(super) fn recv_kept<'a>(
         &self,
         layers: &Layers,
-        inner: &'a Arc<Inner>,
+        core: &'a Arc<LinkCore>,
         until: Option<Until>,
     ) -> Result<AdvancedMessage<'a>> {
-        let mut message = AdvancedMessage::empty(inner);
+        let mut message = AdvancedMessage::empty(core);
         let left = layers.left().pop_front();
         let undone = match left {
             Some(left) => {
-                left.map(|(bytes, receipt)| Undone { receipt: Some(receipt), ..Undone::made(bytes) })?
+                left.map(|(bytes, receipt)| Decoded { receipt: Some(receipt), ..Decoded::made(bytes) })?
             }
             None => {
-                let (payload, receipt) = inner.take_delivered(until)?;
+                let (payload, receipt) = core.take_delivered(until)?;
                 *message.place() = Some(payload);
-                self.open_kept(inner, &message, receipt)?
+                self.open_kept(core, &message, receipt)?
             }
         };
-        message.change(inner, undone);
+        message.change(core, undone);
         Ok(message)
     }
 
     /// Makes the message again of what came behind a sequence.
-    fn open_kept(&self, inner: &Inner, framed: &[u8], receipt: Option<Receipt>) -> Result<Undone> {
+    fn open_kept(&self, core: &LinkCore, framed: &[u8], receipt: Option<Receipt>) -> Result<Decoded> {
         let none =
             Error::Frame { layer: "reliable delivery", reason: "it came ahead of the agreement".into() };
         let (_, body) = framed.split_at(HEADER.min(framed.len()));
         let undone = receipt.ok_or(none).and_then(|receipt| {
             let context = context(op::STANDARD_LINK_COPY, receipt.sequence);
-            let undone = self.message_of(inner, body, &context)?;
-            Ok(Undone { skip: undone.skip + HEADER, receipt: Some(receipt), ..undone })
+            let undone = self.message_of(core, body, &context)?;
+            Ok(Decoded { skip: undone.skip + HEADER, receipt: Some(receipt), ..undone })
         });
-        undone.inspect_err(|_| inner.refuse_frame(op::STANDARD_LINK_COPY))
+        undone.inspect_err(|_| core.refuse_frame(op::STANDARD_LINK_COPY))
     }
 }
 
-impl Wanted {
+impl AdvancedOptions {
     /// What this end brings along for messages that are kept.
-    pub(super) fn plan(&self) -> Option<Plan> {
+    pub(super) fn plan(&self) -> Option<ReliableConfig> {
         self.reliable.as_ref().map(Reliability::plan)
     }
 
@@ -261,16 +261,16 @@ impl Wanted {
 }
 
 /// Frames of these layers, which the store sends by from here on.
-pub(super) fn begin(inner: &Inner, layers: Layers) -> Arc<Frames> {
+pub(super) fn begin(core: &LinkCore, layers: Layers) -> Arc<Pipeline> {
     let sealing = layers.encryption.clone().map(|encryption| encryption as Arc<dyn Sealing>);
-    inner.deliver_by(sealing);
-    Arc::new(Frames::Reliable(Box::new(layers)))
+    core.deliver_by(sealing);
+    Arc::new(Pipeline::Reliable(Box::new(layers)))
 }
 
 /// # Reliable delivery
 ///
 /// While the sender lives, each message is processed exactly once where the receiver acknowledges inside its own commit, at
-/// least once otherwise: a link with [`Wanted::reliable`] keeps a message until the peer's application acknowledges it, and
+/// least once otherwise: a link with [`AdvancedOptions::reliable`] keeps a message until the peer's application acknowledges it, and
 /// sends it again to whoever takes a dead peer's place ([`reattach`](Self::reattach)). *Inside its own commit* means that one
 /// transaction writes what processing a message did, and its [receipt](AdvancedMessage::receipt); a successor reads the record
 /// back and begins with [`Reliability::resume`]. What is known to be processed is then not delivered again.
@@ -293,19 +293,19 @@ impl AdvancedLink {
     /// use std::thread;
     /// use std::time::Duration;
     /// use hqq::{AdvancedLink, StandardLink};
-    /// use hqq::advanced::{Reliability, Wanted};
+    /// use hqq::advanced::{Reliability, AdvancedOptions};
     ///
     /// let (primary, secondary) = StandardLink::pair()?;
     /// let soon = Duration::from_secs(5);
     /// let peer = thread::spawn(move || {
-    ///     let wanted = Wanted::new().reliable(Reliability::new());
+    ///     let wanted = AdvancedOptions::new().reliable(Reliability::new());
     ///     let link = AdvancedLink::wait_for_negotiation(secondary, &wanted, soon)?;
     ///     let job = link.recv()?;
     ///     let receipt = job.receipt().unwrap();
     ///     // ... do it, and store the receipt with what came of it ...
     ///     link.acknowledge(receipt)
     /// });
-    /// let wanted = Wanted::new().reliable(Reliability::new().messages(100));
+    /// let wanted = AdvancedOptions::new().reliable(Reliability::new().messages(100));
     /// let primary = AdvancedLink::negotiate(primary, &wanted, soon)?;
     /// primary.send(b"a job")?;
     /// primary.wait_acknowledged(soon)?;
@@ -318,13 +318,13 @@ impl AdvancedLink {
     /// [`Error::Unsupported`] for what was not received in the present session; a receipt of any other session is void, also one
     /// of a session that this link never had.
     pub fn acknowledge(&self, receipt: Receipt) -> Result<()> {
-        self.link.inner().acknowledge(receipt)
+        self.link.core().acknowledge(receipt)
     }
 
     /// Tells the peer at once what was acknowledged; what the ring has no room for goes out with a later call. For an
     /// application that acknowledges and then makes no call for long: a call that waits does it before it sleeps.
     pub fn flush_acknowledgements(&self) {
-        self.link.inner().flush_acknowledgements();
+        self.link.core().flush_acknowledgements();
     }
 
     /// Waits until the peer has acknowledged all that was sent, no longer than `time`: before a sender ends, whose store dies
@@ -333,12 +333,12 @@ impl AdvancedLink {
     /// # Errors
     /// The link's end, with messages left for [`reattach`](Self::reattach); [`Error::Timeout`].
     pub fn wait_acknowledged(&self, time: Duration) -> Result<()> {
-        self.link.inner().await_acknowledgements(Until::after(time))
+        self.link.core().await_acknowledgements(Until::after(time))
     }
 
     /// What is kept and what is delivered; `None` without reliable delivery.
     pub fn deliveries(&self) -> Option<Deliveries> {
-        let (store, inbox, outstanding) = self.link.inner().lock().delivery_counts()?;
+        let (store, inbox, outstanding) = self.link.core().lock().delivery_counts()?;
         Some(Deliveries { store, inbox, outstanding })
     }
 
@@ -346,7 +346,7 @@ impl AdvancedLink {
     /// may store it in place of the receipts that it covers. `None` without reliable delivery, and before the peer's
     /// first word has come.
     pub fn position(&self) -> Option<Position> {
-        self.link.inner().lock().position()
+        self.link.core().lock().position()
     }
 
     /// Waits for a new Secondary to take the place of one that died or left, no longer than `time`; agrees with it on the same as
@@ -355,7 +355,7 @@ impl AdvancedLink {
     /// connections on it must be dropped beforehand.
     ///
     /// What the former peer had sent is still received first; its receipts are void. The newcomer must ask for
-    /// [`Wanted::reliable`] too, with no lower number of messages, for encryption if there was any, and for the same codec.
+    /// [`AdvancedOptions::reliable`] too, with no lower number of messages, for encryption if there was any, and for the same codec.
     /// It negotiates or waits for it, as it likes. What the ring has no room for goes out with later calls. An application that had processed messages must have ended before its
     /// successor reads its record.
     ///
@@ -365,14 +365,14 @@ impl AdvancedLink {
     /// it has left and another call succeeds.
     pub fn reattach(&mut self, listener: &Listener, time: Duration) -> Result<()> {
         let until = Until::after(time);
-        let Some(frames) = self.frames.clone() else { return Err(unkept()) };
-        let Frames::Reliable(layers) = &*frames else { return Err(unkept()) };
+        let Some(pipeline) = self.pipeline.clone() else { return Err(unkept()) };
+        let Pipeline::Reliable(layers) = &*pipeline else { return Err(unkept()) };
         // The peer's end may be noticed by the attempt alone.
-        let ended = self.keep_left(&frames, layers, until, time)?;
+        let ended = self.keep_left(&pipeline, layers, until, time)?;
         let mut vacated = listener.reattach_timeout(&mut self.link, until.left());
         if matches!(vacated, Err(Error::Unsupported { .. }))
             && !ended
-            && self.keep_left(&frames, layers, until, time)?
+            && self.keep_left(&pipeline, layers, until, time)?
         {
             vacated = listener.reattach_timeout(&mut self.link, until.left());
         }
@@ -380,18 +380,18 @@ impl AdvancedLink {
         self.agreement = Agreement::standard(Fallback::Silence);
         let settled = Self::settle(&self.link, &layers.again, None, true, until);
         // Whoever does not agree is told so: it may wait for messages that would never come.
-        let (agreement, renewed) = settled.inspect_err(|_| self.link.inner().hang_up())?;
-        if let Some(Frames::Reliable(renewed)) = renewed.as_deref() {
+        let (agreement, renewed) = settled.inspect_err(|_| self.link.core().hang_up())?;
+        if let Some(Pipeline::Reliable(renewed)) = renewed.as_deref() {
             *renewed.left() = std::mem::take(&mut layers.left());
         }
-        (self.agreement, self.frames) = (agreement, renewed);
+        (self.agreement, self.pipeline) = (agreement, renewed);
         Ok(())
     }
 
     /// If the peer's end has come, puts aside what it left: keys end with it. Whether it has.
-    fn keep_left(&self, frames: &Frames, layers: &Layers, until: Until, time: Duration) -> Result<bool> {
-        let inner = self.link.inner();
-        if inner.is_open() || inner.recv_end().is_none() {
+    fn keep_left(&self, pipeline: &Pipeline, layers: &Layers, until: Until, time: Duration) -> Result<bool> {
+        let core = self.link.core();
+        if core.is_open() || core.recv_end().is_none() {
             return Ok(false);
         }
         if layers.left().len() > layers.kept {
@@ -402,16 +402,16 @@ impl AdvancedLink {
             if until.has_passed() {
                 return Err(Error::Timeout { what: "the end of what the former peer has sent", after: time });
             }
-            let (payload, receipt) = match inner.take_delivered(Some(until)) {
+            let (payload, receipt) = match core.take_delivered(Some(until)) {
                 Ok(taken) => taken,
                 Err(Error::Closed | Error::PeerDead | Error::PeerGone) => return Ok(true),
                 Err(error) => return Err(error),
             };
-            let mut message = AdvancedMessage::empty(inner);
+            let mut message = AdvancedMessage::empty(core);
             *message.place() = Some(payload);
-            let left = frames.open_kept(inner, &message, receipt).and_then(|undone| {
+            let left = pipeline.open_kept(core, &message, receipt).and_then(|undone| {
                 let receipt = undone.receipt.ok_or_else(unkept)?;
-                message.change(inner, undone);
+                message.change(core, undone);
                 Ok((message.into_vec(), receipt))
             });
             layers.left().push_back(left);
@@ -420,8 +420,8 @@ impl AdvancedLink {
 
     /// Whether a former peer's messages wait.
     pub(super) fn has_left(&self) -> bool {
-        match self.frames.as_deref() {
-            Some(Frames::Reliable(layers)) => !layers.left().is_empty(),
+        match self.pipeline.as_deref() {
+            Some(Pipeline::Reliable(layers)) => !layers.left().is_empty(),
             _ => false,
         }
     }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::link::connection::{Connection, turn};
 use crate::link::deadline::Until;
 use crate::link::standard::StandardLink;
-use crate::link::timed_mutex::Holding;
+use crate::link::timed_mutex::TimedGuard;
 use hqq_features::reliable::Receipt;
 
 /// Most bytes of a stream in one message on a connection: enough for a codec, and little to hold twice.
@@ -97,7 +97,7 @@ pub(super) struct Streams {
 impl AdvancedLink {
     /// The link, if its messages travel as they are.
     pub(crate) fn plain(&self) -> Option<&StandardLink> {
-        self.frames.is_none().then_some(&self.link)
+        self.pipeline.is_none().then_some(&self.link)
     }
 
     /// Reads bytes as a stream, across messages that were changed; 0 at the end.
@@ -119,7 +119,7 @@ impl AdvancedLink {
     /// The part of a write that goes into one message: what is made of it fits a buffer.
     pub(crate) fn part<'b>(&self, from: &'b [u8]) -> &'b [u8] {
         let size = self.geometry().buffer_size().min(self.link.max_message()) as usize;
-        let most = self.frames.as_ref().map_or(size, |frames| frames.fits(size));
+        let most = self.pipeline.as_ref().map_or(size, |pipeline| pipeline.fits(size));
         let most = most.min(self.max_message() as usize).max(1);
         &from[..from.len().min(most)]
     }
@@ -128,10 +128,10 @@ impl AdvancedLink {
 impl AdvancedConnection {
     /// The connection, if its messages travel as they are.
     pub(crate) fn plain(&self) -> Option<&Connection> {
-        self.frames.is_none().then_some(&self.connection)
+        self.pipeline.is_none().then_some(&self.connection)
     }
 
-    pub(super) fn reading(&self, until: Option<Until>) -> Result<Holding<'_, Reading>> {
+    pub(super) fn reading(&self, until: Option<Until>) -> Result<TimedGuard<'_, Reading>> {
         turn(&self.reading, until, "another reader of the connection")
     }
 
@@ -143,8 +143,8 @@ impl AdvancedConnection {
 
     /// As [`AdvancedLink::part`], where a message may take several buffers.
     pub(crate) fn part<'b>(&self, from: &'b [u8]) -> &'b [u8] {
-        let size = MOST.min(self.connection.inner().region().bounds().max_message) as usize;
-        let most = self.frames.as_ref().map_or(from.len(), |frames| frames.fits(size));
+        let size = MOST.min(self.connection.core().region().bounds().max_message) as usize;
+        let most = self.pipeline.as_ref().map_or(from.len(), |pipeline| pipeline.fits(size));
         &from[..from.len().min(most)]
     }
 }

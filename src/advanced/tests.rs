@@ -17,7 +17,7 @@ fn measured(options: Options) -> (AdvancedLink, AdvancedLink, Clock) {
     let clock = Clock::new();
     clock.advance(Duration::from_secs(100 * 3600));
     let (primary, secondary) = StandardLink::pair_with(options.clock(&clock)).unwrap();
-    let (ours, theirs) = (Wanted::new().statistics(), Wanted::new().statistics());
+    let (ours, theirs) = (AdvancedOptions::new().statistics(), AdvancedOptions::new().statistics());
     let peer = thread::spawn(move || AdvancedLink::wait_for_negotiation(secondary, &theirs, SOON).unwrap());
     let primary = AdvancedLink::negotiate(primary, &ours, SOON).unwrap();
     (primary, peer.join().unwrap(), clock)
@@ -37,8 +37,8 @@ fn probes_do_not_make_a_link_sort() {
         clock.advance(Duration::from_millis(1));
         assert_eq!(&*secondary.recv().unwrap(), b"short");
     }
-    assert_eq!(primary.figures().unwrap().directions[0].latency.count(), 100);
-    assert!(secondary.link.inner().takes_straight());
+    assert_eq!(primary.metrics().unwrap().directions[0].latency.count(), 100);
+    assert!(secondary.link.core().takes_straight());
 }
 
 #[test]
@@ -50,13 +50,13 @@ fn probes_of_no_possible_time_are_refused() {
         for (at, refused) in
             [(now, 0), (now - day, 0), (now - day - 1, 1), (now + 1, 2), (0, 3), (u64::MAX, 4)]
         {
-            let region = primary.link.inner().region();
+            let region = primary.link.core().region();
             region.send_packet(&Packet::new(op::PROBE, [at]), |_| {}).unwrap();
             assert!(matches!(secondary.try_recv(), Err(Error::RingEmpty)));
             let side = *secondary.stats().side(Role::Secondary);
             assert_eq!((side.refused_with(ErrorCode::InvalidOp), side.refused_total()), (refused, refused));
         }
-        let latency = secondary.figures().unwrap().directions[0].latency.clone();
+        let latency = secondary.metrics().unwrap().directions[0].latency.clone();
         assert_eq!((latency.count(), latency.max()), (2, Some(Duration::from_nanos(day))));
         // The link goes on, and tells the one who sent them.
         secondary.send(b"after all").unwrap();
@@ -69,12 +69,12 @@ fn probes_of_no_possible_time_are_refused() {
 #[test]
 fn probes_that_nobody_agreed_on_are_refused() {
     let (primary, secondary) = StandardLink::pair().unwrap();
-    primary.inner().region().send_packet(&Packet::new(op::PROBE, [1]), |_| {}).unwrap();
+    primary.core().region().send_packet(&Packet::new(op::PROBE, [1]), |_| {}).unwrap();
     primary.send(b"behind it").unwrap();
     assert_eq!(&*secondary.recv().unwrap(), b"behind it");
     let side = *secondary.stats().side(Role::Secondary);
     assert_eq!((side.refused_with(ErrorCode::InvalidOp), side.refused_total()), (1, 1));
-    let words = secondary.inner().region().figures(Role::Secondary).words();
+    let words = secondary.core().region().metrics(Role::Secondary).words();
     assert!(words.into_iter().all(|word| word.load(Ordering::Relaxed) == 0));
 }
 
@@ -87,7 +87,7 @@ fn whoever_wakes_the_other_measures_soon() {
         clock.advance(Duration::from_nanos(100));
         secondary.recv().unwrap();
     }
-    let before = primary.figures().unwrap().directions[0].probes_sent;
+    let before = primary.metrics().unwrap().directions[0].probes_sent;
     assert!((2..=4).contains(&before), "{before}");
     for _ in 0..12 {
         // As a receiver who is about to sleep does.
@@ -96,7 +96,7 @@ fn whoever_wakes_the_other_measures_soon() {
         primary.send(b"rare").unwrap();
         secondary.recv().unwrap();
     }
-    assert!(primary.figures().unwrap().directions[0].probes_sent > before);
+    assert!(primary.metrics().unwrap().directions[0].probes_sent > before);
 }
 
 /// The peer remembers so many counters: what was sealed longer ago must not be sent.
@@ -106,12 +106,14 @@ fn what_was_sealed_too_long_ago_is_sealed_again() {
     use hqq_features::encrypt::Key;
 
     let (primary, secondary) = StandardLink::pair().unwrap();
-    let wanted = Wanted::new().encryption(Key::shared([5; 32]));
+    let wanted = AdvancedOptions::new().encryption(Key::shared([5; 32]));
     let theirs = wanted.clone();
     let peer = thread::spawn(move || AdvancedLink::wait_for_negotiation(secondary, &theirs, SOON));
     let link = AdvancedLink::negotiate(primary, &wanted, SOON).unwrap();
     let peer = peer.join().unwrap().unwrap();
-    let Some(Frames::Encrypted(encryption, _)) = link.frames.as_deref() else { panic!("it was agreed on") };
+    let Some(Pipeline::Encrypted(encryption, _)) = link.pipeline.as_deref() else {
+        panic!("it was agreed on")
+    };
     let mut into = [0; Encryption::HEADER + 1];
     let mut seal = || encryption.seal(b"x", &[0; 16], &mut into).unwrap();
     let first = seal();

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::agreement::{Agreement, Features, Terms};
 use crate::demux::negotiation::{Event, KEY_LEN, Keying, Negotiation, Progress, Proposal};
-use crate::demux::table::{CopyHeader, CopyOutcome, LinkEnd, Outcome, Table};
+use crate::demux::table::{ConnectionTable, CopyHeader, CopyOutcome, LinkEnd, Outcome};
 use crate::error::{Error, ErrorCode, Result};
 use crate::options::{Clock, Options, Trace, TraceEvent};
 use crate::shm::buffer::Buffer;
@@ -32,9 +32,9 @@ use crate::shm::words::Role;
 use crate::sync::Ordering;
 use hqq_features::reliable::Receipt;
 
-use self::reliable::Delivery;
-pub(crate) use self::reliable::Plan;
-pub(crate) use self::scheduler::Traffic;
+pub(crate) use self::reliable::ReliableConfig;
+use self::reliable::ReliableDelivery;
+pub(crate) use self::scheduler::EgressScheduler;
 
 /// Packets that wait for room to go out; beyond it replies that nobody depends on are dropped.
 const OUTBOX: usize = 64;
@@ -44,7 +44,7 @@ const OLDEST_PROBE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The bytes of a connection's chunk.
 #[derive(Debug)]
-pub(crate) enum Piece {
+pub(crate) enum ChunkData {
     /// Of an empty message.
     Nothing,
     /// Where the peer wrote them.
@@ -53,7 +53,7 @@ pub(crate) enum Piece {
     Own(Box<[u8]>),
 }
 
-impl Piece {
+impl ChunkData {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Nothing => &[],
@@ -76,13 +76,13 @@ pub struct WireError {
 
 /// A link's region, trace hook and clock: what a pump works with.
 #[derive(Clone, Copy)]
-pub(crate) struct Line<'l> {
+pub(crate) struct LinkContext<'l> {
     pub(crate) region: &'l Region<'static>,
     pub(crate) trace: &'l Option<Trace>,
     pub(crate) clock: &'l Option<Clock>,
 }
 
-impl Line<'_> {
+impl LinkContext<'_> {
     /// Time since the machine's start, or by the clock that was given instead. The two ends of a link have the same.
     pub(crate) fn now(&self) -> Duration {
         self.clock.as_ref().map_or_else(hqq_sys::cpu::now, Clock::now)
@@ -100,7 +100,7 @@ impl Line<'_> {
     pub(crate) fn note_probe(&self, at: u64) -> bool {
         let took = self.now().checked_sub(Duration::from_nanos(at));
         let took = took.filter(|&took| took <= OLDEST_PROBE);
-        took.map(|took| self.region.figures(self.region.role()).note_latency(took)).is_some()
+        took.map(|took| self.region.metrics(self.region.role()).note_latency(took)).is_some()
     }
 
     /// Counts a refusal.
@@ -142,8 +142,8 @@ pub(crate) struct Pumped {
 
 /// The sorted and the waiting.
 #[derive(Debug)]
-pub(crate) struct Mux {
-    pub(crate) table: Table<Piece>,
+pub(crate) struct Demux {
+    pub(crate) table: ConnectionTable<ChunkData>,
     /// With position, and receipt if each is acknowledged.
     inbox: VecDeque<(u64, Payload<'static>, Option<Receipt>)>,
     inbox_limit: usize,
@@ -153,7 +153,7 @@ pub(crate) struct Mux {
     /// Answers to connection requests that may wait beyond the outbox's limit.
     requests: usize,
     /// A chunk whose inbox is full; everything behind it waits in the ring.
-    held: Option<(CopyHeader, Piece)>,
+    held: Option<(CopyHeader, ChunkData)>,
     /// The next packet has no room.
     stalled: bool,
     /// Something changed that other threads of this process may wait for.
@@ -163,12 +163,12 @@ pub(crate) struct Mux {
     pub(crate) keys: Option<Box<dyn Keying>>,
     keys_begun: bool,
     /// What goes out on connections and when, where that was agreed on.
-    pub(crate) traffic: Option<Box<Traffic>>,
+    pub(crate) egress: Option<Box<EgressScheduler>>,
     /// What is kept, and what is acknowledged; `None` if nothing is.
-    delivery: Option<Box<Delivery>>,
+    delivery: Option<Box<ReliableDelivery>>,
 }
 
-impl Mux {
+impl Demux {
     pub(crate) fn new(region: &Region<'static>, options: &Options) -> Self {
         let limits = crate::demux::table::Limits {
             max_connections: options.max_connections as usize,
@@ -179,7 +179,7 @@ impl Mux {
         let slots = region.layout().geometry.slots() as usize;
         let full_inbox = slots.max(options.inbox as usize);
         Self {
-            table: Table::new(region.role(), limits),
+            table: ConnectionTable::new(region.role(), limits),
             inbox: VecDeque::new(),
             inbox_limit: full_inbox,
             full_inbox,
@@ -192,7 +192,7 @@ impl Mux {
             negotiation: Negotiation::plain(region.role()),
             keys: None,
             keys_begun: false,
-            traffic: None,
+            egress: None,
             delivery: None,
         }
     }
@@ -237,13 +237,13 @@ impl Mux {
     }
 
     /// Sorts what the ring holds, at most a lap of it, or until there is what the caller wants.
-    pub(crate) fn pump(&mut self, line: Line<'_>, stop: Stop) -> Result<Pumped> {
+    pub(crate) fn pump(&mut self, cx: LinkContext<'_>, stop: Stop) -> Result<Pumped> {
         let mut done = Pumped::default();
-        if let Some((header, piece)) = self.held.take() {
-            self.place(line, header, piece);
+        if let Some((header, data)) = self.held.take() {
+            self.place(cx, header, data);
             done.freed = self.held.is_none();
         }
-        for _ in 0..line.region.layout().geometry.slots() {
+        for _ in 0..cx.region.layout().geometry.slots() {
             let found = match stop {
                 Stop::Lap => false,
                 Stop::Message => self.has_messages(),
@@ -255,9 +255,9 @@ impl Mux {
             // Of what is acknowledged one by one there is no more than the window, and Acks may lie behind it.
             let room = self.inbox.len() < self.inbox_limit || self.is_reliable();
             let wanted = |op| room || !Packet::is_plain(op);
-            match line.region.receive(wanted, |packet| line.show(false, packet))? {
-                Incoming::Message(payload, position) => self.sort_message(line, position, payload),
-                Incoming::ConnData(copy, piece) => {
+            match cx.region.receive(wanted, |packet| cx.show(false, packet))? {
+                Incoming::Message(payload, position) => self.sort_message(cx, position, payload),
+                Incoming::ConnData(copy, data) => {
                     let header = CopyHeader {
                         conn: copy.conn,
                         copy_id: copy.copy_id,
@@ -265,10 +265,10 @@ impl Mux {
                         transfer_size: copy.transfer_size,
                         transfer_offset: copy.transfer_offset,
                     };
-                    self.place(line, header, piece.map_or(Piece::Nothing, Piece::Pool));
+                    self.place(cx, header, data.map_or(ChunkData::Nothing, ChunkData::Pool));
                 }
-                Incoming::Control(operation) => self.control(line, operation),
-                Incoming::Refused(fault) => self.answer(line, fault.code, fault.context, fault.op),
+                Incoming::Control(operation) => self.control(cx, operation),
+                Incoming::Refused(fault) => self.answer(cx, fault.code, fault.context, fault.op),
                 Incoming::Busy | Incoming::Skipped => {}
                 Incoming::Other(_) => {
                     self.stalled = true;
@@ -284,48 +284,48 @@ impl Mux {
         Ok(done)
     }
 
-    fn place(&mut self, line: Line<'_>, header: CopyHeader, piece: Piece) {
+    fn place(&mut self, cx: LinkContext<'_>, header: CopyHeader, data: ChunkData) {
         let conn = header.conn;
-        let buffers = if let Piece::Pool(buffer) = &piece { buffer.run().count } else { 0 };
-        if self.traffic.as_ref().is_some_and(|traffic| !traffic.has_room(conn, buffers)) {
-            home(line.region, piece);
-            return self.answer(line, ErrorCode::Overrun, conn, op::CONN_COPY);
+        let buffers = if let ChunkData::Pool(buffer) = &data { buffer.run().count } else { 0 };
+        if self.egress.as_ref().is_some_and(|egress| !egress.has_room(conn, buffers)) {
+            home(cx.region, data);
+            return self.answer(cx, ErrorCode::Overrun, conn, op::CONN_COPY);
         }
-        match self.table.on_copy(header, piece) {
+        match self.table.on_copy(header, data) {
             CopyOutcome::Wake(_) => {
                 self.woke = true;
-                self.make_own(line, conn);
+                self.make_own(cx, conn);
             }
-            CopyOutcome::Swallow(piece) => home(line.region, piece),
-            CopyOutcome::Refuse(code, piece) => {
-                home(line.region, piece);
-                self.answer(line, code, conn, op::CONN_COPY);
+            CopyOutcome::Swallow(data) => home(cx.region, data),
+            CopyOutcome::Refuse(code, data) => {
+                home(cx.region, data);
+                self.answer(cx, code, conn, op::CONN_COPY);
             }
-            CopyOutcome::Full(piece) => {
-                self.held = Some((header, piece));
+            CopyOutcome::Full(data) => {
+                self.held = Some((header, data));
                 self.stalled = true;
             }
         }
     }
 
     /// A chunk has arrived: it leaves its buffer if others may need that.
-    fn make_own(&mut self, line: Line<'_>, conn: u64) {
-        let Some(traffic) = &mut self.traffic else { return };
+    fn make_own(&mut self, cx: LinkContext<'_>, conn: u64) {
+        let Some(egress) = &mut self.egress else { return };
         let waiting = self.table.unread(conn).saturating_sub(1);
         match self.table.newest(conn) {
-            Some(piece @ Piece::Pool(_)) => {
-                if !traffic.arrived(conn, waiting, true) {
-                    let own = Piece::Own(piece.bytes().into());
-                    home(line.region, std::mem::replace(piece, own));
+            Some(data @ ChunkData::Pool(_)) => {
+                if !egress.arrived(conn, waiting, true) {
+                    let own = ChunkData::Own(data.bytes().into());
+                    home(cx.region, std::mem::replace(data, own));
                 }
             }
             _ => {
-                let _ = traffic.arrived(conn, waiting, false);
+                let _ = egress.arrived(conn, waiting, false);
             }
         }
     }
 
-    pub(crate) fn control(&mut self, line: Line<'_>, operation: Operation) {
+    pub(crate) fn control(&mut self, cx: LinkContext<'_>, operation: Operation) {
         let (outcome, context, code) = match operation {
             Operation::ConnCreate { conn } => (self.table.on_create(conn), conn, op::CONN_CREATE),
             Operation::ConnAccept { conn } => (self.table.on_accept(conn), conn, op::CONN_ACCEPT),
@@ -333,10 +333,10 @@ impl Mux {
                 (self.table.on_close(conn, how.number()), conn, op::CONN_CLOSE)
             }
             Operation::Error { context, code, failed } => {
-                line.count_heard(code);
+                cx.count_heard(code);
                 self.heard = Some(WireError { context, code, op: failed });
                 if Negotiation::is_about(failed) {
-                    return self.negotiate(line, Event::Error { code }, op::ERROR);
+                    return self.negotiate(cx, Event::Error { code }, op::ERROR);
                 }
                 let about_connection = (op::CONN_CREATE..=op::CONN_COPY).contains(&failed);
                 if !about_connection {
@@ -348,173 +348,173 @@ impl Mux {
             }
             Operation::Negotiate { version, features, capabilities } => {
                 let event = Event::Negotiate(Proposal { version, features, capabilities });
-                return self.negotiate(line, event, op::PROTO_NEGOTIATE);
+                return self.negotiate(cx, event, op::PROTO_NEGOTIATE);
             }
             Operation::Ack { version, features, capabilities } => {
                 let event = Event::Ack(Proposal { version, features, capabilities });
-                return self.negotiate(line, event, op::PROTO_ACK);
+                return self.negotiate(cx, event, op::PROTO_ACK);
             }
             Operation::Terms { operands } => {
-                return self.negotiate(line, Event::Terms(Terms::from_operands(operands)), op::TERMS);
+                return self.negotiate(cx, Event::Terms(Terms::from_operands(operands)), op::TERMS);
             }
-            Operation::Key { words } => return self.take_key(line, bytemuck::cast(words)),
+            Operation::Key { words } => return self.take_key(cx, bytemuck::cast(words)),
             Operation::Begin { features, capabilities } => {
-                return self.negotiate(line, Event::Begin { features, capabilities }, op::BEGIN);
+                return self.negotiate(cx, Event::Begin { features, capabilities }, op::BEGIN);
             }
-            Operation::Credit { conn, total } => return self.credit(line, conn, total),
-            Operation::Share { conn, class, weight } => return self.share(line, conn, class, weight),
-            Operation::Delivery { op, operands } => return self.hear_delivery(line, op, &operands),
+            Operation::Credit { conn, total } => return self.credit(cx, conn, total),
+            Operation::Share { conn, class, weight } => return self.share(cx, conn, class, weight),
+            Operation::Delivery { op, operands } => return self.hear_delivery(cx, op, &operands),
             Operation::Probe { at } => {
-                if !self.negotiation.has(Features::STATISTICS) || !line.note_probe(at) {
-                    self.answer(line, ErrorCode::InvalidOp, 0, op::PROBE);
+                if !self.negotiation.has(Features::STATISTICS) || !cx.note_probe(at) {
+                    self.answer(cx, ErrorCode::InvalidOp, 0, op::PROBE);
                 }
                 return;
             }
-            Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => return,
+            Operation::ConnCopy(_) | Operation::SlotBytes { .. } | Operation::Copy { .. } => return,
         };
         if !self.table.knows(context) {
-            self.closed(line, context);
+            self.closed(cx, context);
         }
         match outcome {
             Outcome::Done => {}
             Outcome::Wake(_) => self.woke = true,
-            Outcome::AnswerClose(conn) => self.post(Packet::new(op::CONN_CLOSE, [conn, 0])),
-            Outcome::Refuse(reason) => self.answer(line, reason, context, code),
+            Outcome::AnswerClose(conn) => self.queue_droppable(Packet::new(op::CONN_CLOSE, [conn, 0])),
+            Outcome::Refuse(reason) => self.answer(cx, reason, context, code),
         }
     }
 
-    fn credit(&mut self, line: Line<'_>, conn: u64, total: u64) {
-        let granted = match &mut self.traffic {
-            Some(traffic) => traffic.credit(conn, total, line.now()),
+    fn credit(&mut self, cx: LinkContext<'_>, conn: u64, total: u64) {
+        let granted = match &mut self.egress {
+            Some(egress) => egress.credit(conn, total, cx.now()),
             None => Err(ErrorCode::InvalidOp),
         };
         match granted {
             Ok(more) => self.woke |= more,
-            Err(code) => self.answer(line, code, conn, op::CREDIT),
+            Err(code) => self.answer(cx, code, conn, op::CREDIT),
         }
     }
 
-    fn share(&mut self, line: Line<'_>, conn: u64, class: u64, weight: u64) {
+    fn share(&mut self, cx: LinkContext<'_>, conn: u64, class: u64, weight: u64) {
         let (known, used) = (self.table.knows(conn), self.table.is_used(conn));
-        let asked = match &mut self.traffic {
-            Some(traffic) if used => traffic.asked(conn, class, weight, line.now()),
+        let asked = match &mut self.egress {
+            Some(egress) if used => egress.asked(conn, class, weight, cx.now()),
             // It was said before the peer heard of the close.
             Some(_) if known => Ok(()),
             Some(_) => Err(ErrorCode::ConnNotFound),
             None => Err(ErrorCode::InvalidOp),
         };
         if let Err(code) = asked {
-            self.answer(line, code, conn, op::SHARE);
+            self.answer(cx, code, conn, op::SHARE);
         }
     }
 
     /// A chunk of a connection was read, or goes home unread.
-    pub(crate) fn consumed(&mut self, conn: u64, piece: &Piece) {
-        if let Some(traffic) = &mut self.traffic {
-            traffic.consumed(conn, matches!(piece, Piece::Pool(_)));
+    pub(crate) fn consumed(&mut self, conn: u64, data: &ChunkData) {
+        if let Some(egress) = &mut self.egress {
+            egress.consumed(conn, matches!(data, ChunkData::Pool(_)));
         }
     }
 
     /// There is a handle of this connection.
-    pub(crate) fn opened(&mut self, line: Line<'_>, conn: u64) {
-        if let Some(traffic) = &mut self.traffic {
-            traffic.opened(conn, line.now());
+    pub(crate) fn opened(&mut self, cx: LinkContext<'_>, conn: u64) {
+        if let Some(egress) = &mut self.egress {
+            egress.opened(conn, cx.now());
         }
     }
 
     /// There is none any more.
-    pub(crate) fn closed(&mut self, line: Line<'_>, conn: u64) {
-        if let Some(traffic) = &mut self.traffic {
-            traffic.closed(conn, line.now());
+    pub(crate) fn closed(&mut self, cx: LinkContext<'_>, conn: u64) {
+        if let Some(egress) = &mut self.egress {
+            egress.closed(conn, cx.now());
         }
     }
 
     /// Something happened to the negotiation, by a packet with this opcode if it was the peer's doing.
-    pub(crate) fn negotiate(&mut self, line: Line<'_>, event: Event, op: u8) {
+    pub(crate) fn negotiate(&mut self, cx: LinkContext<'_>, event: Event, op: u8) {
         let mut out = Vec::new();
         let before = self.negotiation.progress();
         let done = self.negotiation.on(event, &mut out);
         for packet in out {
             // Each of these is said but once; what an end says that does not negotiate, as often as it is asked.
-            if before == Progress::Open { self.post_surely(packet) } else { self.post(packet) }
+            if before == Progress::Open { self.queue(packet) } else { self.queue_droppable(packet) }
         }
         if let Err(code) = done {
-            self.answer(line, code, 0, op);
+            self.answer(cx, code, 0, op);
         }
         if let (Progress::Open, Progress::Done(agreement)) = (before, self.negotiation.progress()) {
             // What the peer sends behind its Begin goes by it already.
-            self.traffic = Traffic::new(&agreement, line.region.layout().geometry).map(Box::new);
+            self.egress = EgressScheduler::new(&agreement, cx.region.layout().geometry).map(Box::new);
             self.begin_delivery(&agreement);
         }
         if self.negotiation.keying().is_some() && !self.keys_begun {
-            self.begin_keys(line);
+            self.begin_keys(cx);
         }
         self.woke |= self.negotiation.progress() != before;
     }
 
     /// Only a key is left to agree on: the Primary says the first word.
-    fn begin_keys(&mut self, line: Line<'_>) {
+    fn begin_keys(&mut self, cx: LinkContext<'_>) {
         self.keys_begun = true;
         let (Some(agreement), Some(keys)) = (self.negotiation.keying(), &mut self.keys) else { return };
         let Agreement { version, features, capabilities, terms, .. } = agreement;
         let [codecs, ciphers, ..] = terms.operands();
-        let epoch = line.region.facts().epoch;
+        let epoch = cx.region.facts().epoch;
         let agreed = [version.number(), features.bits(), capabilities.bits(), codecs, ciphers, epoch];
-        let initiator = line.region.role() == Role::Primary;
+        let initiator = cx.region.role() == Role::Primary;
         let begun = keys.begin(initiator, terms.cipher, bytemuck::bytes_of(&agreed));
         if !begun || initiator && !self.say_key() {
-            self.wrong_key(line);
+            self.wrong_key(cx);
         }
     }
 
     /// There is no key in common: both ends get to know.
-    fn wrong_key(&mut self, line: Line<'_>) {
-        self.negotiate(line, Event::WrongKey, op::KEY);
-        self.answer(line, ErrorCode::WrongKey, 0, op::KEY);
+    fn wrong_key(&mut self, cx: LinkContext<'_>) {
+        self.negotiate(cx, Event::WrongKey, op::KEY);
+        self.answer(cx, ErrorCode::WrongKey, 0, op::KEY);
     }
 
     fn say_key(&mut self) -> bool {
         let Some(message) = self.keys.as_mut().and_then(|keys| keys.write()) else { return false };
         let [a, b, c, d, e, f]: [u64; 6] = bytemuck::cast(message);
-        self.post_surely(Packet { op: op::KEY, operands: [0, a, b, c, d, e, f] });
+        self.queue(Packet { op: op::KEY, operands: [0, a, b, c, d, e, f] });
         true
     }
 
-    fn take_key(&mut self, line: Line<'_>, message: [u8; KEY_LEN]) {
-        let answers = line.region.role() == Role::Secondary;
+    fn take_key(&mut self, cx: LinkContext<'_>, message: [u8; KEY_LEN]) {
+        let answers = cx.region.role() == Role::Secondary;
         match (self.negotiation.keying(), &mut self.keys) {
             (Some(_), Some(keys)) => {
                 if keys.read(&message) && (!answers || self.say_key()) {
-                    self.negotiate(line, Event::Keyed, op::KEY);
+                    self.negotiate(cx, Event::Keyed, op::KEY);
                 } else {
-                    self.wrong_key(line);
+                    self.wrong_key(cx);
                 }
             }
-            _ => self.answer(line, ErrorCode::InvalidOp, 0, op::KEY),
+            _ => self.answer(cx, ErrorCode::InvalidOp, 0, op::KEY),
         }
     }
 
     /// Counts a refusal and tells the peer, unless it was itself an OpError or there is no room.
-    pub(crate) fn answer(&mut self, line: Line<'_>, code: ErrorCode, context: u64, failed: u8) {
-        line.count_refusal(code);
+    pub(crate) fn answer(&mut self, cx: LinkContext<'_>, code: ErrorCode, context: u64, failed: u8) {
+        cx.count_refusal(code);
         let packet = Packet::error(context, code, failed);
         match failed {
             op::ERROR => {}
             // Somebody waits for this answer: it is dropped only for who asks more often than anybody may.
-            op::CONN_CREATE if self.outbox.len() < OUTBOX + self.requests => self.post_surely(packet),
-            _ => self.post(packet),
+            op::CONN_CREATE if self.outbox.len() < OUTBOX + self.requests => self.queue(packet),
+            _ => self.queue_droppable(packet),
         }
     }
 
     /// Queues a reply that may be dropped.
-    fn post(&mut self, packet: Packet) {
+    fn queue_droppable(&mut self, packet: Packet) {
         if self.outbox.len() < OUTBOX {
             self.outbox.push_back(packet);
         }
     }
 
     /// Queues a packet that must not be dropped. How many there are is bounded by the connections.
-    pub(crate) fn post_surely(&mut self, packet: Packet) {
+    pub(crate) fn queue(&mut self, packet: Packet) {
         self.outbox.push_back(packet);
     }
 
@@ -525,15 +525,15 @@ impl Mux {
 
     /// Whether packets wait to go out.
     pub(crate) fn has_outgoing(&self) -> bool {
-        let has_news = self.traffic.as_ref().is_some_and(|traffic| traffic.has_news());
+        let has_news = self.egress.as_ref().is_some_and(|egress| egress.has_news());
         !self.outbox.is_empty() || has_news || self.has_deliveries()
     }
 
     /// Sends what waits, as far as the ring has room; how many went.
-    pub(crate) fn flush(&mut self, line: Line<'_>) -> Result<usize> {
+    pub(crate) fn flush(&mut self, cx: LinkContext<'_>) -> Result<usize> {
         let mut sent = 0;
         while let Some(packet) = self.outbox.front() {
-            match line.region.send_packet(packet, |packet| line.show(true, packet)) {
+            match cx.region.send_packet(packet, |packet| cx.show(true, packet)) {
                 Ok(()) => {}
                 Err(error) if error.is_transient() => break,
                 Err(error) => return Err(error),
@@ -544,23 +544,23 @@ impl Mux {
         if !self.outbox.is_empty() {
             return Ok(sent);
         }
-        while let Some(packet) = self.traffic.as_ref().and_then(|traffic| traffic.news()) {
-            match line.region.send_packet(&packet, |packet| line.show(true, packet)) {
+        while let Some(packet) = self.egress.as_ref().and_then(|egress| egress.news()) {
+            match cx.region.send_packet(&packet, |packet| cx.show(true, packet)) {
                 Ok(()) => {}
                 Err(error) if error.is_transient() => break,
                 Err(error) => return Err(error),
             }
-            if let Some(traffic) = &mut self.traffic {
-                traffic.told();
+            if let Some(egress) = &mut self.egress {
+                egress.told();
             }
             sent += 1;
         }
-        self.flush_deliveries(line, &mut sent)?;
+        self.flush_deliveries(cx, &mut sent)?;
         Ok(sent)
     }
 
     /// The link has ended: tells every connection.
-    pub(crate) fn link_ended(&mut self, line: Line<'_>, end: &Error) {
+    pub(crate) fn link_ended(&mut self, cx: LinkContext<'_>, end: &Error) {
         let end = match end {
             Error::PeerDead => LinkEnd::PeerDead,
             Error::PeerGone => LinkEnd::PeerGone,
@@ -568,13 +568,13 @@ impl Mux {
             _ => LinkEnd::Closed,
         };
         // All that can still come: a ring's worth, and the packet in hand.
-        let spare = line.region.layout().geometry.slots() as usize + 1;
+        let spare = cx.region.layout().geometry.slots() as usize + 1;
         self.table.link_ended(end, spare);
         self.inbox_limit += spare;
         self.stalled = false;
         self.outbox.clear();
-        if let Some(traffic) = &mut self.traffic {
-            traffic.ended();
+        if let Some(egress) = &mut self.egress {
+            egress.ended();
         }
         self.woke = true;
     }
@@ -582,8 +582,8 @@ impl Mux {
     /// Begins anew with another peer, after the link has ended and its last packet was sorted. Messages of the link
     /// itself stay.
     pub(crate) fn renew(&mut self, region: &Region<'static>) {
-        if let Some((_, piece)) = self.held.take() {
-            home(region, piece);
+        if let Some((_, data)) = self.held.take() {
+            home(region, data);
         }
         for chunk in self.table.renew() {
             home(region, chunk.data);
@@ -594,7 +594,7 @@ impl Mux {
         self.heard = None;
         self.negotiation = Negotiation::plain(region.role());
         (self.keys, self.keys_begun) = (None, false);
-        self.traffic = None;
+        self.egress = None;
         self.detach_delivery();
     }
 
@@ -605,8 +605,8 @@ impl Mux {
 
     /// Gives every buffer home that nobody will read.
     pub(crate) fn clear(&mut self, region: &Region<'static>) {
-        if let Some((_, piece)) = self.held.take() {
-            home(region, piece);
+        if let Some((_, data)) = self.held.take() {
+            home(region, data);
         }
         for (_, payload, _) in std::mem::take(&mut self.inbox) {
             region.give_message(payload);
@@ -618,8 +618,8 @@ impl Mux {
 }
 
 /// Gives a chunk's buffer back, if it has one.
-pub(crate) fn home(region: &Region<'static>, piece: Piece) {
-    if let Piece::Pool(buffer) = piece {
+pub(crate) fn home(region: &Region<'static>, data: ChunkData) {
+    if let ChunkData::Pool(buffer) = data {
         region.give(buffer);
     }
 }

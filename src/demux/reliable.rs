@@ -5,11 +5,11 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Line, Mux};
+use super::{Demux, LinkContext};
 use crate::agreement::{Agreement, Capabilities};
 use crate::demux::negotiation::{Event, Sealing};
 use crate::error::{Error, ErrorCode, Result};
-use crate::shm::endpoint::{Inline, Payload};
+use crate::shm::endpoint::{Payload, SlotBytes};
 use crate::shm::packet::{Packet, op};
 use hqq_features::reliable::{
     Ack, HEADER, Inbox, InboxCounts, Limits, Pace, Position, Receipt, ReliableError, Resend, Resume, Start,
@@ -18,7 +18,7 @@ use hqq_features::reliable::{
 
 /// What an end brings along, before the number of messages is agreed on.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct ReliableConfig {
     /// A random number: the store's life.
     pub(crate) session: NonZeroU64,
     /// Bytes that may be kept.
@@ -30,8 +30,8 @@ pub(crate) struct Plan {
 
 /// Both directions of one end.
 #[derive(Debug)]
-pub(crate) struct Delivery {
-    plan: Plan,
+pub(crate) struct ReliableDelivery {
+    plan: ReliableConfig,
     /// From the first agreement on.
     ends: Option<Ends>,
     /// Agreed on with the present peer.
@@ -68,7 +68,7 @@ enum Judged {
 
 fn bytes<'p>(payload: &'p Payload<'static>) -> &'p [u8] {
     match payload {
-        Payload::Inline(inline) => inline.bytes(),
+        Payload::Slot(inline) => inline.bytes(),
         Payload::Pool(buffer) => buffer.bytes(),
     }
 }
@@ -81,8 +81,8 @@ fn full(full: StoreFull) -> Error {
     Error::StoreFull { messages, bytes, limit: limits.messages }
 }
 
-impl Delivery {
-    fn new(plan: Plan) -> Self {
+impl ReliableDelivery {
+    fn new(plan: ReliableConfig) -> Self {
         Self {
             plan,
             ends: None,
@@ -99,7 +99,7 @@ impl Delivery {
 
     /// It is agreed on, with so many messages at a time.
     fn begin(&mut self, kept: usize) -> Resume {
-        let Plan { session, bytes, pace, record } = &mut self.plan;
+        let ReliableConfig { session, bytes, pace, record } = &mut self.plan;
         let ends = self.ends.get_or_insert_with(|| Ends {
             store: Store::new(*session, Limits { messages: kept, bytes: *bytes }),
             inbox: match record.take() {
@@ -167,17 +167,17 @@ impl Delivery {
     }
 
     /// Sends what is due.
-    fn flush(&mut self, line: Line<'_>, sent: &mut usize, lent: &mut bool) -> Result<()> {
+    fn flush(&mut self, cx: LinkContext<'_>, sent: &mut usize, lent: &mut bool) -> Result<()> {
         let Some(ends) = self.ends.as_mut().filter(|_| self.ready) else { return Ok(()) };
-        let show = |packet: &_| line.show(true, packet);
+        let show = |packet: &_| cx.show(true, packet);
         let sealing = self.sealing.as_deref();
         let resent = ends.store.resend(|item| {
             match item {
                 Resend::Start(start) => {
                     let packet = Packet { op: op::START, operands: start.encode() };
-                    line.region.send_packet(&packet, show)
+                    cx.region.send_packet(&packet, show)
                 }
-                Resend::Message { sequence, message } => place(line, sealing, sequence, message, lent),
+                Resend::Message { sequence, message } => place(cx, sealing, sequence, message, lent),
             }
             .inspect(|()| *sent += 1)
         });
@@ -192,7 +192,7 @@ impl Delivery {
                 self.telling = false;
                 break;
             };
-            if let Err(error) = line.region.send_packet(&packet, show) {
+            if let Err(error) = cx.region.send_packet(&packet, show) {
                 self.told = Some(packet);
                 return if error.is_transient() { Ok(()) } else { Err(error) };
             }
@@ -204,14 +204,14 @@ impl Delivery {
 
 /// Makes a message's frame and sends it. `lent` becomes true if buffers were out for it in vain.
 fn place(
-    line: Line<'_>,
+    cx: LinkContext<'_>,
     sealing: Option<&dyn Sealing>,
     sequence: u64,
     message: &[u8],
     lent: &mut bool,
 ) -> Result<()> {
-    let region = line.region;
-    let show = |packet: &_| line.show(true, packet);
+    let region = cx.region;
+    let show = |packet: &_| cx.show(true, packet);
     let fill = |into: &mut [u8]| {
         let (ahead, behind) = into.split_at_mut(HEADER);
         ahead.copy_from_slice(&header(sequence));
@@ -229,7 +229,7 @@ fn place(
         return Err(Error::RingFull { slots: region.layout().geometry.slots().into() });
     }
     if len <= region.max_inline() {
-        let mut inline = Inline::zeroed(len);
+        let mut inline = SlotBytes::zeroed(len);
         fill(inline.bytes_mut())?;
         return region.send_inline(&inline, show);
     }
@@ -246,10 +246,10 @@ fn place(
     })
 }
 
-impl Mux {
+impl Demux {
     /// This end would like to keep its messages.
-    pub(crate) fn plan_delivery(&mut self, plan: Plan) {
-        self.delivery = Some(Box::new(Delivery::new(plan)));
+    pub(crate) fn plan_delivery(&mut self, plan: ReliableConfig) {
+        self.delivery = Some(Box::new(ReliableDelivery::new(plan)));
     }
 
     /// Forgets that, unless something is kept for whoever comes next.
@@ -259,7 +259,7 @@ impl Mux {
         }
     }
 
-    fn delivery(&mut self) -> Option<&mut Delivery> {
+    fn delivery(&mut self) -> Option<&mut ReliableDelivery> {
         self.delivery.as_deref_mut().filter(|delivery| delivery.active)
     }
 
@@ -280,7 +280,7 @@ impl Mux {
         }
         if let Some(delivery) = &mut self.delivery {
             let resume = delivery.begin(agreement.terms.kept as usize);
-            self.post_surely(Packet { op: op::RESUME, operands: resume.encode() });
+            self.queue(Packet { op: op::RESUME, operands: resume.encode() });
         }
     }
 
@@ -292,17 +292,17 @@ impl Mux {
     }
 
     /// A message of the link itself came: the inbox gets it, unless it is one that this end has had.
-    pub(super) fn sort_message(&mut self, line: Line<'_>, position: u64, payload: Payload<'static>) {
+    pub(super) fn sort_message(&mut self, cx: LinkContext<'_>, position: u64, payload: Payload<'static>) {
         let receipt = match &mut self.delivery {
             Some(delivery) if delivery.ends.is_some() => match delivery.judge(&payload) {
                 Judged::Keep(receipt) => Some(receipt),
                 judged => {
-                    line.region.give_message(payload);
+                    cx.region.give_message(payload);
                     match judged {
-                        Judged::Refuse => self.answer(line, ErrorCode::BadFrame, 0, op::STANDARD_LINK_COPY),
+                        Judged::Refuse => self.answer(cx, ErrorCode::BadFrame, 0, op::STANDARD_LINK_COPY),
                         Judged::Stray => {
-                            self.negotiate(line, Event::Traffic, 0);
-                            self.answer(line, ErrorCode::InvalidOp, 0, op::STANDARD_LINK_COPY);
+                            self.negotiate(cx, Event::Traffic, 0);
+                            self.answer(cx, ErrorCode::InvalidOp, 0, op::STANDARD_LINK_COPY);
                         }
                         Judged::Keep(_) | Judged::Drop => {}
                     }
@@ -316,7 +316,7 @@ impl Mux {
     }
 
     /// One of the packets of reliable delivery.
-    pub(super) fn hear_delivery(&mut self, line: Line<'_>, op: u8, operands: &[u64; 7]) {
+    pub(super) fn hear_delivery(&mut self, cx: LinkContext<'_>, op: u8, operands: &[u64; 7]) {
         let code = match self.delivery() {
             None => ErrorCode::InvalidOp,
             Some(delivery) => match delivery.hear(op, operands) {
@@ -325,7 +325,7 @@ impl Mux {
                 Err(_) => ErrorCode::BadFrame,
             },
         };
-        self.answer(line, code, 0, op);
+        self.answer(cx, code, 0, op);
     }
 
     /// Whether messages wait to be sent again, or acknowledgements to be told.
@@ -333,11 +333,11 @@ impl Mux {
         self.delivery.as_ref().is_some_and(|delivery| delivery.has_outgoing())
     }
 
-    pub(super) fn flush_deliveries(&mut self, line: Line<'_>, sent: &mut usize) -> Result<()> {
+    pub(super) fn flush_deliveries(&mut self, cx: LinkContext<'_>, sent: &mut usize) -> Result<()> {
         match &mut self.delivery {
             None => Ok(()),
             // Others may wait for the buffers.
-            Some(delivery) => delivery.flush(line, sent, &mut self.woke),
+            Some(delivery) => delivery.flush(cx, sent, &mut self.woke),
         }
     }
 
@@ -356,7 +356,7 @@ impl Mux {
     /// # Errors
     /// [`Error::StoreFull`]; [`Error::TooLarge`] if it never can.
     pub(crate) fn check_store(&mut self, len: usize) -> Result<()> {
-        let Some(Delivery { ends: Some(ends), .. }) = self.delivery() else { return Err(unready()) };
+        let Some(ReliableDelivery { ends: Some(ends), .. }) = self.delivery() else { return Err(unready()) };
         ends.store.room_for(len).map_err(full)
     }
 
@@ -364,12 +364,12 @@ impl Mux {
     ///
     /// # Errors
     /// As [`check_store`](Self::check_store); what is in the way of a message.
-    pub(crate) fn deliver(&mut self, line: Line<'_>, message: &[u8]) -> Result<()> {
+    pub(crate) fn deliver(&mut self, cx: LinkContext<'_>, message: &[u8]) -> Result<()> {
         let Some(delivery) = self.delivery().filter(|delivery| delivery.ready) else { return Err(unready()) };
         let Some(Ends { store, .. }) = &mut delivery.ends else { return Err(unready()) };
         let sequence = store.push(message).map_err(full)?;
         let mut lent = false;
-        let placed = place(line, delivery.sealing.as_deref(), sequence, message, &mut lent);
+        let placed = place(cx, delivery.sealing.as_deref(), sequence, message, &mut lent);
         if placed.is_err() {
             let taken_back = store.withdraw(sequence);
             debug_assert!(taken_back, "nobody has seen message {sequence}");
@@ -383,7 +383,9 @@ impl Mux {
     /// # Errors
     /// [`Error::Unsupported`] for what was not delivered here.
     pub(crate) fn acknowledge(&mut self, receipt: Receipt) -> Result<()> {
-        let Some(Delivery { ends: Some(ends), .. }) = self.delivery.as_deref_mut() else { return Ok(()) };
+        let Some(ReliableDelivery { ends: Some(ends), .. }) = self.delivery.as_deref_mut() else {
+            return Ok(());
+        };
         match ends.inbox.acknowledge(receipt) {
             // Nobody is left to be told of another session's.
             Ok(_) | Err(ReliableError::OtherSession { .. }) => Ok(()),

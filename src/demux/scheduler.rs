@@ -29,7 +29,7 @@ const TARGET: Duration = Duration::from_micros(5);
 
 /// A chunk that somebody wants to send.
 #[derive(Debug)]
-struct Item {
+struct PendingChunk {
     chunk: ConnCopy,
     /// Its payload, unless the sender itself is at work.
     bytes: Option<Vec<u8>>,
@@ -45,13 +45,13 @@ enum State {
 
 /// One connection.
 #[derive(Debug)]
-struct Lane {
+struct ConnQueue {
     /// Both ends of credit, where flow control was agreed on.
     credit: Option<(Sender, Receiver)>,
     share: Share,
     /// The owner has said so itself.
     settled: bool,
-    item: Option<Item>,
+    pending: Option<PendingChunk>,
 }
 
 /// Who goes next.
@@ -71,12 +71,12 @@ struct Fair {
 
 /// The connections of one end of a link.
 #[derive(Debug)]
-pub(crate) struct Traffic {
+pub(crate) struct EgressScheduler {
     /// Chunks in the window of each connection; 0 without flow control.
     window: u64,
     geometry: Geometry,
     order: Order,
-    lanes: BTreeMap<u64, Lane>,
+    queues: BTreeMap<u64, ConnQueue>,
     /// Buffers of chunks that wait unread.
     held: u32,
     /// How long credit was missing, of each stall that is over since somebody asked.
@@ -93,7 +93,7 @@ pub(crate) struct Traffic {
     told: (u64, u8),
 }
 
-impl Traffic {
+impl EgressScheduler {
     /// What was agreed on says, if it says anything.
     pub(crate) fn new(agreement: &Agreement, geometry: Geometry) -> Option<Self> {
         let window = match agreement.features.contains(Features::FLOW_CONTROL) {
@@ -119,7 +119,7 @@ impl Traffic {
             window,
             geometry,
             order,
-            lanes: BTreeMap::new(),
+            queues: BTreeMap::new(),
             held: 0,
             stalls: Vec::new(),
             waiting: 0,
@@ -130,16 +130,16 @@ impl Traffic {
         })
     }
 
-    fn lane(&mut self, id: u64, now: Duration) -> &mut Lane {
-        let Self { lanes, order, window, .. } = self;
-        lanes.entry(id).or_insert_with(|| {
+    fn queue(&mut self, id: u64, now: Duration) -> &mut ConnQueue {
+        let Self { queues, order, window, .. } = self;
+        queues.entry(id).or_insert_with(|| {
             let share = Share::default();
             if let Order::Fair(fair) = order {
                 // A share as it is by default is never refused, and the id is new.
                 let _ = fair.scheduler.add(id, share, now);
             }
             let credit = Sender::new(*window).ok().zip(Receiver::new(*window).ok());
-            Lane { credit, share, settled: false, item: None }
+            ConnQueue { credit, share, settled: false, pending: None }
         })
     }
 
@@ -147,14 +147,14 @@ impl Traffic {
 
     /// There is a handle of this connection from now on.
     pub(crate) fn opened(&mut self, id: u64, now: Duration) {
-        self.lane(id, now);
+        self.queue(id, now);
     }
 
     /// The handle is gone, or nobody knows the connection any more.
     pub(crate) fn closed(&mut self, id: u64, now: Duration) {
         let _ = self.withdraw(id, now);
         self.news.retain(|(other, _), _| *other != id);
-        self.lanes.remove(&id);
+        self.queues.remove(&id);
         if let Order::Fair(fair) = &mut self.order {
             fair.scheduler.remove(id);
         }
@@ -164,7 +164,7 @@ impl Traffic {
 
     /// How a connection is treated.
     pub(crate) fn share(&self, id: u64) -> Share {
-        self.lanes.get(&id).map_or_else(Share::default, |lane| lane.share)
+        self.queues.get(&id).map_or_else(Share::default, |queue| queue.share)
     }
 
     /// How a connection is treated from now on, as its owner says; the peer is told.
@@ -186,18 +186,18 @@ impl Traffic {
             }
         }
         self.change(id, share, now).map_err(|error| refused(error.to_string()))?;
-        self.lane(id, now).settled = true;
+        self.queue(id, now).settled = true;
         let operands = [id, u64::from(share.class.number()), u64::from(share.weight)];
         self.news.insert((id, op::SHARE), Packet::new(op::SHARE, operands));
         Ok(())
     }
 
     fn change(&mut self, id: u64, share: Share, now: Duration) -> Result<(), QosError> {
-        self.lane(id, now);
+        self.queue(id, now);
         if let Order::Fair(fair) = &mut self.order {
             fair.scheduler.change(id, share, now)?;
         }
-        self.lane(id, now).share = share;
+        self.queue(id, now).share = share;
         Ok(())
     }
 
@@ -215,7 +215,7 @@ impl Traffic {
         if weight == 0 {
             return Err(ErrorCode::InvalidSize);
         }
-        if self.lanes.get(&id).is_some_and(|lane| lane.settled) {
+        if self.queues.get(&id).is_some_and(|queue| queue.settled) {
             return Ok(());
         }
         let share = Share { class, weight, ..self.share(id) };
@@ -226,14 +226,14 @@ impl Traffic {
 
     /// Whether a chunk in so many buffers was granted to the peer.
     pub(crate) fn has_room(&self, id: u64, buffers: u32) -> bool {
-        let credit = self.lanes.get(&id).and_then(|lane| lane.credit.as_ref());
+        let credit = self.queues.get(&id).and_then(|queue| queue.credit.as_ref());
         // A credit is for one buffer: memory was promised for no more.
         credit.is_none_or(|(_, receiver)| receiver.has_room() && buffers <= 1)
     }
 
     /// A chunk came that goes into an inbox with `waiting` others. Whether it may stay in its buffer, if it is in one.
     pub(crate) fn arrived(&mut self, id: u64, waiting: usize, in_buffer: bool) -> bool {
-        let credit = self.lanes.get_mut(&id).and_then(|lane| lane.credit.as_mut());
+        let credit = self.queues.get_mut(&id).and_then(|queue| queue.credit.as_mut());
         let Some((_, receiver)) = credit else { return true };
         let taken = receiver.arrived(1);
         debug_assert!(taken.is_ok(), "the caller has asked");
@@ -245,7 +245,7 @@ impl Traffic {
     /// A chunk was read, or is given home unread. Whether it had stayed in its buffer.
     pub(crate) fn consumed(&mut self, id: u64, in_buffer: bool) {
         self.held = self.held.saturating_sub(u32::from(in_buffer && self.window > 0));
-        let credit = self.lanes.get_mut(&id).and_then(|lane| lane.credit.as_mut());
+        let credit = self.queues.get_mut(&id).and_then(|queue| queue.credit.as_mut());
         if let Some(grant) = credit.and_then(|(_, receiver)| receiver.consumed(1)) {
             self.announce(id, grant);
         }
@@ -291,10 +291,10 @@ impl Traffic {
     /// The code that it is refused with.
     pub(crate) fn credit(&mut self, id: u64, total: u64, now: Duration) -> Result<bool, ErrorCode> {
         // Of a connection that is gone, it has lost its meaning.
-        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(false) };
-        let Some((sender, _)) = &mut lane.credit else { return Err(ErrorCode::InvalidOp) };
+        let Some(queue) = self.queues.get_mut(&id) else { return Ok(false) };
+        let Some((sender, _)) = &mut queue.credit else { return Err(ErrorCode::InvalidOp) };
         let more = sender.granted(Grant::from_total(total), now).map_err(|_| ErrorCode::Overrun)?;
-        if lane.item.as_ref().is_some_and(|item| item.state == State::Starving) {
+        if queue.pending.as_ref().is_some_and(|pending| pending.state == State::Starving) {
             self.feed(id, now);
         }
         Ok(more)
@@ -302,32 +302,32 @@ impl Traffic {
 
     /// Somebody wants to send this chunk of a connection that has no other under way.
     pub(crate) fn submit(&mut self, chunk: ConnCopy, now: Duration) {
-        let lane = self.lane(chunk.conn, now);
-        if let Some((sender, _)) = &mut lane.credit {
+        let queue = self.queue(chunk.conn, now);
+        if let Some((sender, _)) = &mut queue.credit {
             sender.enqueue(1);
         }
-        lane.item = Some(Item { chunk, bytes: None, state: State::Starving });
+        queue.pending = Some(PendingChunk { chunk, bytes: None, state: State::Starving });
         self.feed(chunk.conn, now);
     }
 
     /// What starves on a connection waits for its turn from now on, if there is credit for it.
     fn feed(&mut self, id: u64, now: Duration) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let Some(item) = &mut lane.item else { return };
-        if let Some((sender, _)) = &mut lane.credit {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let Some(pending) = &mut queue.pending else { return };
+        if let Some((sender, _)) = &mut queue.credit {
             let blocked = sender.blocked_for(now);
             if sender.try_spend(1, now).is_err() {
                 return;
             }
             self.stalls.extend(blocked);
         }
-        item.state = State::Waiting;
+        pending.state = State::Waiting;
         self.waiting += 1;
         match &mut self.order {
-            Order::Fifo(line) => line.push_back(id),
+            Order::Fifo(cx) => cx.push_back(id),
             Order::Fair(fair) => {
                 // It is known there and has nothing else waiting, and any burst is as large as any chunk.
-                let pushed = fair.scheduler.push(id, cost(&item.chunk));
+                let pushed = fair.scheduler.push(id, cost(&pending.chunk));
                 debug_assert!(pushed.is_ok(), "{pushed:?}");
             }
         }
@@ -335,8 +335,8 @@ impl Traffic {
 
     /// Keeps the bytes of what could not be sent at once.
     pub(crate) fn keep(&mut self, id: u64, bytes: &[u8]) {
-        if let Some(item) = self.lanes.get_mut(&id).and_then(|lane| lane.item.as_mut()) {
-            item.bytes = Some(bytes.to_vec());
+        if let Some(pending) = self.queues.get_mut(&id).and_then(|queue| queue.pending.as_mut()) {
+            pending.bytes = Some(bytes.to_vec());
         }
     }
 
@@ -351,7 +351,7 @@ impl Traffic {
             return Some(id);
         }
         match &mut self.order {
-            Order::Fifo(line) => line.pop_front(),
+            Order::Fifo(cx) => cx.pop_front(),
             Order::Fair(fair) => {
                 let Fair { scheduler, occupancy } = &mut **fair;
                 occupancy.look(now, taken);
@@ -375,46 +375,46 @@ impl Traffic {
 
     /// What is to be sent for it, with the bytes if they are kept here.
     pub(crate) fn take(&mut self, id: u64) -> Option<(ConnCopy, Option<Vec<u8>>)> {
-        let item = self.lanes.get_mut(&id)?.item.as_mut()?;
-        Some((item.chunk, item.bytes.take()))
+        let pending = self.queues.get_mut(&id)?.pending.as_mut()?;
+        Some((pending.chunk, pending.bytes.take()))
     }
 
     /// It could not be sent: it goes ahead of all others as soon as there is room.
     pub(crate) fn put_back(&mut self, id: u64, bytes: Option<Vec<u8>>) {
-        if let Some(item) = self.lanes.get_mut(&id).and_then(|lane| lane.item.as_mut()) {
-            item.bytes = bytes;
+        if let Some(pending) = self.queues.get_mut(&id).and_then(|queue| queue.pending.as_mut()) {
+            pending.bytes = bytes;
             self.turn = Some(id);
         }
     }
 
     /// It was sent, to this position of the ring.
     pub(crate) fn sent(&mut self, id: u64, copy_id: u64, position: u64, now: Duration) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let Some(item) = &mut lane.item else { return };
-        item.state = State::Sent { copy_id };
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let Some(pending) = &mut queue.pending else { return };
+        pending.state = State::Sent { copy_id };
         self.waiting -= 1;
         if let Order::Fair(fair) = &mut self.order {
-            fair.occupancy.sent(now, lane.share.class, position, cost(&item.chunk));
+            fair.occupancy.sent(now, queue.share.class, position, cost(&pending.chunk));
         }
     }
 
     /// The CopyID of what was submitted, once it was sent.
     pub(crate) fn outcome(&mut self, id: u64) -> Option<u64> {
-        let lane = self.lanes.get_mut(&id)?;
-        let State::Sent { copy_id } = lane.item.as_ref()?.state else { return None };
-        lane.item = None;
+        let queue = self.queues.get_mut(&id)?;
+        let State::Sent { copy_id } = queue.pending.as_ref()?.state else { return None };
+        queue.pending = None;
         Some(copy_id)
     }
 
     /// Takes back what was submitted and not sent. If it was sent meanwhile, its CopyID.
     pub(crate) fn withdraw(&mut self, id: u64, now: Duration) -> Option<u64> {
-        let lane = self.lanes.get_mut(&id)?;
-        let item = lane.item.take()?;
-        if let State::Sent { copy_id } = item.state {
+        let queue = self.queues.get_mut(&id)?;
+        let pending = queue.pending.take()?;
+        if let State::Sent { copy_id } = pending.state {
             return Some(copy_id);
         }
-        let waited = item.state == State::Waiting;
-        if let Some((sender, _)) = &mut lane.credit {
+        let waited = pending.state == State::Waiting;
+        if let Some((sender, _)) = &mut queue.credit {
             if waited {
                 sender.refund(1);
             }
@@ -424,7 +424,7 @@ impl Traffic {
             self.waiting -= 1;
             self.turn = self.turn.filter(|other| *other != id);
             match &mut self.order {
-                Order::Fifo(line) => line.retain(|other| *other != id),
+                Order::Fifo(cx) => cx.retain(|other| *other != id),
                 Order::Fair(fair) => drop(fair.scheduler.withdraw(id)),
             }
         }
@@ -448,10 +448,11 @@ impl Traffic {
 
     /// How sending on a connection stands.
     pub(crate) fn congestion(&self, id: u64, now: Duration) -> Option<Congestion> {
-        let lane = self.lanes.get(&id)?;
-        let (sender, _) = lane.credit.as_ref()?;
+        let queue = self.queues.get(&id)?;
+        let (sender, _) = queue.credit.as_ref()?;
         // What has credit and waits for its turn is not sent either.
-        let waits = lane.item.as_ref().is_some_and(|item| !matches!(item.state, State::Sent { .. }));
+        let waits =
+            queue.pending.as_ref().is_some_and(|pending| !matches!(pending.state, State::Sent { .. }));
         Some(Congestion { queued: waits.into(), ..sender.congestion(now) })
     }
 }

@@ -316,7 +316,7 @@ impl<C> Conn<C> {
 
 /// The connections of one link, seen from one side. `C` is what carries a chunk's bytes.
 #[derive(Debug)]
-pub struct Table<C> {
+pub struct ConnectionTable<C> {
     role: Role,
     limits: Limits,
     conns: BTreeMap<u64, Conn<C>>,
@@ -333,7 +333,7 @@ pub struct Table<C> {
     spare: usize,
 }
 
-impl<C> Table<C> {
+impl<C> ConnectionTable<C> {
     /// An empty table for this side of a link.
     pub fn new(role: Role, mut limits: Limits) -> Self {
         limits.inbox = limits.inbox.max(1);

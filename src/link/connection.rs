@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::demux::table::{Chunk, ConnEnd, LinkEnd, Pop, TableError};
-use crate::demux::{Piece, Stop, home};
+use crate::demux::{ChunkData, Stop, home};
 use crate::error::{Error, Result};
-use crate::link::core::Inner;
+use crate::link::core::LinkCore;
 use crate::link::deadline::Until;
 use crate::link::send::unless_transient;
 use crate::link::standard::StandardLink;
-use crate::link::timed_mutex::{Holding, Patience, Turn};
-use crate::link::wait::Goal;
+use crate::link::timed_mutex::{Patience, TimedGuard, TimedMutex};
+use crate::link::wait::WaitReason;
 use crate::shm::buffer::Buffer;
 use crate::shm::packet::{CloseHow, ConnCopy, Packet, op};
 
@@ -47,17 +47,17 @@ use crate::shm::packet::{CloseHow, ConnCopy, Packet, op};
 /// # Ok::<(), hqq::Error>(())
 /// ```
 pub struct Connection {
-    inner: Arc<Inner>,
+    core: Arc<LinkCore>,
     id: u64,
-    sending: Turn<()>,
-    reading: Turn<Reading>,
+    sending: TimedMutex<()>,
+    reading: TimedMutex<Reading>,
 }
 
 /// What a reader has begun.
 #[derive(Debug, Default)]
 struct Reading {
     /// A chunk, and how much of it has been read.
-    chunk: Option<(Chunk<Piece>, usize)>,
+    chunk: Option<(Chunk<ChunkData>, usize)>,
     /// The beginning of a message whose rest has not come yet.
     message: Vec<u8>,
 }
@@ -69,7 +69,7 @@ impl StandardLink {
     /// [`Error::Refused`] if it does not; [`Error::TooMany`]; [`Error::Unsupported`] on a split link; the link's
     /// end.
     pub fn open_connection(&self) -> Result<Connection> {
-        open(self.inner(), Until::Forever)
+        open(self.core(), Until::Forever)
     }
 
     /// Opens a connection and waits for the peer to accept it no longer than `time`.
@@ -77,7 +77,7 @@ impl StandardLink {
     /// # Errors
     /// As [`open_connection`](Self::open_connection), or [`Error::Timeout`].
     pub fn open_connection_timeout(&self, time: Duration) -> Result<Connection> {
-        open(self.inner(), Until::after(time))
+        open(self.core(), Until::after(time))
     }
 
     /// Waits for a connection that the peer opens, and accepts it.
@@ -85,7 +85,7 @@ impl StandardLink {
     /// # Errors
     /// [`Error::Unsupported`] on a split link; the link's end.
     pub fn accept_connection(&self) -> Result<Connection> {
-        accept(self.inner(), Until::Forever)
+        accept(self.core(), Until::Forever)
     }
 
     /// Waits for a connection no longer than `time`.
@@ -93,7 +93,7 @@ impl StandardLink {
     /// # Errors
     /// As [`accept_connection`](Self::accept_connection), or [`Error::Timeout`].
     pub fn accept_connection_timeout(&self, time: Duration) -> Result<Connection> {
-        accept(self.inner(), Until::after(time))
+        accept(self.core(), Until::after(time))
     }
 
     /// Accepts a connection if the peer has opened one.
@@ -101,97 +101,97 @@ impl StandardLink {
     /// # Errors
     /// As [`accept_connection`](Self::accept_connection), or [`Error::NoneWaiting`].
     pub fn try_accept_connection(&self) -> Result<Connection> {
-        ready_to_sort(self.inner())?;
-        match try_accept(self.inner(), 0)? {
+        ready_to_sort(self.core())?;
+        match try_accept(self.core(), 0)? {
             Some(connection) => Ok(connection),
             None => {
-                self.inner().idle();
+                self.core().idle();
                 Err(Error::NoneWaiting)
             }
         }
     }
 }
 
-fn ready_to_sort(inner: &Inner) -> Result<()> {
-    if inner.is_split() {
+fn ready_to_sort(core: &LinkCore) -> Result<()> {
+    if core.is_split() {
         return Err(Error::Unsupported { what: "a split link carries no connections: share it instead" });
     }
-    inner.sort();
+    core.start_demux();
     Ok(())
 }
 
-fn open(inner: &Arc<Inner>, until: Until) -> Result<Connection> {
-    ready_to_sort(inner)?;
-    let request = |mux: &mut crate::demux::Mux| {
-        if mux.is_backed_up() {
+fn open(core: &Arc<LinkCore>, until: Until) -> Result<Connection> {
+    ready_to_sort(core)?;
+    let request = |demux: &mut crate::demux::Demux| {
+        if demux.is_backed_up() {
             return Ok(None);
         }
-        let id = mux.table.open().map_err(|error| match error {
+        let id = demux.table.open().map_err(|error| match error {
             TableError::TooMany { open, limit } => Error::TooMany { open, limit },
             TableError::NoIds => Error::TooMany { open: usize::MAX, limit: usize::MAX },
-            TableError::Link(end) => link_error(inner, end),
+            TableError::Link(end) => link_error(core, end),
         })?;
-        mux.post_surely(Packet::new(op::CONN_CREATE, [id]));
-        mux.opened(inner.line(), id);
+        demux.queue(Packet::new(op::CONN_CREATE, [id]));
+        demux.opened(core.context(), id);
         Ok(Some(id))
     };
-    if let Some(end) = inner.send_end() {
+    if let Some(end) = core.send_end() {
         return Err(end);
     }
-    let id = inner.wait(Goal::OPEN, until, |own| inner.pump(own, |mux, _| request(mux)))?;
+    let id = core.wait(WaitReason::OPEN, until, |own| core.pump(own, |demux, _| request(demux)))?;
     // From here on, dropping it takes the request back.
-    let connection = Connection::new(inner.clone(), id);
-    inner.wait(Goal::ANSWER, until, |own| {
-        inner.pump(own, |mux, _| match mux.table.ready(id) {
+    let connection = Connection::new(core.clone(), id);
+    core.wait(WaitReason::ANSWER, until, |own| {
+        core.pump(own, |demux, _| match demux.table.ready(id) {
             Ok(true) => Ok(Some(())),
             // Without a way to send, the request will never reach the peer.
-            Ok(false) => inner.send_end().map_or(Ok(None), Err),
+            Ok(false) => core.send_end().map_or(Ok(None), Err),
             Err(end) => Err(connection.error(end)),
         })
     })?;
     Ok(connection)
 }
 
-fn accept(inner: &Arc<Inner>, until: Until) -> Result<Connection> {
-    ready_to_sort(inner)?;
-    inner.wait(Goal::ACCEPT, until, |own| try_accept(inner, own))
+fn accept(core: &Arc<LinkCore>, until: Until) -> Result<Connection> {
+    ready_to_sort(core)?;
+    core.wait(WaitReason::ACCEPT, until, |own| try_accept(core, own))
 }
 
-fn try_accept(inner: &Arc<Inner>, own: u64) -> Result<Option<Connection>> {
-    let id = inner.pump(own, |mux, empty| {
-        if mux.is_backed_up() {
+fn try_accept(core: &Arc<LinkCore>, own: u64) -> Result<Option<Connection>> {
+    let id = core.pump(own, |demux, empty| {
+        if demux.is_backed_up() {
             return Ok(None);
         }
-        let Some(id) = mux.table.accept() else {
-            return match inner.recv_end() {
+        let Some(id) = demux.table.accept() else {
+            return match core.recv_end() {
                 Some(end) if empty => Err(end),
                 _ => Ok(None),
             };
         };
-        mux.post_surely(Packet::new(op::CONN_ACCEPT, [id]));
-        mux.opened(inner.line(), id);
+        demux.queue(Packet::new(op::CONN_ACCEPT, [id]));
+        demux.opened(core.context(), id);
         Ok(Some(id))
     })?;
-    Ok(id.map(|id| Connection::new(inner.clone(), id)))
+    Ok(id.map(|id| Connection::new(core.clone(), id)))
 }
 
-fn link_error(inner: &Inner, end: LinkEnd) -> Error {
+fn link_error(core: &LinkCore, end: LinkEnd) -> Error {
     match end {
         LinkEnd::Closed => Error::Closed,
         LinkEnd::PeerDead => Error::PeerDead,
         LinkEnd::PeerGone => Error::PeerGone,
-        LinkEnd::Corrupt => inner.corrupt_error(),
+        LinkEnd::Corrupt => core.corrupt_error(),
     }
 }
 
 impl Connection {
-    fn new(inner: Arc<Inner>, id: u64) -> Self {
-        inner.open_handle();
-        Self { inner, id, sending: Turn::new(()), reading: Turn::new(Reading::default()) }
+    fn new(core: Arc<LinkCore>, id: u64) -> Self {
+        core.open_handle();
+        Self { core, id, sending: TimedMutex::new(()), reading: TimedMutex::new(Reading::default()) }
     }
 
-    pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.inner
+    pub(crate) fn core(&self) -> &Arc<LinkCore> {
+        &self.core
     }
 
     /// Its number on the link: odd if the Primary opened it, even if the Secondary did.
@@ -206,7 +206,7 @@ impl Connection {
             ConnEnd::Refused(code) => Error::Refused { what: "the connection", code },
             ConnEnd::Broken { code, op } => Error::Refused { what: Packet::name(op), code },
             ConnEnd::Cut { received, size } => Error::Cut { received, size },
-            ConnEnd::Link(end) => link_error(&self.inner, end),
+            ConnEnd::Link(end) => link_error(&self.core, end),
         }
     }
 
@@ -243,13 +243,13 @@ impl Connection {
         let _turn = turn(&self.sending, Some(until), "another sender on the connection")?;
         let made = make()?;
         let message = made.as_ref();
-        let bounds = self.inner.region().bounds();
+        let bounds = self.core.region().bounds();
         let (len, limit) = (message.len() as u64, bounds.max_message);
         if len > limit {
             return Err(Error::TooLarge { len, limit });
         }
         let size = bounds.geometry.buffer_size() as usize;
-        let regulated = self.inner.is_regulated();
+        let regulated = self.core.is_regulated();
         let mut copy_id = 0;
         let mut offset = 0;
         loop {
@@ -264,7 +264,7 @@ impl Connection {
             };
             let sent = match regulated {
                 false => self.send_chunk(chunk, part, until),
-                true => self.inner.send_regulated(chunk, part, until, |end| self.error(end)),
+                true => self.core.send_regulated(chunk, part, until, |end| self.error(end)),
             };
             match sent {
                 Ok(id) => copy_id = id,
@@ -287,41 +287,41 @@ impl Connection {
         let mut buffer = None;
         let sent = match self.try_chunk(&chunk, part, &mut buffer) {
             Err(error) if error.is_transient() => {
-                self.inner.wait(Goal::CONN_ROOM, until, |own| {
+                self.core.wait(WaitReason::CONN_ROOM, until, |own| {
                     // Whoever waits sorts for all: the peer may wait for us to make room.
-                    self.inner.pump(own, |_, _| Ok(()))?;
+                    self.core.pump(own, |_, _| Ok(()))?;
                     unless_transient(self.try_chunk(&chunk, part, &mut buffer))
                 })
             }
             done => done,
         };
         if let Some(buffer) = buffer {
-            self.inner.give_buffer(buffer);
+            self.core.give_buffer(buffer);
         }
         sent
     }
 
     fn try_chunk(&self, chunk: &ConnCopy, part: &[u8], kept: &mut Option<Buffer<'static>>) -> Result<u64> {
         if kept.is_none() && !part.is_empty() {
-            let mut buffer = self.inner.take_buffer(part.len()).or_else(|failure| {
+            let mut buffer = self.core.take_buffer(part.len()).or_else(|failure| {
                 // Nobody waits for a buffer to send it where nobody listens.
-                self.inner.lock().table.can_send(self.id).map_err(|end| self.error(end))?;
+                self.core.lock().table.can_send(self.id).map_err(|end| self.error(end))?;
                 Err(failure)
             })?;
             buffer.bytes_mut().copy_from_slice(part);
             *kept = Some(buffer);
         }
-        let mut mux = self.inner.lock();
+        let mut demux = self.core.lock();
         // From here on nobody can close it before the chunk is in the ring.
-        let open = mux.table.can_send(self.id).map_err(|end| self.error(end));
-        let sent = open.and_then(|()| self.inner.post_chunk(&mut mux, chunk, kept));
-        drop(mux);
-        sent.inspect_err(|error| self.inner.poison(error))
+        let open = demux.table.can_send(self.id).map_err(|end| self.error(end));
+        let sent = open.and_then(|()| self.core.post_chunk(&mut demux, chunk, kept));
+        drop(demux);
+        sent.inspect_err(|error| self.core.poison(error))
     }
 
     // ---- receiving ----
 
-    fn reading(&self, until: Option<Until>) -> Result<Holding<'_, Reading>> {
+    fn reading(&self, until: Option<Until>) -> Result<TimedGuard<'_, Reading>> {
         turn(&self.reading, until, "another reader of the connection")
     }
 
@@ -330,13 +330,13 @@ impl Connection {
         &self,
         reading: &'r mut Reading,
         until: Option<Until>,
-    ) -> Result<&'r mut (Chunk<Piece>, usize)> {
+    ) -> Result<&'r mut (Chunk<ChunkData>, usize)> {
         if reading.chunk.is_none() {
             let pop = |own| {
-                self.inner.pump_for(own, Stop::Chunk(self.id), |mux, _| match mux.table.pop(self.id) {
+                self.core.pump_for(own, Stop::Chunk(self.id), |demux, _| match demux.table.pop(self.id) {
                     Pop::Chunk(chunk) => {
-                        mux.made_room();
-                        mux.consumed(self.id, &chunk.data);
+                        demux.made_room();
+                        demux.consumed(self.id, &chunk.data);
                         Ok(Some(chunk))
                     }
                     Pop::Empty => Ok(None),
@@ -345,9 +345,9 @@ impl Connection {
             };
             let chunk = match (pop(0)?, until) {
                 (Some(chunk), _) => chunk,
-                (None, Some(until)) => self.inner.wait(Goal::CONN_DATA, until, pop)?,
+                (None, Some(until)) => self.core.wait(WaitReason::CONN_DATA, until, pop)?,
                 (None, None) => {
-                    self.inner.idle();
+                    self.core.idle();
                     return Err(Error::RingEmpty);
                 }
             };
@@ -359,8 +359,8 @@ impl Connection {
     /// A chunk has been read: its buffer goes home.
     fn done(&self, reading: &mut Reading) {
         if let Some((chunk, _)) = reading.chunk.take() {
-            if let Piece::Pool(buffer) = chunk.data {
-                self.inner.give_buffer(buffer);
+            if let ChunkData::Pool(buffer) = chunk.data {
+                self.core.give_buffer(buffer);
             }
         }
     }
@@ -402,7 +402,7 @@ impl Connection {
             let last = chunk.is_last();
             let part = match (&mut chunk.data, *read) {
                 // It has been copied already.
-                (Piece::Own(own), 0) => std::mem::take(own).into_vec(),
+                (ChunkData::Own(own), 0) => std::mem::take(own).into_vec(),
                 _ => bytes(chunk).get(*read..).unwrap_or(&[]).to_vec(),
             };
             self.done(reading);
@@ -488,21 +488,21 @@ impl Connection {
     }
 
     fn close(&self, how: CloseHow) {
-        let mut mux = self.inner.lock();
-        if let Some(how) = mux.table.close(self.id, how) {
-            mux.post_surely(Packet::new(op::CONN_CLOSE, [self.id, how.number()]));
+        let mut demux = self.core.lock();
+        if let Some(how) = demux.table.close(self.id, how) {
+            demux.queue(Packet::new(op::CONN_CLOSE, [self.id, how.number()]));
         }
-        mux.woke = true;
-        self.inner.settle(mux, 0);
+        demux.woke = true;
+        self.core.unlock_and_flush(demux, 0);
     }
 }
 
 /// The turn of this thread, when it comes; without `until`, if nobody else has it.
 pub(crate) fn turn<'t, T>(
-    turn: &'t Turn<T>,
+    turn: &'t TimedMutex<T>,
     until: Option<Until>,
     other: &'static str,
-) -> Result<Holding<'t, T>> {
+) -> Result<TimedGuard<'t, T>> {
     if let Some(holding) = turn.take(Patience::None) {
         return Ok(holding);
     }
@@ -513,7 +513,7 @@ pub(crate) fn turn<'t, T>(
 }
 
 /// The bytes of a chunk.
-fn bytes(chunk: &Chunk<Piece>) -> &[u8] {
+fn bytes(chunk: &Chunk<ChunkData>) -> &[u8] {
     chunk.data.bytes()
 }
 
@@ -522,21 +522,21 @@ impl Drop for Connection {
         if let Ok(mut reading) = self.reading(None) {
             self.done(&mut reading);
         }
-        let mut mux = self.inner.lock();
-        let forgotten = mux.table.forget(self.id);
+        let mut demux = self.core.lock();
+        let forgotten = demux.table.forget(self.id);
         if let Some(how) = forgotten.close {
-            mux.post_surely(Packet::new(op::CONN_CLOSE, [self.id, how.number()]));
+            demux.queue(Packet::new(op::CONN_CLOSE, [self.id, how.number()]));
         }
         for chunk in forgotten.chunks {
-            mux.consumed(self.id, &chunk.data);
-            home(self.inner.region(), chunk.data);
+            demux.consumed(self.id, &chunk.data);
+            home(self.core.region(), chunk.data);
         }
-        mux.made_room();
-        mux.closed(self.inner.line(), self.id);
-        self.inner.dispatch(&mut mux, None);
-        self.inner.ring(self.inner.region().wake_senders());
-        self.inner.settle(mux, 0);
-        self.inner.close_handle();
+        demux.made_room();
+        demux.closed(self.core.context(), self.id);
+        self.core.dispatch(&mut demux, None);
+        self.core.notify_peer(self.core.region().wake_senders());
+        self.core.unlock_and_flush(demux, 0);
+        self.core.close_handle();
     }
 }
 

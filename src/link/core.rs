@@ -9,9 +9,9 @@ use hqq_sys::lock::SeatLock;
 use hqq_sys::mem::Mapping;
 use hqq_sys::{barrier, peer, poll, sock};
 
-use crate::demux::{Line, Mux};
+use crate::demux::{Demux, LinkContext};
 use crate::error::{Error, Result};
-use crate::link::waiters::Park;
+use crate::link::waiters::Waiters;
 use crate::options::{Clock, Options, Trace};
 use crate::shm::endpoint::Payload;
 use crate::shm::region::{OwnedRegion, Region};
@@ -32,10 +32,10 @@ pub struct Peer {
     pub gid: u32,
 }
 
-/// Bits of [`Inner::state`].
+/// Bits of [`LinkCore::state`].
 pub(super) mod bit {
     /// Packets are sorted under the lock.
-    pub const SORTED: u64 = 1;
+    pub const DEMUXED: u64 = 1;
     /// Packets wait in the outbox.
     pub const OUTGOING: u64 = 1 << 1;
     pub const SEND_SHUT: u64 = 1 << 2;
@@ -68,11 +68,11 @@ pub(super) mod bit {
     pub const NO_RECV: u64 = RECV_SHUT | CORRUPT;
     /// What keeps a message from taking the short way.
     pub const SLOW_SEND: u64 = NO_SEND | OUTGOING | TURNS_SEND | TRACED;
-    pub const SLOW_RECV: u64 = NO_RECV | SORTED | TURNS_RECV | TRACED;
+    pub const SLOW_RECV: u64 = NO_RECV | DEMUXED | TURNS_RECV | TRACED;
 }
 
 /// How often an idle poll looks at the peer's process.
-pub(super) const GLANCE: u64 = 1024;
+pub(super) const LIVENESS_EVERY: u64 = 1024;
 /// How long a peer that hung up without a word may take to be seen dead.
 const GRACE: Duration = Duration::from_millis(200);
 /// What one end of a link consists of, before it is put together.
@@ -92,7 +92,7 @@ pub(crate) struct Parts {
 }
 
 /// One end of a link.
-pub(crate) struct Inner {
+pub(crate) struct LinkCore {
     pub(super) parts: Parts,
     /// The present peer, and its holder's bits. They change only while nobody else uses the link.
     pub(super) peer: Mutex<Peer>,
@@ -114,8 +114,8 @@ pub(crate) struct Inner {
     pub(super) spin: Option<Duration>,
     /// The same, as the ends have agreed.
     pub(super) agreed_spin: OnceLock<Duration>,
-    pub(super) park: Park,
-    pub(super) mux: Mutex<Mux>,
+    pub(super) waiters: Waiters,
+    pub(super) demux: Mutex<Demux>,
     /// Held by who sends, where only one thread may.
     pub(super) gate: Mutex<()>,
     /// Held by who gathers a run, or must know that nobody does.
@@ -125,7 +125,7 @@ pub(crate) struct Inner {
     pub(crate) reading: Mutex<Option<(Payload<'static>, usize)>>,
 }
 
-impl std::fmt::Debug for Inner {
+impl std::fmt::Debug for LinkCore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let facts = self.parts.region.region().facts();
         f.debug_struct("Link")
@@ -137,13 +137,13 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-impl Inner {
+impl LinkCore {
     pub(crate) fn new(parts: Parts, options: &Options) -> Result<Self> {
-        let park = Park::new().map_err(|source| Error::Os { doing: "creating an eventfd", source })?;
+        let waiters = Waiters::new().map_err(|source| Error::Os { doing: "creating an eventfd", source })?;
         barrier::register();
         sock::quiet(parts.socket.as_fd())
             .map_err(|source| Error::Os { doing: "making a socket a doorbell", source })?;
-        let mux = Mutex::new(Mux::new(parts.region.region(), options));
+        let demux = Mutex::new(Demux::new(parts.region.region(), options));
         let mark = parts.region.region().sent_so_far();
         let ring = parts.region.region().facts().modes.ring;
         let mut state = if options.trace.is_some() { bit::TRACED } else { 0 };
@@ -168,8 +168,8 @@ impl Inner {
             meter: CachePadded::new(Meter::new(mark)),
             spin,
             agreed_spin: OnceLock::new(),
-            park,
-            mux,
+            waiters,
+            demux,
             gate: Mutex::new(()),
             gather: Mutex::new(()),
             corrupt: OnceLock::new(),
@@ -182,9 +182,9 @@ impl Inner {
         self.parts.region.region()
     }
 
-    /// As [`Line::now`].
+    /// As [`LinkContext::now`].
     pub(crate) fn now(&self) -> Duration {
-        self.line().now()
+        self.context().now()
     }
 
     pub(crate) fn parts(&self) -> &Parts {
@@ -197,8 +197,8 @@ impl Inner {
     }
 
     #[inline(always)]
-    pub(crate) fn line(&self) -> Line<'_> {
-        Line { region: self.region(), trace: &self.trace, clock: &self.clock }
+    pub(crate) fn context(&self) -> LinkContext<'_> {
+        LinkContext { region: self.region(), trace: &self.trace, clock: &self.clock }
     }
 
     #[inline(always)]
@@ -250,14 +250,14 @@ impl Inner {
     /// # Errors
     /// [`Error::Unsupported`] if connections have been used.
     pub(crate) fn split(&self) -> Result<()> {
-        let mux = self.lock();
-        if self.state() & bit::SORTED != 0 {
+        let demux = self.lock();
+        if self.state() & bit::DEMUXED != 0 {
             let what =
                 "this link has carried connections or control packets: share it instead of splitting it";
             return Err(Error::Unsupported { what });
         }
         // What has been sorted before must come out first.
-        let sorted = if mux.is_idle() { 0 } else { bit::SORTED };
+        let sorted = if demux.is_idle() { 0 } else { bit::DEMUXED };
         self.set(bit::SPLIT | sorted);
         // One thread each, from here on.
         self.state.fetch_and(!(bit::TURNS_SEND | bit::TURNS_RECV), Ordering::AcqRel);
@@ -266,14 +266,14 @@ impl Inner {
 
     /// Rings the peer if it is among the seats to wake.
     #[inline(always)]
-    pub(crate) fn ring(&self, seats: u64) {
+    pub(crate) fn notify_peer(&self, seats: u64) {
         if seats != 0 {
-            self.ring_now(seats);
+            self.notify_peer_now(seats);
         }
     }
 
     #[cold]
-    pub(super) fn ring_now(&self, seats: u64) {
+    pub(super) fn notify_peer_now(&self, seats: u64) {
         if seats >> self.peer_seat().seat() & 1 != 0 {
             self.region().counters(self.role()).rings.fetch_add(1, Ordering::Relaxed);
             self.meter.hurry(self.region().sent_so_far());
@@ -287,13 +287,13 @@ impl Inner {
     pub(crate) fn idle(&self) {
         let idle = self.idle.load(Ordering::Relaxed) + 1;
         self.idle.store(idle, Ordering::Relaxed);
-        if idle % GLANCE == 0 {
-            self.glance();
+        if idle % LIVENESS_EVERY == 0 {
+            self.check_liveness();
         }
     }
 
     #[cold]
-    pub(super) fn glance(&self) {
+    pub(super) fn check_liveness(&self) {
         let state = self.state();
         if state & bit::HUNG_UP != 0 {
             // It may have been dying all the while, only slowly.
@@ -303,7 +303,7 @@ impl Inner {
             }
             return;
         }
-        let event = self.park.event();
+        let event = self.waiters.event();
         let pidfd = Some(self.parts.pidfd.as_fd());
         let now = Some(Duration::ZERO);
         if let Ok(ready) = poll::wait(self.parts.socket.as_fd(), pidfd, event.as_fd(), now) {
@@ -339,7 +339,7 @@ impl Inner {
     /// The peer's process is dead, by proof: what it left is cleared.
     #[cold]
     pub(super) fn peer_died(&self) {
-        let mux = self.lock();
+        let demux = self.lock();
         let mut said = 0;
         if self.state() & bit::PEER_DEAD == 0 {
             let word = self.peer_now();
@@ -347,7 +347,7 @@ impl Inner {
             said |= if word.no_recv() { bit::DEAD_NO_RECV } else { 0 };
             self.recover(self.peer_seat());
         }
-        drop(mux);
+        drop(demux);
         self.ended(bit::PEER_DEAD | bit::HUNG_UP | said);
     }
 
@@ -363,7 +363,7 @@ impl Inner {
 
     pub(super) fn ended(&self, bits: u64) {
         self.set(bits);
-        self.park.wake();
+        self.waiters.wake();
     }
 
     /// Remembers that shared memory is corrupt, if that is what the error says.
@@ -382,7 +382,7 @@ impl Inner {
 
     /// Whether both directions still work, as far as this end knows.
     pub(crate) fn is_open(&self) -> bool {
-        self.glance();
+        self.check_liveness();
         let state = self.state();
         let word = self.peer_now();
         state & (bit::NO_SEND | bit::NO_RECV) == 0 && !word.no_send() && !word.no_recv()
@@ -393,12 +393,12 @@ impl Inner {
         let mut said = 0;
         if send {
             said |= SeatWord::NO_SEND;
-            let mut mux = self.lock();
-            mux.tell(true, || self.now());
-            if mux.has_outgoing() {
-                self.flush(&mut mux);
+            let mut demux = self.lock();
+            demux.tell(true, || self.now());
+            if demux.has_outgoing() {
+                self.flush(&mut demux);
             }
-            drop(mux);
+            drop(demux);
             self.set(bit::SEND_SHUT);
             // After this, a sender of ours that found the link open has published; any other sees it shut.
             if !barrier::process_barrier() {
@@ -413,7 +413,7 @@ impl Inner {
         let seat = self.region().seat(self.region().holder().seat());
         seat.word.fetch_or(said, Ordering::AcqRel);
         let _ = sock::ring(self.parts.socket.as_fd());
-        self.park.wake();
+        self.waiters.wake();
     }
 
     /// One more handle that keeps the link open.

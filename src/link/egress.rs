@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::core::{Inner, bit};
+use super::core::{LinkCore, bit};
 use super::deadline::Until;
-use super::wait::Goal;
-use crate::demux::Mux;
+use super::wait::WaitReason;
+use crate::demux::Demux;
 use crate::demux::table::ConnEnd;
 use crate::error::{Error, Result};
 use crate::shm::buffer::Buffer;
@@ -16,7 +16,7 @@ use hqq_features::qos::Share;
 /// The bytes of the chunk that a caller is about to send, and its connection.
 type Own<'b> = (u64, &'b [u8]);
 
-impl Inner {
+impl LinkCore {
     /// Whether chunks of connections go out by the rules of an agreement.
     pub(crate) fn is_regulated(&self) -> bool {
         self.state() & bit::REGULATED != 0
@@ -24,7 +24,7 @@ impl Inner {
 
     /// How a connection is treated.
     pub(crate) fn share(&self, id: u64) -> Share {
-        self.lock().traffic.as_ref().map_or_else(Share::default, |traffic| traffic.share(id))
+        self.lock().egress.as_ref().map_or_else(Share::default, |egress| egress.share(id))
     }
 
     /// How a connection is treated from now on.
@@ -32,21 +32,21 @@ impl Inner {
     /// # Errors
     /// [`Error::Unsupported`] without quality of service; [`Error::Share`].
     pub(crate) fn set_share(&self, id: u64, share: Share) -> Result<()> {
-        let mut mux = self.lock();
+        let mut demux = self.lock();
         let now = self.now();
-        let set = match &mut mux.traffic {
-            Some(traffic) => traffic.set_share(id, share, now),
+        let set = match &mut demux.egress {
+            Some(egress) => egress.set_share(id, share, now),
             None => Err(Error::Unsupported { what: "quality of service was not agreed on: ask for it" }),
         };
-        self.dispatch(&mut mux, None);
-        self.settle(mux, 0);
+        self.dispatch(&mut demux, None);
+        self.unlock_and_flush(demux, 0);
         set
     }
 
     /// How sending on a connection stands, where flow control was agreed on.
     pub(crate) fn congestion(&self, id: u64) -> Option<Congestion> {
         let now = self.now();
-        self.lock().traffic.as_ref()?.congestion(id, now)
+        self.lock().egress.as_ref()?.congestion(id, now)
     }
 
     /// Sends a chunk when it has credit and its turn has come, waiting for that until `until`; its CopyID. `ended` says what
@@ -59,24 +59,24 @@ impl Inner {
         ended: impl Fn(ConnEnd) -> Error,
     ) -> Result<u64> {
         let id = chunk.conn;
-        let mut mux = self.lock();
-        mux.table.can_send(id).map_err(&ended)?;
+        let mut demux = self.lock();
+        demux.table.can_send(id).map_err(&ended)?;
         let now = self.now();
-        if let Some(traffic) = &mut mux.traffic {
-            traffic.submit(chunk, now);
+        if let Some(egress) = &mut demux.egress {
+            egress.submit(chunk, now);
         }
-        self.dispatch(&mut mux, Some((id, part)));
-        let sent = match &mut mux.traffic {
-            Some(traffic) => {
-                let sent = traffic.outcome(id);
+        self.dispatch(&mut demux, Some((id, part)));
+        let sent = match &mut demux.egress {
+            Some(egress) => {
+                let sent = egress.outcome(id);
                 if sent.is_none() {
-                    traffic.keep(id, part);
+                    egress.keep(id, part);
                 }
                 sent
             }
             None => None,
         };
-        self.settle(mux, 0);
+        self.unlock_and_flush(demux, 0);
         match sent {
             Some(copy_id) => Ok(copy_id),
             None => self.wait_for_turn(id, until, ended),
@@ -88,73 +88,73 @@ impl Inner {
         let began = Instant::now();
         let failure = loop {
             // Nobody rings when a rate allows something again.
-            let alarm = self.lock().traffic.as_ref().and_then(|traffic| traffic.alarm());
+            let alarm = self.lock().egress.as_ref().and_then(|egress| egress.alarm());
             let soonest =
                 alarm.map_or(until, |at| until.earlier(Until::after(at.saturating_sub(self.now()))));
-            let looked = self.wait(Goal::TURN, soonest, |own| {
-                self.pump(own, |mux, _| {
-                    let Some(traffic) = &mut mux.traffic else { return Err(Error::Closed) };
-                    if let Some(copy_id) = traffic.outcome(id) {
+            let looked = self.wait(WaitReason::TURN, soonest, |own| {
+                self.pump(own, |demux, _| {
+                    let Some(egress) = &mut demux.egress else { return Err(Error::Closed) };
+                    if let Some(copy_id) = egress.outcome(id) {
                         return Ok(Some(Some(copy_id)));
                     }
-                    let sooner = traffic.alarm().is_some_and(|now| alarm.is_none_or(|then| now < then));
-                    mux.table.can_send(id).map_err(&ended)?;
+                    let sooner = egress.alarm().is_some_and(|now| alarm.is_none_or(|then| now < then));
+                    demux.table.can_send(id).map_err(&ended)?;
                     self.send_end().map_or(Ok(sooner.then_some(None)), Err)
                 })
             });
             match looked {
                 Ok(Some(copy_id)) => return Ok(copy_id),
                 Ok(None) => {}
-                Err(Error::Timeout { .. }) if alarm.is_some() && !until.has_passed() => self.glance(),
+                Err(Error::Timeout { .. }) if alarm.is_some() && !until.has_passed() => self.check_liveness(),
                 Err(Error::Timeout { what, .. }) => break Error::Timeout { what, after: began.elapsed() },
                 Err(error) => break error,
             }
         };
-        let mut mux = self.lock();
+        let mut demux = self.lock();
         let now = self.now();
-        let sent = mux.traffic.as_mut().and_then(|traffic| traffic.withdraw(id, now));
+        let sent = demux.egress.as_mut().and_then(|egress| egress.withdraw(id, now));
         // What it gave up, others can use.
-        self.dispatch(&mut mux, None);
-        self.settle(mux, 0);
+        self.dispatch(&mut demux, None);
+        self.unlock_and_flush(demux, 0);
         sent.ok_or(failure)
     }
 
     /// Sends what is due on connections, as far as there is room.
-    pub(crate) fn dispatch(&self, mux: &mut Mux, own: Option<Own<'_>>) {
-        let Some(traffic) = &mut mux.traffic else { return };
+    pub(crate) fn dispatch(&self, demux: &mut Demux, own: Option<Own<'_>>) {
+        let Some(egress) = &mut demux.egress else { return };
         // Only what this look finds counts: room and buffers that come free ring by themselves.
-        let before = traffic.take_alarm();
-        self.dispatch_due(mux, own);
-        let Some(traffic) = &mut mux.traffic else { return };
-        let figures = self.measures().then(|| self.region().figures(self.role()));
-        for blocked in traffic.take_stalls() {
-            figures.inspect(|figures| figures.note_credit_stall(blocked));
+        let before = egress.take_alarm();
+        self.dispatch_due(demux, own);
+        let Some(egress) = &mut demux.egress else { return };
+        let metrics = self.measures().then(|| self.region().metrics(self.role()));
+        for blocked in egress.take_stalls() {
+            metrics.inspect(|metrics| metrics.note_credit_stall(blocked));
         }
         // Whoever waits goes by the alarm that there was.
-        if traffic.alarm().is_some_and(|now| before.is_none_or(|then| now < then)) {
-            figures.inspect(|figures| figures.note_over_rate());
-            mux.woke = true;
+        if egress.alarm().is_some_and(|now| before.is_none_or(|then| now < then)) {
+            metrics.inspect(|metrics| metrics.note_over_rate());
+            demux.woke = true;
         }
     }
 
-    fn dispatch_due(&self, mux: &mut Mux, own: Option<Own<'_>>) {
-        if !mux.traffic.as_ref().is_some_and(|traffic| traffic.is_waiting()) {
+    fn dispatch_due(&self, demux: &mut Demux, own: Option<Own<'_>>) {
+        if !demux.egress.as_ref().is_some_and(|egress| egress.is_waiting()) {
             return;
         }
         for _ in 0..self.region().layout().geometry.slots() {
             let region = self.region();
             let now = self.now();
-            let due = mux.traffic.as_mut().filter(|_| region.has_room());
-            let Some(id) = due.and_then(|traffic| traffic.next(now, |position| region.is_taken(position)))
+            let due = demux.egress.as_mut().filter(|_| region.has_room());
+            let Some(id) = due.and_then(|egress| egress.next(now, |position| region.is_taken(position)))
             else {
                 return;
             };
-            if mux.table.can_send(id).is_err() {
+            if demux.table.can_send(id).is_err() {
                 // Its sender finds out, and takes it back.
-                mux.woke = true;
+                demux.woke = true;
                 continue;
             }
-            let Some((chunk, kept)) = mux.traffic.as_mut().and_then(|traffic| traffic.take(id)) else {
+            let Some((chunk, kept)) = demux.egress.as_mut().and_then(|egress| egress.take(id)) else {
                 continue;
             };
             let part = match (&kept, own) {
@@ -162,17 +162,17 @@ impl Inner {
                 (None, Some((mine, part))) if mine == id => part,
                 (None, _) => &[],
             };
-            let posted = self.post_part(mux, &chunk, part);
-            let Some(traffic) = &mut mux.traffic else { return };
+            let posted = self.post_part(demux, &chunk, part);
+            let Some(egress) = &mut demux.egress else { return };
             match posted {
                 Ok(copy_id) => {
-                    traffic.sent(id, copy_id, region.sent_so_far().wrapping_sub(1), now);
-                    mux.woke |= own.is_none_or(|(mine, _)| mine != id);
+                    egress.sent(id, copy_id, region.sent_so_far().wrapping_sub(1), now);
+                    demux.woke |= own.is_none_or(|(mine, _)| mine != id);
                 }
                 Err(error) => {
-                    traffic.put_back(id, kept);
+                    egress.put_back(id, kept);
                     // The buffer that it had may be another's.
-                    mux.woke = true;
+                    demux.woke = true;
                     self.poison(&error);
                     return;
                 }
@@ -180,7 +180,7 @@ impl Inner {
         }
     }
 
-    fn post_part(&self, mux: &mut Mux, chunk: &ConnCopy, part: &[u8]) -> Result<u64> {
+    fn post_part(&self, demux: &mut Demux, chunk: &ConnCopy, part: &[u8]) -> Result<u64> {
         let mut buffer = match part.is_empty() {
             true => None,
             false => {
@@ -189,7 +189,7 @@ impl Inner {
                 Some(buffer)
             }
         };
-        let sent = self.post_chunk(mux, chunk, &mut buffer);
+        let sent = self.post_chunk(demux, chunk, &mut buffer);
         if let Some(buffer) = buffer {
             self.region().give(buffer);
         }

@@ -4,13 +4,13 @@
 use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
-use super::core::{Inner, bit};
+use super::core::{LinkCore, bit};
 use super::meter::{NEVER, Sender};
 use crate::error::{Error, ErrorCode};
 use crate::shm::packet::{Fault, Packet, op};
 use crate::sync::Ordering;
 
-impl Inner {
+impl LinkCore {
     /// Whether this end takes part in statistics.
     pub(super) fn measures(&self) -> bool {
         self.meter.is_on()
@@ -50,10 +50,10 @@ impl Inner {
         if time_to_measure && self.send_probe(now) {
             sender.rates.probes += 1;
             if let Some([messages, bytes]) = sender.rates.go_on(self.region(), now) {
-                let figures = self.region().figures(self.role());
-                figures.messages_per_second.store(messages, Ordering::Relaxed);
-                figures.bytes_per_second.store(bytes, Ordering::Relaxed);
-                figures.rated_at.store(nanos(now), Ordering::Relaxed);
+                let metrics = self.region().metrics(self.role());
+                metrics.messages_per_second.store(messages, Ordering::Relaxed);
+                metrics.bytes_per_second.store(bytes, Ordering::Relaxed);
+                metrics.rated_at.store(nanos(now), Ordering::Relaxed);
             }
         }
         let due = self.region().sent_so_far().wrapping_add(sender.pacer.every());
@@ -65,13 +65,13 @@ impl Inner {
         if self.state() & (bit::NO_SEND | bit::OUTGOING) != 0 || self.peer_word().no_recv() {
             return false;
         }
-        let line = self.line();
-        let figures = line.region.figures(self.role());
+        let cx = self.context();
+        let metrics = cx.region.metrics(self.role());
         let skip = || {
-            figures.probes_skipped.fetch_add(1, Ordering::Relaxed);
+            metrics.probes_skipped.fetch_add(1, Ordering::Relaxed);
             false
         };
-        let slots = u64::from(line.region.facts().geometry.slots());
+        let slots = u64::from(cx.region.facts().geometry.slots());
         let gate = if self.state() & bit::TURNS_SEND == 0 {
             None
         } else {
@@ -81,17 +81,17 @@ impl Inner {
                 Err(TryLockError::WouldBlock) => return skip(),
             }
         };
-        if !line.region.producer().has_room_behind((slots / 8).max(1)) {
+        if !cx.region.producer().has_room_behind((slots / 8).max(1)) {
             return skip();
         }
         let probe = Packet::new(op::PROBE, [nanos(now)]);
-        let sent = line.region.send_packet(&probe, |packet| line.show(true, packet));
+        let sent = cx.region.send_packet(&probe, |packet| cx.show(true, packet));
         drop(gate);
         match sent {
             Ok(()) => {
-                figures.probes_sent.fetch_add(1, Ordering::Relaxed);
+                metrics.probes_sent.fetch_add(1, Ordering::Relaxed);
                 // One who sleeps is woken now, as by the message itself.
-                self.ring(line.region.wake_receivers());
+                self.notify_peer(cx.region.wake_receivers());
                 true
             }
             Err(Error::RingFull { .. } | Error::Busy) => skip(),
@@ -105,15 +105,15 @@ impl Inner {
     /// A message of so many bytes travels as so many.
     pub(crate) fn note_framed(&self, plain: usize, framed: usize) {
         if self.meter.is_on() {
-            self.region().figures(self.role()).note_framed(plain, framed);
+            self.region().metrics(self.role()).note_framed(plain, framed);
         }
     }
 
     /// A probe came while messages are taken straight from the ring.
     #[cold]
     pub(super) fn take_probe(&self, at: u64, own: u64) {
-        if self.measures() && self.line().note_probe(at) {
-            self.ring(self.region().wake_senders());
+        if self.measures() && self.context().note_probe(at) {
+            self.notify_peer(self.region().wake_senders());
         } else {
             self.refuse(Fault { code: ErrorCode::InvalidOp, context: 0, op: op::PROBE, run: None }, own);
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytemuck::{AnyBitPattern, Pod};
 
 use crate::error::{Error, Result};
-use crate::link::core::Inner;
+use crate::link::core::LinkCore;
 use crate::link::deadline::Until;
 use crate::shm::endpoint::Payload;
 
@@ -17,7 +17,7 @@ use crate::shm::endpoint::Payload;
 #[inline(always)]
 pub(crate) fn bytes<'p>(payload: &'p Payload<'static>) -> &'p [u8] {
     match payload {
-        Payload::Inline(inline) => inline.bytes(),
+        Payload::Slot(inline) => inline.bytes(),
         Payload::Pool(buffer) => buffer.bytes(),
     }
 }
@@ -40,7 +40,7 @@ const HELD: &str = "the handle holds it until it is consumed";
 /// # Ok::<(), hqq::Error>(())
 /// ```
 pub struct Loan<'a> {
-    inner: &'a Arc<Inner>,
+    core: &'a Arc<LinkCore>,
     payload: Option<Payload<'static>>,
     /// Where only one thread may send, a loan must not carry the right to another.
     thread: PhantomData<*const ()>,
@@ -48,20 +48,20 @@ pub struct Loan<'a> {
 
 /// A loan that could not be sent, and why. The loan is as it was.
 #[derive(Debug)]
-pub struct Rejected<L> {
+pub struct TrySendError<L> {
     /// Why.
     pub error: Error,
     /// What was to be sent.
     pub loan: L,
 }
 
-impl<L> fmt::Display for Rejected<L> {
+impl<L> fmt::Display for TrySendError<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "not sent: {}", self.error)
     }
 }
 
-impl<L: fmt::Debug> std::error::Error for Rejected<L> {
+impl<L: fmt::Debug> std::error::Error for TrySendError<L> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.error)
     }
@@ -70,8 +70,8 @@ impl<L: fmt::Debug> std::error::Error for Rejected<L> {
 impl<'a> Loan<'a> {
     /// A handle that holds nothing yet.
     #[inline(always)]
-    pub(crate) fn empty(inner: &'a Arc<Inner>) -> Self {
-        Self { inner, payload: None, thread: PhantomData }
+    pub(crate) fn empty(core: &'a Arc<LinkCore>) -> Self {
+        Self { core, payload: None, thread: PhantomData }
     }
 
     /// Where the memory is put.
@@ -83,7 +83,7 @@ impl<'a> Loan<'a> {
     /// Sends only the first `len` bytes, or all if there are fewer.
     pub fn truncate(&mut self, len: usize) {
         match self.payload.as_mut().expect(HELD) {
-            Payload::Inline(inline) => inline.truncate(len),
+            Payload::Slot(inline) => inline.truncate(len),
             Payload::Pool(buffer) => buffer.truncate(len),
         }
     }
@@ -96,7 +96,7 @@ impl<'a> Loan<'a> {
     #[inline(always)]
     pub fn send(self) -> Result<()> {
         let mut loan = self;
-        let sent = loan.inner.send_payload(&mut loan.payload, Until::Forever);
+        let sent = loan.core.send_payload(&mut loan.payload, Until::Forever);
         if sent.is_ok() {
             // Nothing is left to drop.
             mem::forget(loan);
@@ -109,10 +109,10 @@ impl<'a> Loan<'a> {
     /// # Errors
     /// As [`send`](Self::send), or [`Error::RingFull`]; with the loan, to be tried again.
     #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
-    pub fn try_send(mut self) -> Result<(), Rejected<Self>> {
-        match self.inner.try_send_payload(&mut self.payload) {
+    pub fn try_send(mut self) -> Result<(), TrySendError<Self>> {
+        match self.core.try_send_payload(&mut self.payload) {
             Ok(()) => Ok(()),
-            Err(error) => Err(Rejected { error, loan: self }),
+            Err(error) => Err(TrySendError { error, loan: self }),
         }
     }
 }
@@ -130,7 +130,7 @@ impl DerefMut for Loan<'_> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         match self.payload.as_mut().expect(HELD) {
-            Payload::Inline(inline) => inline.bytes_mut(),
+            Payload::Slot(inline) => inline.bytes_mut(),
             Payload::Pool(buffer) => buffer.bytes_mut(),
         }
     }
@@ -140,7 +140,7 @@ impl Drop for Loan<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         if let Some(payload) = self.payload.take() {
-            self.inner.give(payload);
+            self.core.give(payload);
         }
     }
 }
@@ -167,12 +167,12 @@ impl fmt::Debug for Loan<'_> {
 /// # Ok::<(), hqq::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct LoanOf<'a, T: Pod> {
+pub struct TypedLoan<'a, T: Pod> {
     loan: Loan<'a>,
     value: PhantomData<T>,
 }
 
-impl<'a, T: Pod> LoanOf<'a, T> {
+impl<'a, T: Pod> TypedLoan<'a, T> {
     pub(crate) fn new(mut loan: Loan<'a>) -> Result<Self> {
         loan.fill(0);
         let at = loan.as_ptr().addr();
@@ -195,14 +195,15 @@ impl<'a, T: Pod> LoanOf<'a, T> {
     /// # Errors
     /// As there.
     #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
-    pub fn try_send(self) -> Result<(), Rejected<Self>> {
-        self.loan
-            .try_send()
-            .map_err(|Rejected { error, loan }| Rejected { error, loan: Self { loan, value: PhantomData } })
+    pub fn try_send(self) -> Result<(), TrySendError<Self>> {
+        self.loan.try_send().map_err(|TrySendError { error, loan }| TrySendError {
+            error,
+            loan: Self { loan, value: PhantomData },
+        })
     }
 }
 
-impl<T: Pod> Deref for LoanOf<'_, T> {
+impl<T: Pod> Deref for TypedLoan<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -210,7 +211,7 @@ impl<T: Pod> Deref for LoanOf<'_, T> {
     }
 }
 
-impl<T: Pod> DerefMut for LoanOf<'_, T> {
+impl<T: Pod> DerefMut for TypedLoan<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         bytemuck::from_bytes_mut(&mut self.loan)
     }
@@ -229,15 +230,15 @@ pub(crate) fn cast<T: AnyBitPattern>(bytes: &[u8]) -> Result<&T> {
 
 /// A received message, read in place; dereferences to `[u8]`. Dropping it gives its buffers back to the sender.
 pub struct Message<'a> {
-    inner: &'a Arc<Inner>,
+    core: &'a Arc<LinkCore>,
     payload: Option<Payload<'static>>,
 }
 
 impl<'a> Message<'a> {
     /// A handle that holds nothing yet.
     #[inline(always)]
-    pub(crate) fn empty(inner: &'a Arc<Inner>) -> Self {
-        Self { inner, payload: None }
+    pub(crate) fn empty(core: &'a Arc<LinkCore>) -> Self {
+        Self { core, payload: None }
     }
 
     /// Where the message is put.
@@ -248,7 +249,7 @@ impl<'a> Message<'a> {
     /// Makes the message independent of the link's handle, to be kept or moved to another thread. Its buffers
     /// stay taken from the sender's pool until it is dropped; copies nothing.
     pub fn detach(mut self) -> OwnedMessage {
-        OwnedMessage { inner: self.inner.clone(), payload: self.payload.take() }
+        OwnedMessage { core: self.core.clone(), payload: self.payload.take() }
     }
 
     /// Gives its buffers back and holds nothing then.
@@ -257,7 +258,7 @@ impl<'a> Message<'a> {
         // What came in the slot is not moved once more for nothing.
         if matches!(self.payload, Some(Payload::Pool(_))) {
             if let Some(payload) = self.payload.take() {
-                self.inner.give(payload);
+                self.core.give(payload);
             }
         } else {
             self.payload = None;
@@ -304,7 +305,7 @@ impl fmt::Debug for Message<'_> {
 ///
 /// It keeps the memory mapped, but not the link open.
 pub struct OwnedMessage {
-    inner: Arc<Inner>,
+    core: Arc<LinkCore>,
     payload: Option<Payload<'static>>,
 }
 
@@ -329,7 +330,7 @@ impl Deref for OwnedMessage {
 impl Drop for OwnedMessage {
     fn drop(&mut self) {
         if let Some(payload) = self.payload.take() {
-            self.inner.give(payload);
+            self.core.give(payload);
         }
     }
 }

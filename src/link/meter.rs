@@ -81,7 +81,7 @@ impl Rates {
             }
             (self.at, self.sum, self.began) = (Some(0), 0, now);
         }
-        let words = region.out().tally;
+        let words = region.out().byte_counters;
         let at = self.at.unwrap_or(0).min(words.len());
         let end = words.len().min(at + Self::PIECE);
         for word in &words[at..end] {

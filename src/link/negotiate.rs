@@ -1,16 +1,16 @@
 //! Layer 3: how a link's end goes through a negotiation.
 
-use super::core::{Inner, bit};
+use super::core::{LinkCore, bit};
 use super::deadline::Until;
-use super::wait::Goal;
+use super::wait::WaitReason;
 use crate::agreement::{Agreed, Agreement, Capabilities, Features};
 use crate::demux::negotiation::{Event, Keying, Negotiation, Offer, Progress};
-use crate::demux::{Mux, Plan, Stop};
+use crate::demux::{Demux, ReliableConfig, Stop};
 use crate::error::{Error, Result};
 use crate::shm::endpoint::Incoming;
 use crate::sync::Ordering;
 
-impl Inner {
+impl LinkCore {
     /// Negotiates, waiting for the peer until `until`; with `start`, begins it. `keys` makes the key, if there is to be
     /// one. `plan` is for messages that are kept; without one, those that a former peer has left are. What was agreed, or
     /// why nothing was.
@@ -22,46 +22,46 @@ impl Inner {
         &self,
         mut offer: Offer,
         keys: Option<Box<dyn Keying>>,
-        plan: Option<Plan>,
+        plan: Option<ReliableConfig>,
         start: bool,
         until: Until,
     ) -> Result<Agreement> {
-        let mut mux = self.lock();
+        let mut demux = self.lock();
         // No window is larger than the inbox that it promises.
-        let inbox = u32::try_from(mux.table.inbox_limit()).unwrap_or(u32::MAX);
+        let inbox = u32::try_from(demux.table.inbox_limit()).unwrap_or(u32::MAX);
         offer.terms.window = offer.terms.window.min(inbox);
-        if mux.has_connections() {
+        if demux.has_connections() {
             return Err(Error::Unsupported { what: "this link has connections: negotiate ahead of them" });
         }
-        if !mux.negotiation.offer(offer) {
+        if !demux.negotiation.offer(offer) {
             return Err(Error::Unsupported {
                 what: "this link has negotiated already: attach again to do it anew",
             });
         }
-        mux.keys = keys;
+        demux.keys = keys;
         if let Some(plan) = plan {
-            mux.plan_delivery(plan);
+            demux.plan_delivery(plan);
         }
         if start {
-            mux.negotiate(self.line(), Event::Start, 0);
+            demux.negotiate(self.context(), Event::Start, 0);
         }
-        self.settle(mux, 0);
-        let agreed = match self.wait(Goal::AGREEMENT, until, |own| self.look_for_agreement(own)) {
+        self.unlock_and_flush(demux, 0);
+        let agreed = match self.wait(WaitReason::AGREEMENT, until, |own| self.look_for_agreement(own)) {
             Err(late @ Error::Timeout { .. }) => self.agree_no_longer(late),
             agreed => agreed,
         };
         // Whatever came of it, the key has done its part here.
-        let mut mux = self.lock();
-        mux.keys = None;
-        mux.drop_plan();
-        drop(mux);
+        let mut demux = self.lock();
+        demux.keys = None;
+        demux.drop_plan();
+        drop(demux);
         let agreed = agreed?;
         if agreed.features.intersects(Features::FLOW_CONTROL | Features::QOS) {
             self.set(bit::REGULATED);
         }
         if agreed.capabilities.contains(Capabilities::RELIABLE_DELIVERY) {
             // Nobody else uses the link yet: no message is taken but under the lock.
-            self.sort();
+            self.start_demux();
         }
         let Agreement { version, features, capabilities, .. } = agreed;
         let said = Agreed { version, features, capabilities };
@@ -71,10 +71,10 @@ impl Inner {
     }
 
     fn agree_no_longer(&self, late: Error) -> Result<Agreement> {
-        let mut mux = self.lock();
-        mux.negotiate(self.line(), Event::Timeout, 0);
-        let (progress, waits) = (mux.negotiation.progress(), mux.awaits_resume());
-        self.settle(mux, 0);
+        let mut demux = self.lock();
+        demux.negotiate(self.context(), Event::Timeout, 0);
+        let (progress, waits) = (demux.negotiation.progress(), demux.awaits_resume());
+        self.unlock_and_flush(demux, 0);
         match progress {
             Progress::Done(agreement) if !waits => Ok(agreement),
             _ => Err(late),
@@ -83,15 +83,15 @@ impl Inner {
 
     /// Takes packets of the negotiation until it is decided or there are none.
     fn look_for_agreement(&self, own: u64) -> Result<Option<Agreement>> {
-        let mut mux = self.lock();
-        let mut looked = self.look_once(&mut mux);
-        let ended = if looked.is_ok() && is_under_way(&mux) { self.recv_end() } else { None };
+        let mut demux = self.lock();
+        let mut looked = self.look_once(&mut demux);
+        let ended = if looked.is_ok() && is_under_way(&demux) { self.recv_end() } else { None };
         if ended.is_some() {
             // What was committed before the end is visible now.
-            looked = self.look_once(&mut mux);
+            looked = self.look_once(&mut demux);
         }
-        let (progress, waits) = (mux.negotiation.progress(), mux.awaits_resume());
-        self.settle(mux, own);
+        let (progress, waits) = (demux.negotiation.progress(), demux.awaits_resume());
+        self.unlock_and_flush(demux, own);
         looked.inspect_err(|error| self.poison(error))?;
         match (progress, ended) {
             (Progress::Done(agreement), _) if !waits => Ok(Some(agreement)),
@@ -104,41 +104,41 @@ impl Inner {
     }
 
     /// Looks at what the ring holds, as far as it is about the negotiation.
-    fn look_once(&self, mux: &mut Mux) -> Result<()> {
-        let line = self.line();
+    fn look_once(&self, demux: &mut Demux) -> Result<()> {
+        let cx = self.context();
         if self.state() & bit::NO_RECV != 0 {
             return Ok(());
         }
-        if self.state() & bit::SORTED != 0 {
+        if self.state() & bit::DEMUXED != 0 {
             // Somebody has connections already.
-            let freed = mux.pump(line, Stop::Lap)?.freed;
-            if mux.has_messages() {
-                mux.negotiate(line, Event::Traffic, 0);
+            let freed = demux.pump(cx, Stop::Lap)?.freed;
+            if demux.has_messages() {
+                demux.negotiate(cx, Event::Traffic, 0);
             }
             if freed {
-                self.ring(line.region.wake_senders());
+                self.notify_peer(cx.region.wake_senders());
             }
             return Ok(());
         }
-        for _ in 0..line.region.layout().geometry.slots() {
-            if !is_under_way(mux) {
+        for _ in 0..cx.region.layout().geometry.slots() {
+            if !is_under_way(demux) {
                 break;
             }
-            match line.region.receive(Negotiation::may_come, |packet| line.show(false, packet))? {
-                Incoming::Control(operation) => mux.control(line, operation),
-                Incoming::Refused(fault) => mux.answer(line, fault.code, fault.context, fault.op),
-                Incoming::Other(_) => mux.negotiate(line, Event::Traffic, 0),
+            match cx.region.receive(Negotiation::may_come, |packet| cx.show(false, packet))? {
+                Incoming::Control(operation) => demux.control(cx, operation),
+                Incoming::Refused(fault) => demux.answer(cx, fault.code, fault.context, fault.op),
+                Incoming::Other(_) => demux.negotiate(cx, Event::Traffic, 0),
                 Incoming::Empty => break,
                 // Neither of the two: `may_come` lets no payload through.
                 Incoming::Busy | Incoming::Skipped | Incoming::Message(..) | Incoming::ConnData(..) => {}
             }
-            self.ring(line.region.wake_senders());
+            self.notify_peer(cx.region.wake_senders());
         }
         Ok(())
     }
 }
 
 /// Whether the peer is still to do its part.
-fn is_under_way(mux: &Mux) -> bool {
-    mux.negotiation.progress() == Progress::Open || mux.awaits_resume()
+fn is_under_way(demux: &Demux) -> bool {
+    demux.negotiation.progress() == Progress::Open || demux.awaits_resume()
 }

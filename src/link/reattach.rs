@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use hqq_sys::mem::Mapping;
 use hqq_sys::{lock, peer, sock};
 
-use super::core::{Inner, Peer, bit};
+use super::core::{LinkCore, Peer, bit};
 use crate::demux::Stop;
 use crate::error::{Error, Result};
 use crate::shm::packet::{Bounds, Operation, Packet};
@@ -17,7 +17,7 @@ use crate::shm::words::{Holder, SEATS, SeatWord};
 use crate::sync::Ordering;
 
 /// Whoever takes the vacant place.
-pub(crate) struct Heir {
+pub(crate) struct Successor {
     pub(crate) socket: OwnedFd,
     pub(crate) pidfd: OwnedFd,
     pub(crate) peer: Peer,
@@ -26,7 +26,7 @@ pub(crate) struct Heir {
     pub(crate) payload: Option<Mapping>,
 }
 
-impl Inner {
+impl LinkCore {
     /// Clears the region of what the dead occupant of a seat left. Poisons the link if that is not possible.
     pub(super) fn recover(&self, dead: Holder) -> bool {
         let mut named = vec![0; self.region().layout().geometry.buffers() as usize];
@@ -56,7 +56,7 @@ impl Inner {
         if self.is_split() {
             return unsupported("a link that has been split keeps its peer");
         }
-        self.glance();
+        self.check_liveness();
         let state = self.state();
         if state & bit::CORRUPT != 0 {
             return Err(self.corrupt_error());
@@ -108,25 +108,25 @@ impl Inner {
 
     /// Sees to it that no packet of a connection is left in either ring.
     fn drop_connections(&self) -> Result<()> {
-        let mut mux = self.lock();
+        let mut demux = self.lock();
         let region = self.region();
-        let reliable = mux.is_reliable();
-        if region.facts().modes.protected && (mux.has_messages() || region.has(|_| true)?) {
+        let reliable = demux.is_reliable();
+        if region.facts().modes.protected && (demux.has_messages() || region.has(|_| true)?) {
             let what =
                 "the former peer's messages lie in memory of its own: receive them first, until the end";
             return Err(Error::Unsupported { what });
         }
-        if self.state() & bit::SORTED != 0 || !mux.is_idle() || region.has(|op| !Packet::is_plain(op))? {
-            self.sort();
+        if self.state() & bit::DEMUXED != 0 || !demux.is_idle() || region.has(|op| !Packet::is_plain(op))? {
+            self.start_demux();
             let end = self.recv_end().unwrap_or(Error::PeerDead);
-            self.tell(&mut mux, &end);
+            self.tell(&mut demux, &end);
             // No connection's inbox is too full any more, so that a lap of the ring is all there can be.
-            mux.pump(self.line(), Stop::Lap)?;
-            if mux.has_connections() {
+            demux.pump(self.context(), Stop::Lap)?;
+            if demux.has_connections() {
                 let what = "connections of the former peer are still open on this link: drop them first";
                 return Err(Error::Unsupported { what });
             }
-            if reliable && mux.has_messages() {
+            if reliable && demux.has_messages() {
                 // They belong to what was agreed with the former peer.
                 let what = "messages of the former peer wait: receive them first, until the end";
                 return Err(Error::Unsupported { what });
@@ -150,12 +150,12 @@ impl Inner {
     pub(crate) fn hang_up(&self) {
         // Without a socket there is nobody to be told.
         let _ = sock::hang_up(self.parts.socket.as_fd());
-        self.glance();
+        self.check_liveness();
     }
 
     /// Goes on with another peer.
-    pub(crate) fn adopt(&self, heir: Heir) -> Result<()> {
-        let Heir { socket, pidfd, peer, seat, payload } = heir;
+    pub(crate) fn replace_peer(&self, successor: Successor) -> Result<()> {
+        let Successor { socket, pidfd, peer, seat, payload } = successor;
         if let Some(payload) = payload {
             self.parts.region.set_payload(1, payload)?;
         }

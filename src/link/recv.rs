@@ -3,10 +3,10 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use super::core::{Inner, bit};
+use super::core::{LinkCore, bit};
 use super::deadline::Until;
-use super::wait::Goal;
-use crate::demux::{Mux, Pumped, Stop};
+use super::wait::WaitReason;
+use crate::demux::{Demux, Pumped, Stop};
 use crate::error::{Error, Result};
 use crate::shm::buffer::Buffer;
 use crate::shm::endpoint::{Incoming, Payload};
@@ -24,19 +24,19 @@ enum Look {
 /// A message, and its receipt if it is to be acknowledged.
 pub(crate) type Receipted = (Payload<'static>, Option<Receipt>);
 
-impl Inner {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Mux> {
-        self.mux.lock().unwrap_or_else(PoisonError::into_inner)
+impl LinkCore {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Demux> {
+        self.demux.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on packets are sorted under the lock.
-    pub(crate) fn sort(&self) {
-        self.set(bit::SORTED);
+    pub(crate) fn start_demux(&self) {
+        self.set(bit::DEMUXED);
     }
 
     /// Pumps with the lock held, then lets it go and wakes whoever must know. `own` is 1 if the caller is counted
     /// among the waiting.
-    pub(crate) fn pump<T>(&self, own: u64, then: impl FnOnce(&mut Mux, bool) -> Result<T>) -> Result<T> {
+    pub(crate) fn pump<T>(&self, own: u64, then: impl FnOnce(&mut Demux, bool) -> Result<T>) -> Result<T> {
         self.pump_for(own, Stop::Lap, then)
     }
 
@@ -44,56 +44,56 @@ impl Inner {
         &self,
         own: u64,
         stop: Stop,
-        then: impl FnOnce(&mut Mux, bool) -> Result<T>,
+        then: impl FnOnce(&mut Demux, bool) -> Result<T>,
     ) -> Result<T> {
-        let mut mux = self.lock();
-        let pumped = self.pump_locked(&mut mux, stop);
-        self.dispatch(&mut mux, None);
-        let result = pumped.and_then(|pumped| then(&mut mux, pumped.empty));
-        self.settle(mux, own);
+        let mut demux = self.lock();
+        let pumped = self.pump_locked(&mut demux, stop);
+        self.dispatch(&mut demux, None);
+        let result = pumped.and_then(|pumped| then(&mut demux, pumped.empty));
+        self.unlock_and_flush(demux, own);
         result.inspect_err(|error| self.poison(error))
     }
 
-    pub(super) fn pump_locked(&self, mux: &mut Mux, stop: Stop) -> Result<Pumped> {
+    pub(super) fn pump_locked(&self, demux: &mut Demux, stop: Stop) -> Result<Pumped> {
         if self.state() & bit::NO_RECV != 0 {
-            self.tell(mux, &self.recv_end().unwrap_or(Error::Closed));
+            self.tell(demux, &self.recv_end().unwrap_or(Error::Closed));
             return Ok(Pumped { empty: true, ..Pumped::default() });
         }
-        let mut pumped = mux.pump(self.line(), stop)?;
-        if pumped.empty || mux.is_stalled() {
+        let mut pumped = demux.pump(self.context(), stop)?;
+        if pumped.empty || demux.is_stalled() {
             if let Some(end) = self.recv_end() {
                 // From here on no inbox is too full for what was committed.
-                self.tell(mux, &end);
+                self.tell(demux, &end);
                 // What was committed before the end is visible now.
-                let last = mux.pump(self.line(), stop)?;
+                let last = demux.pump(self.context(), stop)?;
                 pumped.freed |= last.freed;
                 pumped.empty = last.empty;
             }
         }
         if pumped.freed {
-            self.ring(self.region().wake_senders());
+            self.notify_peer(self.region().wake_senders());
         }
         Ok(pumped)
     }
 
     /// Tells the connections, once, that the link has ended.
-    pub(super) fn tell(&self, mux: &mut Mux, end: &Error) {
+    pub(super) fn tell(&self, demux: &mut Demux, end: &Error) {
         if self.set(bit::TOLD) & bit::TOLD == 0 {
-            mux.link_ended(self.line(), end);
+            demux.link_ended(self.context(), end);
         }
     }
 
     /// Sends what waits, lets the lock go, and wakes whoever waits for a change.
-    pub(crate) fn settle(&self, mut mux: MutexGuard<'_, Mux>, own: u64) {
-        mux.tell(own == 1, || self.now());
-        if mux.has_outgoing() {
+    pub(crate) fn unlock_and_flush(&self, mut demux: MutexGuard<'_, Demux>, own: u64) {
+        demux.tell(own == 1, || self.now());
+        if demux.has_outgoing() {
             self.set(bit::OUTGOING);
-            self.flush(&mut mux);
+            self.flush(&mut demux);
         }
-        let woke = std::mem::take(&mut mux.woke);
-        drop(mux);
-        if woke && self.park.somebody_waits(own) {
-            self.park.wake();
+        let woke = std::mem::take(&mut demux.woke);
+        drop(demux);
+        if woke && self.waiters.anyone_waits(own) {
+            self.waiters.wake();
         }
     }
 
@@ -129,7 +129,7 @@ impl Inner {
 
     #[cold]
     fn await_message(&self, until: Until, into: &mut Option<Payload<'static>>) -> Result<()> {
-        self.wait(Goal::MESSAGE, until, |own| Ok(self.take(own, into)?.then_some(())))
+        self.wait(WaitReason::MESSAGE, until, |own| Ok(self.take(own, into)?.then_some(())))
     }
 
     /// Puts the next message into `into` if it can be taken the short way, and wakes nobody: that is left to the caller,
@@ -141,7 +141,7 @@ impl Inner {
         }
         let position = self.region().receive_plain(into, |fault| self.refuse(fault, 0));
         if let Some(position) = position {
-            if self.state() & bit::SORTED != 0 {
+            if self.state() & bit::DEMUXED != 0 {
                 self.reorder(position, into);
             }
         }
@@ -151,7 +151,7 @@ impl Inner {
     /// Whether messages can be taken straight from the ring.
     #[inline(always)]
     pub(crate) fn takes_straight(&self) -> bool {
-        self.state() & (bit::NO_RECV | bit::SORTED | bit::TURNS_RECV) == 0
+        self.state() & (bit::NO_RECV | bit::DEMUXED | bit::TURNS_RECV) == 0
     }
 
     /// Whether it is worth while to look for a message. Only loads, and mostly of the line that the next one comes in.
@@ -191,14 +191,14 @@ impl Inner {
 
     fn look(&self, own: u64) -> Result<Look> {
         if !self.takes_straight() {
-            return self.look_sorted(own);
+            return self.poll_demuxed(own);
         }
-        let line = self.line();
+        let cx = self.context();
         // A look goes past refused packets: who sleeps after it must not leave a good one behind them. There are
         // no more than the ring has slots; for any that comes later, the peer rings.
         let wanted = |op| Packet::is_plain(op) || op == op::PROBE;
-        for _ in 0..line.region.layout().geometry.slots() {
-            match line.region.receive(wanted, |packet| line.show(false, packet))? {
+        for _ in 0..cx.region.layout().geometry.slots() {
+            match cx.region.receive(wanted, |packet| cx.show(false, packet))? {
                 Incoming::Message(payload, position) => {
                     let mut payload = Some(payload);
                     self.arrived(position, &mut payload);
@@ -207,11 +207,11 @@ impl Inner {
                 Incoming::Empty => return Ok(Look::Empty),
                 Incoming::Busy => return Ok(Look::Busy),
                 Incoming::Refused(fault) => self.refuse(fault, own),
-                Incoming::Skipped => self.ring(self.region().wake_senders()),
+                Incoming::Skipped => self.notify_peer(self.region().wake_senders()),
                 Incoming::Control(Operation::Probe { at }) => self.take_probe(at, own),
                 _ => {
-                    self.sort();
-                    return self.look_sorted(own);
+                    self.start_demux();
+                    return self.poll_demuxed(own);
                 }
             }
         }
@@ -221,26 +221,26 @@ impl Inner {
     /// Counts a refused packet and tells the peer.
     #[cold]
     pub(super) fn refuse(&self, fault: Fault, own: u64) {
-        self.ring(self.region().wake_senders());
-        let mut mux = self.lock();
-        mux.answer(self.line(), fault.code, fault.context, fault.op);
-        self.settle(mux, own);
+        self.notify_peer(self.region().wake_senders());
+        let mut demux = self.lock();
+        demux.answer(self.context(), fault.code, fault.context, fault.op);
+        self.unlock_and_flush(demux, own);
     }
 
     /// Counts a message that breaks the rules of what was agreed, and tells the peer.
     #[cold]
     pub(crate) fn refuse_frame(&self, op: u8) {
-        let mut mux = self.lock();
-        mux.answer(self.line(), crate::error::ErrorCode::BadFrame, 0, op);
-        self.settle(mux, 0);
+        let mut demux = self.lock();
+        demux.answer(self.context(), crate::error::ErrorCode::BadFrame, 0, op);
+        self.unlock_and_flush(demux, 0);
     }
 
     /// A message came straight from the ring: its slot is free, and it is the next one unless others have begun to
     /// sort meanwhile.
     #[inline(always)]
     fn arrived(&self, position: u64, message: &mut Option<Payload<'static>>) {
-        self.ring(self.region().wake_senders());
-        if self.state() & bit::SORTED != 0 {
+        self.notify_peer(self.region().wake_senders());
+        if self.state() & bit::DEMUXED != 0 {
             self.reorder(position, message);
         }
     }
@@ -248,12 +248,12 @@ impl Inner {
     /// Puts the oldest message that is there in the place of one that came straight.
     #[cold]
     fn reorder(&self, position: u64, message: &mut Option<Payload<'static>>) {
-        let mut mux = self.lock();
-        *message = message.take().map(|payload| mux.reorder(position, payload));
-        self.settle(mux, 0);
+        let mut demux = self.lock();
+        *message = message.take().map(|payload| demux.reorder(position, payload));
+        self.unlock_and_flush(demux, 0);
     }
 
-    fn look_sorted(&self, own: u64) -> Result<Look> {
+    fn poll_demuxed(&self, own: u64) -> Result<Look> {
         let state = self.state();
         if state & bit::CORRUPT != 0 {
             return Err(self.corrupt_error());
@@ -261,8 +261,8 @@ impl Inner {
         if state & bit::RECV_SHUT != 0 {
             return Err(Error::Closed);
         }
-        self.pump_for(own, Stop::Message, |mux, empty| {
-            Ok(match mux.pop_message() {
+        self.pump_for(own, Stop::Message, |demux, empty| {
+            Ok(match demux.pop_message() {
                 Some((payload, receipt)) => Look::Got(payload, receipt),
                 None if empty => Look::Empty,
                 None => Look::Busy,
@@ -283,7 +283,7 @@ impl Inner {
     pub(crate) fn give_buffer(&self, buffer: Buffer<'static>) {
         if self.region().inward().owns(&buffer) {
             self.region().inward().pool.give(buffer.run());
-            self.ring(self.region().wake_senders());
+            self.notify_peer(self.region().wake_senders());
         } else {
             self.give_loan(buffer);
         }
@@ -293,9 +293,9 @@ impl Inner {
     #[cold]
     fn give_loan(&self, buffer: Buffer<'static>) {
         self.region().give(buffer);
-        if self.park.somebody_waits(0) {
+        if self.waiters.anyone_waits(0) {
             // Our own threads may wait for buffers.
-            self.park.wake();
+            self.waiters.wake();
         }
     }
 }

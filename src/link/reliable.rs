@@ -2,22 +2,22 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::core::Inner;
+use super::core::LinkCore;
 use super::deadline::Until;
 use super::recv::Receipted;
 use super::send::unless_transient;
-use super::wait::Goal;
+use super::wait::WaitReason;
 use crate::demux::negotiation::Sealing;
-use crate::demux::{Mux, Stop};
+use crate::demux::{Demux, Stop};
 use crate::error::{Error, Result};
 use hqq_features::reliable::Receipt;
 
-impl Inner {
+impl LinkCore {
     /// Frames can be made from here on: what is kept goes out.
     pub(crate) fn deliver_by(&self, sealing: Option<Arc<dyn Sealing>>) {
-        let mut mux = self.lock();
-        mux.deliver_by(sealing);
-        self.settle(mux, 0);
+        let mut demux = self.lock();
+        demux.deliver_by(sealing);
+        self.unlock_and_flush(demux, 0);
     }
 
     /// Keeps a message and sends it, waiting for room until `until`; without one it does not wait.
@@ -27,10 +27,10 @@ impl Inner {
         if !error.is_transient() {
             return tried;
         }
-        self.wait(Goal::KEEPING, until, |own| {
+        self.wait(WaitReason::KEEPING, until, |own| {
             // Acknowledgements come the other way: what was committed before its end is visible then.
             let end = self.recv_end();
-            self.keep_sorting(own)?;
+            self.keep_demuxing(own)?;
             // A store that is full counts those whom it refuses: once each.
             if unless_transient(self.lock().check_store(message.len()))?.is_none() {
                 // Its peer may be gone.
@@ -41,37 +41,37 @@ impl Inner {
     }
 
     fn try_deliver(&self, message: &[u8], own: u64) -> Result<()> {
-        let mut mux = self.lock();
-        let delivered = self.deliver_locked(&mut mux, message);
-        self.settle(mux, own);
+        let mut demux = self.lock();
+        let delivered = self.deliver_locked(&mut demux, message);
+        self.unlock_and_flush(demux, own);
         delivered.inspect_err(|error| self.failed(error))
     }
 
-    fn deliver_locked(&self, mux: &mut Mux, message: &[u8]) -> Result<()> {
+    fn deliver_locked(&self, demux: &mut Demux, message: &[u8]) -> Result<()> {
         if let Some(end) = self.send_end() {
             return Err(end);
         }
-        if mux.has_outgoing() {
-            self.flush(mux);
-            if mux.has_outgoing() {
+        if demux.has_outgoing() {
+            self.flush(demux);
+            if demux.has_outgoing() {
                 return Err(Error::RingFull { slots: self.region().layout().geometry.slots().into() });
             }
         }
-        if mux.check_store(message.len()).is_err() {
+        if demux.check_store(message.len()).is_err() {
             // What the peer has acknowledged may be there.
-            self.pump_locked(mux, Stop::Lap)?;
+            self.pump_locked(demux, Stop::Lap)?;
         }
         let gate = self.gate();
-        let sent = match mux.deliver(self.line(), message) {
+        let sent = match demux.deliver(self.context(), message) {
             Err(Error::PoolExhausted { .. } | Error::PoolFragmented { .. }) => {
                 // As in `take_alone`.
                 let _alone = self.gather.lock().unwrap_or_else(PoisonError::into_inner);
-                mux.deliver(self.line(), message)
+                demux.deliver(self.context(), message)
             }
             sent => sent,
         };
         drop(gate);
-        sent.inspect(|()| self.ring(self.region().wake_receivers()))
+        sent.inspect(|()| self.notify_peer(self.region().wake_receivers()))
     }
 
     /// Takes the next message and its receipt, waiting for it until `until`; without one it does not wait.
@@ -80,7 +80,7 @@ impl Inner {
             return Ok(taken);
         }
         match until {
-            Some(until) => self.wait(Goal::MESSAGE, until, |own| self.take_receipted(own)),
+            Some(until) => self.wait(WaitReason::MESSAGE, until, |own| self.take_receipted(own)),
             None => {
                 self.idle();
                 Err(Error::RingEmpty)
@@ -90,28 +90,28 @@ impl Inner {
 
     /// The application has processed a message.
     pub(crate) fn acknowledge(&self, receipt: Receipt) -> Result<()> {
-        let mut mux = self.lock();
-        let acknowledged = mux.acknowledge(receipt);
+        let mut demux = self.lock();
+        let acknowledged = demux.acknowledge(receipt);
         // One that sleeps does not see the time.
-        let asleep = self.park.somebody_waits(0);
-        mux.tell(asleep, || self.now());
-        self.settle(mux, 0);
+        let asleep = self.waiters.anyone_waits(0);
+        demux.tell(asleep, || self.now());
+        self.unlock_and_flush(demux, 0);
         acknowledged
     }
 
     /// Tells the peer what was acknowledged, as far as there is room now; the rest goes out as soon as there is.
     pub(crate) fn flush_acknowledgements(&self) {
-        let mut mux = self.lock();
-        mux.tell(true, || self.now());
-        self.settle(mux, 0);
+        let mut demux = self.lock();
+        demux.tell(true, || self.now());
+        self.unlock_and_flush(demux, 0);
     }
 
     /// Waits until the peer has acknowledged all that is kept.
     pub(crate) fn await_acknowledgements(&self, until: Until) -> Result<()> {
-        self.wait(Goal::ACKS, until, |own| {
+        self.wait(WaitReason::ACKS, until, |own| {
             // What was committed before the end is visible then.
             let end = self.recv_end();
-            self.keep_sorting(own)?;
+            self.keep_demuxing(own)?;
             let left = self.lock().delivery_counts().map_or(0, |(store, ..)| store.messages);
             if left == 0 { Ok(Some(())) } else { end.map_or(Ok(None), Err) }
         })

@@ -3,38 +3,38 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use super::core::{Inner, bit};
+use super::core::{LinkCore, bit};
 use super::deadline::Until;
-use super::wait::Goal;
-use crate::demux::{Line, Mux};
+use super::wait::WaitReason;
+use crate::demux::{Demux, LinkContext};
 use crate::error::{Error, Result};
 use crate::shm::buffer::Buffer;
-use crate::shm::endpoint::{Inline, Payload};
+use crate::shm::endpoint::{Payload, SlotBytes};
 use crate::shm::packet::ConnCopy;
 use crate::sync::Ordering;
 
-impl Inner {
+impl LinkCore {
     /// Sends what waits in the outbox, as far as there is room.
-    pub(super) fn flush(&self, mux: &mut Mux) {
+    pub(super) fn flush(&self, demux: &mut Demux) {
         let state = self.state();
         let single = self.region().facts().modes.ring.single_producer();
         if state & bit::NO_SEND != 0 || state & bit::SPLIT != 0 && single {
             return;
         }
         let gate = self.gate();
-        let mut sent = mux.flush(self.line());
-        if mux.is_reliable() && mux.has_outgoing() {
+        let mut sent = demux.flush(self.context());
+        if demux.is_reliable() && demux.has_outgoing() {
             // As in `take_alone`: what is sent again may need buffers.
             let _alone = self.gather.lock().unwrap_or_else(PoisonError::into_inner);
-            sent = sent.and_then(|first| Ok(first + mux.flush(self.line())?));
+            sent = sent.and_then(|first| Ok(first + demux.flush(self.context())?));
         }
         drop(gate);
         match sent {
             Ok(0) => {}
-            Ok(_) => self.ring(self.region().wake_receivers()),
+            Ok(_) => self.notify_peer(self.region().wake_receivers()),
             Err(error) => self.poison(&error),
         }
-        if !mux.has_outgoing() {
+        if !demux.has_outgoing() {
             self.state.fetch_and(!bit::OUTGOING, Ordering::AcqRel);
         }
     }
@@ -89,17 +89,17 @@ impl Inner {
     /// What waits in the outbox goes first.
     #[cold]
     pub(super) fn send_waiting(&self) -> Result<()> {
-        let mut mux = self.lock();
-        self.flush(&mut mux);
-        if mux.has_outgoing() && !self.is_split() {
+        let mut demux = self.lock();
+        self.flush(&mut demux);
+        if demux.has_outgoing() && !self.is_split() {
             return Err(Error::RingFull { slots: self.region().layout().geometry.slots().into() });
         }
         if self.is_split() {
             // The sending half is here, so it may do what `flush` leaves to it.
-            if mux.flush(self.line())? > 0 {
-                self.ring(self.region().wake_receivers());
+            if demux.flush(self.context())? > 0 {
+                self.notify_peer(self.region().wake_receivers());
             }
-            if !mux.has_outgoing() {
+            if !demux.has_outgoing() {
                 self.state.fetch_and(!bit::OUTGOING, Ordering::AcqRel);
             }
         }
@@ -108,9 +108,9 @@ impl Inner {
 
     /// Does one thing with the sending end, without waiting. Rings the peer if it sent something.
     #[inline]
-    pub(crate) fn send_with<T>(&self, send: impl FnOnce(Line<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn send_with<T>(&self, send: impl FnOnce(LinkContext<'_>) -> Result<T>) -> Result<T> {
         let gate = self.gate();
-        let sent = send(self.line());
+        let sent = send(self.context());
         drop(gate);
         match sent {
             Ok(value) => {
@@ -127,7 +127,7 @@ impl Inner {
     /// Rings the peer after something was sent.
     #[inline(always)]
     fn announce_sent(&self) -> Result<()> {
-        self.ring(self.region().wake_receivers());
+        self.notify_peer(self.region().wake_receivers());
         // Shut down meanwhile: the peer may have stopped listening before it came.
         if self.state.load(Ordering::Relaxed) & bit::SEND_SHUT != 0 { Self::shut_meanwhile() } else { Ok(()) }
     }
@@ -158,7 +158,7 @@ impl Inner {
 
     /// Sends a message that fits the slot, waiting for room.
     #[inline(always)]
-    pub(crate) fn send_inline(&self, message: &Inline) -> Result<()> {
+    pub(crate) fn send_inline(&self, message: &SlotBytes) -> Result<()> {
         if self.sends_straight() {
             return match self.region().send_inline(message, |_| {}) {
                 Ok(()) => self.announce_sent(),
@@ -169,19 +169,19 @@ impl Inner {
     }
 
     #[inline(never)]
-    fn send_inline_slowly(&self, message: Inline) -> Result<()> {
-        self.send_payload(&mut Some(Payload::Inline(message)), Until::Forever)
+    fn send_inline_slowly(&self, message: SlotBytes) -> Result<()> {
+        self.send_payload(&mut Some(Payload::Slot(message)), Until::Forever)
     }
 
     /// As [`send_patiently`](Self::send_patiently).
     #[cold]
-    fn send_inline_patiently(&self, failure: Error, message: Inline, until: Until) -> Result<()> {
-        self.send_payload_patiently(failure, &mut Some(Payload::Inline(message)), until)
+    fn send_inline_patiently(&self, failure: Error, message: SlotBytes, until: Until) -> Result<()> {
+        self.send_payload_patiently(failure, &mut Some(Payload::Slot(message)), until)
     }
 
     /// Whether it is worth while to try to send a message. Only loads, and mostly of the line that comes free next.
     pub(super) fn may_have_room(&self) -> bool {
-        self.state() & (bit::SLOW_SEND | bit::SORTED) != 0 || self.region().has_room()
+        self.state() & (bit::SLOW_SEND | bit::DEMUXED) != 0 || self.region().has_room()
     }
 
     /// Fails as a send that does not wait would for want of a slot, or for the link's end. Stale as soon as it returns.
@@ -203,7 +203,7 @@ impl Inner {
     #[inline(always)]
     pub(crate) fn try_send_or(&self, message: &[u8], slowly: impl FnOnce() -> Result<()>) -> Result<()> {
         if message.len() <= self.region().max_inline() && self.sends_unchanged() {
-            return match self.region().send_inline(&Inline::of(message), |_| {}) {
+            return match self.region().send_inline(&SlotBytes::of(message), |_| {}) {
                 Ok(()) => self.announce_sent(),
                 Err(error) => self.failed_with(error),
             };
@@ -215,7 +215,7 @@ impl Inner {
     #[inline(never)]
     pub(crate) fn try_send_slowly(&self, message: &[u8]) -> Result<()> {
         if message.len() <= self.region().max_inline() {
-            return self.try_post(|line| line.region.send_bytes(message, |packet| line.show(true, packet)));
+            return self.try_post(|cx| cx.region.send_bytes(message, |packet| cx.show(true, packet)));
         }
         let mut slot = None;
         // Without an alignment to heed, what does not fit the slot is always a buffer.
@@ -245,7 +245,7 @@ impl Inner {
             }
         }
         if sent > 0 {
-            self.ring(self.region().wake_receivers());
+            self.notify_peer(self.region().wake_receivers());
         }
         if let Some(error) = failure {
             self.failed(&error);
@@ -261,16 +261,16 @@ impl Inner {
 
     /// Sends one message without waiting and without ringing.
     fn send_one(&self, message: &[u8]) -> Result<()> {
-        let line = self.line();
-        let seen = |packet: &_| line.show(true, packet);
-        if message.len() <= line.region.max_inline() {
+        let cx = self.context();
+        let seen = |packet: &_| cx.show(true, packet);
+        if message.len() <= cx.region.max_inline() {
             let _gate = self.gate();
-            return line.region.send_bytes(message, seen);
+            return cx.region.send_bytes(message, seen);
         }
         let mut buffer = self.take_buffer(message.len())?;
         buffer.bytes_mut().copy_from_slice(message);
         let gate = self.gate();
-        let sent = line.region.send(buffer, seen);
+        let sent = cx.region.send(buffer, seen);
         drop(gate);
         sent.map_err(|(error, buffer)| {
             self.give_buffer(buffer);
@@ -282,7 +282,7 @@ impl Inner {
     /// Rings the peer; on failure the buffer is still there.
     pub(crate) fn post_chunk(
         &self,
-        mux: &mut Mux,
+        demux: &mut Demux,
         chunk: &ConnCopy,
         kept: &mut Option<Buffer<'static>>,
     ) -> Result<u64> {
@@ -290,20 +290,20 @@ impl Inner {
         if let Some(end) = self.send_end() {
             return Err(end);
         }
-        if mux.has_outgoing() {
-            self.flush(mux);
-            if mux.has_outgoing() {
+        if demux.has_outgoing() {
+            self.flush(demux);
+            if demux.has_outgoing() {
                 return Err(Error::RingFull { slots });
             }
         }
         self.tick();
-        let line = self.line();
+        let cx = self.context();
         let gate = self.gate();
-        let sent = line.region.send_chunk(chunk, kept.take(), |packet| line.show(true, packet));
+        let sent = cx.region.send_chunk(chunk, kept.take(), |packet| cx.show(true, packet));
         drop(gate);
         match sent {
             Ok(copy_id) => {
-                self.ring(self.region().wake_receivers());
+                self.notify_peer(self.region().wake_receivers());
                 Ok(copy_id)
             }
             Err((error, buffer)) => {
@@ -314,8 +314,8 @@ impl Inner {
     }
 
     /// While a call waits to send on a link with connections, it sorts what comes in: the peer may wait for that.
-    pub(super) fn keep_sorting(&self, own: u64) -> Result<()> {
-        if self.state() & (bit::SORTED | bit::SPLIT) == bit::SORTED {
+    pub(super) fn keep_demuxing(&self, own: u64) -> Result<()> {
+        if self.state() & (bit::DEMUXED | bit::SPLIT) == bit::DEMUXED {
             self.pump(own, |_, _| Ok(()))?;
         }
         Ok(())
@@ -349,13 +349,13 @@ impl Inner {
             return Err(failure);
         }
         if self.fits_slot(message.len()) {
-            return self.send_inline_patiently(failure, Inline::of(message), until);
+            return self.send_inline_patiently(failure, SlotBytes::of(message), until);
         }
         // A buffer once found is kept while the ring is full.
         let mut slot = None;
         self.loan(message.len(), 1, until, &mut slot)?;
         match &mut slot {
-            Some(Payload::Inline(inline)) => inline.bytes_mut().copy_from_slice(message),
+            Some(Payload::Slot(inline)) => inline.bytes_mut().copy_from_slice(message),
             Some(Payload::Pool(buffer)) => buffer.bytes_mut().copy_from_slice(message),
             None => {}
         }
@@ -373,9 +373,7 @@ impl Inner {
             Some(Payload::Pool(buffer)) if !buffer.is_empty() && self.sends_straight() => {
                 self.region().send_kept(buffer, |_| {})
             }
-            Some(Payload::Inline(inline)) if self.sends_straight() => {
-                self.region().send_inline(inline, |_| {})
-            }
+            Some(Payload::Slot(inline)) if self.sends_straight() => self.region().send_inline(inline, |_| {}),
             _ => return self.try_send_payload_slowly(slot),
         };
         match sent {
@@ -400,15 +398,15 @@ impl Inner {
             // An empty message needs no buffer, and somebody may wait for this one.
             self.give_buffer(buffer);
         }
-        slot.get_or_insert(Payload::Inline(Inline::zeroed(0)));
-        self.try_post(|line| {
-            let seen = |packet: &_| line.show(true, packet);
+        slot.get_or_insert(Payload::Slot(SlotBytes::zeroed(0)));
+        self.try_post(|cx| {
+            let seen = |packet: &_| cx.show(true, packet);
             match slot.take() {
                 None => Ok(()),
-                Some(Payload::Inline(inline)) => line.region.send_inline(&inline, seen).inspect_err(|_| {
-                    *slot = Some(Payload::Inline(inline));
+                Some(Payload::Slot(inline)) => cx.region.send_inline(&inline, seen).inspect_err(|_| {
+                    *slot = Some(Payload::Slot(inline));
                 }),
-                Some(Payload::Pool(buffer)) => line.region.send(buffer, seen).map_err(|(error, buffer)| {
+                Some(Payload::Pool(buffer)) => cx.region.send(buffer, seen).map_err(|(error, buffer)| {
                     *slot = Some(Payload::Pool(buffer));
                     error
                 }),
@@ -442,8 +440,8 @@ impl Inner {
 
     /// Waits until a send succeeds, or fails for good.
     pub(crate) fn wait_for_room(&self, until: Until, mut send: impl FnMut() -> Result<()>) -> Result<()> {
-        self.wait(Goal::ROOM, until, |own| {
-            self.keep_sorting(own)?;
+        self.wait(WaitReason::ROOM, until, |own| {
+            self.keep_demuxing(own)?;
             unless_transient(send())
         })
     }
@@ -486,9 +484,9 @@ impl Inner {
     }
 
     fn try_loan_slowly(&self, len: usize, align: usize, into: &mut Option<Payload<'static>>) -> Result<()> {
-        *into = Some(if len <= self.region().max_inline() && align <= align_of::<Inline>() {
+        *into = Some(if len <= self.region().max_inline() && align <= align_of::<SlotBytes>() {
             self.check_send()?;
-            Payload::Inline(Inline::zeroed(len))
+            Payload::Slot(SlotBytes::zeroed(len))
         } else {
             Payload::Pool(self.take_buffer(len)?)
         });
@@ -523,8 +521,8 @@ impl Inner {
         if !failure.is_transient() {
             return Err(failure);
         }
-        self.wait(Goal::BUFFER, until, |own| {
-            self.keep_sorting(own)?;
+        self.wait(WaitReason::BUFFER, until, |own| {
+            self.keep_demuxing(own)?;
             unless_transient(self.try_loan(len, align, into))
         })
     }
@@ -557,7 +555,7 @@ impl Inner {
 
     /// Fails unless a message may be sent; then lets `send` try.
     #[inline]
-    pub(crate) fn try_post<T>(&self, send: impl FnOnce(Line<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn try_post<T>(&self, send: impl FnOnce(LinkContext<'_>) -> Result<T>) -> Result<T> {
         self.check_send()?;
         self.send_with(send)
     }
@@ -578,7 +576,7 @@ impl Inner {
     }
 }
 
-/// For [`Inner::wait`]: what passes is no result yet.
+/// For [`LinkCore::wait`]: what passes is no result yet.
 pub(crate) fn unless_transient<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -11,11 +11,11 @@ use bytemuck::Pod;
 
 use crate::demux::WireError;
 use crate::error::{Error, Result};
-use crate::link::core::{Inner, Peer};
+use crate::link::core::{LinkCore, Peer};
 use crate::link::deadline::Until;
-use crate::link::message::{Loan, LoanOf, Message, RecvIntoError};
+use crate::link::message::{Loan, Message, RecvIntoError, TypedLoan};
 use crate::observe::Stats;
-use crate::shm::endpoint::Inline;
+use crate::shm::endpoint::SlotBytes;
 use crate::shm::layout::Geometry;
 use crate::shm::words::Role;
 
@@ -34,7 +34,7 @@ macro_rules! sending {
         /// delivered all the same.
         #[inline(always)]
         pub fn send(&self, message: &[u8]) -> Result<()> {
-            self.inner.send(message, Until::Forever)
+            self.core.send(message, Until::Forever)
         }
 
         /// Sends a message if there is room now.
@@ -44,7 +44,7 @@ macro_rules! sending {
         /// [`Error::Busy`] if it would have to wait.
         #[inline(always)]
         pub fn try_send(&self, message: &[u8]) -> Result<()> {
-            self.inner.try_send(message)
+            self.core.try_send(message)
         }
 
         /// Sends a message, waiting for room no longer than `time`.
@@ -52,7 +52,7 @@ macro_rules! sending {
         /// # Errors
         /// As [`send`](Self::send), or [`Error::Timeout`].
         pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
-            self.inner.send(message, Until::after(time))
+            self.core.send(message, Until::after(time))
         }
 
         /// Sends a message, waiting for room until `deadline`.
@@ -60,7 +60,7 @@ macro_rules! sending {
         /// # Errors
         /// As [`send`](Self::send), or [`Error::Timeout`].
         pub fn send_deadline(&self, message: &[u8], deadline: Instant) -> Result<()> {
-            self.inner.send(message, Until::At(deadline))
+            self.core.send(message, Until::At(deadline))
         }
 
         /// Sends a message of `len` bytes that `fill` writes in place, waiting for room: the shortest way, since no
@@ -80,16 +80,16 @@ macro_rules! sending {
         /// If `fill` does; then nothing is sent.
         #[inline(always)]
         pub fn send_with<T>(&self, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> Result<T> {
-            if self.inner.fits_slot(len) {
-                let mut message = Inline::zeroed(len);
+            if self.core.fits_slot(len) {
+                let mut message = SlotBytes::zeroed(len);
                 let filled = fill(message.bytes_mut());
-                self.inner.send_inline(&message)?;
+                self.core.send_inline(&message)?;
                 return Ok(filled);
             }
-            let mut loan = Loan::empty(&self.inner);
-            self.inner.loan(len, 1, Until::Forever, loan.place())?;
+            let mut loan = Loan::empty(&self.core);
+            self.core.loan(len, 1, Until::Forever, loan.place())?;
             let filled = fill(&mut loan);
-            self.inner.send_payload(loan.place(), Until::Forever)?;
+            self.core.send_payload(loan.place(), Until::Forever)?;
             Ok(filled)
         }
 
@@ -123,7 +123,7 @@ macro_rules! sending {
             if messages.is_empty() {
                 return Ok(0);
             }
-            self.inner.try_send_batch(messages)
+            self.core.try_send_batch(messages)
         }
 
         /// Lends memory for a message of `len` bytes, waiting for it. Up to 48 bytes are lent without a buffer;
@@ -133,8 +133,8 @@ macro_rules! sending {
         /// [`Error::TooLarge`], or the link's end as for [`send`](Self::send).
         #[inline(always)]
         pub fn loan(&self, len: usize) -> Result<Loan<'_>> {
-            let mut loan = Loan::empty(&self.inner);
-            self.inner.loan(len, 1, Until::Forever, loan.place())?;
+            let mut loan = Loan::empty(&self.core);
+            self.core.loan(len, 1, Until::Forever, loan.place())?;
             Ok(loan)
         }
 
@@ -144,8 +144,8 @@ macro_rules! sending {
         /// As [`loan`](Self::loan); [`Error::PoolExhausted`], [`Error::PoolFragmented`] or [`Error::Busy`].
         #[inline(always)]
         pub fn try_loan(&self, len: usize) -> Result<Loan<'_>> {
-            let mut loan = Loan::empty(&self.inner);
-            self.inner.try_loan(len, 1, loan.place())?;
+            let mut loan = Loan::empty(&self.core);
+            self.core.try_loan(len, 1, loan.place())?;
             Ok(loan)
         }
 
@@ -154,8 +154,8 @@ macro_rules! sending {
         /// # Errors
         /// As [`loan`](Self::loan), or [`Error::Timeout`].
         pub fn loan_timeout(&self, len: usize, time: Duration) -> Result<Loan<'_>> {
-            let mut loan = Loan::empty(&self.inner);
-            self.inner.loan(len, 1, Until::after(time), loan.place())?;
+            let mut loan = Loan::empty(&self.core);
+            self.core.loan(len, 1, Until::after(time), loan.place())?;
             Ok(loan)
         }
 
@@ -164,10 +164,10 @@ macro_rules! sending {
         /// # Errors
         /// As [`loan`](Self::loan); [`Error::TypeAlign`] if buffers are not aligned as `T` must be (they are to
         /// 64 bytes at least).
-        pub fn loan_as<T: Pod>(&self) -> Result<LoanOf<'_, T>> {
-            let mut loan = Loan::empty(&self.inner);
-            self.inner.loan(size_of::<T>(), align_of::<T>(), Until::Forever, loan.place())?;
-            LoanOf::new(loan)
+        pub fn loan_as<T: Pod>(&self) -> Result<TypedLoan<'_, T>> {
+            let mut loan = Loan::empty(&self.core);
+            self.core.loan(size_of::<T>(), align_of::<T>(), Until::Forever, loan.place())?;
+            TypedLoan::new(loan)
         }
     };
 }
@@ -191,11 +191,11 @@ macro_rules! receiving {
         /// As [`recv`](Self::recv); [`Error::RingEmpty`] if it would have to wait.
         #[inline(always)]
         pub fn try_recv(&self) -> Result<Message<'_>> {
-            let mut message = Message::empty(&self.inner);
-            if self.inner.take(0, message.place())? {
+            let mut message = Message::empty(&self.core);
+            if self.core.take(0, message.place())? {
                 return Ok(message);
             }
-            self.inner.idle();
+            self.core.idle();
             Err(Error::RingEmpty)
         }
 
@@ -206,8 +206,8 @@ macro_rules! receiving {
         /// As [`recv`](Self::recv).
         #[inline(always)]
         pub fn recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
-            let mut message = Message::empty(&self.inner);
-            self.inner.take_until(Until::Forever, message.place())?;
+            let mut message = Message::empty(&self.core);
+            self.core.take_until(Until::Forever, message.place())?;
             Ok(read(&message))
         }
 
@@ -217,11 +217,11 @@ macro_rules! receiving {
         /// As [`try_recv`](Self::try_recv).
         #[inline(always)]
         pub fn try_recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
-            let mut message = Message::empty(&self.inner);
-            if self.inner.take(0, message.place())? {
+            let mut message = Message::empty(&self.core);
+            if self.core.take(0, message.place())? {
                 return Ok(read(&message));
             }
-            self.inner.idle();
+            self.core.idle();
             Err(Error::RingEmpty)
         }
 
@@ -243,8 +243,8 @@ macro_rules! receiving {
 
         #[inline(always)]
         fn recv_until(&self, until: Until) -> Result<Message<'_>> {
-            let mut message = Message::empty(&self.inner);
-            self.inner.take_until(until, message.place())?;
+            let mut message = Message::empty(&self.core);
+            self.core.take_until(until, message.place())?;
             Ok(message)
         }
 
@@ -270,15 +270,15 @@ macro_rules! receiving {
             self.recv_with(&mut read)?;
             let mut taken = 1;
             // They are taken before any is read: nobody knows how long that takes, and the peer may sleep for the room.
-            let mut chunk: [Message<'_>; CHUNK] = std::array::from_fn(|_| Message::empty(&self.inner));
+            let mut chunk: [Message<'_>; CHUNK] = std::array::from_fn(|_| Message::empty(&self.core));
             loop {
                 let wanted = CHUNK.min(max - taken);
                 let mut count = 0;
-                while count < wanted && self.inner.take_quietly(chunk[count].place()) {
+                while count < wanted && self.core.take_quietly(chunk[count].place()) {
                     count += 1;
                 }
                 if count > 0 {
-                    self.inner.ring(self.inner.region().wake_senders());
+                    self.core.notify_peer(self.core.region().wake_senders());
                 }
                 for message in &mut chunk[..count] {
                     read(message);
@@ -360,16 +360,16 @@ macro_rules! receiving {
 /// # Ok::<(), hqq::Error>(())
 /// ```
 pub struct StandardLink {
-    inner: Arc<Inner>,
+    core: Arc<LinkCore>,
 }
 
 impl StandardLink {
-    pub(crate) fn new(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
+    pub(crate) fn new(core: LinkCore) -> Self {
+        Self { core: Arc::new(core) }
     }
 
-    pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.inner
+    pub(crate) fn core(&self) -> &Arc<LinkCore> {
+        &self.core
     }
 
     sending!();
@@ -377,42 +377,42 @@ impl StandardLink {
 
     /// Which end this is.
     pub fn role(&self) -> Role {
-        self.inner.role()
+        self.core.role()
     }
 
     /// Who is at the other end, as the kernel says.
     pub fn peer(&self) -> Peer {
-        self.inner.peer()
+        self.core.peer()
     }
 
     /// Whether each end's payload is protected from the other; see [`Options::protected`](crate::Options::protected).
     pub fn is_protected(&self) -> bool {
-        self.inner.region().facts().modes.protected
+        self.core.region().facts().modes.protected
     }
 
     /// Slots and buffers of the link.
     pub fn geometry(&self) -> Geometry {
-        self.inner.region().facts().geometry
+        self.core.region().facts().geometry
     }
 
     /// The longest message that can be sent in one piece, bytes.
     pub fn max_message(&self) -> u64 {
-        self.inner.region().max_message()
+        self.core.region().max_message()
     }
 
     /// The link's counters. Both ends and every observer see the same.
     pub fn stats(&self) -> Stats {
-        Stats::read(self.inner.region().views())
+        Stats::read(self.core.region().views())
     }
 
     /// Whether both directions still work, as far as can be told now.
     pub fn is_open(&self) -> bool {
-        self.inner.is_open()
+        self.core.is_open()
     }
 
     /// The last error that the peer reported, if any: it refused something this end sent.
     pub fn wire_error(&self) -> Option<WireError> {
-        self.inner.lock().heard
+        self.core.lock().heard
     }
 
     /// Ends one or both directions for good, and with either of them the connections on the link; callable from any
@@ -420,12 +420,12 @@ impl StandardLink {
     /// peer return. After `Write` the peer receives what was sent, then [`Error::Closed`]; after `Read` this
     /// end receives nothing more, and the peer's sends fail.
     pub fn shutdown(&self, how: Shutdown) {
-        shut(&self.inner, how);
+        shut(&self.core, how);
     }
 
     /// A handle that can shut the link down from elsewhere, also after it was split.
-    pub fn stopper(&self) -> Stopper {
-        Stopper { inner: Arc::downgrade(&self.inner) }
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        ShutdownHandle { core: Arc::downgrade(&self.core) }
     }
 
     /// For event loops: takes what the doorbell holds, and says whether there is something to receive or accept, the
@@ -449,17 +449,17 @@ impl StandardLink {
     /// # Errors
     /// [`Error::Unsupported`] in spin-only mode, where nobody rings; [`Error::Corrupt`], [`Error::Os`].
     pub fn drive(&self) -> Result<bool> {
-        self.inner.drive()
+        self.core.drive()
     }
 
     /// The peer's process: becomes readable for `poll` and the like once it is dead.
     pub fn peer_process(&self) -> BorrowedFd<'_> {
-        self.inner.parts().pidfd.as_fd()
+        self.core.parts().pidfd.as_fd()
     }
 
     /// The region's memory: for observers, which map it read-only, and for tests.
     pub fn memory(&self) -> BorrowedFd<'_> {
-        self.inner.parts().memory.as_fd()
+        self.core.parts().memory.as_fd()
     }
 
     /// Splits the link into a half that sends and one that receives, for two threads. In a single-producer or
@@ -468,120 +468,120 @@ impl StandardLink {
     /// # Errors
     /// [`Error::Unsupported`] once the link has carried connections or control packets; share it instead.
     pub fn split(self) -> Result<(Sender, Receiver)> {
-        self.inner.split()?;
-        self.inner.open_handle();
-        self.inner.open_handle();
-        let (inner, thread) = (&self.inner, PhantomData);
-        Ok((Sender { inner: inner.clone(), thread }, Receiver { inner: inner.clone(), thread }))
+        self.core.split()?;
+        self.core.open_handle();
+        self.core.open_handle();
+        let (core, thread) = (&self.core, PhantomData);
+        Ok((Sender { core: core.clone(), thread }, Receiver { core: core.clone(), thread }))
     }
 }
 
 /// The link's doorbell, to be polled for reading; see [`StandardLink::drive`].
 impl AsFd for StandardLink {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.parts().socket.as_fd()
+        self.core.parts().socket.as_fd()
     }
 }
 
 impl Drop for StandardLink {
     fn drop(&mut self) {
-        self.inner.close_handle();
+        self.core.close_handle();
     }
 }
 
 impl fmt::Debug for StandardLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+        self.core.fmt(f)
     }
 }
 
-/// Shuts a link down from any thread; see [`StandardLink::stopper`]. It does not keep the link open.
+/// Shuts a link down from any thread; see [`StandardLink::shutdown_handle`]. It does not keep the link open.
 ///
 /// ```
 /// use std::net::Shutdown;
 ///
 /// let (primary, _secondary) = hqq::StandardLink::pair()?;
-/// let stopper = primary.stopper();
+/// let shutdown_handle = primary.shutdown_handle();
 /// let (_sender, receiver) = primary.split()?;
 /// let waiting = std::thread::spawn(move || matches!(receiver.recv(), Err(hqq::Error::Closed)));
-/// stopper.shutdown(Shutdown::Read);
+/// shutdown_handle.shutdown(Shutdown::Read);
 /// assert!(waiting.join().unwrap());
 /// # Ok::<(), hqq::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Stopper {
-    inner: Weak<Inner>,
+pub struct ShutdownHandle {
+    core: Weak<LinkCore>,
 }
 
-impl Stopper {
+impl ShutdownHandle {
     /// Ends one or both directions; see [`StandardLink::shutdown`]. Nothing happens if the link is gone.
     pub fn shutdown(&self, how: Shutdown) {
-        if let Some(inner) = self.inner.upgrade() {
-            shut(&inner, how);
+        if let Some(core) = self.core.upgrade() {
+            shut(&core, how);
         }
     }
 }
 
-fn shut(inner: &Inner, how: Shutdown) {
+fn shut(core: &LinkCore, how: Shutdown) {
     let (recv, send) = match how {
         Shutdown::Read => (true, false),
         Shutdown::Write => (false, true),
         Shutdown::Both => (true, true),
     };
-    inner.shutdown(send, recv);
+    core.shutdown(send, recv);
 }
 
 /// The sending half of a link; see [`StandardLink::split`]. It can move to a thread, and is used by one at a time.
 pub struct Sender {
-    inner: Arc<Inner>,
+    core: Arc<LinkCore>,
     thread: PhantomData<std::cell::Cell<()>>,
 }
 
 impl Sender {
     sending!();
 
-    pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.inner
+    pub(crate) fn core(&self) -> &Arc<LinkCore> {
+        &self.core
     }
 }
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.inner.shutdown(true, false);
-        self.inner.close_handle();
+        self.core.shutdown(true, false);
+        self.core.close_handle();
     }
 }
 
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+        self.core.fmt(f)
     }
 }
 
 /// The receiving half of a link; see [`StandardLink::split`]. It can move to a thread, and is used by one at a
 /// time.
 pub struct Receiver {
-    inner: Arc<Inner>,
+    core: Arc<LinkCore>,
     thread: PhantomData<std::cell::Cell<()>>,
 }
 
 impl Receiver {
     receiving!();
 
-    pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.inner
+    pub(crate) fn core(&self) -> &Arc<LinkCore> {
+        &self.core
     }
 }
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.inner.shutdown(false, true);
-        self.inner.close_handle();
+        self.core.shutdown(false, true);
+        self.core.close_handle();
     }
 }
 
 impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+        self.core.fmt(f)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 /// A mutex for calls that may block while they hold it: others wait their turn no longer than they like.
 #[derive(Debug)]
-pub(crate) struct Turn<T> {
+pub(crate) struct TimedMutex<T> {
     home: Mutex<Home<T>>,
     back: Condvar,
 }
@@ -28,7 +28,7 @@ pub(crate) enum Patience {
     Until(Option<Instant>),
 }
 
-impl<T> Turn<T> {
+impl<T> TimedMutex<T> {
     pub(crate) fn new(value: T) -> Self {
         Self { home: Mutex::new(Home { value: Some(value), waiting: 0 }), back: Condvar::new() }
     }
@@ -39,7 +39,7 @@ impl<T> Turn<T> {
     }
 
     /// Takes the value when it is there; `None` if it was not in time.
-    pub(crate) fn take(&self, patience: Patience) -> Option<Holding<'_, T>> {
+    pub(crate) fn take(&self, patience: Patience) -> Option<TimedGuard<'_, T>> {
         let mut home = self.lock();
         if home.value.is_none() {
             let until = match patience {
@@ -61,18 +61,18 @@ impl<T> Turn<T> {
             }
             home.waiting -= 1;
         }
-        home.value.take().map(|value| Holding { turn: self, value: Some(value) })
+        home.value.take().map(|value| TimedGuard { turn: self, value: Some(value) })
     }
 }
 
-/// The value of a [`Turn`], until it is dropped.
+/// The value of a [`TimedMutex`], until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Holding<'t, T> {
-    turn: &'t Turn<T>,
+pub(crate) struct TimedGuard<'t, T> {
+    turn: &'t TimedMutex<T>,
     value: Option<T>,
 }
 
-impl<T> Deref for Holding<'_, T> {
+impl<T> Deref for TimedGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -80,13 +80,13 @@ impl<T> Deref for Holding<'_, T> {
     }
 }
 
-impl<T> DerefMut for Holding<'_, T> {
+impl<T> DerefMut for TimedGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         self.value.as_mut().expect("held until dropped")
     }
 }
 
-impl<T> Drop for Holding<'_, T> {
+impl<T> Drop for TimedGuard<'_, T> {
     fn drop(&mut self) {
         let mut home = self.turn.lock();
         home.value = self.value.take();

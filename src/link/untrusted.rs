@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::link::core::{Inner, Peer};
+use crate::link::core::{LinkCore, Peer};
 use crate::link::deadline::Until;
 use crate::link::standard::StandardLink;
 use crate::observe::Stats;
@@ -63,8 +63,8 @@ impl UntrustedLink {
         &mut self.link
     }
 
-    fn inner(&self) -> &Arc<Inner> {
-        self.link.inner()
+    fn core(&self) -> &Arc<LinkCore> {
+        self.link.core()
     }
 
     /// Sends a copy of `message`, waiting for room.
@@ -90,24 +90,24 @@ impl UntrustedLink {
     /// As [`StandardLink::try_send`].
     pub fn try_send(&self, message: &[u8]) -> Result<()> {
         let mut loan = self.empty();
-        self.inner().try_loan(message.len(), 1, &mut loan.payload)?;
+        self.core().try_loan(message.len(), 1, &mut loan.payload)?;
         loan.write_at(0, message);
-        self.inner().try_send_payload(&mut loan.payload)
+        self.core().try_send_payload(&mut loan.payload)
     }
 
     fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
         let mut loan = self.loan_until(message.len(), until)?;
         loan.write_at(0, message);
-        self.inner().send_payload(&mut loan.payload, until)
+        self.core().send_payload(&mut loan.payload, until)
     }
 
     fn empty(&self) -> UntrustedLoan<'_> {
-        UntrustedLoan { inner: self.inner(), payload: None }
+        UntrustedLoan { core: self.core(), payload: None }
     }
 
     fn loan_until(&self, len: usize, until: Until) -> Result<UntrustedLoan<'_>> {
         let mut loan = self.empty();
-        self.inner().loan(len, 1, until, &mut loan.payload)?;
+        self.core().loan(len, 1, until, &mut loan.payload)?;
         Ok(loan)
     }
 
@@ -148,17 +148,17 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::try_recv`].
     pub fn try_recv(&self) -> Result<UntrustedMessage<'_>> {
-        let mut message = UntrustedMessage { inner: self.inner(), payload: None };
-        if self.inner().take(0, &mut message.payload)? {
+        let mut message = UntrustedMessage { core: self.core(), payload: None };
+        if self.core().take(0, &mut message.payload)? {
             return Ok(message);
         }
-        self.inner().idle();
+        self.core().idle();
         Err(Error::RingEmpty)
     }
 
     fn recv_until(&self, until: Until) -> Result<UntrustedMessage<'_>> {
-        let mut message = UntrustedMessage { inner: self.inner(), payload: None };
-        self.inner().take_until(until, &mut message.payload)?;
+        let mut message = UntrustedMessage { core: self.core(), payload: None };
+        self.core().take_until(until, &mut message.payload)?;
         Ok(message)
     }
 }
@@ -174,7 +174,7 @@ const HELD: &str = "the handle holds it until it is consumed";
 
 /// A received message of an untrusted peer: to be copied out. Dropping it gives its buffers back.
 pub struct UntrustedMessage<'a> {
-    inner: &'a Arc<Inner>,
+    core: &'a Arc<LinkCore>,
     payload: Option<Payload<'static>>,
 }
 
@@ -193,7 +193,7 @@ impl UntrustedMessage<'_> {
     pub fn read_at(&self, offset: usize, to: &mut [u8]) -> usize {
         match self.payload.as_ref().expect(HELD) {
             Payload::Pool(buffer) => buffer.copy_to(offset, to),
-            Payload::Inline(inline) => {
+            Payload::Slot(inline) => {
                 let rest = inline.bytes().get(offset..).unwrap_or(&[]);
                 let count = rest.len().min(to.len());
                 to[..count].copy_from_slice(&rest[..count]);
@@ -218,7 +218,7 @@ impl UntrustedMessage<'_> {
 impl Drop for UntrustedMessage<'_> {
     fn drop(&mut self) {
         if let Some(payload) = self.payload.take() {
-            self.inner.give(payload);
+            self.core.give(payload);
         }
     }
 }
@@ -231,7 +231,7 @@ impl fmt::Debug for UntrustedMessage<'_> {
 
 /// Memory for one message to an untrusted peer: to be written into. Dropping it unsent gives the buffers back.
 pub struct UntrustedLoan<'a> {
-    inner: &'a Arc<Inner>,
+    core: &'a Arc<LinkCore>,
     payload: Option<Payload<'static>>,
 }
 
@@ -240,7 +240,7 @@ impl UntrustedLoan<'_> {
     pub fn write_at(&mut self, offset: usize, from: &[u8]) -> usize {
         match self.payload.as_mut().expect(HELD) {
             Payload::Pool(buffer) => buffer.write_at(offset, from),
-            Payload::Inline(inline) => {
+            Payload::Slot(inline) => {
                 let rest = inline.bytes_mut().get_mut(offset..).unwrap_or(&mut []);
                 let count = rest.len().min(from.len());
                 rest[..count].copy_from_slice(&from[..count]);
@@ -266,9 +266,9 @@ impl UntrustedLoan<'_> {
     /// # Ok::<(), hqq::Error>(())
     /// ```
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        let protected = self.inner.region().facts().modes.protected;
+        let protected = self.core.region().facts().modes.protected;
         match self.payload.as_mut().expect(HELD) {
-            Payload::Inline(inline) => Some(inline.bytes_mut()),
+            Payload::Slot(inline) => Some(inline.bytes_mut()),
             Payload::Pool(buffer) => protected.then(|| buffer.bytes_mut()),
         }
     }
@@ -278,7 +278,7 @@ impl UntrustedLoan<'_> {
     /// # Errors
     /// As [`Loan::send`](crate::Loan::send).
     pub fn send(mut self) -> Result<()> {
-        self.inner.send_payload(&mut self.payload, Until::Forever)
+        self.core.send_payload(&mut self.payload, Until::Forever)
     }
 
     /// Sends the message, waiting while the ring is full no longer than `time`. If it cannot be sent it is dropped.
@@ -286,14 +286,14 @@ impl UntrustedLoan<'_> {
     /// # Errors
     /// As [`send`](Self::send), or [`Error::Timeout`].
     pub fn send_timeout(mut self, time: Duration) -> Result<()> {
-        self.inner.send_payload(&mut self.payload, Until::after(time))
+        self.core.send_payload(&mut self.payload, Until::after(time))
     }
 }
 
 impl Drop for UntrustedLoan<'_> {
     fn drop(&mut self) {
         if let Some(payload) = self.payload.take() {
-            self.inner.give(payload);
+            self.core.give(payload);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hqq_sys::{cpu, poll, sock};
 
-use super::core::{GLANCE, Inner, bit};
+use super::core::{LIVENESS_EVERY, LinkCore, bit};
 use super::deadline::Until;
 use crate::agreement::Capabilities;
 use crate::error::{Error, Result};
@@ -20,43 +20,43 @@ const LONG_SPIN: Duration = Duration::from_micros(200);
 /// The spin of an end whose waits are long anyway.
 const SHORT_SPIN: Duration = Duration::from_micros(10);
 /// Polls between two looks at the clock.
-const CLOCK: u64 = 16;
+const CLOCK_EVERY: u64 = 16;
 /// Polls between two offers of the processor to somebody who may need it.
-const YIELD: u64 = 32;
+const YIELD_EVERY: u64 = 32;
 /// Polls that may be left out on a hint's word, between two that look everywhere.
-const TRUST: u64 = 32;
+const FORCED_POLL_EVERY: u64 = 32;
 
 /// How long a sender whose ring is full leaves its lines alone between polls: who looks at a line again and again while the
 /// other is at it takes it away each time. Nobody waits for it.
-const FULL: Duration = Duration::from_micros(3);
+const FULL_BACKOFF: Duration = Duration::from_micros(3);
 /// No longer than so much for each slot or buffer: the peer goes through them, and must not run dry meanwhile.
-const EACH: Duration = Duration::from_nanos(10);
+const BACKOFF_PER_SLOT: Duration = Duration::from_nanos(10);
 
 /// What a call waits for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Goal {
+pub(crate) struct WaitReason {
     /// For the error of a deadline.
     what: &'static str,
     /// What to announce.
     wants: &'static [Want],
     count: fn(&SideCounters) -> &AtomicU64,
     /// Whether what is waited for may be there, found out at less cost than by trying.
-    hint: fn(&Inner) -> bool,
+    hint: fn(&LinkCore) -> bool,
     /// How long to leave the lines alone between polls.
-    patience: fn(&Inner) -> Duration,
+    patience: fn(&LinkCore) -> Duration,
     /// Whether the pace of messages is learnt from the wait.
     paces: bool,
 }
 
-impl Goal {
+impl WaitReason {
     pub(crate) const MESSAGE: Self = Self {
         what: "a message",
         wants: &[Want::Data],
         count: |counters| &counters.empty_waits,
-        hint: Inner::may_have_message,
-        patience: |inner| {
-            let region = inner.region();
-            inner.pace.patience(region.sent_so_far(), region.received_so_far())
+        hint: LinkCore::may_have_message,
+        patience: |core| {
+            let region = core.region();
+            core.pace.patience(region.sent_so_far(), region.received_so_far())
         },
         paces: true,
     };
@@ -64,8 +64,8 @@ impl Goal {
         what: "room to send",
         wants: &[Want::Space],
         count: |counters| &counters.full_waits,
-        hint: Inner::may_have_room,
-        patience: |inner| FULL.min(EACH * inner.region().facts().geometry.slots()),
+        hint: LinkCore::may_have_room,
+        patience: |core| FULL_BACKOFF.min(BACKOFF_PER_SLOT * core.region().facts().geometry.slots()),
         paces: false,
     };
     pub(crate) const BUFFER: Self =
@@ -100,26 +100,26 @@ impl Goal {
     pub(crate) const ACCEPT: Self = Self { what: "a connection from the peer", ..Self::CONN_DATA };
 }
 
-impl Inner {
+impl LinkCore {
     /// Calls `poll` until it has something, or fails, or the time is up: spinning at first, then asleep. `poll`
     /// is told whether this thread is counted among the waiting (1) or not (0).
     pub(crate) fn wait<T>(
         &self,
-        goal: Goal,
+        reason: WaitReason,
         until: Until,
         mut poll: impl FnMut(u64) -> Result<Option<T>>,
     ) -> Result<T> {
         // The clock costs as much as a cache line: who waits only for a moment does not read it.
         let mut began = until.instant().map(|_| Instant::now());
         let spin = self.spin_for();
-        let pauses = cpu::pauses((goal.patience)(self));
+        let pauses = cpu::pauses((reason.patience)(self));
         for turn in 1.. {
             for _ in 0..pauses {
                 std::hint::spin_loop();
             }
-            if (goal.hint)(self) || turn % TRUST == 0 {
+            if (reason.hint)(self) || turn % FORCED_POLL_EVERY == 0 {
                 if let Some(value) = poll(0)? {
-                    if goal.paces {
+                    if reason.paces {
                         self.pace.ended(turn);
                     }
                     self.learn(began.map_or(Duration::ZERO, |began| began.elapsed()));
@@ -129,29 +129,29 @@ impl Inner {
             if spin == Some(Duration::ZERO) {
                 break;
             }
-            if turn == 1 && goal.paces {
+            if turn == 1 && reason.paces {
                 self.prepare();
             }
-            if pauses > 1 || turn % CLOCK == 0 {
+            if pauses > 1 || turn % CLOCK_EVERY == 0 {
                 let passed = began.get_or_insert_with(Instant::now).elapsed();
                 if until.has_passed() {
-                    return Err(Error::Timeout { what: goal.what, after: passed });
+                    return Err(Error::Timeout { what: reason.what, after: passed });
                 }
                 if spin.is_some_and(|spin| passed >= spin) {
                     break;
                 }
             }
-            if turn % GLANCE == 0 {
-                self.glance();
+            if turn % LIVENESS_EVERY == 0 {
+                self.check_liveness();
             }
-            if turn % YIELD == 0 || pauses > 1 && turn % 2 == 0 {
+            if turn % YIELD_EVERY == 0 || pauses > 1 && turn % 2 == 0 {
                 std::thread::yield_now();
             }
         }
         let began = began.unwrap_or_else(Instant::now);
         self.give_spare();
-        let slept = self.wait_asleep(goal, until, began, poll);
-        if goal.paces {
+        let slept = self.wait_asleep(reason, until, began, poll);
+        if reason.paces {
             self.pace.ended(u64::MAX);
         }
         self.learn(began.elapsed());
@@ -174,8 +174,8 @@ impl Inner {
     /// Who sleeps keeps no buffer from others.
     fn give_spare(&self) {
         let region = self.region();
-        if !region.is_single() && region.give_spare() && self.park.somebody_waits(0) {
-            self.park.wake();
+        if !region.is_single() && region.give_spare() && self.waiters.anyone_waits(0) {
+            self.waiters.wake();
         }
     }
 
@@ -207,41 +207,41 @@ impl Inner {
 
     fn wait_asleep<T>(
         &self,
-        goal: Goal,
+        reason: WaitReason,
         until: Until,
         began: Instant,
         mut poll: impl FnMut(u64) -> Result<Option<T>>,
     ) -> Result<T> {
-        (goal.count)(self.region().counters(self.role())).fetch_add(1, Ordering::Relaxed);
+        (reason.count)(self.region().counters(self.role())).fetch_add(1, Ordering::Relaxed);
         let seat = self.region().holder().seat();
         let sleepers = self.region().sleepers(self.role());
         loop {
-            let round = self.park.arrive();
+            let round = self.waiters.arrive();
             // On a link with connections whoever waits sorts, and sends what waits to go out.
             let wants: &[Want] =
-                if self.state() & bit::SORTED == 0 { goal.wants } else { &[Want::Data, Want::Space] };
+                if self.state() & bit::DEMUXED == 0 { reason.wants } else { &[Want::Data, Want::Space] };
             for &want in wants {
                 sleepers.announce(seat, want);
             }
             let found = match poll(1) {
                 Ok(None) if until.has_passed() => {
-                    Some(Err(Error::Timeout { what: goal.what, after: began.elapsed() }))
+                    Some(Err(Error::Timeout { what: reason.what, after: began.elapsed() }))
                 }
                 found => found.transpose(),
             };
             if let Some(found) = found {
-                self.park.leave();
+                self.waiters.leave();
                 for &want in wants {
                     sleepers.cancel(seat, want);
                 }
                 // Other threads share the announcement: let them renew it.
-                if self.park.somebody_waits(0) {
-                    self.park.wake();
+                if self.waiters.anyone_waits(0) {
+                    self.waiters.wake();
                 }
                 return found;
             }
-            self.park.wait(round, until.instant(), || self.sleep(until));
-            self.park.leave();
+            self.waiters.wait(round, until.instant(), || self.sleep(until));
+            self.waiters.leave();
         }
     }
 
@@ -253,7 +253,7 @@ impl Inner {
             return Err(Error::Unsupported { what });
         }
         let now = Some(Duration::ZERO);
-        let (socket, event) = (self.parts.socket.as_fd(), self.park.event());
+        let (socket, event) = (self.parts.socket.as_fd(), self.waiters.event());
         if self.state() & bit::HUNG_UP == 0 {
             match poll::wait(socket, Some(self.parts.pidfd.as_fd()), event.as_fd(), now) {
                 Ok(ready) => self.woken(ready),
@@ -265,7 +265,7 @@ impl Inner {
         }
         let sleepers = self.region().sleepers(self.role());
         let seat = self.region().holder().seat();
-        let sorted = self.state() & bit::SORTED != 0;
+        let sorted = self.state() & bit::DEMUXED != 0;
         let wants: &[Want] = if sorted { &[Want::Data, Want::Space] } else { &[Want::Data] };
         for &want in wants {
             sleepers.announce(seat, want);
@@ -281,13 +281,13 @@ impl Inner {
         if self.takes_straight() {
             return Ok(self.region().has_packet());
         }
-        self.pump(0, |mux, _| Ok(mux.woke || mux.has_messages()))
+        self.pump(0, |demux, _| Ok(demux.woke || demux.has_messages()))
     }
 
     /// Sleeps in the kernel until the doorbell rings, the peer dies, this process has news, or the time is up.
     pub(super) fn sleep(&self, until: Until) {
         let timeout = until.instant().map(|at| at.saturating_duration_since(Instant::now()));
-        let event = self.park.event();
+        let event = self.waiters.event();
         let counters = self.region().counters(self.role());
         counters.sleeps.fetch_add(1, Ordering::Relaxed);
         if self.state() & bit::HUNG_UP != 0 {
@@ -307,7 +307,7 @@ impl Inner {
 
     pub(super) fn woken(&self, ready: poll::Ready) {
         if ready.event {
-            let _ = self.park.event().clear();
+            let _ = self.waiters.event().clear();
         }
         let mut hang_up = ready.hang_up;
         if ready.socket {

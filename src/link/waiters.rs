@@ -6,7 +6,7 @@
 //! the sleeper's place wakes the followers, and one of them takes it.
 //!
 //! A follower cannot miss the sleeper's wake-up: it read the round before its last look, and does not wait if
-//! the round has grown since. Events inside the process ([`Park::wake`]) grow the round too and, through a
+//! the round has grown since. Events inside the process ([`Waiters::wake`]) grow the round too and, through a
 //! private eventfd, wake the sleeper.
 
 use std::sync::PoisonError;
@@ -25,15 +25,15 @@ struct State {
 
 /// Where the threads of a process wait for one link.
 #[derive(Debug)]
-pub(crate) struct Park {
+pub(crate) struct Waiters {
     state: Mutex<State>,
     grown: Condvar,
-    /// Threads between [`Park::arrive`] and [`Park::leave`].
+    /// Threads between [`Waiters::arrive`] and [`Waiters::leave`].
     waiting: AtomicU64,
     event: Event,
 }
 
-impl Park {
+impl Waiters {
     pub(crate) fn new() -> std::io::Result<Self> {
         let state = Mutex::new(State::default());
         Ok(Self { state, grown: Condvar::new(), waiting: AtomicU64::new(0), event: Event::new()? })
@@ -53,7 +53,7 @@ impl Park {
     pub(crate) fn arrive(&self) -> u64 {
         let round = self.lock().round;
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        // Pairs with the fence in `somebody_waits`: its caller's change is seen by our look, or we are seen.
+        // Pairs with the fence in `anyone_waits`: its caller's change is seen by our look, or we are seen.
         fence(Ordering::SeqCst);
         round
     }
@@ -64,7 +64,7 @@ impl Park {
     }
 
     /// Whether, after a change, more threads wait than the `own` one that the caller knows of.
-    pub(crate) fn somebody_waits(&self, own: u64) -> bool {
+    pub(crate) fn anyone_waits(&self, own: u64) -> bool {
         fence(Ordering::SeqCst);
         self.waiting.load(Ordering::Relaxed) > own
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::load;
 use crate::shm::region::Views;
-use crate::shm::words::{Role, SideFigures};
+use crate::shm::words::{Role, SideMetrics};
 use crate::sync::{AtomicU64, Ordering};
 use hqq_features::statistics::{BUCKETS, bounds_of, bucket_of};
 
@@ -14,31 +14,31 @@ use hqq_features::statistics::{BUCKETS, bounds_of, bucket_of};
 /// use std::thread;
 /// use std::time::Duration;
 /// use hqq::{AdvancedLink, Role, StandardLink};
-/// use hqq::advanced::Wanted;
+/// use hqq::advanced::AdvancedOptions;
 ///
 /// let (primary, secondary) = StandardLink::pair()?;
-/// let (wanted, soon) = (Wanted::new().statistics(), Duration::from_secs(5));
+/// let (wanted, soon) = (AdvancedOptions::new().statistics(), Duration::from_secs(5));
 /// let other = wanted.clone();
 /// let peer = thread::spawn(move || AdvancedLink::wait_for_negotiation(secondary, &other, soon));
 /// let primary = AdvancedLink::negotiate(primary, &wanted, soon)?;
 /// let secondary = peer.join().unwrap()?;
 /// primary.send(b"how long does it take?")?;
 /// secondary.recv()?;
-/// let figures = primary.figures().expect("they have agreed on statistics");
-/// let latency = &figures.sent_by(Role::Primary).latency;
+/// let metrics = primary.metrics().expect("they have agreed on statistics");
+/// let latency = &metrics.sent_by(Role::Primary).latency;
 /// assert_eq!(latency.count(), 1);
 /// println!("99 of 100 messages took {:?} or less", latency.quantile(0.99).unwrap());
 /// # Ok::<(), hqq::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Figures {
+pub struct Metrics {
     /// From the Primary to the Secondary, and back.
-    pub directions: [DirectionFigures; 2],
+    pub directions: [DirectionMetrics; 2],
 }
 
 /// The statistics of one direction. Counts wrap.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectionFigures {
+pub struct DirectionMetrics {
     /// How long messages took from the sender's ring to the receiver's hand, by samples.
     pub latency: Latency,
     /// Packets a second, samples left out, over the last tenth of a second or longer that was measured: messages, chunks of
@@ -74,21 +74,21 @@ pub struct Latency {
     max: u64,
 }
 
-impl Figures {
+impl Metrics {
     /// Reads what the words of a region say, whether anybody has agreed on it or not.
     pub(crate) fn read(views: &Views<'_>) -> Self {
-        let sides = &views.superblock().figures;
-        Self { directions: [0, 1].map(|way| DirectionFigures::read(&sides[way], &sides[1 - way])) }
+        let sides = &views.superblock().metrics;
+        Self { directions: [0, 1].map(|way| DirectionMetrics::read(&sides[way], &sides[1 - way])) }
     }
 
     /// The direction that the end with this role sends in.
-    pub const fn sent_by(&self, role: Role) -> &DirectionFigures {
+    pub const fn sent_by(&self, role: Role) -> &DirectionMetrics {
         &self.directions[role.direction()]
     }
 }
 
-impl DirectionFigures {
-    fn read(sender: &SideFigures, receiver: &SideFigures) -> Self {
+impl DirectionMetrics {
+    fn read(sender: &SideMetrics, receiver: &SideMetrics) -> Self {
         let rated_at = load(&sender.rated_at);
         Self {
             latency: Latency::read(receiver),
@@ -114,7 +114,7 @@ impl DirectionFigures {
 }
 
 impl Latency {
-    fn read(side: &SideFigures) -> Self {
+    fn read(side: &SideMetrics) -> Self {
         let mut buckets = [0; BUCKETS];
         for (pair, word) in buckets.chunks_exact_mut(2).zip(&side.latency) {
             let word = load(word);
@@ -178,7 +178,7 @@ fn add(word: &AtomicU64, more: u64) {
 }
 
 /// How a side notes its own.
-impl SideFigures {
+impl SideMetrics {
     /// A message has taken so long.
     pub fn note_latency(&self, time: Duration) {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -216,8 +216,8 @@ impl SideFigures {
 mod tests {
     use super::*;
 
-    fn side() -> SideFigures {
-        SideFigures::of(|| AtomicU64::new(0))
+    fn side() -> SideMetrics {
+        SideMetrics::of(|| AtomicU64::new(0))
     }
 
     fn ns(time: Option<Duration>) -> u128 {
@@ -265,7 +265,7 @@ mod tests {
         side.note_latency(odd);
         assert_eq!(load(word), u64::MAX);
         side.note_latency(Duration::MAX);
-        assert_eq!(load(&side.latency[SideFigures::LATENCY_WORDS - 1]), 1 << 32);
+        assert_eq!(load(&side.latency[SideMetrics::LATENCY_WORDS - 1]), 1 << 32);
         assert_eq!(load(&side.latency_max), u64::MAX);
     }
 
@@ -273,10 +273,10 @@ mod tests {
     #[test]
     fn any_words_can_be_read() {
         for value in [1, u64::from(u32::MAX), 1 << 32, i64::MAX as u64, u64::MAX] {
-            let words = SideFigures::of(|| AtomicU64::new(value));
-            let figures = DirectionFigures::read(&words, &words);
-            assert!(figures.latency.count() > 0 && figures.ratio() == Some(1.0));
-            let parts = [0.0, 0.5, 0.999, 1.0].map(|part| ns(figures.latency.quantile(part)));
+            let words = SideMetrics::of(|| AtomicU64::new(value));
+            let metrics = DirectionMetrics::read(&words, &words);
+            assert!(metrics.latency.count() > 0 && metrics.ratio() == Some(1.0));
+            let parts = [0.0, 0.5, 0.999, 1.0].map(|part| ns(metrics.latency.quantile(part)));
             assert!(parts.is_sorted() && parts[3] <= u64::MAX.into(), "{parts:?}");
         }
     }

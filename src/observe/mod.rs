@@ -12,7 +12,7 @@ mod tests;
 
 pub use check::{Finding, HeldBuffer, HeldSlot, Report};
 pub use discover::{Discovered, LinkSeen, ProcessSeen, find, links};
-pub use metrics::{DirectionFigures, Figures, Latency};
+pub use metrics::{DirectionMetrics, Latency, Metrics};
 pub use stats::{DirectionStats, SideStats, Stats};
 
 use std::os::fd::BorrowedFd;
@@ -109,10 +109,10 @@ impl Observer {
     }
 
     /// Its statistics; `None` unless one of its sides says that they were agreed on.
-    pub fn figures(&self) -> Option<Figures> {
+    pub fn metrics(&self) -> Option<Metrics> {
         let agreed = |agreed: Agreed| agreed.features.contains(Features::STATISTICS);
         let said = self.stats().sides.iter().any(|side| side.agreed.is_some_and(agreed));
-        said.then(|| Figures::read(self.views.views()))
+        said.then(|| Metrics::read(self.views.views()))
     }
 }
 

@@ -98,8 +98,8 @@ impl Stats {
 impl DirectionStats {
     fn read(views: &Views<'_>, direction: usize, first: Lap) -> Self {
         let mut stats = Self {
-            bytes_sent: sum(views.tally_sent(direction)),
-            bytes_received: sum(views.tally_received(direction)),
+            bytes_sent: sum(views.byte_counters_sent(direction)),
+            bytes_received: sum(views.byte_counters_received(direction)),
             ..Self::default()
         };
         for slot in views.slots(direction) {

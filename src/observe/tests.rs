@@ -127,7 +127,7 @@ fn superblock_words(superblock: &Superblock) -> Vec<(&AtomicU64, usize, bool)> {
         reserved2,
         seats,
         counters,
-        figures,
+        metrics,
     } = superblock;
     let fixed = [
         magic,
@@ -181,7 +181,7 @@ fn superblock_words(superblock: &Superblock) -> Vec<(&AtomicU64, usize, bool)> {
             words.push((word, words.len() * 8, !checked));
         }
     }
-    for side in figures {
+    for side in metrics {
         for word in side.words() {
             words.push((word, words.len() * 8, true));
         }
@@ -354,7 +354,7 @@ fn who_holds_what_is_listed() {
     assert_eq!((sent.buffers_free, sent.buffers_owned, sent.buffers_held), (6, 2, 0));
 
     let receiver = bench.secondary.region();
-    assert!(matches!(receiver.receive(|_| true, |_| {}), Ok(Incoming::Message(Payload::Inline(_), _))));
+    assert!(matches!(receiver.receive(|_| true, |_| {}), Ok(Incoming::Message(Payload::Slot(_), _))));
     let Ok(Incoming::Message(message, _)) = receiver.receive(|_| true, |_| {}) else { panic!() };
     let report = bench.observer.check();
     assert!(report.slots.is_empty() && report.findings.is_empty());

@@ -29,8 +29,8 @@ use hqq_sys::{peer, poll, random};
 
 use crate::agreement::Version;
 use crate::error::{Error, ErrorCode, Result};
-use crate::link::core::{Inner, Parts, Peer};
-use crate::link::reattach::Heir;
+use crate::link::core::{LinkCore, Parts, Peer};
+use crate::link::reattach::Successor;
 use crate::options::{Options, TraceEvent};
 use crate::shm::layout::Layout;
 use crate::shm::packet::{Packet, op};
@@ -56,12 +56,12 @@ pub(crate) fn os(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
 const HUNG_UP: Error = Error::Handshake { what: "it hung up", found: 0 };
 
 /// A socket that speaks in packets.
-struct Talk<'o> {
+struct PacketSocket<'o> {
     role: Role,
     options: &'o Options,
 }
 
-impl Talk<'_> {
+impl PacketSocket<'_> {
     fn trace(&self, sent: bool, packet: &Packet) {
         if let Some(trace) = &self.options.trace {
             trace(&TraceEvent { role: self.role, sent, packet: *packet });
@@ -176,7 +176,7 @@ pub(crate) fn admit(options: &Options, any_user: bool, uid: u32, gid: u32) -> Re
 }
 
 /// A region with what it takes to offer it.
-struct Ground {
+struct NewRegion {
     region: OwnedRegion<Mapping>,
     memory: OwnedFd,
     /// The Primary's payload, in a protected region.
@@ -216,7 +216,7 @@ fn check_memfd(facts: &mem::Facts) -> Result<()> {
     }
 }
 
-impl Ground {
+impl NewRegion {
     /// Makes a region.
     fn new(options: &Options, name: &str) -> Result<Self> {
         let geometry = options.geometry()?;
@@ -262,13 +262,13 @@ struct Offered {
     place: Place,
     at: Instant,
     /// The region, if it is a new one.
-    ground: Option<Ground>,
+    ground: Option<NewRegion>,
     pidfd: OwnedFd,
     peer: Peer,
 }
 
 /// The Primary's side of one handshake: moved on whenever its socket has something to read.
-pub(crate) struct Host {
+pub(crate) struct ServerHandshake {
     socket: Option<OwnedFd>,
     stage: Stage,
     deadline: Option<Instant>,
@@ -281,25 +281,25 @@ enum Stage {
 }
 
 /// What comes of a handshake.
-pub(crate) enum Met {
+pub(crate) enum Accepted {
     /// A new link.
-    Link(Box<Inner>),
+    Link(Box<LinkCore>),
     /// Somebody for the vacant place of an old one.
-    Heir(Heir),
+    Successor(Successor),
 }
 
 /// What a Primary needs to know to go on with a handshake.
 #[derive(Clone, Copy)]
-pub(crate) struct Terms<'t> {
+pub(crate) struct AcceptPolicy<'t> {
     pub(crate) options: &'t Options,
     pub(crate) name: &'t str,
     /// Peers of any user are admitted, unless the options have a list.
     pub(crate) any_user: bool,
     /// The link whose vacant place is offered, in place of a new region.
-    pub(crate) into: Option<&'t Inner>,
+    pub(crate) into: Option<&'t LinkCore>,
 }
 
-impl Terms<'_> {
+impl AcceptPolicy<'_> {
     /// Whether a peer may have what is offered.
     fn admit(&self, peer: &Peer) -> Result<()> {
         admit(self.options, self.any_user, peer.uid, peer.gid)?;
@@ -318,11 +318,11 @@ impl Terms<'_> {
     }
 }
 
-impl Host {
+impl ServerHandshake {
     /// Begins a handshake.
     pub(crate) fn new(socket: OwnedFd, options: &Options, timeout: Duration) -> Result<Self> {
         let hello = Packet::new(op::HELLO, [MAGIC, FORMAT, Version::CURRENT.number()]);
-        Talk { role: Role::Primary, options }.send(socket.as_fd(), &hello, &[])?;
+        PacketSocket { role: Role::Primary, options }.send(socket.as_fd(), &hello, &[])?;
         let deadline = Instant::now().checked_add(timeout);
         Ok(Self { socket: Some(socket), stage: Stage::Greeted, deadline })
     }
@@ -332,7 +332,7 @@ impl Host {
         let Ok(creds) = sock::peer_creds(socket.as_fd()) else { return false };
         let admitted = admit(options, any_user, creds.uid, creds.gid);
         if let Err(error) = &admitted {
-            Talk { role: Role::Primary, options }.refuse(socket.as_fd(), error, op::HELLO, 0);
+            PacketSocket { role: Role::Primary, options }.refuse(socket.as_fd(), error, op::HELLO, 0);
         }
         admitted.is_ok()
     }
@@ -354,37 +354,42 @@ impl Host {
     }
 
     /// Goes as far as what has been received allows.
-    pub(crate) fn step(&mut self, terms: Terms<'_>) -> Result<Option<Met>> {
-        let talk = Talk { role: Role::Primary, options: terms.options };
+    pub(crate) fn drive(&mut self, policy: AcceptPolicy<'_>) -> Result<Option<Accepted>> {
+        let packets = PacketSocket { role: Role::Primary, options: policy.options };
         let wanted = if matches!(self.stage, Stage::Greeted) { op::JOIN } else { op::READY };
-        let stepped = self.advance(&talk, terms, wanted);
+        let stepped = self.advance(&packets, policy, wanted);
         if let Err(error) = &stepped {
             let told = matches!(error, Error::RegionTooLarge { .. } | Error::Refused { .. });
             // There is none where making the link failed: it was the link's already.
             if let Some(socket) = self.socket.as_ref().filter(|_| !told) {
-                talk.refuse(socket.as_fd(), error, wanted, 0);
+                packets.refuse(socket.as_fd(), error, wanted, 0);
             }
         }
         stepped
     }
 
-    fn advance(&mut self, talk: &Talk<'_>, terms: Terms<'_>, wanted: u8) -> Result<Option<Met>> {
-        let Some((packet, mut received)) = talk.receive(self.socket(), wanted)? else { return Ok(None) };
+    fn advance(
+        &mut self,
+        packets: &PacketSocket<'_>,
+        policy: AcceptPolicy<'_>,
+        wanted: u8,
+    ) -> Result<Option<Accepted>> {
+        let Some((packet, mut received)) = packets.receive(self.socket(), wanted)? else { return Ok(None) };
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Greeted => {
                 let (peer, pidfd) = identify(received)?;
-                terms.admit(&peer)?;
+                policy.admit(&peer)?;
                 check_greeting(&packet)?;
-                self.offer(talk, terms, peer, pidfd, packet.operands[3])?;
+                self.offer(packets, policy, peer, pidfd, packet.operands[3])?;
                 Ok(None)
             }
             Stage::Offered(offered) => {
                 let Offered { ground, pidfd, peer, .. } = *offered;
-                terms.admit(&peer)?;
+                policy.admit(&peer)?;
                 let brought = received.fds.pop();
                 let at = |region: &Region<'static>| check_ready(region, &packet, brought.as_ref());
-                let met = match (ground, terms.into) {
-                    (Some(Ground { region, memory, payload, lock }), _) => {
+                let met = match (ground, policy.into) {
+                    (Some(NewRegion { region, memory, payload, lock }), _) => {
                         let (peer_seat, theirs) = at(region.region())?;
                         if let Some(mapping) = theirs {
                             region.set_payload(1, mapping)?;
@@ -392,15 +397,15 @@ impl Host {
                         let socket = self.socket.take().expect("kept until the link is made");
                         let parts =
                             Parts { region, memory, payload, _lock: lock, socket, pidfd, peer, peer_seat };
-                        let inner = Inner::new(parts, talk.options)?;
-                        talk.welcome(inner.parts().socket.as_fd())?;
-                        Met::Link(Box::new(inner))
+                        let core = LinkCore::new(parts, packets.options)?;
+                        packets.welcome(core.parts().socket.as_fd())?;
+                        Accepted::Link(Box::new(core))
                     }
                     (None, Some(link)) => {
                         let (seat, payload) = at(link.region())?;
-                        talk.welcome(self.socket())?;
+                        packets.welcome(self.socket())?;
                         let socket = self.socket.take().expect("kept until the link is made");
-                        Met::Heir(Heir { socket, pidfd, peer, seat, payload })
+                        Accepted::Successor(Successor { socket, pidfd, peer, seat, payload })
                     }
                     (None, None) => {
                         return Err(Error::Handshake { what: "the place is no longer vacant", found: 0 });
@@ -415,40 +420,40 @@ impl Host {
     /// Offers a vacant place, or a new region.
     fn offer(
         &mut self,
-        talk: &Talk<'_>,
-        terms: Terms<'_>,
+        packets: &PacketSocket<'_>,
+        policy: AcceptPolicy<'_>,
         peer: Peer,
         pidfd: OwnedFd,
         limit: u64,
     ) -> Result<()> {
-        let need = match terms.into {
+        let need = match policy.into {
             Some(link) => link.region().layout().len,
-            None => crate::shm::layout::required_bytes(&terms.options.geometry()?, mem::page_size() as u64)?,
+            None => crate::shm::layout::required_bytes(&policy.options.geometry()?, mem::page_size() as u64)?,
         };
         if need > limit {
             let error = Error::RegionTooLarge { need, limit };
-            talk.refuse(self.socket(), &error, op::JOIN, need);
+            packets.refuse(self.socket(), &error, op::JOIN, need);
             return Err(error);
         }
-        let ground = match terms.into {
+        let ground = match policy.into {
             Some(_) => None,
-            None => Some(Ground::new(terms.options, terms.name)?),
+            None => Some(NewRegion::new(policy.options, policy.name)?),
         };
-        let (region, memory, payload) = match (&ground, terms.into) {
+        let (region, memory, payload) = match (&ground, policy.into) {
             (Some(ground), _) => (ground.region.region(), &ground.memory, &ground.payload),
             (None, Some(link)) => (link.region(), &link.parts().memory, &link.parts().payload),
             (None, None) => unreachable!("made where there is no link"),
         };
         let fds: Vec<_> = [memory].into_iter().chain(payload).map(AsFd::as_fd).collect();
         let offer = Packet::new(op::OFFER, [need, region.facts().epoch]);
-        talk.send(self.socket(), &offer, &fds)?;
-        let place = terms.place();
+        packets.send(self.socket(), &offer, &fds)?;
+        let place = policy.place();
         self.stage = Stage::Offered(Box::new(Offered { place, at: Instant::now(), ground, pidfd, peer }));
         Ok(())
     }
 }
 
-impl Drop for Host {
+impl Drop for ServerHandshake {
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
             // What was not read must not keep this thread.
@@ -487,8 +492,8 @@ fn check_ready(
     Ok((holder, payload))
 }
 
-/// A region with a seat taken, of which nothing is used yet.
-pub(crate) struct Seated {
+/// An attached region with a seat taken, before the server has confirmed it.
+pub(crate) struct Joined {
     region: OwnedRegion<Mapping>,
     memory: OwnedFd,
     payload: Option<OwnedFd>,
@@ -496,19 +501,19 @@ pub(crate) struct Seated {
 }
 
 /// The Secondary's side of a handshake, a message at a time.
-pub(crate) struct Guest<'o> {
+pub(crate) struct ClientHandshake<'o> {
     /// Until it is the link's.
     socket: Option<OwnedFd>,
-    talk: Talk<'o>,
+    packets: PacketSocket<'o>,
     until: Option<Instant>,
-    host: Option<(Peer, OwnedFd)>,
+    server: Option<(Peer, OwnedFd)>,
 }
 
-impl<'o> Guest<'o> {
+impl<'o> ClientHandshake<'o> {
     /// Begins a handshake on a connected socket that must be over in `timeout`.
     pub(crate) fn new(socket: OwnedFd, options: &'o Options, timeout: Duration) -> Self {
-        let talk = Talk { role: Role::Secondary, options };
-        Self { socket: Some(socket), talk, until: Instant::now().checked_add(timeout), host: None }
+        let packets = PacketSocket { role: Role::Secondary, options };
+        Self { socket: Some(socket), packets, until: Instant::now().checked_add(timeout), server: None }
     }
 
     fn socket(&self) -> BorrowedFd<'_> {
@@ -519,7 +524,7 @@ impl<'o> Guest<'o> {
     fn receive(&self, wanted: u8) -> Result<(Packet, Received)> {
         let began = Instant::now();
         loop {
-            if let Some(message) = self.talk.receive(self.socket(), wanted)? {
+            if let Some(message) = self.packets.receive(self.socket(), wanted)? {
                 return Ok(message);
             }
             let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -533,33 +538,33 @@ impl<'o> Guest<'o> {
         }
     }
 
-    /// Hears HELLO, checks who speaks, sends JOIN.
-    pub(crate) fn join(&mut self, any_user: bool) -> Result<()> {
+    /// Receives HELLO, checks the sender's identity and sends JOIN.
+    pub(crate) fn request_region(&mut self, any_user: bool) -> Result<()> {
         let (packet, received) = self.receive(op::HELLO)?;
-        let checked = identify(received).and_then(|(host, pidfd)| {
-            admit(self.talk.options, any_user, host.uid, host.gid)?;
+        let checked = identify(received).and_then(|(server, pidfd)| {
+            admit(self.packets.options, any_user, server.uid, server.gid)?;
             check_greeting(&packet)?;
-            Ok((host, pidfd))
+            Ok((server, pidfd))
         });
-        self.host = Some(self.or_refuse(checked, op::HELLO)?);
-        let limit = self.talk.options.max_region;
+        self.server = Some(self.or_refuse(checked, op::HELLO)?);
+        let limit = self.packets.options.max_region;
         let join = Packet::new(op::JOIN, [MAGIC, FORMAT, Version::CURRENT.number(), limit]);
-        self.talk.send(self.socket(), &join, &[])
+        self.packets.send(self.socket(), &join, &[])
     }
 
-    /// Tells the host what went wrong.
+    /// Tells the server what went wrong.
     fn or_refuse<T>(&self, result: Result<T>, failed: u8) -> Result<T> {
-        result.inspect_err(|error| self.talk.refuse(self.socket(), error, failed, 0))
+        result.inspect_err(|error| self.packets.refuse(self.socket(), error, failed, 0))
     }
 
-    /// Hears OFFER, attaches, sends READY, hears WELCOME.
-    pub(crate) fn attach(mut self) -> Result<Inner> {
-        let seated = self.sit()?;
-        self.enter(seated)
+    /// Receives OFFER, attaches to the region, sends READY and receives WELCOME.
+    pub(crate) fn finish(mut self) -> Result<LinkCore> {
+        let joined = self.join()?;
+        self.confirm(joined)
     }
 
-    /// Hears OFFER, attaches, sends READY.
-    pub(crate) fn sit(&mut self) -> Result<Seated> {
+    /// Receives OFFER, attaches to the region and sends READY.
+    pub(crate) fn join(&mut self) -> Result<Joined> {
         let (_, received) = self.receive(op::OFFER)?;
         let mut fds = received.fds.into_iter();
         let memory = fds.next().expect("one was counted");
@@ -568,19 +573,19 @@ impl<'o> Guest<'o> {
         region.region().seat(holder.seat()).pid.store(peer::pid() as u64, Ordering::Relaxed);
         let ready = Packet::new(op::READY, [holder.seat() as u64, holder.generation().into()]);
         let fds: Vec<_> = payload.iter().map(AsFd::as_fd).collect();
-        self.talk.send(self.socket(), &ready, &fds)?;
-        Ok(Seated { region, memory, payload, lock })
+        self.packets.send(self.socket(), &ready, &fds)?;
+        Ok(Joined { region, memory, payload, lock })
     }
 
-    /// Hears WELCOME. Until then nothing is done from the seat; if it does not come, the seat is left.
-    pub(crate) fn enter(mut self, seated: Seated) -> Result<Inner> {
+    /// Receives WELCOME. The seat is not used before that, and is left if WELCOME does not come.
+    pub(crate) fn confirm(mut self, joined: Joined) -> Result<LinkCore> {
         self.receive(op::WELCOME)?;
-        let Seated { region, memory, payload, lock } = seated;
-        let (peer, pidfd) = self.host.take().expect("heard before the offer");
+        let Joined { region, memory, payload, lock } = joined;
+        let (peer, pidfd) = self.server.take().expect("received before the offer");
         let socket = self.socket.take().expect("kept until the link is made");
         let peer_seat = Holder::new(0, 1);
         let parts = Parts { region, memory, payload, _lock: lock, socket, pidfd, peer, peer_seat };
-        Inner::new(parts, self.talk.options)
+        LinkCore::new(parts, self.packets.options)
     }
 
     fn open(
@@ -590,7 +595,7 @@ impl<'o> Guest<'o> {
     ) -> Result<(OwnedRegion<Mapping>, Option<SeatLock>, Option<OwnedFd>)> {
         let facts = mem::facts(memory.as_fd()).map_err(os("looking at the offered memory"))?;
         check_memfd(&facts)?;
-        let limit = self.talk.options.max_region;
+        let limit = self.packets.options.max_region;
         if facts.len > limit {
             return Err(Error::RegionTooLarge { need: facts.len, limit });
         }
@@ -616,7 +621,7 @@ impl<'o> Guest<'o> {
             }
         };
         let mut region = OwnedRegion::attach(mapping, mem::page_size() as u64, Role::Secondary, prepare)?;
-        region.limit_messages(self.talk.options.max_message);
+        region.limit_messages(self.packets.options.max_message);
         let layout = *region.region().layout();
         let payload = match (region.region().facts().modes.protected, theirs) {
             (true, Some(theirs)) => {
@@ -633,10 +638,10 @@ impl<'o> Guest<'o> {
     }
 }
 
-impl Drop for Guest<'_> {
+impl Drop for ClientHandshake<'_> {
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
-            // As for `Host`.
+            // As for `ServerHandshake`.
             sock::purge(socket.as_fd());
         }
     }

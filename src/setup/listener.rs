@@ -12,13 +12,15 @@ use hqq_sys::sock::{self, Address, FileId};
 use hqq_sys::{peer, poll, spawn};
 
 use crate::error::{Error, Result};
-use crate::link::core::Inner;
+use crate::link::core::LinkCore;
 use crate::link::deadline::Until;
 use crate::link::standard::StandardLink;
-use crate::link::timed_mutex::{Patience, Turn};
+use crate::link::timed_mutex::{Patience, TimedMutex};
 use crate::link::untrusted::UntrustedLink;
 use crate::options::Options;
-use crate::setup::handshake::{Guest, Host, LOOKING, MAPPING, Met, READING, SENDING, Terms, admit, os};
+use crate::setup::handshake::{
+    AcceptPolicy, Accepted, ClientHandshake, LOOKING, MAPPING, READING, SENDING, ServerHandshake, admit, os,
+};
 
 /// The environment variable that names an inherited link's descriptor.
 const INHERITED: &str = "HQQ_LINK_FD";
@@ -62,11 +64,11 @@ pub struct Listener {
     name: String,
     file: Option<(PathBuf, FileId)>,
     options: Options,
-    pending: Turn<Vec<Host>>,
+    pending: TimedMutex<Vec<ServerHandshake>>,
     refused: AtomicU64,
 }
 
-impl fmt::Debug for Host {
+impl fmt::Debug for ServerHandshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Host").field("deadline", &self.deadline()).finish_non_exhaustive()
     }
@@ -100,7 +102,7 @@ impl Listener {
                 Some((path, id))
             }
         };
-        let (pending, refused) = (Turn::new(Vec::new()), AtomicU64::new(0));
+        let (pending, refused) = (TimedMutex::new(Vec::new()), AtomicU64::new(0));
         Ok(Self { socket, name: name.into(), file, options, pending, refused })
     }
 
@@ -149,7 +151,7 @@ impl Listener {
     /// # Errors
     /// As [`accept`](Self::accept).
     pub fn accept_untrusted(&self) -> Result<UntrustedLink> {
-        self.accept_until(true, Until::Forever).map(|inner| UntrustedLink::new(StandardLink::new(inner)))
+        self.accept_until(true, Until::Forever).map(|core| UntrustedLink::new(StandardLink::new(core)))
     }
 
     /// Waits for a peer of any user no longer than `time`.
@@ -157,8 +159,8 @@ impl Listener {
     /// # Errors
     /// As [`accept_untrusted`](Self::accept_untrusted), or [`Error::Timeout`].
     pub fn accept_untrusted_timeout(&self, time: Duration) -> Result<UntrustedLink> {
-        let inner = self.accept_until(true, Until::after(time))?;
-        Ok(UntrustedLink::new(StandardLink::new(inner)))
+        let core = self.accept_until(true, Until::after(time))?;
+        Ok(UntrustedLink::new(StandardLink::new(core)))
     }
 
     /// Waits for a new Secondary to take the place of one that died or left, on the same link: what this end had sent and
@@ -169,7 +171,7 @@ impl Listener {
     /// The link must have been made with [`Options::reattachable`]. Connections on it have ended with the former peer: drop
     /// them beforehand. Descriptors got from the link (its doorbell, [`StandardLink::peer_process`]) stand for the new peer
     /// afterwards; register them with an event loop anew. Accepting and this take turns on one listener, for as long as each
-    /// waits; a [`Stopper`](crate::Stopper) ends neither.
+    /// waits; a [`ShutdownHandle`](crate::Stopper) ends neither.
     ///
     /// ```
     /// use hqq::{Error, Listener, Options, StandardLink};
@@ -220,50 +222,54 @@ impl Listener {
     }
 
     fn reattach_until(&self, link: &mut StandardLink, any_user: bool, until: Until) -> Result<()> {
-        let inner = link.inner();
-        inner.make_vacant()?;
-        match self.meet(Some(inner), any_user, until)? {
-            Met::Heir(heir) => inner.adopt(heir),
-            Met::Link(_) => {
+        let core = link.core();
+        core.make_vacant()?;
+        match self.drive(Some(core), any_user, until)? {
+            Accepted::Successor(successor) => core.replace_peer(successor),
+            Accepted::Link(_) => {
                 Err(Error::Handshake { what: "a new link where an old one was offered", found: 0 })
             }
         }
     }
 
-    fn accept_until(&self, any_user: bool, until: Until) -> Result<Inner> {
-        match self.meet(None, any_user, until)? {
-            Met::Link(inner) => Ok(*inner),
-            Met::Heir(_) => {
+    fn accept_until(&self, any_user: bool, until: Until) -> Result<LinkCore> {
+        match self.drive(None, any_user, until)? {
+            Accepted::Link(core) => Ok(*core),
+            Accepted::Successor(_) => {
                 Err(Error::Handshake { what: "an old link where a new one was offered", found: 0 })
             }
         }
     }
 
     /// Drives handshakes until one is complete: for a new link, or for the vacant place of `into`.
-    fn meet(&self, into: Option<&Inner>, any_user: bool, until: Until) -> Result<Met> {
+    fn drive(&self, into: Option<&LinkCore>, any_user: bool, until: Until) -> Result<Accepted> {
         let began = Instant::now();
         let timeout = || Error::Timeout { what: "a peer", after: began.elapsed() };
         let turn = self.pending.take(Patience::Until(until.instant()));
         let mut pending = turn.ok_or_else(timeout)?;
-        let terms = Terms { options: &self.options, name: &self.name, any_user, into };
+        let policy = AcceptPolicy { options: &self.options, name: &self.name, any_user, into };
         loop {
-            let step = self.greet(&mut pending, any_user).and_then(|()| self.advance(&mut pending, terms));
+            let step =
+                self.accept_pending(&mut pending, any_user).and_then(|()| self.advance(&mut pending, policy));
             match step {
-                Ok(Some(met)) => return Ok(met),
+                Ok(Some(accepted)) => return Ok(accepted),
                 Err(error) => return Err(error),
                 Ok(None) => {}
             }
             let now = Instant::now();
-            let deadlines = pending.iter().map(Host::deadline).chain([until.instant()]);
+            let deadlines = pending.iter().map(ServerHandshake::deadline).chain([until.instant()]);
             let left = deadlines.flatten().min().map(|at| at.saturating_duration_since(now));
             if until.instant().is_some_and(|at| at <= now) {
                 return Err(timeout());
             }
-            let offered = is_offered(&pending, terms);
+            let offered = is_offered(&pending, policy);
             // Then the next in line may be due.
             let left =
                 if offered { Some(left.map_or(PRECEDENCE, |left| left.min(PRECEDENCE))) } else { left };
-            let sockets = pending.iter().filter(|host| is_due(host, terms, offered)).map(Host::socket);
+            let sockets = pending
+                .iter()
+                .filter(|handshake| is_due(handshake, policy, offered))
+                .map(ServerHandshake::socket);
             let fds: Vec<_> = sockets.chain([self.socket.as_fd()]).collect();
             if let Err(source) = poll::many(&fds, left) {
                 return Err(os("waiting for peers")(source));
@@ -271,24 +277,24 @@ impl Listener {
         }
     }
 
-    /// Begins a handshake with everybody who knocks and may.
-    fn greet(&self, pending: &mut Vec<Host>, any_user: bool) -> Result<()> {
+    /// Begins a handshake with each waiting connector that is admitted.
+    fn accept_pending(&self, pending: &mut Vec<ServerHandshake>, any_user: bool) -> Result<()> {
         for _ in 0..2 * MAX_PENDING {
             let Some(socket) = sock::accept(self.socket.as_fd()).map_err(os("accepting a connector"))? else {
                 break;
             };
-            if !Host::admits(&socket, &self.options, any_user) {
+            if !ServerHandshake::admits(&socket, &self.options, any_user) {
                 self.count_refused();
                 continue;
             }
             if pending.len() >= MAX_PENDING {
-                // The slowest makes room: who falls silent shall keep nobody out.
+                // The slowest handshake is given up, so that a silent connector keeps nobody out.
                 let slowest = (0..pending.len()).min_by_key(|&index| pending[index].deadline());
                 pending.swap_remove(slowest.unwrap_or(0));
                 self.count_refused();
             }
-            match Host::new(socket, &self.options, self.options.handshake_timeout) {
-                Ok(host) => pending.push(host),
+            match ServerHandshake::new(socket, &self.options, self.options.handshake_timeout) {
+                Ok(handshake) => pending.push(handshake),
                 Err(_) => self.count_refused(),
             }
         }
@@ -299,17 +305,21 @@ impl Listener {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Moves every handshake on that is due; the first that is complete.
-    fn advance(&self, pending: &mut Vec<Host>, terms: Terms<'_>) -> Result<Option<Met>> {
+    /// Advances every handshake that is due, and returns the first that is complete.
+    fn advance(
+        &self,
+        pending: &mut Vec<ServerHandshake>,
+        policy: AcceptPolicy<'_>,
+    ) -> Result<Option<Accepted>> {
         let now = Instant::now();
         let mut index = 0;
         while index < pending.len() {
-            let due = is_due(&pending[index], terms, is_offered(pending, terms));
-            let stepped = if due { pending[index].step(terms) } else { Ok(None) };
+            let due = is_due(&pending[index], policy, is_offered(pending, policy));
+            let stepped = if due { pending[index].drive(policy) } else { Ok(None) };
             match stepped {
-                Ok(Some(met)) => {
+                Ok(Some(accepted)) => {
                     pending.remove(index);
-                    return Ok(Some(met));
+                    return Ok(Some(accepted));
                 }
                 Ok(None) if pending[index].deadline().is_none_or(|deadline| deadline > now) => index += 1,
                 Ok(None) => {
@@ -330,18 +340,18 @@ impl Listener {
 }
 
 /// Whether somebody has been offered the vacant place of late.
-fn is_offered(pending: &[Host], terms: Terms<'_>) -> bool {
+fn is_offered(pending: &[ServerHandshake], policy: AcceptPolicy<'_>) -> bool {
     let late = |at: Instant| at.elapsed() < PRECEDENCE;
-    let same = |(place, at)| terms.into.is_some() && place == terms.place() && late(at);
-    pending.iter().any(|host| host.was_offered().is_some_and(same))
+    let same = |(place, at)| policy.into.is_some() && place == policy.place() && late(at);
+    pending.iter().any(|handshake| handshake.was_offered().is_some_and(same))
 }
 
 /// Whether a handshake may go on now: a vacant place is offered to one after another, and who was offered something else
 /// waits until that is asked for again.
-fn is_due(host: &Host, terms: Terms<'_>, offered: bool) -> bool {
-    match host.was_offered() {
+fn is_due(handshake: &ServerHandshake, policy: AcceptPolicy<'_>, offered: bool) -> bool {
+    match handshake.was_offered() {
         None => !offered,
-        Some((place, _)) => place == terms.place(),
+        Some((place, _)) => place == policy.place(),
     }
 }
 
@@ -411,9 +421,9 @@ fn connect(name: &str, options: &Options, wait: Option<Duration>, any_user: bool
     let creds = sock::peer_creds(socket.as_fd()).map_err(os("asking who listens"))?;
     admit(options, any_user, creds.uid, creds.gid)?;
     let timeout = deadline.map_or(options.handshake_timeout, left);
-    let mut guest = Guest::new(socket, options, timeout);
-    guest.join(any_user)?;
-    guest.attach().map(StandardLink::new)
+    let mut client = ClientHandshake::new(socket, options, timeout);
+    client.request_region(any_user)?;
+    client.finish().map(StandardLink::new)
 }
 
 impl StandardLink {
@@ -460,15 +470,15 @@ impl StandardLink {
         options.geometry()?;
         let (ours, theirs) = sock::pair().map_err(os("creating a pair of sockets"))?;
         let timeout = options.handshake_timeout;
-        let mut host = Host::new(ours, &options, timeout)?;
-        let terms = Terms { options: &options, name: "pair", any_user: false, into: None };
-        let mut guest = Guest::new(theirs, &options, timeout);
+        let mut handshake = ServerHandshake::new(ours, &options, timeout)?;
+        let policy = AcceptPolicy { options: &options, name: "pair", any_user: false, into: None };
+        let mut client = ClientHandshake::new(theirs, &options, timeout);
         // Each message waits in the socket for the other's turn.
-        guest.join(false)?;
-        host.step(terms)?;
-        let seated = guest.sit()?;
-        match host.step(terms)? {
-            Some(Met::Link(primary)) => Ok((Self::new(*primary), Self::new(guest.enter(seated)?))),
+        client.request_region(false)?;
+        handshake.drive(policy)?;
+        let seated = client.join()?;
+        match handshake.drive(policy)? {
+            Some(Accepted::Link(primary)) => Ok((Self::new(*primary), Self::new(client.confirm(seated)?))),
             _ => Err(Error::Handshake { what: "a pair does not hear itself", found: 0 }),
         }
     }
@@ -487,9 +497,9 @@ impl StandardLink {
     /// As there.
     pub fn inherited_with(options: Options) -> Result<Self> {
         let socket = spawn::inherited(INHERITED).map_err(os("taking the inherited link"))?;
-        let mut guest = Guest::new(socket, &options, options.handshake_timeout);
-        guest.join(false)?;
-        guest.attach().map(Self::new)
+        let mut client = ClientHandshake::new(socket, &options, options.handshake_timeout);
+        client.request_region(false)?;
+        client.finish().map(Self::new)
     }
 }
 
@@ -519,7 +529,7 @@ impl UntrustedLink {
 /// ```
 #[derive(Debug)]
 pub struct Offer {
-    host: Host,
+    handshake: ServerHandshake,
     child_end: OwnedFd,
     options: Options,
 }
@@ -532,8 +542,8 @@ impl Offer {
     pub fn new(options: Options) -> Result<Self> {
         options.geometry()?;
         let (ours, child_end) = sock::pair().map_err(os("creating a pair of sockets"))?;
-        let host = Host::new(ours, &options, Duration::MAX)?;
-        Ok(Self { host, child_end, options })
+        let handshake = ServerHandshake::new(ours, &options, Duration::MAX)?;
+        Ok(Self { handshake, child_end, options })
     }
 
     /// Lets the children that `command` starts inherit the other end. Spawn one of them before
@@ -550,14 +560,14 @@ impl Offer {
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Handshake`] if the child ends without taking it; those of a handshake.
     pub fn accept(self, time: Duration) -> Result<StandardLink> {
-        let Self { mut host, child_end, options } = self;
+        let Self { mut handshake, child_end, options } = self;
         // Only the child has it now, so that its end hangs up with it.
         drop(child_end);
         let began = Instant::now();
         loop {
-            let terms = Terms { options: &options, name: "offer", any_user: false, into: None };
-            if let Some(Met::Link(inner)) = host.step(terms)? {
-                return Ok(StandardLink::new(*inner));
+            let policy = AcceptPolicy { options: &options, name: "offer", any_user: false, into: None };
+            if let Some(Accepted::Link(core)) = handshake.drive(policy)? {
+                return Ok(StandardLink::new(*core));
             }
             let left = time.saturating_sub(began.elapsed());
             if left.is_zero() {
@@ -566,7 +576,7 @@ impl Offer {
                     after: began.elapsed(),
                 });
             }
-            poll::many(&[host.socket()], Some(left)).map_err(os("waiting for the child"))?;
+            poll::many(&[handshake.socket()], Some(left)).map_err(os("waiting for the child"))?;
         }
     }
 }

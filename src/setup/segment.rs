@@ -37,7 +37,7 @@ use crate::shm::words::Role;
 const POLLS: u32 = 256;
 
 /// One end of a link on a named segment. It may be shared by threads.
-pub struct NamedLink {
+pub struct SegmentLink {
     region: OwnedRegion<Shmem>,
 }
 
@@ -48,7 +48,7 @@ pub struct NamedLink {
 /// [`Error::Geometry`] or [`Error::RegionTooLarge`] for the options; [`Error::Unsupported`] for a ring mode other than
 /// MPMC, whose exclusiveness nothing here would keep, or protection; [`Error::NameInUse`]; [`Error::Os`], also if the
 /// file system has no room for the segment.
-pub fn create(name: &str, options: &Options) -> Result<NamedLink> {
+pub fn create(name: &str, options: &Options) -> Result<SegmentLink> {
     if options.modes.ring != RingMode::Mpmc {
         return Err(Error::Unsupported {
             what: "a named link's rings are MPMC: leave ring_mode at its default",
@@ -75,18 +75,18 @@ pub fn create(name: &str, options: &Options) -> Result<NamedLink> {
     let setup = Setup { geometry, modes: options.modes, page, epoch: 1, first_lap: 0, name };
     let mut region = OwnedRegion::create(memory, &setup, false)?;
     region.limit_messages(options.max_message);
-    Ok(NamedLink { region })
+    Ok(SegmentLink { region })
 }
 
 /// Opens the segment `name`; this end is the Secondary.
 ///
 /// # Errors
 /// [`Error::NoSuchName`]; those of [`Region::attach`](crate::shm::region::Region::attach); [`Error::Os`].
-pub fn open(name: &str) -> Result<NamedLink> {
+pub fn open(name: &str) -> Result<SegmentLink> {
     let memory = ShmemConf::new().os_id(name).open().map_err(|error| failed(name, error))?;
     let region =
         OwnedRegion::attach(memory, hqq_sys::mem::page_size() as u64, Role::Secondary, |_| Some(false))?;
-    Ok(NamedLink { region })
+    Ok(SegmentLink { region })
 }
 
 fn failed(name: &str, error: ShmemError) -> Error {
@@ -103,7 +103,7 @@ fn failed(name: &str, error: ShmemError) -> Error {
     }
 }
 
-impl NamedLink {
+impl SegmentLink {
     /// Which end this is.
     pub fn role(&self) -> Role {
         self.region.region().role()
@@ -133,13 +133,13 @@ impl NamedLink {
     ///
     /// # Errors
     /// [`Error::RingEmpty`], [`Error::Corrupt`].
-    pub fn try_recv(&self) -> Result<NamedMessage<'_>> {
+    pub fn try_recv(&self) -> Result<SegmentMessage<'_>> {
         let region = self.region.region();
         // A peer that only sends rubbish does not keep us here.
         for _ in 0..region.layout().geometry.slots() {
             match region.receive(|_| true, |_| {})? {
                 Incoming::Message(payload, _) => {
-                    return Ok(NamedMessage { link: self, payload: Some(payload) });
+                    return Ok(SegmentMessage { link: self, payload: Some(payload) });
                 }
                 Incoming::ConnData(_, Some(buffer)) => region.give(buffer),
                 Incoming::Empty => break,
@@ -153,7 +153,7 @@ impl NamedLink {
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::Corrupt`].
-    pub fn recv_timeout(&self, time: Duration) -> Result<NamedMessage<'_>> {
+    pub fn recv_timeout(&self, time: Duration) -> Result<SegmentMessage<'_>> {
         poll(time, "a message", || match self.try_recv() {
             Err(error) if error.is_transient() => Ok(None),
             done => done.map(Some),
@@ -178,31 +178,31 @@ fn poll<T>(time: Duration, what: &'static str, mut look: impl FnMut() -> Result<
     }
 }
 
-impl fmt::Debug for NamedLink {
+impl fmt::Debug for SegmentLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NamedLink").field("role", &self.role()).finish_non_exhaustive()
     }
 }
 
 /// A received message, read in place; dereferences to `[u8]`. Dropping it gives its buffers back.
-pub struct NamedMessage<'a> {
-    link: &'a NamedLink,
+pub struct SegmentMessage<'a> {
+    link: &'a SegmentLink,
     payload: Option<Payload<'static>>,
 }
 
-impl Deref for NamedMessage<'_> {
+impl Deref for SegmentMessage<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
         match &self.payload {
-            Some(Payload::Inline(inline)) => inline.bytes(),
+            Some(Payload::Slot(inline)) => inline.bytes(),
             Some(Payload::Pool(buffer)) => buffer.bytes(),
             None => &[],
         }
     }
 }
 
-impl Drop for NamedMessage<'_> {
+impl Drop for SegmentMessage<'_> {
     fn drop(&mut self) {
         if let Some(payload) = self.payload.take() {
             self.link.region.region().give_message(payload);
@@ -210,7 +210,7 @@ impl Drop for NamedMessage<'_> {
     }
 }
 
-impl fmt::Debug for NamedMessage<'_> {
+impl fmt::Debug for SegmentMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NamedMessage").field("len", &self.len()).finish()
     }
@@ -257,7 +257,7 @@ mod tests {
         }
         // In namespaces of its own, where it may mount what it likes, as any user.
         let script = "mount -t tmpfs -o size=256k hqq /dev/shm || exit 77; exec \"$0\" --exact \
-                      named::tests::a_full_tmpfs_is_an_error_and_kills_nobody";
+                      setup::segment::tests::a_full_tmpfs_is_an_error_and_kills_nobody";
         let mut command = std::process::Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
         let output = command.arg(std::env::current_exe().unwrap()).env(TINY, "1").output();

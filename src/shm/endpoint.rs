@@ -50,12 +50,12 @@ use crate::sync::{AtomicU64, Ordering};
 /// A small message, copied out of its slot.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(16))]
-pub struct Inline {
+pub struct SlotBytes {
     words: [u64; 6],
     len: u8,
 }
 
-impl Inline {
+impl SlotBytes {
     /// The bytes.
     #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
@@ -137,7 +137,7 @@ fn short_word(bytes: &[u8]) -> u64 {
 #[derive(Debug)]
 pub enum Payload<'a> {
     /// Copied out of the slot.
-    Inline(Inline),
+    Slot(SlotBytes),
     /// In the pool.
     Pool(Buffer<'a>),
 }
@@ -146,7 +146,7 @@ impl Payload<'_> {
     /// Its bytes.
     pub fn len(&self) -> usize {
         match self {
-            Self::Inline(inline) => inline.len as usize,
+            Self::Slot(inline) => inline.len as usize,
             Self::Pool(buffer) => buffer.len(),
         }
     }
@@ -268,7 +268,7 @@ impl<'a> Region<'a> {
         let packet = packet(copy_id);
         seen(&packet);
         let next = producer.next_slot(position);
-        claimed.publish(&packet, |ticket| count(self.out().tally, ticket, bytes));
+        claimed.publish(&packet, |ticket| count(self.out().byte_counters, ticket, bytes));
         prefetch(next);
         Ok(copy_id)
     }
@@ -328,7 +328,7 @@ impl<'a> Region<'a> {
     /// # Errors
     /// As [`send`](Self::send).
     #[inline(always)]
-    pub fn send_inline(&self, message: &Inline, seen: impl FnOnce(&Packet)) -> Result<()> {
+    pub fn send_inline(&self, message: &SlotBytes, seen: impl FnOnce(&Packet)) -> Result<()> {
         let len = u64::from(message.len);
         let [a, b, c, d, e, f] = message.words;
         self.post(len, seen, |copy_id| Packet {
@@ -345,7 +345,7 @@ impl<'a> Region<'a> {
     #[inline]
     pub fn send_bytes(&self, message: &[u8], seen: impl FnOnce(&Packet)) -> Result<()> {
         if message.len() <= INLINE_MAX {
-            return self.send_inline(&Inline::of(message), seen);
+            return self.send_inline(&SlotBytes::of(message), seen);
         }
         let mut buffer = self.loan(message.len())?;
         buffer.bytes_mut().copy_from_slice(message);
@@ -438,7 +438,7 @@ impl<'a> Region<'a> {
     /// If they are another region's.
     #[inline(always)]
     pub fn give(&self, buffer: Buffer<'a>) {
-        self.flow_of(&buffer).pool.give(buffer.run());
+        self.direction_of(&buffer).pool.give(buffer.run());
     }
 
     /// Gives a message's buffers back, if it has any.
@@ -464,9 +464,9 @@ impl<'a> Region<'a> {
                 return self.receive_odd(ticket, operation, into, refused);
             }
             let words = core::array::from_fn(|index| ticket.operand(1 + index));
-            count(inward.tally, &ticket, len.into());
+            count(inward.byte_counters, &ticket, len.into());
             self.consumer().release(ticket);
-            *into = Some(Payload::Inline(Inline { words, len }));
+            *into = Some(Payload::Slot(SlotBytes { words, len }));
             return Some(position);
         }
         let (first, len) = (ticket.operand(1), ticket.operand(2));
@@ -482,7 +482,7 @@ impl<'a> Region<'a> {
         if inward.pool.hold(run).is_err() {
             return self.receive_odd(ticket, operation, into, refused);
         }
-        count(inward.tally, &ticket, len);
+        count(inward.byte_counters, &ticket, len);
         self.consumer().release(ticket);
         *into = Some(Payload::Pool(self.single(inward, run.first, len as usize)));
         Some(position)
@@ -551,7 +551,7 @@ impl<'a> Region<'a> {
             _ => 0,
         };
         if bytes > 0 {
-            count(self.inward().tally, &ticket, bytes);
+            count(self.inward().byte_counters, &ticket, bytes);
         }
         consumer.release(ticket);
         if let Incoming::Refused(Fault { run: Some(run), .. }) = incoming {
@@ -582,11 +582,11 @@ impl<'a> Region<'a> {
             Err(_) => Err(Fault { code: ErrorCode::BufferOverflow, context, op, run: None }),
         };
         match operation {
-            Operation::Inline { len, words, .. } => {
-                Incoming::Message(Payload::Inline(Inline { words, len }), position)
+            Operation::SlotBytes { len, words, .. } => {
+                Incoming::Message(Payload::Slot(SlotBytes { words, len }), position)
             }
             Operation::Copy { run: None, .. } => {
-                Incoming::Message(Payload::Inline(Inline::zeroed(0)), position)
+                Incoming::Message(Payload::Slot(SlotBytes::zeroed(0)), position)
             }
             Operation::Copy { copy_id, len, run: Some(run) } => match hold(run, len, copy_id) {
                 Ok(buffer) => Incoming::Message(Payload::Pool(buffer), position),

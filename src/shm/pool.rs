@@ -50,7 +50,7 @@
 use crate::error::Impossible;
 use crate::shm::packet::Run;
 use crate::shm::words::{BufferState, BufferWord, Holder, LeaseWord};
-use crate::sync::{AtomicU64, Ordering, look};
+use crate::sync::{AtomicU64, Ordering, load_for_update};
 
 /// Why nothing could be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,7 +261,7 @@ impl<'a> Pool<'a> {
     fn win(&self, index: usize) -> Result<bool, Shortage> {
         let word = &self.words[index];
         let free = BufferWord::FREE.word();
-        let found = look(word, Ordering::Acquire); // edge(pool.give): acquire
+        let found = load_for_update(word, Ordering::Acquire); // edge(pool.give): acquire
         if found != free {
             return Self::not_free(found);
         }

@@ -29,7 +29,7 @@ use crate::error::Impossible;
 use crate::shm::layout::Geometry;
 use crate::shm::packet::{Bounds, Operation, Packet, Run, op};
 use crate::shm::words::{BufferState, BufferWord, Holder, LeaseWord, Slot, SlotState, Stamp};
-use crate::sync::{AtomicU64, Ordering, look};
+use crate::sync::{AtomicU64, Ordering, load_for_update};
 
 /// What recovery did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl core::ops::AddAssign for Recovered {
 
 /// The shared words of one direction.
 #[derive(Clone, Copy, Debug)]
-pub struct Direction<'a> {
+pub struct DirectionWords<'a> {
     /// The ring.
     pub slots: &'a [Slot],
     /// The buffer words.
@@ -70,7 +70,7 @@ pub struct Direction<'a> {
 /// # Panics
 /// If `named` is shorter than the pool.
 pub fn recover(
-    direction: Direction<'_>,
+    direction: DirectionWords<'_>,
     geometry: Geometry,
     dead: Holder,
     named: &mut [u64],
@@ -94,7 +94,7 @@ pub fn recover(
     let mut names = 0u64;
     for (word, change) in direction.words.iter().zip(named) {
         names = names.wrapping_add(*change);
-        let found = look(word, Ordering::Relaxed);
+        let found = load_for_update(word, Ordering::Relaxed);
         let state = BufferWord::from_word(found).state();
         let state = state.ok_or(Impossible { what: "a buffer word", found })?;
         let (BufferState::Owned(by) | BufferState::Held(by) | BufferState::Spare(by)) = state else {
@@ -115,7 +115,7 @@ pub fn recover(
 
 /// Finishes or undoes what the dead did to one slot.
 fn settle(slot: &Slot, dead: Holder, done: &mut Recovered) -> Result<(), Impossible> {
-    let found = look(&slot.stamp, Ordering::Relaxed);
+    let found = load_for_update(&slot.stamp, Ordering::Relaxed);
     let stamp = Stamp::from_word(found);
     let state = stamp.state().ok_or(Impossible { what: "a ring stamp", found })?;
     let (after, count) = match state {
@@ -132,7 +132,7 @@ fn settle(slot: &Slot, dead: Holder, done: &mut Recovered) -> Result<(), Impossi
 
 /// The buffers that a published or taken slot names.
 fn buffers_of(slot: &Slot, bounds: &Bounds) -> Option<Run> {
-    let found = look(&slot.stamp, Ordering::Acquire); // edge(ring.free): acquire
+    let found = load_for_update(&slot.stamp, Ordering::Acquire); // edge(ring.free): acquire
     let stamp = Stamp::from_word(found);
     match stamp.state()? {
         SlotState::Published | SlotState::Taken(_) => {}
@@ -140,7 +140,7 @@ fn buffers_of(slot: &Slot, bounds: &Bounds) -> Option<Run> {
     }
     // edge(ring.reuse): acquire
     let operands = core::array::from_fn(|i| slot.operands[i].load(Ordering::Acquire));
-    if Stamp::from_word(look(&slot.stamp, Ordering::Relaxed)).lap() != stamp.lap() {
+    if Stamp::from_word(load_for_update(&slot.stamp, Ordering::Relaxed)).lap() != stamp.lap() {
         return None;
     }
     match Operation::check(&Packet { op: stamp.op(), operands }, bounds) {

@@ -12,7 +12,7 @@ use crate::shm::buffer::Buffer;
 use crate::shm::layout::{CURSOR_WORDS, DirectionLayout, Geometry, Layout, WaitMode, required_scratch};
 use crate::shm::packet::{Bounds, INLINE_MAX, Run};
 use crate::shm::pool::Pool;
-use crate::shm::recover::{Direction, Recovered, recover};
+use crate::shm::recover::{DirectionWords, Recovered, recover};
 use crate::shm::ring::{Consumer, Producer};
 use crate::shm::seats::Seats;
 use crate::shm::sleepers::Sleepers;
@@ -51,8 +51,8 @@ pub struct Region<'a> {
     copy_base: u64,
     producer: Producer<'a>,
     consumer: Consumer<'a>,
-    out: Flow<'a>,
-    inward: Flow<'a>,
+    out: Direction<'a>,
+    inward: Direction<'a>,
     /// The other side's announcements; `None` in spin-only mode.
     theirs: Option<Sleepers<'a>>,
     /// Not to be shared by threads: in the single modes only one may send, and one receive.
@@ -125,13 +125,13 @@ impl<'a> Views<'a> {
 
     /// Payload bytes sent through each slot. A slot's word is stored only by who has claimed the slot.
     #[inline(always)]
-    pub fn tally_sent(&self, direction: usize) -> &'a [AtomicU64] {
+    pub fn byte_counters_sent(&self, direction: usize) -> &'a [AtomicU64] {
         self.words(self.offsets(direction).sent, self.layout.geometry.slots())
     }
 
     /// Payload bytes received through each slot. A slot's word is stored only by who has taken the slot.
     #[inline(always)]
-    pub fn tally_received(&self, direction: usize) -> &'a [AtomicU64] {
+    pub fn byte_counters_received(&self, direction: usize) -> &'a [AtomicU64] {
         self.words(self.offsets(direction).received, self.layout.geometry.slots())
     }
 
@@ -158,7 +158,8 @@ impl<'a> Views<'a> {
             }
             self.buffer_words(direction).iter().for_each(|word| store(word, BufferWord::FREE.word()));
             store(self.lease(direction), LeaseWord::VACANT.word());
-            let tallies = self.tally_sent(direction).iter().chain(self.tally_received(direction));
+            let tallies =
+                self.byte_counters_sent(direction).iter().chain(self.byte_counters_received(direction));
             tallies.for_each(|word| store(word, 0));
         }
         superblock::publish(self.superblock());
@@ -314,30 +315,26 @@ impl<'a> Region<'a> {
         let (ours, theirs) = cursors.split_at(CURSOR_WORDS);
         let marks = marks.split_at(facts.geometry.buffers() as usize);
         scratch.iter().for_each(|word| word.store(0, Ordering::Relaxed));
-        ours[private::TAIL].store(Producer::survey(views.slots(out))?, Ordering::Relaxed);
-        let head = Consumer::survey(views.slots(inward))?;
+        ours[private::TAIL].store(Producer::scan_for_tail(views.slots(out))?, Ordering::Relaxed);
+        let head = Consumer::scan_for_tail(views.slots(inward))?;
         theirs[private::HEAD].store(head, Ordering::Relaxed);
         theirs[private::FLOOR].store(head, Ordering::Relaxed);
         let ring = facts.modes.ring;
-        let flow = |direction: usize| {
-            let sends = direction == out;
+        let direction_of = |index: usize| {
+            let sends = index == out;
             let single = if sends { ring.single_producer() } else { ring.single_consumer() };
             let [hint, spare] = if sends { [private::HINT, private::SPARE] } else { [private::UNUSED; 2] };
-            let words = views.buffer_words(direction);
-            let marks = if direction == 0 { marks.0 } else { marks.1 };
-            Flow {
-                pool: Pool::new(
-                    words,
-                    views.lease(direction),
-                    marks,
-                    &ours[hint],
-                    &ours[spare],
-                    holder,
-                    single,
-                ),
-                payload: AtomicPtr::new(views.payload(direction).as_ptr()),
-                tally: if sends { views.tally_sent(out) } else { views.tally_received(inward) },
-                home: Buffer::home(views.base.addr().get(), direction),
+            let words = views.buffer_words(index);
+            let marks = if index == 0 { marks.0 } else { marks.1 };
+            Direction {
+                pool: Pool::new(words, views.lease(index), marks, &ours[hint], &ours[spare], holder, single),
+                payload: AtomicPtr::new(views.payload(index).as_ptr()),
+                byte_counters: if sends {
+                    views.byte_counters_sent(out)
+                } else {
+                    views.byte_counters_received(inward)
+                },
+                home: Buffer::home(views.base.addr().get(), index),
             }
         };
         let sides = &views.superblock().sides;
@@ -355,8 +352,8 @@ impl<'a> Region<'a> {
             copy_base: 1u64.wrapping_sub(facts.first_lap << facts.geometry.slots().trailing_zeros()),
             producer: Producer::new(views.slots(out), tail, holder, ring.single_producer()),
             consumer: Consumer::new(views.slots(inward), head, floor, holder, ring.single_consumer()),
-            out: flow(out),
-            inward: flow(inward),
+            out: direction_of(out),
+            inward: direction_of(inward),
             theirs: adaptive.then(|| Sleepers::new(&sides[role.other().direction()].sleepers)),
             thread: PhantomData,
         })
@@ -452,8 +449,8 @@ impl<'a> Region<'a> {
 
     /// The statistics of a side.
     #[cfg(feature = "std")]
-    pub(crate) fn figures(&self, side: Role) -> &crate::shm::words::SideFigures {
-        &self.superblock().figures[side.direction()]
+    pub(crate) fn metrics(&self, side: Role) -> &crate::shm::words::SideMetrics {
+        &self.superblock().metrics[side.direction()]
     }
 
     /// The announcements of a side.
@@ -500,22 +497,22 @@ impl<'a> Region<'a> {
 
     /// The direction in which this end sends: it takes buffers from the pool.
     #[inline(always)]
-    pub(crate) fn out(&self) -> &Flow<'a> {
+    pub(crate) fn out(&self) -> &Direction<'a> {
         &self.out
     }
 
     /// The direction in which this end receives: it holds buffers of the pool.
     #[inline(always)]
-    pub(crate) fn inward(&self) -> &Flow<'a> {
+    pub(crate) fn inward(&self) -> &Direction<'a> {
         &self.inward
     }
 
-    /// The flow that a buffer of this region belongs to.
+    /// The direction that a buffer of this region belongs to.
     ///
     /// # Panics
     /// If it is another region's.
     #[inline(always)]
-    pub(crate) fn flow_of(&self, buffer: &Buffer<'_>) -> &Flow<'a> {
+    pub(crate) fn direction_of(&self, buffer: &Buffer<'_>) -> &Direction<'a> {
         if self.inward.owns(buffer) {
             return &self.inward;
         }
@@ -523,22 +520,22 @@ impl<'a> Region<'a> {
         &self.out
     }
 
-    /// The memory of a run of `flow` that this end holds.
+    /// The memory of a run of `direction` that this end holds.
     ///
     /// # Panics
     /// If the run does not lie in the pool, or does not hold `len` bytes.
     #[inline]
-    pub(crate) fn buffer(&self, flow: &Flow<'a>, run: Run, len: usize) -> Buffer<'a> {
+    pub(crate) fn buffer(&self, direction: &Direction<'a>, run: Run, len: usize) -> Buffer<'a> {
         let geometry = &self.views.layout.geometry;
         let capacity = geometry.run_bytes(run.count) as usize;
         assert!(run.indices().end <= geometry.buffers() as usize && len <= capacity);
         let offset = u64::from(run.first) * geometry.stride();
-        let payload = flow.payload.load(Ordering::Relaxed);
+        let payload = direction.payload.load(Ordering::Relaxed);
         // SAFETY: the payload pointer is never null and has memory for all buffers, valid for 'a; the run lies in it by
         // the assertion; callers hold the run.
         unsafe {
             let at = NonNull::new_unchecked(payload.add(offset as usize));
-            Buffer::new(at, len, capacity, run, flow.home)
+            Buffer::new(at, len, capacity, run, direction.home)
         }
     }
 
@@ -547,16 +544,16 @@ impl<'a> Region<'a> {
     /// # Panics
     /// As there.
     #[inline(always)]
-    pub(crate) fn single(&self, flow: &Flow<'a>, first: u32, len: usize) -> Buffer<'a> {
+    pub(crate) fn single(&self, direction: &Direction<'a>, first: u32, len: usize) -> Buffer<'a> {
         let geometry = &self.views.layout.geometry;
         let capacity = geometry.buffer_size() as usize;
         assert!(first < geometry.buffers() && len <= capacity);
-        let payload = flow.payload.load(Ordering::Relaxed);
+        let payload = direction.payload.load(Ordering::Relaxed);
         let run = Run { first, count: 1 };
         // SAFETY: as in `buffer`.
         unsafe {
             let at = NonNull::new_unchecked(payload.add(first as usize * geometry.stride() as usize));
-            Buffer::new(at, len, capacity, run, flow.home)
+            Buffer::new(at, len, capacity, run, direction.home)
         }
     }
 
@@ -593,7 +590,7 @@ impl<'a> Region<'a> {
     fn clear(&self, dead: Holder, named: &mut [u64]) -> Result<Recovered> {
         let mut done = Recovered::default();
         for direction in 0..2 {
-            let words = Direction {
+            let words = DirectionWords {
                 slots: self.views.slots(direction),
                 words: self.views.buffer_words(direction),
                 lease: self.views.lease(direction),
@@ -673,6 +670,6 @@ fn private_words<'a>(scratch: &'a mut [u64], geometry: &Geometry) -> Result<&'a 
 mod direction;
 #[cfg(feature = "std")]
 mod owned;
-pub(crate) use direction::{Flow, prefetch};
+pub(crate) use direction::{Direction, prefetch};
 #[cfg(feature = "std")]
 pub(crate) use owned::{OwnedRegion, OwnedViews};

@@ -47,7 +47,7 @@
 use crate::error::Impossible;
 use crate::shm::packet::{Packet, op};
 use crate::shm::words::{Grip, Holder, Lap, Slot, SlotState, Stamp};
-use crate::sync::{AtomicU64, Ordering, fence, look};
+use crate::sync::{AtomicU64, Ordering, fence, load_for_update};
 
 /// A position that its caller has claimed or taken. Must be published or released.
 #[derive(Debug)]
@@ -149,14 +149,14 @@ impl<'a> Slots<'a> {
 
     /// A limit for every loop that follows other threads.
     #[inline(always)]
-    fn patience(self) -> u64 {
+    fn max_steps(self) -> u64 {
         2 * self.capacity() + 16
     }
 
     /// A position behind one that was claimed, and not far behind the last: in a ring at rest, the next to be
     /// claimed. The ring may be in use meanwhile.
-    fn survey(self) -> Result<u64, Impossible> {
-        let first = || Stamp::from_word(look(&self.slots[0].stamp, Ordering::Relaxed));
+    fn scan_for_tail(self) -> Result<u64, Impossible> {
+        let first = || Stamp::from_word(load_for_update(&self.slots[0].stamp, Ordering::Relaxed));
         // A free slot was last claimed in the lap before.
         let last_claimed = |stamp: Stamp, ahead: i64| {
             let state = stamp.state().ok_or(impossible(stamp))?;
@@ -167,7 +167,7 @@ impl<'a> Slots<'a> {
         let least = last_claimed(start, 0)? - 1;
         let mut tail = None;
         for (index, slot) in self.slots.iter().enumerate() {
-            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire));
+            let stamp = Stamp::from_word(load_for_update(&slot.stamp, Ordering::Acquire));
             let ahead = stamp.lap().ahead_of(base);
             let claimed = last_claimed(stamp, ahead)?;
             // The others may have gone round since the first look, but then the first slot went with them.
@@ -195,7 +195,7 @@ fn after(a: u64, b: u64) -> bool {
 pub struct Producer<'a> {
     slots: Slots<'a>,
     tail: &'a AtomicU64,
-    grip: Grip,
+    holder_bits: Grip,
     single: bool,
 }
 
@@ -206,15 +206,15 @@ impl<'a> Producer<'a> {
     /// Unless the number of slots is a power of two.
     #[inline(always)]
     pub fn new(slots: &'a [Slot], tail: &'a AtomicU64, holder: Holder, single: bool) -> Self {
-        Self { slots: Slots::new(slots), tail, grip: Grip::of(holder), single }
+        Self { slots: Slots::new(slots), tail, holder_bits: Grip::of(holder), single }
     }
 
     /// Where a newcomer's `tail` mark starts: no later than the next position to be claimed.
     ///
     /// # Errors
     /// A stamp that no operation leaves.
-    pub fn survey(slots: &[Slot]) -> Result<u64, Impossible> {
-        Slots::new(slots).survey()
+    pub fn scan_for_tail(slots: &[Slot]) -> Result<u64, Impossible> {
+        Slots::new(slots).scan_for_tail()
     }
 
     /// Claims the next slot.
@@ -229,9 +229,9 @@ impl<'a> Producer<'a> {
         let free = Stamp::free(lap);
         // The usual case first: the mark is right and the slot free, so that its word is known beforehand.
         let claimed = if self.single {
-            look(&slot.stamp, Ordering::Acquire) == free.word() // edge(ring.free): acquire
+            load_for_update(&slot.stamp, Ordering::Acquire) == free.word() // edge(ring.free): acquire
         } else {
-            let word = free.held_by(self.grip).word();
+            let word = free.held_by(self.holder_bits).word();
             // edge(ring.free): acquire
             // edge(ring.seen): release
             slot.stamp.compare_exchange(free.word(), word, Ordering::AcqRel, Ordering::Relaxed).is_ok()
@@ -247,17 +247,17 @@ impl<'a> Producer<'a> {
     fn claim_slow(&self, mut position: u64) -> Result<Ticket<'a>, Denied> {
         let capacity = self.slots.capacity();
         let mut denied = Denied::Busy;
-        for _ in 0..self.slots.patience() {
+        for _ in 0..self.slots.max_steps() {
             let slot = self.slots.at(position);
             let lap = self.slots.lap(position);
             // edge(ring.free): acquire
             // edge(ring.seen): acquire
-            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire));
+            let stamp = Stamp::from_word(load_for_update(&slot.stamp, Ordering::Acquire));
             let state = stamp.state().ok_or(Denied::Impossible(impossible(stamp)))?;
             let ahead = stamp.lap().ahead_of(lap);
             position = match (ahead, state) {
                 (0, SlotState::Free) => {
-                    let word = stamp.held_by(self.grip).word();
+                    let word = stamp.held_by(self.holder_bits).word();
                     // edge(ring.seen): release
                     let claim = || {
                         slot.stamp.compare_exchange(stamp.word(), word, Ordering::Release, Ordering::Relaxed)
@@ -314,7 +314,7 @@ impl<'a> Producer<'a> {
         mut gone: impl FnMut(&Packet),
     ) -> Result<(), Impossible> {
         for slot in self.slots.slots {
-            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
+            let stamp = Stamp::from_word(load_for_update(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
             let state = stamp.state().ok_or(impossible(stamp))?;
             if state != SlotState::Published || stamp.op() == op::TOMBSTONE || !unwanted(stamp.op()) {
                 continue;
@@ -345,7 +345,7 @@ impl<'a> Producer<'a> {
     /// Whether the packet at this position has been taken and its slot released. Only loads; what was claimed more than some
     /// laps ago counts as taken.
     pub fn is_taken(&self, position: u64) -> bool {
-        let stamp = Stamp::from_word(look(&self.slots.at(position).stamp, Ordering::Relaxed));
+        let stamp = Stamp::from_word(load_for_update(&self.slots.at(position).stamp, Ordering::Relaxed));
         stamp.lap().ahead_of(self.slots.lap(position)) > 0 || stamp.state().is_none()
     }
 
@@ -359,7 +359,7 @@ impl<'a> Producer<'a> {
     #[inline(always)]
     pub fn has_room_behind(&self, others: u64) -> bool {
         let position = self.tail.load(Ordering::Relaxed).wrapping_add(others);
-        let stamp = Stamp::from_word(look(&self.slots.at(position).stamp, Ordering::Relaxed));
+        let stamp = Stamp::from_word(load_for_update(&self.slots.at(position).stamp, Ordering::Relaxed));
         stamp.lap().ahead_of(self.slots.lap(position)) >= 0 || stamp.state().is_none()
     }
 }
@@ -370,7 +370,7 @@ pub struct Consumer<'a> {
     slots: Slots<'a>,
     head: &'a AtomicU64,
     floor: &'a AtomicU64,
-    grip: Grip,
+    holder_bits: Grip,
     single: bool,
 }
 
@@ -396,20 +396,20 @@ impl<'a> Consumer<'a> {
         holder: Holder,
         single: bool,
     ) -> Self {
-        Self { slots: Slots::new(slots), head, floor, grip: Grip::of(holder), single }
+        Self { slots: Slots::new(slots), head, floor, holder_bits: Grip::of(holder), single }
     }
 
     /// Where a newcomer's marks start: at the oldest packet that has not been released.
     ///
     /// # Errors
     /// A stamp that no operation leaves.
-    pub fn survey(slots: &[Slot]) -> Result<u64, Impossible> {
+    pub fn scan_for_tail(slots: &[Slot]) -> Result<u64, Impossible> {
         let slots = Slots::new(slots);
-        let tail = slots.survey()?;
+        let tail = slots.scan_for_tail()?;
         // All that is a lap behind a claimed position was released; walk on over what else was.
         let mut position = tail.wrapping_sub(slots.capacity());
         while after(tail, position) {
-            let stamp = Stamp::from_word(look(&slots.at(position).stamp, Ordering::Relaxed));
+            let stamp = Stamp::from_word(load_for_update(&slots.at(position).stamp, Ordering::Relaxed));
             if stamp.lap().ahead_of(slots.lap(position)) <= 0 {
                 break;
             }
@@ -433,7 +433,7 @@ impl<'a> Consumer<'a> {
         let position = self.head.load(Ordering::Acquire); // edge(ring.head): acquire
         let lap = self.slots.lap(position);
         let slot = self.slots.at(position);
-        let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
+        let stamp = Stamp::from_word(load_for_update(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
         // Published in this lap, whatever the opcode.
         if stamp.word() ^ Stamp::published(lap, 0).word() > 0xFF
             || !wanted(stamp.op())
@@ -457,7 +457,7 @@ impl<'a> Consumer<'a> {
     ) -> Result<Take<'a>, Impossible> {
         // Where the walk below the head mark goes on, so that many tombstones there are skipped in one walk.
         let mut below = None;
-        for _ in 0..self.slots.patience() {
+        for _ in 0..self.slots.max_steps() {
             let found = match self.find(below)? {
                 Ok(found) => found,
                 Err(nothing) => return Ok(nothing),
@@ -491,7 +491,7 @@ impl<'a> Consumer<'a> {
         // edge(ring.reuse): acquire
         let operands = core::array::from_fn(|i| slot.operands[i].load(Ordering::Acquire));
         // Operands of a published slot do not change; if it still is that one, this was the packet.
-        let same = look(&slot.stamp, Ordering::Relaxed) == found.stamp.word();
+        let same = load_for_update(&slot.stamp, Ordering::Relaxed) == found.stamp.word();
         Ok(same.then_some(Packet { op: found.stamp.op(), operands }))
     }
 
@@ -504,7 +504,7 @@ impl<'a> Consumer<'a> {
     #[inline]
     pub fn is_ready(&self) -> bool {
         let position = self.head.load(Ordering::Relaxed);
-        let stamp = Stamp::from_word(look(&self.slots.at(position).stamp, Ordering::Relaxed));
+        let stamp = Stamp::from_word(load_for_update(&self.slots.at(position).stamp, Ordering::Relaxed));
         let ahead = stamp.lap().ahead_of(self.slots.lap(position));
         match stamp.state() {
             Some(SlotState::Free | SlotState::Claimed(_)) => ahead != 0,
@@ -519,7 +519,7 @@ impl<'a> Consumer<'a> {
     /// A stamp that no operation leaves.
     pub fn holds(&self, wanted: impl Fn(u8) -> bool) -> Result<bool, Impossible> {
         for slot in self.slots.slots {
-            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Relaxed));
+            let stamp = Stamp::from_word(load_for_update(&slot.stamp, Ordering::Relaxed));
             match stamp.state().ok_or(impossible(stamp))? {
                 SlotState::Published | SlotState::Taken(_)
                     if stamp.op() != op::TOMBSTONE && wanted(stamp.op()) =>
@@ -555,7 +555,7 @@ impl<'a> Consumer<'a> {
     fn hold(&self, found: &Found<'a>) -> Option<Ticket<'a>> {
         let Found { position, slot, stamp, at_head } = *found;
         if !self.single {
-            let word = stamp.held_by(self.grip).word();
+            let word = stamp.held_by(self.holder_bits).word();
             // Acquire, because another may have taken the packet since it was found, died, and been recovered: then the
             // word is the same again and what the dead did to the buffer words comes before what is done now.
             // edge(ring.publish): acquire
@@ -573,7 +573,7 @@ impl<'a> Consumer<'a> {
     fn find(&self, below: Option<u64>) -> Result<Result<Found<'a>, Take<'a>>, Impossible> {
         let position = self.head.load(Ordering::Acquire); // edge(ring.head): acquire
         let slot = self.slots.at(position);
-        let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
+        let stamp = Stamp::from_word(load_for_update(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
         if stamp.lap() == self.slots.lap(position) && stamp.state() == Some(SlotState::Published) {
             return Ok(Ok(Found { position, slot, stamp, at_head: true }));
         }
@@ -587,11 +587,11 @@ impl<'a> Consumer<'a> {
     ) -> Result<Result<Found<'a>, Take<'a>>, Impossible> {
         let start = position;
         let capacity = self.slots.capacity();
-        for _ in 0..self.slots.patience() {
+        for _ in 0..self.slots.max_steps() {
             let slot = self.slots.at(position);
             // edge(ring.publish): acquire
             // edge(ring.seen): acquire
-            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire));
+            let stamp = Stamp::from_word(load_for_update(&slot.stamp, Ordering::Acquire));
             let state = stamp.state().ok_or(impossible(stamp))?;
             let ahead = stamp.lap().ahead_of(self.slots.lap(position));
             position = match (ahead, state) {
@@ -633,7 +633,7 @@ impl<'a> Consumer<'a> {
         let mut position = below.filter(|&below| after(below, floor)).unwrap_or(floor);
         while after(head, position) {
             let slot = self.slots.at(position);
-            let stamp = Stamp::from_word(look(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
+            let stamp = Stamp::from_word(load_for_update(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
             let state = stamp.state().ok_or(impossible(stamp))?;
             match (stamp.lap().ahead_of(self.slots.lap(position)), state) {
                 (0, SlotState::Published) => {

@@ -10,9 +10,9 @@
 //!
 //! | label | store | load | guarantees |
 //! |---|---|---|---|
-//! | seat.vacate | `leave` and `vacate`, release | `join`, acquire | the newcomer sees the region at least as its predecessor, or who recovered that one, left it |
-//! | seat.clear | `finish` and `strike`, release | `vacate`, acquire | who vacates is after every recovery of the seat, and so is the newcomer |
-//! | seat.enter | `join`, release | `enter`, acquire | who recovers is after the dead's joining |
+//! | seats.vacate | `leave` and `vacate`, release | `join`, acquire | the newcomer sees the region at least as its predecessor, or who recovered that one, left it |
+//! | seats.clear | `finish` and `strike`, release | `vacate`, acquire | who vacates is after every recovery of the seat, and so is the newcomer |
+//! | seats.enter | `join`, release | `enter`, acquire | who recovers is after the dead's joining |
 //!
 //! # Where a process can die
 //!
@@ -21,7 +21,7 @@
 
 use crate::error::Impossible;
 use crate::shm::words::{Holder, Role, Seat, SeatWord};
-use crate::sync::{AtomicU64, Ordering, look};
+use crate::sync::{AtomicU64, Ordering, load_for_update};
 
 /// How often a compare-exchange on a seat is tried: more than all others together can change its word meanwhile.
 const TRIES: usize = 64;
@@ -59,7 +59,7 @@ impl<'a> Seats<'a> {
         mut prepare: impl FnMut(usize) -> Option<bool>,
     ) -> Result<Option<Holder>, Impossible> {
         for seat in 0..self.seats.len() {
-            let found = look(self.word(seat), Ordering::Acquire); // edge(seat.vacate): acquire
+            let found = load_for_update(self.word(seat), Ordering::Acquire); // edge(seats.vacate): acquire
             let word = valid(found)?;
             if word.is_joined() {
                 continue;
@@ -67,7 +67,7 @@ impl<'a> Seats<'a> {
             let Some(locked) = prepare(seat) else { continue };
             let holder = Holder::new(seat, word.generation());
             let joined = SeatWord::joined(holder, role, locked).word();
-            let won = self.word(seat).compare_exchange(found, joined, Ordering::Release, Ordering::Relaxed); // edge(seat.enter): release
+            let won = self.word(seat).compare_exchange(found, joined, Ordering::Release, Ordering::Relaxed); // edge(seats.enter): release
             if won.is_ok() {
                 return Ok(Some(holder));
             }
@@ -82,7 +82,7 @@ impl<'a> Seats<'a> {
     /// A word that no operation leaves.
     pub fn leave(&self, own: Holder) -> Result<bool, Impossible> {
         self.free(own, |word, from, to| {
-            word.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed) // edge(seat.vacate): release
+            word.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed) // edge(seats.vacate): release
         })
     }
 
@@ -92,8 +92,8 @@ impl<'a> Seats<'a> {
     /// # Errors
     /// A word that no operation leaves.
     pub fn vacate(&self, dead: Holder) -> Result<bool, Impossible> {
-        // edge(seat.clear): acquire
-        // edge(seat.vacate): release
+        // edge(seats.clear): acquire
+        // edge(seats.vacate): release
         self.free(dead, |word, from, to| word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed))
     }
 
@@ -103,7 +103,7 @@ impl<'a> Seats<'a> {
         exchange: impl Fn(&AtomicU64, u64, u64) -> Result<u64, u64>,
     ) -> Result<bool, Impossible> {
         for _ in 0..TRIES {
-            let found = look(self.word(holder.seat()), Ordering::Relaxed);
+            let found = load_for_update(self.word(holder.seat()), Ordering::Relaxed);
             let word = valid(found)?;
             if !word.is_occupied_by(holder) {
                 return Ok(true);
@@ -125,7 +125,7 @@ impl<'a> Seats<'a> {
     /// # Errors
     /// A word that no operation leaves, or one that others never leave alone.
     pub fn enter(&self, dead: Holder, by: Holder) -> Result<bool, Impossible> {
-        let mut found = look(self.word(dead.seat()), Ordering::Relaxed);
+        let mut found = load_for_update(self.word(dead.seat()), Ordering::Relaxed);
         for _ in 0..TRIES {
             let word = valid(found)?;
             if !word.is_occupied_by(dead) {
@@ -133,7 +133,7 @@ impl<'a> Seats<'a> {
             }
             let entered = word.with_recoverer(by.seat()).word();
             let won =
-                self.word(dead.seat()).compare_exchange(found, entered, Ordering::Acquire, Ordering::Relaxed); // edge(seat.enter): acquire
+                self.word(dead.seat()).compare_exchange(found, entered, Ordering::Acquire, Ordering::Relaxed); // edge(seats.enter): acquire
             match won {
                 Ok(_) => return Ok(true),
                 Err(now) => found = now,
@@ -145,15 +145,15 @@ impl<'a> Seats<'a> {
     /// Ends a recovery of `dead` by `by`, done or not.
     pub fn finish(&self, dead: Holder, by: Holder) {
         let others = !SeatWord::recoverer(by.seat());
-        self.word(dead.seat()).fetch_and(others, Ordering::Release); // edge(seat.clear): release
+        self.word(dead.seat()).fetch_and(others, Ordering::Release); // edge(seats.clear): release
     }
 
     /// Strikes `dead` off the recoverers of every seat: it will not finish.
     pub fn strike(&self, dead: Holder) {
         let bit = SeatWord::recoverer(dead.seat());
         for seat in 0..self.seats.len() {
-            if look(self.word(seat), Ordering::Relaxed) & bit != 0 {
-                self.word(seat).fetch_and(!bit, Ordering::Release); // edge(seat.clear): release
+            if load_for_update(self.word(seat), Ordering::Relaxed) & bit != 0 {
+                self.word(seat).fetch_and(!bit, Ordering::Release); // edge(seats.clear): release
             }
         }
     }

@@ -30,8 +30,8 @@
 //!
 //! | label | store | load | guarantees |
 //! |---|---|---|---|
-//! | wait.announce | `announce`: set, fence | `check`: fence, load | the ringer sees the announcement, or the waiter sees the event |
-//! | wait.event | the event's store, then `check`'s fence | `announce`'s fence, then the second look | the same, seen from the other side |
+//! | sleepers.announce | `announce`: set, fence | `check`: fence, load | the ringer sees the announcement, or the waiter sees the event |
+//! | sleepers.event | the event's store, then `check`'s fence | `announce`'s fence, then the second look | the same, seen from the other side |
 //!
 //! In spin-only mode nobody announces and nobody checks.
 
@@ -53,8 +53,8 @@ impl<'a> Sleepers<'a> {
 
     /// Announces that `seat` is about to sleep until `want`. The caller must look again before it sleeps.
     pub fn announce(&self, seat: usize, want: Want) {
-        self.word.fetch_or(SleepersWord::bit(seat, want), Ordering::Relaxed); // edge(wait.announce): store
-        fence(Ordering::SeqCst); // edge(wait.event): fence before the second look
+        self.word.fetch_or(SleepersWord::bit(seat, want), Ordering::Relaxed); // edge(sleepers.announce): store
+        fence(Ordering::SeqCst); // edge(sleepers.event): fence before the second look
     }
 
     /// Takes an announcement back. A ringer may have seen it: its token is then a false alarm for later.
@@ -66,8 +66,8 @@ impl<'a> Sleepers<'a> {
     #[inline(always)]
     #[must_use = "the seats have been struck off: nobody else will ring for them"]
     pub fn check(&self, want: Want) -> u64 {
-        fence(Ordering::SeqCst); // edge(wait.event): fence after the event's store
-        let word = SleepersWord::from_word(self.word.load(Ordering::Relaxed)); // edge(wait.announce): load
+        fence(Ordering::SeqCst); // edge(sleepers.event): fence after the event's store
+        let word = SleepersWord::from_word(self.word.load(Ordering::Relaxed)); // edge(sleepers.announce): load
         if word.seats(want) == 0 { 0 } else { self.strike(want) }
     }
 

@@ -97,8 +97,8 @@ pub fn write(superblock: &Superblock, setup: &Setup<'_>, layout: &Layout, creato
         let many = refused.iter().chain(refused_own).chain(heard);
         single.into_iter().chain(many).for_each(|word| store(word, 0));
     }
-    for figures in &superblock.figures {
-        figures.words().for_each(|word| store(word, 0));
+    for metrics in &superblock.metrics {
+        metrics.words().for_each(|word| store(word, 0));
     }
 }
 

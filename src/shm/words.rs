@@ -9,7 +9,7 @@ use crate::sync::{AtomicU64, IN_MEMORY};
 
 mod metrics;
 
-pub use metrics::SideFigures;
+pub use metrics::SideMetrics;
 
 /// Bytes of a ring slot: one cache line.
 pub const SLOT_BYTES: usize = 64;
@@ -200,8 +200,8 @@ impl Stamp {
 
     /// A producer takes hold of a slot with this free stamp, or a consumer of one with this published stamp.
     #[inline(always)]
-    pub const fn held_by(self, grip: Grip) -> Self {
-        Self(self.0 + grip.0)
+    pub const fn held_by(self, holder_bits: Grip) -> Self {
+        Self(self.0 + holder_bits.0)
     }
 
     /// The producer commits, or whoever buries it publishes a tombstone in its place.
@@ -665,7 +665,7 @@ pub struct Superblock {
     /// The counters of the Primary's side and of the Secondary's.
     pub counters: [SideCounters; 2],
     /// The statistics of the Primary's side and of the Secondary's.
-    pub figures: [SideFigures; 2],
+    pub metrics: [SideMetrics; 2],
 }
 
 const _: () = {
@@ -675,7 +675,7 @@ const _: () = {
     assert!(!IN_MEMORY || offset_of!(Superblock, sides) == 0x100);
     assert!(!IN_MEMORY || offset_of!(Superblock, seats) == 0x200);
     assert!(!IN_MEMORY || offset_of!(Superblock, counters) == 0x400);
-    assert!(!IN_MEMORY || offset_of!(Superblock, figures) == 0x600);
+    assert!(!IN_MEMORY || offset_of!(Superblock, metrics) == 0x600);
     assert!(!IN_MEMORY || size_of::<SideCounters>() == 0x100);
     assert!(!IN_MEMORY || size_of::<Seat>() == 64 && size_of::<Side>() == 64);
 };

@@ -40,12 +40,12 @@ struct Equivalent {
 
 const EQUIVALENT: [Equivalent; 2] = [
     Equivalent {
-        mutant: "ring.rs Consumer::rescan look: Acquire to Relaxed",
+        mutant: "ring.rs Consumer::rescan load_for_update: Acquire to Relaxed",
         edge: "ring.publish, at `hold`",
         why: "what is found there is believed only once it is taken",
     },
     Equivalent {
-        mutant: "recover.rs buffers_of look: Acquire to Relaxed",
+        mutant: "recover.rs buffers_of load_for_update: Acquire to Relaxed",
         edge: "pool.give, at the compare-exchange of the word",
         why: "it finds the word's last value whatever was seen before; that a store ahead of the slot's release might \
               come behind it is beyond what loom shows",

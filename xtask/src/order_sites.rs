@@ -10,16 +10,16 @@ use syn::{Expr, Meta};
 
 /// The files of layers 0 to 2 that reach shared words. `sync.rs` hands orderings on.
 const FILES: [&str; 9] =
-    ["ring", "pool", "wait", "recover", "seat", "superblock", "region", "port", "buffer"];
+    ["ring", "pool", "sleepers", "recover", "seats", "superblock", "region", "endpoint", "buffer"];
 
 const METHODS: [&str; 8] =
     ["load", "store", "swap", "compare_exchange", "fetch_add", "fetch_sub", "fetch_or", "fetch_and"];
-const FUNCTIONS: [&str; 2] = ["look", "fence"];
+const FUNCTIONS: [&str; 2] = ["load_for_update", "fence"];
 
 /// One access to a shared word, or a fence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// `ring.rs Consumer::find_slow look`, with a number behind it from the second of its kind on. Stands as long as
+    /// `ring.rs Consumer::find_slow load_for_update`, with a number behind it from the second of its kind on. Stands as long as
     /// the function does.
     pub name: String,
     /// `FILE:LINE:COLUMN` as the compiler counts.
@@ -98,12 +98,8 @@ fn weaker(order: &str, fence: bool) -> &'static [&'static str] {
 pub fn scan() -> Result<Vec<Site>, String> {
     let mut sites = Vec::new();
     for file in FILES {
-        let path = format!("src/{file}.rs");
-        let text = match fs::read_to_string(root().join(&path)) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(format!("{path}: {e}")),
-        };
+        let path = format!("src/shm/{file}.rs");
+        let text = fs::read_to_string(root().join(&path)).map_err(|e| format!("{path}: {e}"))?;
         sites.extend(scan_text(&path, &text).map_err(|e| format!("{path}: {e}"))?);
     }
     Ok(sites)
@@ -274,8 +270,8 @@ impl<'a> Ring<'a> {
             .swap(1, Ordering::Acquire)
         // edge(ring.other): acquire
         {}
-        look(&self.tail, Ordering::Relaxed);
-        look(&self.tail, Ordering::Acquire);
+        load_for_update(&self.tail, Ordering::Relaxed);
+        load_for_update(&self.tail, Ordering::Acquire);
     }
 }
 fn check() {
@@ -285,7 +281,7 @@ fn check() {
 #[cfg(all(test, feature = \"std\"))]
 mod tests {
     fn not_this() {
-        look(&a, Ordering::Acquire);
+        load_for_update(&a, Ordering::Acquire);
     }
 }
 ";
@@ -302,8 +298,8 @@ mod tests {
             "ring.rs Ring::claim compare_exchange",
             "ring.rs Ring::claim store",
             "ring.rs Ring::claim swap",
-            "ring.rs Ring::claim look",
-            "ring.rs Ring::claim look 2",
+            "ring.rs Ring::claim load_for_update",
+            "ring.rs Ring::claim load_for_update 2",
             "ring.rs check fence",
             "ring.rs check fence 2",
         ];
@@ -346,7 +342,7 @@ mod tests {
     #[test]
     fn the_core_has_orderings() {
         let sites = scan().unwrap();
-        for file in ["ring.rs", "pool.rs", "wait.rs", "recover.rs", "superblock.rs"] {
+        for file in ["ring.rs", "pool.rs", "sleepers.rs", "recover.rs", "superblock.rs"] {
             assert!(sites.iter().any(|site| site.name.starts_with(file)), "{file}");
         }
         let mut names: Vec<&str> = sites.iter().map(|site| site.name.as_str()).collect();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::thread;
 use std::time::Duration;
 
-use hqq::advanced::{Reliability, Wanted};
+use hqq::advanced::{AdvancedOptions, Reliability};
 use hqq::agreement::{Capabilities, Features, Version};
 use hqq::features::compress::Codec;
 use hqq::features::encrypt::Key;
@@ -38,10 +38,10 @@ pub fn run(data: &[u8]) {
 }
 
 /// What an end would like, and the features among it.
-fn wanted(bytes: &mut Bytes<'_>) -> (Wanted, Features) {
+fn wanted(bytes: &mut Bytes<'_>) -> (AdvancedOptions, Features) {
     let choice = bytes.byte();
     let capabilities = Capabilities::from_bits_truncate(u64::from(choice >> 3));
-    let (mut wanted, mut features) = (Wanted::new().capability(capabilities), Features::empty());
+    let (mut wanted, mut features) = (AdvancedOptions::new().capability(capabilities), Features::empty());
     if choice & 1 != 0 {
         features |= Features::COMPRESSION;
         wanted = wanted.compression(if choice & 4 == 0 { &[Codec::Lz4] } else { &[Codec::Zstd, Codec::Lz4] });
@@ -117,7 +117,7 @@ fn traffic(conn: u64, number: &mut impl FnMut() -> u64) -> Packet {
 fn hear(
     link: StandardLink,
     peer: &StandardLink,
-    wanted: &Wanted,
+    wanted: &AdvancedOptions,
     features: Features,
     starts: bool,
     bytes: &mut Bytes<'_>,
@@ -176,7 +176,7 @@ fn receive(link: &AdvancedLink, agreed: Features, sent: Option<&[u8]>) {
 }
 
 /// Two ends that agree: what is sent is received, and what is damaged on its way is refused or another message.
-fn agreed(link: StandardLink, peer: StandardLink, wanted: &Wanted, bytes: &mut Bytes<'_>) {
+fn agreed(link: StandardLink, peer: StandardLink, wanted: &AdvancedOptions, bytes: &mut Bytes<'_>) {
     let soon = Duration::from_secs(20);
     let (link, peer) = thread::scope(|scope| {
         let peer = scope.spawn(|| AdvancedLink::wait_for_negotiation(peer, wanted, soon));

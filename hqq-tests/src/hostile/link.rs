@@ -307,7 +307,7 @@ impl<'l> End<'l> {
                     std::hint::black_box((
                         observer.check(),
                         observer.stats(),
-                        observer.figures(),
+                        observer.metrics(),
                         observer.seats(),
                         observer.name(),
                     ));

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use hqq::observe::Observer;
 use hqq::shm::buffer::Buffer;
-use hqq::shm::endpoint::{Incoming, Inline, Payload};
+use hqq::shm::endpoint::{Incoming, Payload, SlotBytes};
 use hqq::shm::layout::{Geometry, Layout, Modes, RingMode, required_bytes, required_scratch};
 use hqq::shm::packet::{ConnCopy, Packet, op};
 use hqq::shm::region::{Region, Setup};
@@ -314,7 +314,7 @@ impl<'m> End<'m> {
     fn message(&mut self, payload: Payload<'m>) {
         match payload {
             Payload::Pool(buffer) => self.got(buffer),
-            Payload::Inline(inline) => {
+            Payload::Slot(inline) => {
                 if inline.bytes().len() > 48 {
                     breach(Breach::OutOfBounds, format!("{inline:?}"));
                 }
@@ -401,7 +401,7 @@ impl<'m> End<'m> {
     }
 
     fn send_inline(&mut self, len: usize, inside: impl FnOnce(&Packet)) {
-        let sent = self.region.send_inline(&Inline::zeroed(len), inside);
+        let sent = self.region.send_inline(&SlotBytes::zeroed(len), inside);
         self.done(sent);
     }
 
@@ -669,7 +669,7 @@ impl Desk {
             assert_eq!(text.is_empty(), report.findings.is_empty());
             let stats = observer.stats();
             let _ = stats.sides[0].refused_total().wrapping_add(stats.sides[1].heard_total());
-            let _ = observer.figures().map(|figures| figures.directions.map(|way| way.latency.quantile(0.5)));
+            let _ = observer.metrics().map(|figures| figures.directions.map(|way| way.latency.quantile(0.5)));
             assert_eq!(observer.seats().len(), 8);
             drop(observer.name());
         }

@@ -27,19 +27,23 @@ fn lazy(messages: u32) -> Reliability {
     keeps(messages).acknowledge_every(usize::MAX).acknowledge_within(SOON)
 }
 
-fn wants(reliability: Reliability) -> Wanted {
-    Wanted::new().reliable(reliability)
+fn wants(reliability: Reliability) -> AdvancedOptions {
+    AdvancedOptions::new().reliable(reliability)
 }
 
-fn agree(ends: (StandardLink, StandardLink), ours: &Wanted, theirs: &Wanted) -> (AdvancedLink, AdvancedLink) {
+fn agree(
+    ends: (StandardLink, StandardLink),
+    ours: &AdvancedOptions,
+    theirs: &AdvancedOptions,
+) -> (AdvancedLink, AdvancedLink) {
     let (one, other) = try_agree(ends, ours, theirs);
     (one.unwrap(), other.unwrap())
 }
 
 fn try_agree(
     ends: (StandardLink, StandardLink),
-    ours: &Wanted,
-    theirs: &Wanted,
+    ours: &AdvancedOptions,
+    theirs: &AdvancedOptions,
 ) -> (Result<AdvancedLink>, Result<AdvancedLink>) {
     thread::scope(|scope| {
         let other = scope.spawn(|| AdvancedLink::wait_for_negotiation(ends.1, theirs, SOON));
@@ -152,7 +156,7 @@ fn acknowledgements_are_told_when_it_is_time() {
         one.send(b"x").unwrap();
     }
     let told = || {
-        one.link.inner().pump(0, |_, _| Ok(())).unwrap();
+        one.link.core().pump(0, |_, _| Ok(())).unwrap();
         10 - kept(&one)
     };
     let process = || other.try_recv().unwrap().acknowledge().unwrap();
@@ -239,7 +243,7 @@ fn bad_packets_are_refused_one_by_one() {
     other.send(b"good").unwrap();
     assert_eq!(&*one.recv().unwrap(), b"good");
     let Receipt { session, .. } = receipt;
-    let push = |packet: Packet| one.link.inner().region().send_packet(&packet, |_| ()).unwrap();
+    let push = |packet: Packet| one.link.core().region().send_packet(&packet, |_| ()).unwrap();
     let frame = |len: u64, sequence: u64| Packet::new(op::INLINE_COPY, [len << 56 | 1, sequence]);
     let delivery = |op, operands| Packet { op, operands };
     // The other end's own session, which this one has no business to say.
@@ -279,7 +283,7 @@ fn bad_packets_are_refused_one_by_one() {
     assert_eq!(other.deliveries().unwrap().inbox.duplicates, 1);
     // Buffers of refused frames come home.
     for _ in 0..100 {
-        let region = one.link.inner().region();
+        let region = one.link.core().region();
         region.send_bytes(&[0; 100], |_| ()).unwrap();
         assert!(matches!(other.try_recv(), Err(Error::RingEmpty)));
         let _ = one.try_recv();
@@ -289,16 +293,16 @@ fn bad_packets_are_refused_one_by_one() {
     assert_eq!(&*other.recv().unwrap(), b"still");
     other.acknowledge(receipt).unwrap();
     other.flush_acknowledgements();
-    one.link.inner().pump(0, |_, _| Ok(())).unwrap();
+    one.link.core().pump(0, |_, _| Ok(())).unwrap();
     assert_eq!(kept(&one), 1);
 }
 
 #[test]
 fn without_an_agreement_its_packets_are_refused() {
-    let plain = Wanted::new().capability(Capabilities::LOW_LATENCY);
+    let plain = AdvancedOptions::new().capability(Capabilities::LOW_LATENCY);
     let (one, other) = agree(StandardLink::pair_with(options()).unwrap(), &plain, &plain);
     for op in [op::RESUME, op::START, op::PROCESSED] {
-        one.link.inner().region().send_packet(&Packet::new(op, [1, 1]), |_| ()).unwrap();
+        one.link.core().region().send_packet(&Packet::new(op, [1, 1]), |_| ()).unwrap();
         assert!(matches!(other.try_recv(), Err(Error::RingEmpty)));
         assert!(matches!(one.try_recv(), Err(Error::RingEmpty)));
         assert_eq!(one.wire_error().unwrap().op, op);
@@ -313,7 +317,8 @@ fn without_an_agreement_its_packets_are_refused() {
 
 #[test]
 fn it_is_required_unless_it_is_optional() {
-    let plain = Wanted::new().capability(Capabilities::LOW_LATENCY | Capabilities::RELIABLE_DELIVERY);
+    let plain =
+        AdvancedOptions::new().capability(Capabilities::LOW_LATENCY | Capabilities::RELIABLE_DELIVERY);
     let needs = wants(keeps(8)).capability(Capabilities::LOW_LATENCY);
     let reliable = Capabilities::RELIABLE_DELIVERY;
     for first in [true, false] {
@@ -361,7 +366,7 @@ mod sealed {
         let mut packet = seen.lock().unwrap()[0];
         assert_eq!(packet.operands[1], 1);
         // In the place of the true one, which never comes: it is no repetition.
-        let region = one.link.inner().region();
+        let region = one.link.core().region();
         region.retract(Packet::is_plain, |_| None).unwrap();
         packet.operands[1] = 2;
         region.send_packet(&packet, |_| ()).unwrap();
@@ -381,7 +386,7 @@ struct House {
 }
 
 impl House {
-    fn new(name: &str, ours: &Wanted, theirs: &Wanted) -> (Self, AdvancedLink) {
+    fn new(name: &str, ours: &AdvancedOptions, theirs: &AdvancedOptions) -> (Self, AdvancedLink) {
         let name = format!("{name}-{}", std::process::id());
         let listener = Listener::bind_with(&name, options().reattachable(true)).unwrap();
         let ends = thread::scope(|scope| {
@@ -393,7 +398,7 @@ impl House {
     }
 
     /// Another peer; what becomes of the two ends.
-    fn next(&mut self, wanted: Wanted) -> (Result<()>, Result<AdvancedLink>) {
+    fn next(&mut self, wanted: AdvancedOptions) -> (Result<()>, Result<AdvancedLink>) {
         let name = self.listener.name().to_owned();
         let (said, made) = channel();
         let caller = thread::spawn(move || {
@@ -468,7 +473,7 @@ fn what_is_not_acknowledged_comes_to_the_next() {
 
 #[test]
 fn a_newcomer_must_agree_to_the_same() {
-    let plain = Wanted::new().capability(Capabilities::LOW_LATENCY);
+    let plain = AdvancedOptions::new().capability(Capabilities::LOW_LATENCY);
     let (mut house, first) = House::new("same", &wants(keeps(32)), &wants(keeps(16)));
     house.link.send(b"kept").unwrap();
     drop(first);
@@ -504,7 +509,7 @@ fn a_newcomer_must_agree_to_the_same() {
 
 #[test]
 fn only_a_link_that_keeps_its_messages_goes_on() {
-    let wanted = Wanted::new().capability(Capabilities::LOW_LATENCY);
+    let wanted = AdvancedOptions::new().capability(Capabilities::LOW_LATENCY);
     let (mut house, first) = House::new("plain", &wanted, &wanted);
     drop(first);
     assert!(matches!(house.link.reattach(&house.listener, SOON), Err(Error::Unsupported { .. })));
@@ -516,12 +521,12 @@ fn another_session_is_refused_until_another_peer_comes() {
     let (one, other) = agree(StandardLink::pair_with(options()).unwrap(), &wants(keeps(8)), &wants(keeps(8)));
     one.send(b"first").unwrap();
     assert_eq!(&*other.recv().unwrap(), b"first");
-    let mut mux = other.link.inner().lock();
+    let mut demux = other.link.core().lock();
     for session in 1..20u64 {
         let operands = [session, 1, session % 2, 0, 0, 0, 0];
-        mux.control(other.link.inner().line(), Operation::Delivery { op: op::START, operands });
+        demux.control(other.link.core().context(), Operation::Delivery { op: op::START, operands });
     }
-    drop(mux);
+    drop(demux);
     assert_eq!(other.stats().side(other.role()).refused_with(ErrorCode::BadFrame), 19);
     one.send(b"second").unwrap();
     assert_eq!(&*other.recv().unwrap(), b"second");

@@ -5,7 +5,7 @@ use super::*;
 mod schedules;
 
 /// Whether a Copy for this id can be dealt with now: placed, given home, or refused.
-fn has_room<C>(table: &Table<C>, id: u64) -> bool {
+fn has_room<C>(table: &ConnectionTable<C>, id: u64) -> bool {
     table.conns.get(&id).is_none_or(|conn| {
         conn.stage != Stage::Open
             || conn.in_end.is_some()
@@ -16,8 +16,8 @@ fn has_room<C>(table: &Table<C>, id: u64) -> bool {
 
 const LIMITS: Limits = Limits { max_connections: 4, backlog: 2, inbox: 2, max_message: 100 };
 
-fn primary() -> Table<u64> {
-    Table::new(Role::Primary, LIMITS)
+fn primary() -> ConnectionTable<u64> {
+    ConnectionTable::new(Role::Primary, LIMITS)
 }
 
 fn header(conn: u64, copy_id: u64, size: u64, len: u64, offset: u64) -> CopyHeader {
@@ -25,7 +25,7 @@ fn header(conn: u64, copy_id: u64, size: u64, len: u64, offset: u64) -> CopyHead
 }
 
 /// A table with connection 2, which the peer opened and we accepted.
-fn opened() -> Table<u64> {
+fn opened() -> ConnectionTable<u64> {
     let mut table = primary();
     assert_eq!(table.on_create(2), Outcome::Wake(2));
     assert_eq!(table.accept(), Some(2));
@@ -138,7 +138,7 @@ const TABLE: [(State, &str); 23] = {
 };
 
 /// A table in this state, and the id concerned.
-fn build(state: State) -> (Table<u64>, u64) {
+fn build(state: State) -> (ConnectionTable<u64>, u64) {
     use Event::*;
     let (from, events): (_, &[Event]) = match state {
         State::Unknown => return (primary(), 2),
@@ -206,7 +206,7 @@ fn yes_no(yes: bool) -> String {
     if yes { "yes" } else { "no" }.into()
 }
 
-fn apply(table: &mut Table<u64>, id: u64, event: Event) -> String {
+fn apply(table: &mut ConnectionTable<u64>, id: u64, event: Event) -> String {
     match event {
         Event::Create => outcome_name(table.on_create(id)),
         Event::Accept => outcome_name(table.on_accept(id)),
@@ -321,7 +321,7 @@ fn ids_follow_the_role_and_are_never_given_out_twice() {
     assert_eq!(table.on_create(0), Outcome::Refuse(ErrorCode::FailedInit));
     assert_eq!(table.on_create(7), Outcome::Refuse(ErrorCode::FailedInit));
 
-    let mut table = Table::<u64>::new(Role::Secondary, LIMITS);
+    let mut table = ConnectionTable::<u64>::new(Role::Secondary, LIMITS);
     assert_eq!((table.open(), table.open()), (Ok(2), Ok(4)));
     assert_eq!(table.on_create(0), Outcome::Refuse(ErrorCode::FailedInit));
     assert_eq!(table.on_create(6), Outcome::Refuse(ErrorCode::FailedInit));
@@ -353,7 +353,7 @@ fn table_and_backlog_are_bounded() {
 
 #[test]
 fn chunks_of_a_copy_travel_in_order() {
-    let bad = |table: &mut Table<u64>, header, code| {
+    let bad = |table: &mut ConnectionTable<u64>, header, code| {
         assert_eq!(table.on_copy(header, 9), CopyOutcome::Refuse(code, 9), "{header:?}");
     };
     let size = ErrorCode::InvalidSize;
@@ -395,7 +395,7 @@ fn an_empty_message_ends_at_once_and_a_full_size_one_is_taken() {
 
 #[test]
 fn an_inbox_limit_of_zero_still_lets_chunks_through() {
-    let mut table = Table::new(Role::Primary, Limits { inbox: 0, ..LIMITS });
+    let mut table = ConnectionTable::new(Role::Primary, Limits { inbox: 0, ..LIMITS });
     assert_eq!(table.on_create(2), Outcome::Wake(2));
     assert_eq!(table.accept(), Some(2));
     assert!(has_room(&table, 2));
@@ -479,7 +479,7 @@ fn a_chunk_under_way_to_a_dropped_handle_goes_home_quietly() {
 fn an_opener_that_gives_up_lingers_until_it_hears_back() {
     // Still on offer at the peer: its table answers.
     let mut opener = primary();
-    let mut other = Table::<u64>::new(Role::Secondary, LIMITS);
+    let mut other = ConnectionTable::<u64>::new(Role::Secondary, LIMITS);
     assert_eq!(opener.open(), Ok(1));
     assert_eq!(other.on_create(1), Outcome::Wake(1));
     assert_eq!(opener.forget(1).close, Some(CloseHow::Both));

@@ -56,7 +56,7 @@ impl World {
     }
 
     fn try_recover(&self) -> Result<Recovered, Impossible> {
-        let direction = Direction { slots: &self.slots, words: &self.words, lease: &self.lease };
+        let direction = DirectionWords { slots: &self.slots, words: &self.words, lease: &self.lease };
         recover(direction, Geometry::new(4, 4, 8).unwrap(), DEAD, &mut [77; 4])
     }
 
@@ -311,7 +311,7 @@ fn impossible_words_are_named() {
 #[should_panic]
 fn scratch_must_hold_a_word_a_buffer() {
     let world = World::new(0);
-    let direction = Direction { slots: &world.slots, words: &world.words, lease: &world.lease };
+    let direction = DirectionWords { slots: &world.slots, words: &world.words, lease: &world.lease };
     let _ = recover(direction, Geometry::new(4, 4, 8).unwrap(), DEAD, &mut [0; 3]);
 }
 

@@ -13,18 +13,18 @@ const FETCHED: usize = 1024;
 
 /// The payload of one direction, seen from one end of it.
 #[derive(Debug)]
-pub(crate) struct Flow<'a> {
+pub(crate) struct Direction<'a> {
     /// Who holds which buffer.
     pub(crate) pool: Pool<'a>,
     /// Where the payload begins. Changes only between two occupants of the other end.
     pub(super) payload: AtomicPtr<u8>,
     /// Payload bytes that this end sent or received through each slot.
-    pub(crate) tally: &'a [AtomicU64],
+    pub(crate) byte_counters: &'a [AtomicU64],
     /// What its buffers say of where they belong.
     pub(super) home: usize,
 }
 
-impl Flow<'_> {
+impl Direction<'_> {
     /// Fetches what the next loan of one buffer needs: its word, and the first line of its payload.
     #[inline(always)]
     pub(crate) fn prefetch(&self, stride: u64) {

@@ -263,8 +263,8 @@ fn newcomers_find_their_place_in_any_state() {
 }
 
 fn newcomer(ring: &Ring, start: u64, waiting: std::ops::Range<u64>, claimed: bool) {
-    let tail = AtomicU64::new(Producer::survey(&ring.slots).unwrap());
-    let at = Consumer::survey(&ring.slots).unwrap();
+    let tail = AtomicU64::new(Producer::scan_for_tail(&ring.slots).unwrap());
+    let at = Consumer::scan_for_tail(&ring.slots).unwrap();
     let (head, floor) = (AtomicU64::new(at), AtomicU64::new(at));
     let producer = Producer::new(&ring.slots, &tail, Q, false);
     let consumer = Consumer::new(&ring.slots, &head, &floor, D, false);
@@ -288,17 +288,17 @@ fn a_newcomer_to_a_ring_in_which_a_slow_consumer_is_a_lap_behind() {
         // The last slot of a lap is held, while those of the next lap are free for the one after it.
         let Ok(Take::Packet(held, _)) = ring.consumer().take(|_| true, || {}) else { panic!() };
         (4..7).for_each(|value| assert_eq!(ring.receive(), Some(value)));
-        let tail = AtomicU64::new(Producer::survey(&ring.slots).expect("a sound ring"));
+        let tail = AtomicU64::new(Producer::scan_for_tail(&ring.slots).expect("a sound ring"));
         let newcomer = Producer::new(&ring.slots, &tail, Q, false);
         assert_eq!(newcomer.claim(), Err(Denied::Full));
-        let at = AtomicU64::new(Consumer::survey(&ring.slots).expect("a sound ring"));
+        let at = AtomicU64::new(Consumer::scan_for_tail(&ring.slots).expect("a sound ring"));
         ring.consumer().release(held);
         let ticket = newcomer.claim().expect("room");
         newcomer.publish(ticket, &packet(7));
         assert_eq!(receive(&Consumer::new(&ring.slots, &at, &AtomicU64::new(0), D, false)), Some(7));
         // But nobody is two laps behind.
         ring.set(3, Stamp::published(Lap::new(lap.wrapping_sub(1)), 1));
-        assert!(Producer::survey(&ring.slots).is_err());
+        assert!(Producer::scan_for_tail(&ring.slots).is_err());
     }
 }
 
@@ -328,8 +328,8 @@ fn impossible_words_are_named_at_both_ends() {
                 assert_eq!(ring.producer().claim(), Err(Denied::Impossible(impossible)), "{bad:#x}");
             }
             if Stamp::from_word(bad).state().is_none() {
-                assert_eq!(Producer::survey(&ring.slots).unwrap_err().found, bad);
-                assert_eq!(Consumer::survey(&ring.slots).unwrap_err().found, bad);
+                assert_eq!(Producer::scan_for_tail(&ring.slots).unwrap_err().found, bad);
+                assert_eq!(Consumer::scan_for_tail(&ring.slots).unwrap_err().found, bad);
             }
         }
     }
@@ -357,7 +357,7 @@ fn no_pair_of_words_holds_a_call() {
                     if let Ok(Take::Packet(ticket, _)) = ring.consumer().take(|_| true, || {}) {
                         ring.consumer().release(ticket);
                     }
-                    let _ = (Producer::survey(&ring.slots), Consumer::survey(&ring.slots));
+                    let _ = (Producer::scan_for_tail(&ring.slots), Consumer::scan_for_tail(&ring.slots));
                     calls += 1;
                 }
             }

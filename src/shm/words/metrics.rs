@@ -6,7 +6,7 @@ use crate::sync::{AtomicU64, IN_MEMORY};
 /// depend on them. All zero on a link that has not agreed on them.
 #[repr(C, align(64))]
 #[derive(Debug)]
-pub struct SideFigures {
+pub struct SideMetrics {
     /// Packets a second that this side sent of late, probes left out.
     pub messages_per_second: AtomicU64,
     /// Payload bytes a second that this side sent of late.
@@ -39,7 +39,7 @@ pub struct SideFigures {
     pub latency: [AtomicU64; Self::LATENCY_WORDS],
 }
 
-impl SideFigures {
+impl SideMetrics {
     /// Words of the histogram.
     pub const LATENCY_WORDS: usize = 144;
 
@@ -102,4 +102,4 @@ impl SideFigures {
     }
 }
 
-const _: () = assert!(!IN_MEMORY || size_of::<SideFigures>() == 160 * 8);
+const _: () = assert!(!IN_MEMORY || size_of::<SideMetrics>() == 160 * 8);

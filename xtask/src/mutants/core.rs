@@ -219,7 +219,7 @@ pub const PIECES: &[Piece] = &[
     piece(
         "successors: connections must be dropped",
         "src/link/reattach.rs",
-        "if mux.has_connections() {",
+        "if demux.has_connections() {",
         "if false {",
         "-p hqq-tests --test reattach",
     ),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hqq::advanced::{AdvancedConnection, Reliability, Wanted};
+use hqq::advanced::{AdvancedConnection, AdvancedOptions, Reliability};
 use hqq::features::compress::Codec;
 use hqq::features::encrypt::{Cipher, Ciphers, Key};
 use hqq::features::qos::{Class, Share};
@@ -33,7 +33,7 @@ enum By {
 struct Agreed {
     name: &'static str,
     base: &'static str,
-    wanted: fn(Wanted) -> Wanted,
+    wanted: fn(AdvancedOptions) -> AdvancedOptions,
     by: By,
 }
 
@@ -46,7 +46,7 @@ pub fn agreed() -> Vec<Box<dyn System>> {
         |name, ours, beside| system(name, "urgent", By::Urgent(ours, beside), |w| w.qos().flow_control(64));
     vec![
         link("link", |wanted| wanted),
-        link("statistics", Wanted::statistics),
+        link("statistics", AdvancedOptions::statistics),
         link("lz4", |wanted| wanted.compression(&[Codec::Lz4])),
         link("zstd", |wanted| wanted.compression(&[Codec::Zstd])),
         link("chacha20", |wanted| {
@@ -58,7 +58,7 @@ pub fn agreed() -> Vec<Box<dyn System>> {
         link("reliable", |wanted| wanted.reliable(Reliability::new())),
         connection("connection", |wanted| wanted),
         connection("credit", |wanted| wanted.flow_control(64)),
-        connection("classes", Wanted::qos),
+        connection("classes", AdvancedOptions::qos),
         urgent("urgent", Class::URGENT, None),
         urgent("urgent, bulk", Class::URGENT, Some(Class::BULK)),
         urgent("equal, bulk", Class::NORMAL, Some(Class::NORMAL)),
@@ -71,7 +71,7 @@ impl Agreed {
     }
 
     fn agree(&self, link: StandardLink, leads: bool) -> Outcome<AdvancedLink> {
-        let wanted = (self.wanted)(Wanted::new());
+        let wanted = (self.wanted)(AdvancedOptions::new());
         if matches!(self.name, "link" | "connection") {
             return Ok(link.into());
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hqq::advanced::Wanted;
+use hqq::advanced::AdvancedOptions;
 use hqq::agreement::Capabilities;
 use hqq::shm::endpoint::Payload;
 use hqq::shm::layout::Geometry;
@@ -195,7 +195,7 @@ fn core_slot(drive: Drive, ring: RingMode, len: usize) -> hqq::Result<()> {
             || {
                 let mut message = None;
                 far.receive_plain(&mut message, |_| {}).expect(SENT);
-                if let Some(Payload::Inline(inline)) = &message {
+                if let Some(Payload::Slot(inline)) = &message {
                     black_box(inline.bytes());
                 }
             },
@@ -287,15 +287,15 @@ fn link_in_place(drive: Drive, options: Options, len: usize) -> hqq::Result<()> 
 
 /// Two ends that have agreed on something which changes no message.
 fn agreed(options: Options) -> hqq::Result<(AdvancedLink, AdvancedLink)> {
-    agreed_on(options, Wanted::new().capability(Capabilities::LOW_LATENCY))
+    agreed_on(options, AdvancedOptions::new().capability(Capabilities::LOW_LATENCY))
 }
 
 /// Two ends that measure. Their clock stands, so that there is one sample, and the clock is looked at now and then.
 fn measured() -> hqq::Result<(AdvancedLink, AdvancedLink)> {
-    agreed_on(adaptive().clock(&Clock::new()), Wanted::new().statistics())
+    agreed_on(adaptive().clock(&Clock::new()), AdvancedOptions::new().statistics())
 }
 
-fn agreed_on(options: Options, wanted: Wanted) -> hqq::Result<(AdvancedLink, AdvancedLink)> {
+fn agreed_on(options: Options, wanted: AdvancedOptions) -> hqq::Result<(AdvancedLink, AdvancedLink)> {
     let (near, far) = StandardLink::pair_with(options)?;
     thread::scope(|scope| {
         let far = scope.spawn(|| AdvancedLink::wait_for_negotiation(far, &wanted, SOON));

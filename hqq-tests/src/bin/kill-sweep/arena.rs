@@ -254,8 +254,8 @@ impl Arena {
         own.iter().for_each(|word| word.store(0, Ordering::Relaxed));
         let (out, inward) = (region.role().direction(), region.role().other().direction());
         let ours = &own[..HAND_WORDS];
-        ours[0].store(Producer::survey(views.slots(out))?, Ordering::Relaxed);
-        let head = Consumer::survey(views.slots(inward))?;
+        ours[0].store(Producer::scan_for_tail(views.slots(out))?, Ordering::Relaxed);
+        let head = Consumer::scan_for_tail(views.slots(inward))?;
         ours[1].store(head, Ordering::Relaxed);
         ours[2].store(head, Ordering::Relaxed);
         let marks = &own[HAND_WORDS..];

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hqq::advanced::{Reliability, Wanted};
+use hqq::advanced::{AdvancedOptions, Reliability};
 use hqq::observe::Observer;
 use hqq::{AdvancedLink, Error, Listener, Options, StandardLink};
 use hqq_tests::oracle::{self, Fault, Kind, Verdict};
@@ -34,8 +34,8 @@ fn texts(messages: &[(u64, usize)]) -> Vec<Vec<u8>> {
     messages.iter().map(|&(number, len)| oracle::message(number, len - 8)).collect()
 }
 
-fn wanted() -> Wanted {
-    Wanted::new().reliable(Reliability::new().messages(8))
+fn wanted() -> AdvancedOptions {
+    AdvancedOptions::new().reliable(Reliability::new().messages(8))
 }
 
 fn join(name: &str) -> Result<AdvancedLink, Error> {

@@ -5,7 +5,7 @@ mod judge;
 
 use hqq::Error;
 use hqq::shm::buffer::Buffer;
-use hqq::shm::endpoint::{Incoming, Inline, Payload};
+use hqq::shm::endpoint::{Incoming, Payload, SlotBytes};
 use hqq::shm::layout::Modes;
 use hqq::shm::packet::{CloseHow, ConnCopy, Operation, Packet, Run, op};
 use hqq::shm::region::{Region, Setup, Views};
@@ -415,7 +415,7 @@ impl<'a> World<'a> {
     /// Slots that the victim can fill one after the other.
     fn room(&self) -> usize {
         let slots = self.views.slots(self.out());
-        let tail = hqq::shm::ring::Producer::survey(slots).expect("a healthy ring");
+        let tail = hqq::shm::ring::Producer::scan_for_tail(slots).expect("a healthy ring");
         let free = |position: &u64| {
             let stamp = slots[(tail.wrapping_add(*position) % slots.len() as u64) as usize]
                 .stamp

@@ -34,7 +34,7 @@ struct Handle {
 }
 
 struct Side {
-    table: Table<u64>,
+    table: ConnectionTable<u64>,
     out: VecDeque<Packet>,
     handles: Vec<Handle>,
     /// Ids that this side turned down.
@@ -43,7 +43,7 @@ struct Side {
 
 /// What one side wrote on one connection, chunk by chunk, and how many of those the other has read.
 #[derive(Default)]
-struct Flow {
+struct Direction {
     sent: Vec<Chunk<u64>>,
     read: usize,
     finished: bool,
@@ -52,7 +52,7 @@ struct Flow {
 
 struct World {
     sides: [Side; 2],
-    flows: BTreeMap<(usize, u64), Flow>,
+    flows: BTreeMap<(usize, u64), Direction>,
     random: Random,
     /// Chunks sent so far; a chunk's number is its content.
     sent: u64,
@@ -74,7 +74,7 @@ impl World {
             max_message: 60,
         };
         let side = |role| Side {
-            table: Table::new(role, limits),
+            table: ConnectionTable::new(role, limits),
             out: VecDeque::new(),
             handles: Vec::new(),
             refused: BTreeSet::new(),
@@ -364,7 +364,7 @@ impl World {
     }
 }
 
-impl Flow {
+impl Direction {
     fn finish(&mut self, handle: &mut Handle) {
         if !handle.said_write {
             handle.said_write = true;

@@ -61,7 +61,7 @@ impl World<'_> {
                 }
             }
             Op::SendInline => {
-                let mut inline = Inline::zeroed(INLINE);
+                let mut inline = SlotBytes::zeroed(INLINE);
                 inline.bytes_mut().copy_from_slice(&own.texts[0].1);
                 if victim.send_inline(&inline, |_| {}).is_ok() {
                     done.sends = vec![own.texts[0].0];
@@ -151,7 +151,7 @@ fn head(bytes: &[u8]) -> u64 {
 
 fn read(payload: &Payload<'_>) -> u64 {
     match payload {
-        Payload::Inline(inline) => head(inline.bytes()),
+        Payload::Slot(inline) => head(inline.bytes()),
         Payload::Pool(buffer) => head(buffer.bytes()),
     }
 }
