@@ -4,6 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Fails with all violations of all files at once.
+pub fn judge(violations: impl IntoIterator<Item = String>) {
+    let all: Vec<String> = violations.into_iter().collect();
+    assert!(all.is_empty(), "\n{}\n", all.join("\n"));
+}
+
 pub fn root() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package).to_path_buf()
