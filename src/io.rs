@@ -13,7 +13,7 @@ use crate::advanced::{AdvancedConnection, AdvancedLink};
 use crate::error::{Error, Result};
 use crate::link::connection::Connection;
 use crate::link::core::LinkCore;
-use crate::link::deadline::Until;
+use crate::link::deadline::Wait;
 use crate::link::message::{Message, bytes};
 use crate::link::standard::{Receiver, Sender, StandardLink};
 use crate::shm::endpoint::Payload;
@@ -95,7 +95,7 @@ macro_rules! connection {
         impl Write for $connection {
             fn write(&mut self, from: &[u8]) -> io::Result<usize> {
                 if !from.is_empty() {
-                    self.send_until(from, Until::Forever)?;
+                    self.send_wait(from, Wait::Forever)?;
                 }
                 Ok(from.len())
             }

@@ -173,7 +173,7 @@ fn about(operation: Operation) -> u64 {
         Operation::Share { conn, .. } => control(op::SHARE, conn),
         Operation::Delivery { op, operands } => control(op, operands[0]),
         Operation::Probe { at } => control(op::PROBE, at),
-        Operation::ConnCopy(_) | Operation::SlotBytes { .. } | Operation::Copy { .. } => control(0, 0),
+        Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => control(0, 0),
     }
 }
 

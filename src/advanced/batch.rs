@@ -11,7 +11,7 @@ use bytemuck::Pod;
 
 use super::{AdvancedLink, AdvancedLoan, AdvancedMessage};
 use crate::error::{Error, Result};
-use crate::link::deadline::Until;
+use crate::link::deadline::Wait;
 use crate::link::message::{RecvIntoError, TypedLoan};
 
 impl AdvancedLink {
@@ -24,7 +24,7 @@ impl AdvancedLink {
             return self.lend_own(len);
         }
         let mut loan = AdvancedLoan::empty(self.link.core());
-        self.link.core().loan(len, 1, Until::after(time), loan.place())?;
+        self.link.core().loan(len, 1, Wait::from(time), loan.place())?;
         Ok(loan)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Pipeline, Reading};
 use crate::error::{Error, Result};
 use crate::link::connection::Connection;
-use crate::link::deadline::Until;
+use crate::link::deadline::Wait;
 use crate::link::timed_mutex::TimedMutex;
 use hqq_features::flow::Congestion;
 use hqq_features::qos::Share;
@@ -79,7 +79,7 @@ impl AdvancedConnection {
     /// # Errors
     /// As [`Connection::send`].
     pub fn send(&self, message: &[u8]) -> Result<()> {
-        self.send_until(message, Until::Forever)
+        self.send_wait(message, Wait::Forever)
     }
 
     /// Sends a message, waiting for room no longer than `time`.
@@ -87,13 +87,13 @@ impl AdvancedConnection {
     /// # Errors
     /// As [`Connection::send_timeout`].
     pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
-        self.send_until(message, Until::after(time))
+        self.send_wait(message, Wait::from(time))
     }
 
-    fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
+    fn send_wait(&self, message: &[u8], wait: Wait) -> Result<()> {
         match &self.pipeline {
-            None => self.connection.send_until(message, until),
-            Some(pipeline) => self.connection.send_made(until, || pipeline.build(&self.connection, message)),
+            None => self.connection.send_wait(message, wait),
+            Some(pipeline) => self.connection.send_made(wait, || pipeline.build(&self.connection, message)),
         }
     }
 
@@ -103,7 +103,7 @@ impl AdvancedConnection {
     /// As [`Connection::recv`]; [`Error::Frame`](crate::Error::Frame) as for
     /// [`AdvancedLink::recv`](crate::AdvancedLink::recv).
     pub fn recv(&self) -> Result<Vec<u8>> {
-        self.recv_until(Some(Until::Forever))
+        self.recv_wait(Wait::Forever)
     }
 
     /// Receives the next message, waiting for it no longer than `time`.
@@ -111,7 +111,7 @@ impl AdvancedConnection {
     /// # Errors
     /// As [`recv`](Self::recv), or [`Error::Timeout`](crate::Error::Timeout).
     pub fn recv_timeout(&self, time: Duration) -> Result<Vec<u8>> {
-        self.recv_until(Some(Until::after(time)))
+        self.recv_wait(time.into())
     }
 
     /// Receives the next message if it is there now.
@@ -119,7 +119,7 @@ impl AdvancedConnection {
     /// # Errors
     /// As [`recv`](Self::recv), or [`Error::RingEmpty`](crate::Error::RingEmpty).
     pub fn try_recv(&self) -> Result<Vec<u8>> {
-        self.recv_until(None)
+        self.recv_wait(Wait::No)
     }
 
     /// Receives a message into a slice, waiting for it; how many bytes it has.
@@ -130,9 +130,9 @@ impl AdvancedConnection {
         if self.pipeline.is_none() {
             return self.connection.recv_into(into);
         }
-        let until = Some(Until::Forever);
-        let mut reading = self.reading(until)?;
-        let message = reading.rest().map_or_else(|| self.next(until), Ok)?;
+        let wait = Wait::Forever;
+        let mut reading = self.reading(wait)?;
+        let message = reading.rest().map_or_else(|| self.next(wait), Ok)?;
         let Some(place) = into.get_mut(..message.len()) else {
             let error = Error::TooLarge { len: message.len() as u64, limit: into.len() as u64 };
             reading.put_back(message);
@@ -142,17 +142,17 @@ impl AdvancedConnection {
         Ok(message.len())
     }
 
-    fn recv_until(&self, until: Option<Until>) -> Result<Vec<u8>> {
+    fn recv_wait(&self, wait: Wait) -> Result<Vec<u8>> {
         if self.pipeline.is_none() {
-            return self.connection.recv_until(until);
+            return self.connection.recv_wait(wait);
         }
-        let mut reading = self.reading(until)?;
-        reading.rest().map_or_else(|| self.next(until), Ok)
+        let mut reading = self.reading(wait)?;
+        reading.rest().map_or_else(|| self.next(wait), Ok)
     }
 
     /// The next message that comes.
-    pub(super) fn next(&self, until: Option<Until>) -> Result<Vec<u8>> {
-        let message = self.connection.recv_until(until)?;
+    pub(super) fn next(&self, wait: Wait) -> Result<Vec<u8>> {
+        let message = self.connection.recv_wait(wait)?;
         match &self.pipeline {
             None => Ok(message),
             Some(pipeline) => pipeline.undo(&self.connection, message),

@@ -67,7 +67,7 @@ use crate::demux::{ReliableConfig, WireError};
 use crate::error::{Error, Result};
 use crate::link::connection::Connection;
 use crate::link::core::Peer;
-use crate::link::deadline::Until;
+use crate::link::deadline::Wait;
 use crate::link::standard::{ShutdownHandle, StandardLink};
 use crate::link::timed_mutex::TimedMutex;
 use crate::observe::{Metrics, Stats};
@@ -154,7 +154,7 @@ impl AdvancedLink {
     }
 
     fn agree(link: StandardLink, wanted: &AdvancedOptions, start: bool, time: Duration) -> Result<Self> {
-        let (agreement, pipeline) = Self::settle(&link, wanted, wanted.plan(), start, Until::after(time))?;
+        let (agreement, pipeline) = Self::settle(&link, wanted, wanted.plan(), start, Wait::from(time))?;
         let measured = agreement.features.contains(Features::STATISTICS) && pipeline.is_none();
         Ok(Self { link, agreement, pipeline, streams: Streams::default(), measured })
     }
@@ -173,9 +173,9 @@ impl AdvancedLink {
         wanted: &AdvancedOptions,
         plan: Option<ReliableConfig>,
         start: bool,
-        until: Until,
+        wait: Wait,
     ) -> Result<(Agreement, Option<Arc<Pipeline>>)> {
-        let (agreement, encryption) = Self::agree_and_key(link, wanted, plan, start, until)?;
+        let (agreement, encryption) = Self::agree_and_key(link, wanted, plan, start, wait)?;
         link.core().agree_spin(agreement.capabilities);
         let missing = wanted.required - agreement.features;
         let incapable = wanted.needed - agreement.capabilities;
@@ -204,12 +204,12 @@ impl AdvancedLink {
         wanted: &AdvancedOptions,
         plan: Option<ReliableConfig>,
         start: bool,
-        until: Until,
+        wait: Wait,
     ) -> Result<(Agreement, Option<Encryption>)> {
         let kept = wanted.reliable.as_ref().map_or(0, |reliable| reliable.messages);
         let keys = wanted.key.as_ref().map(|key| Keys::new(key.clone(), link.geometry().slots(), kept));
         let driven = keys.clone().map(|keys| Box::new(keys) as Box<dyn Keying>);
-        let agreement = link.core().agree(wanted.offer(), driven, plan, start, until)?;
+        let agreement = link.core().agree(wanted.offer(), driven, plan, start, wait)?;
         if !agreement.features.contains(Features::ENCRYPTION) {
             return Ok((agreement, None));
         }
@@ -224,9 +224,9 @@ impl AdvancedLink {
         wanted: &AdvancedOptions,
         plan: Option<ReliableConfig>,
         start: bool,
-        until: Until,
+        wait: Wait,
     ) -> Result<(Agreement, Option<Encryption>)> {
-        Ok((link.core().agree(wanted.offer(), None, plan, start, until)?, None))
+        Ok((link.core().agree(wanted.offer(), None, plan, start, wait)?, None))
     }
 
     /// What was agreed, or why nothing was.
@@ -241,7 +241,7 @@ impl AdvancedLink {
     /// As [`StandardLink::send`].
     #[inline(always)]
     pub fn send(&self, message: &[u8]) -> Result<()> {
-        self.send_until(message, Until::Forever)
+        self.send_wait(message, Wait::Forever)
     }
 
     /// Sends a message if there is room now.
@@ -259,7 +259,7 @@ impl AdvancedLink {
     /// # Errors
     /// As [`send`](Self::send), or [`Error::Timeout`].
     pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
-        self.send_until(message, Until::after(time))
+        self.send_wait(message, Wait::from(time))
     }
 
     /// Sends a message, waiting for room until `deadline`.
@@ -267,21 +267,21 @@ impl AdvancedLink {
     /// # Errors
     /// As [`send`](Self::send), or [`Error::Timeout`].
     pub fn send_deadline(&self, message: &[u8], deadline: Instant) -> Result<()> {
-        self.send_until(message, Until::At(deadline))
+        self.send_wait(message, Wait::Until(deadline))
     }
 
     #[inline(always)]
-    fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
+    fn send_wait(&self, message: &[u8], wait: Wait) -> Result<()> {
         self.tick();
-        self.link.core().send_or(message, until, || self.send_slowly(message, until))
+        self.link.core().send_or(message, wait, || self.send_slowly(message, wait))
     }
 
     /// Whatever does not go the short way, as nothing does that is changed.
     #[inline(never)]
-    fn send_slowly(&self, message: &[u8], until: Until) -> Result<()> {
+    fn send_slowly(&self, message: &[u8], wait: Wait) -> Result<()> {
         match &self.pipeline {
             None => self.link.core().try_send_slowly(message),
-            Some(pipeline) => pipeline.send(self.link.core(), message, Some(until)),
+            Some(pipeline) => pipeline.send(self.link.core(), message, wait),
         }
     }
 
@@ -289,7 +289,7 @@ impl AdvancedLink {
     fn try_send_slowly(&self, message: &[u8]) -> Result<()> {
         match &self.pipeline {
             None => self.link.core().try_send_slowly(message),
-            Some(pipeline) => pipeline.send(self.link.core(), message, None),
+            Some(pipeline) => pipeline.send(self.link.core(), message, Wait::No),
         }
     }
 
@@ -324,7 +324,7 @@ impl AdvancedLink {
         }
         self.tick();
         let mut loan = AdvancedLoan::empty(self.link.core());
-        self.link.core().loan(len, 1, Until::Forever, loan.place())?;
+        self.link.core().loan(len, 1, Wait::Forever, loan.place())?;
         Ok(loan)
     }
 
@@ -363,7 +363,7 @@ impl AdvancedLink {
     /// next call goes on behind it.
     #[inline(always)]
     pub fn recv(&self) -> Result<AdvancedMessage<'_>> {
-        self.recv_until(Until::Forever)
+        self.recv_wait(Wait::Forever)
     }
 
     /// Receives the next message if there is one now.
@@ -374,7 +374,7 @@ impl AdvancedLink {
     pub fn try_recv(&self) -> Result<AdvancedMessage<'_>> {
         let core = self.link.core();
         if self.pipeline.is_some() {
-            return self.recv_framed(None);
+            return self.recv_framed(Wait::No);
         }
         let mut message = AdvancedMessage::empty(core);
         if !core.take(0, message.place())? {
@@ -389,7 +389,7 @@ impl AdvancedLink {
     /// # Errors
     /// As [`recv`](Self::recv), or [`Error::Timeout`].
     pub fn recv_timeout(&self, time: Duration) -> Result<AdvancedMessage<'_>> {
-        self.recv_until(Until::after(time))
+        self.recv_wait(Wait::from(time))
     }
 
     /// Receives the next message, waiting for it until `deadline`.
@@ -397,7 +397,7 @@ impl AdvancedLink {
     /// # Errors
     /// As [`recv`](Self::recv), or [`Error::Timeout`].
     pub fn recv_deadline(&self, deadline: Instant) -> Result<AdvancedMessage<'_>> {
-        self.recv_until(Until::At(deadline))
+        self.recv_wait(Wait::Until(deadline))
     }
 
     /// Receives the next message, waiting for it, and lets `read` read it; see [`StandardLink::recv_with`]. With reliable
@@ -432,23 +432,23 @@ impl AdvancedLink {
     }
 
     #[inline(always)]
-    fn recv_until(&self, until: Until) -> Result<AdvancedMessage<'_>> {
+    fn recv_wait(&self, wait: Wait) -> Result<AdvancedMessage<'_>> {
         if self.pipeline.is_some() {
-            return self.recv_framed(Some(until));
+            return self.recv_framed(wait);
         }
         let core = self.link.core();
         let mut message = AdvancedMessage::empty(core);
-        core.take_until(until, message.place())?;
+        core.take_wait(wait, message.place())?;
         Ok(message)
     }
 
     #[cold]
     #[inline(never)]
-    fn recv_framed(&self, until: Option<Until>) -> Result<AdvancedMessage<'_>> {
+    fn recv_framed(&self, wait: Wait) -> Result<AdvancedMessage<'_>> {
         let core = self.link.core();
         match &self.pipeline {
             None => Ok(AdvancedMessage::empty(core)),
-            Some(pipeline) => pipeline.recv(core, until),
+            Some(pipeline) => pipeline.recv(core, wait),
         }
     }
 

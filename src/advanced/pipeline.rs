@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::reliable::Layers;
 use super::{AdvancedMessage, Compression, Encryption};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::link::connection::Connection;
 use crate::link::core::LinkCore;
-use crate::link::deadline::Until;
+use crate::link::deadline::Wait;
 use crate::link::message::Loan;
 use crate::shm::packet::op;
 use hqq_features::reliable::{HEADER as SEQUENCE, Receipt};
@@ -110,10 +110,10 @@ impl Pipeline {
         len.saturating_sub(over).max(1)
     }
 
-    /// Makes what travels of a message, and sends it. Without an `until` it does not wait.
-    pub(super) fn send(&self, core: &Arc<LinkCore>, message: &[u8], until: Option<Until>) -> Result<()> {
+    /// Makes what travels of a message, and sends it. Without an `wait` it does not wait.
+    pub(super) fn send(&self, core: &Arc<LinkCore>, message: &[u8], wait: Wait) -> Result<()> {
         core.tick();
-        if until.is_none() && !matches!(self, Self::Reliable(_)) {
+        if wait == Wait::No && !matches!(self, Self::Reliable(_)) {
             // Nothing is made for a message that cannot go: it would cost time, and a counter.
             core.check_room()?;
         }
@@ -124,24 +124,21 @@ impl Pipeline {
                 // More than that saves the codec a copy, where there is as much.
                 let most = core.region().max_message().max(least as u64);
                 let room = (compression.room(message.len()) as u64).min(most) as usize;
-                lend(core, &mut loan, room, until)?;
+                core.loan(room, 1, wait, loan.place())?;
                 let used = compression.apply(message, &mut loan);
                 loan.truncate(used);
-                match until {
-                    None => core.try_send_payload(loan.place())?,
-                    Some(until) => core.send_payload(loan.place(), until)?,
-                }
+                core.send_payload(loan.place(), wait)?;
                 used
             }
             Self::Encrypted(encryption, compression) => {
                 let compressed = compression.as_ref().map(|layer| compressed(layer, message));
                 let plain = compressed.as_deref().unwrap_or(message);
                 let len = Encryption::HEADER + plain.len();
-                lend(core, &mut loan, len, until)?;
-                send_sealed(core, encryption, plain, &mut loan, until)?;
+                core.loan(len, 1, wait, loan.place())?;
+                send_sealed(core, encryption, plain, &mut loan, wait)?;
                 len
             }
-            Self::Reliable(layers) => layers.send(core, message, until)?,
+            Self::Reliable(layers) => layers.send(core, message, wait)?,
         };
         core.note_framed(message.len(), framed);
         Ok(())
@@ -176,24 +173,13 @@ impl Pipeline {
         }
     }
 
-    /// Takes the next message; without an `until` it does not wait.
-    pub(super) fn recv<'a>(
-        &self,
-        core: &'a Arc<LinkCore>,
-        until: Option<Until>,
-    ) -> Result<AdvancedMessage<'a>> {
+    /// Takes the next message; without an `wait` it does not wait.
+    pub(super) fn recv<'a>(&self, core: &'a Arc<LinkCore>, wait: Wait) -> Result<AdvancedMessage<'a>> {
         if let Self::Reliable(layers) = self {
-            return self.recv_kept(layers, core, until);
+            return self.recv_kept(layers, core, wait);
         }
         let mut message = AdvancedMessage::empty(core);
-        match until {
-            Some(until) => core.take_until(until, message.place())?,
-            None if core.take(0, message.place())? => {}
-            None => {
-                core.idle();
-                return Err(Error::RingEmpty);
-            }
-        }
+        core.take_wait(wait, message.place())?;
         let undone = self.message_of(core, &message, &context(op::STANDARD_LINK_COPY, 0));
         message.change(core, undone.inspect_err(|_| core.refuse_frame(op::STANDARD_LINK_COPY))?);
         Ok(message)
@@ -226,7 +212,7 @@ fn send_sealed(
     encryption: &Encryption,
     plain: &[u8],
     loan: &mut Loan<'_>,
-    until: Option<Until>,
+    wait: Wait,
 ) -> Result<()> {
     let context = context(op::STANDARD_LINK_COPY, 0);
     let mut counter = encryption.seal(plain, &context, loan)?;
@@ -236,8 +222,8 @@ fn send_sealed(
             None => counter = encryption.seal(plain, &context, loan)?,
         }
     };
-    match (send(), until) {
-        (Err(error), Some(until)) if error.is_transient() => core.wait_for_room(until, send),
+    match (send(), wait) {
+        (Err(error), wait) if error.is_transient() && wait != Wait::No => core.wait_for_room(wait, send),
         (sent, _) => sent,
     }
 }
@@ -248,11 +234,4 @@ pub(super) fn compressed(layer: &Compression, message: &[u8]) -> Vec<u8> {
     let used = layer.apply(message, &mut made);
     made.truncate(used);
     made
-}
-
-fn lend(core: &LinkCore, loan: &mut Loan<'_>, len: usize, until: Option<Until>) -> Result<()> {
-    match until {
-        None => core.try_loan(len, 1, loan.place()),
-        Some(until) => core.loan(len, 1, until, loan.place()),
-    }
 }

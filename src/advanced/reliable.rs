@@ -13,7 +13,7 @@ use crate::demux::ReliableConfig;
 use crate::demux::negotiation::Sealing;
 use crate::error::{Error, Result};
 use crate::link::core::LinkCore;
-use crate::link::deadline::Until;
+use crate::link::deadline::Wait;
 use crate::setup::listener::Listener;
 use crate::shm::packet::op;
 use hqq_features::reliable::{HEADER, InboxCounts, Pace, Position, Receipt, StoreCounts};
@@ -185,10 +185,10 @@ impl Layers {
     }
 
     /// Keeps a message and sends it; how many bytes travel.
-    pub(super) fn send(&self, core: &LinkCore, message: &[u8], until: Option<Until>) -> Result<usize> {
+    pub(super) fn send(&self, core: &LinkCore, message: &[u8], wait: Wait) -> Result<usize> {
         let compressed = self.compression.as_ref().map(|layer| compressed(layer, message));
         let kept = compressed.as_deref().unwrap_or(message);
-        core.deliver(kept, until)?;
+        core.deliver(kept, wait)?;
         Ok(HEADER + self.encryption.as_ref().map_or(0, |_| Encryption::HEADER) + kept.len())
     }
 
@@ -198,12 +198,12 @@ impl Layers {
 }
 
 impl Pipeline {
-    /// Takes the next message of a link that keeps them; without an `until` it does not wait.
+    /// Takes the next message of a link that keeps them; without an `wait` it does not wait.
     pub(super) fn recv_kept<'a>(
         &self,
         layers: &Layers,
         core: &'a Arc<LinkCore>,
-        until: Option<Until>,
+        wait: Wait,
     ) -> Result<AdvancedMessage<'a>> {
         let mut message = AdvancedMessage::empty(core);
         let left = layers.left().pop_front();
@@ -212,7 +212,7 @@ impl Pipeline {
                 left.map(|(bytes, receipt)| Decoded { receipt: Some(receipt), ..Decoded::made(bytes) })?
             }
             None => {
-                let (payload, receipt) = core.take_delivered(until)?;
+                let (payload, receipt) = core.take_delivered(wait)?;
                 *message.place() = Some(payload);
                 self.open_kept(core, &message, receipt)?
             }
@@ -333,7 +333,7 @@ impl AdvancedLink {
     /// # Errors
     /// The link's end, with messages left for [`reattach`](Self::reattach); [`Error::Timeout`].
     pub fn wait_acknowledged(&self, time: Duration) -> Result<()> {
-        self.link.core().await_acknowledgements(Until::after(time))
+        self.link.core().await_acknowledgements(Wait::from(time))
     }
 
     /// What is kept and what is delivered; `None` without reliable delivery.
@@ -364,21 +364,21 @@ impl AdvancedLink {
     /// delivery. What is kept stays. If a newcomer came who does not agree, nothing can be sent until
     /// it has left and another call succeeds.
     pub fn reattach(&mut self, listener: &Listener, time: Duration) -> Result<()> {
-        let until = Until::after(time);
+        let wait = Wait::from(time);
         let Some(pipeline) = self.pipeline.clone() else { return Err(unkept()) };
         let Pipeline::Reliable(layers) = &*pipeline else { return Err(unkept()) };
         // The peer's end may be noticed by the attempt alone.
-        let ended = self.keep_left(&pipeline, layers, until, time)?;
-        let mut vacated = listener.reattach_timeout(&mut self.link, until.left());
+        let ended = self.keep_left(&pipeline, layers, wait, time)?;
+        let mut vacated = listener.reattach_wait(&mut self.link, wait);
         if matches!(vacated, Err(Error::Unsupported { .. }))
             && !ended
-            && self.keep_left(&pipeline, layers, until, time)?
+            && self.keep_left(&pipeline, layers, wait, time)?
         {
-            vacated = listener.reattach_timeout(&mut self.link, until.left());
+            vacated = listener.reattach_wait(&mut self.link, wait);
         }
         vacated?;
         self.agreement = Agreement::standard(Fallback::Silence);
-        let settled = Self::settle(&self.link, &layers.again, None, true, until);
+        let settled = Self::settle(&self.link, &layers.again, None, true, wait);
         // Whoever does not agree is told so: it may wait for messages that would never come.
         let (agreement, renewed) = settled.inspect_err(|_| self.link.core().hang_up())?;
         if let Some(Pipeline::Reliable(renewed)) = renewed.as_deref() {
@@ -389,7 +389,7 @@ impl AdvancedLink {
     }
 
     /// If the peer's end has come, puts aside what it left: keys end with it. Whether it has.
-    fn keep_left(&self, pipeline: &Pipeline, layers: &Layers, until: Until, time: Duration) -> Result<bool> {
+    fn keep_left(&self, pipeline: &Pipeline, layers: &Layers, wait: Wait, time: Duration) -> Result<bool> {
         let core = self.link.core();
         if core.is_open() || core.recv_end().is_none() {
             return Ok(false);
@@ -399,10 +399,10 @@ impl AdvancedLink {
             return Err(Error::Unsupported { what });
         }
         loop {
-            if until.has_passed() {
+            if wait.is_over() {
                 return Err(Error::Timeout { what: "the end of what the former peer has sent", after: time });
             }
-            let (payload, receipt) = match core.take_delivered(Some(until)) {
+            let (payload, receipt) = match core.take_delivered(wait) {
                 Ok(taken) => taken,
                 Err(Error::Closed | Error::PeerDead | Error::PeerGone) => return Ok(true),
                 Err(error) => return Err(error),

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{AdvancedConnection, AdvancedLink, AdvancedMessage};
 use crate::error::{Error, Result};
-use crate::link::connection::{Connection, turn};
-use crate::link::deadline::Until;
+use crate::link::connection::{Connection, lock};
+use crate::link::deadline::Wait;
 use crate::link::standard::StandardLink;
 use crate::link::timed_mutex::TimedGuard;
 use hqq_features::reliable::Receipt;
@@ -131,14 +131,14 @@ impl AdvancedConnection {
         self.pipeline.is_none().then_some(&self.connection)
     }
 
-    pub(super) fn reading(&self, until: Option<Until>) -> Result<TimedGuard<'_, Reading>> {
-        turn(&self.reading, until, "another reader of the connection")
+    pub(super) fn reading(&self, wait: Wait) -> Result<TimedGuard<'_, Reading>> {
+        lock(&self.reading, wait, "another reader of the connection")
     }
 
     /// As [`AdvancedLink::read_changed`].
     pub(crate) fn read_changed(&self, into: &mut [u8]) -> Result<usize> {
-        let mut reading = self.reading(Some(Until::Forever))?;
-        reading.read(into, || self.next(Some(Until::Forever)), |message| message)
+        let mut reading = self.reading(Wait::Forever)?;
+        reading.read(into, || self.next(Wait::Forever), |message| message)
     }
 
     /// As [`AdvancedLink::part`], where a message may take several buffers.

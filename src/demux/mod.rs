@@ -370,7 +370,7 @@ impl Demux {
                 }
                 return;
             }
-            Operation::ConnCopy(_) | Operation::SlotBytes { .. } | Operation::Copy { .. } => return,
+            Operation::ConnCopy(_) | Operation::Inline { .. } | Operation::Copy { .. } => return,
         };
         if !self.table.knows(context) {
             self.closed(cx, context);

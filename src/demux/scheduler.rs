@@ -324,7 +324,7 @@ impl EgressScheduler {
         pending.state = State::Waiting;
         self.waiting += 1;
         match &mut self.order {
-            Order::Fifo(cx) => cx.push_back(id),
+            Order::Fifo(line) => line.push_back(id),
             Order::Fair(fair) => {
                 // It is known there and has nothing else waiting, and any burst is as large as any chunk.
                 let pushed = fair.scheduler.push(id, cost(&pending.chunk));
@@ -351,7 +351,7 @@ impl EgressScheduler {
             return Some(id);
         }
         match &mut self.order {
-            Order::Fifo(cx) => cx.pop_front(),
+            Order::Fifo(line) => line.pop_front(),
             Order::Fair(fair) => {
                 let Fair { scheduler, occupancy } = &mut **fair;
                 occupancy.look(now, taken);
@@ -424,7 +424,7 @@ impl EgressScheduler {
             self.waiting -= 1;
             self.turn = self.turn.filter(|other| *other != id);
             match &mut self.order {
-                Order::Fifo(cx) => cx.retain(|other| *other != id),
+                Order::Fifo(line) => line.retain(|other| *other != id),
                 Order::Fair(fair) => drop(fair.scheduler.withdraw(id)),
             }
         }

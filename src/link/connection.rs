@@ -9,10 +9,10 @@ use crate::demux::table::{Chunk, ConnEnd, LinkEnd, Pop, TableError};
 use crate::demux::{ChunkData, Stop, home};
 use crate::error::{Error, Result};
 use crate::link::core::LinkCore;
-use crate::link::deadline::Until;
+use crate::link::deadline::Wait;
 use crate::link::send::unless_transient;
 use crate::link::standard::StandardLink;
-use crate::link::timed_mutex::{Patience, TimedGuard, TimedMutex};
+use crate::link::timed_mutex::{TimedGuard, TimedMutex};
 use crate::link::wait::WaitReason;
 use crate::shm::buffer::Buffer;
 use crate::shm::packet::{CloseHow, ConnCopy, Packet, op};
@@ -69,7 +69,7 @@ impl StandardLink {
     /// [`Error::Refused`] if it does not; [`Error::TooMany`]; [`Error::Unsupported`] on a split link; the link's
     /// end.
     pub fn open_connection(&self) -> Result<Connection> {
-        open(self.core(), Until::Forever)
+        open(self.core(), Wait::Forever)
     }
 
     /// Opens a connection and waits for the peer to accept it no longer than `time`.
@@ -77,7 +77,7 @@ impl StandardLink {
     /// # Errors
     /// As [`open_connection`](Self::open_connection), or [`Error::Timeout`].
     pub fn open_connection_timeout(&self, time: Duration) -> Result<Connection> {
-        open(self.core(), Until::after(time))
+        open(self.core(), Wait::from(time))
     }
 
     /// Waits for a connection that the peer opens, and accepts it.
@@ -85,7 +85,7 @@ impl StandardLink {
     /// # Errors
     /// [`Error::Unsupported`] on a split link; the link's end.
     pub fn accept_connection(&self) -> Result<Connection> {
-        accept(self.core(), Until::Forever)
+        accept(self.core(), Wait::Forever)
     }
 
     /// Waits for a connection no longer than `time`.
@@ -93,7 +93,7 @@ impl StandardLink {
     /// # Errors
     /// As [`accept_connection`](Self::accept_connection), or [`Error::Timeout`].
     pub fn accept_connection_timeout(&self, time: Duration) -> Result<Connection> {
-        accept(self.core(), Until::after(time))
+        accept(self.core(), Wait::from(time))
     }
 
     /// Accepts a connection if the peer has opened one.
@@ -120,7 +120,7 @@ fn ready_to_sort(core: &LinkCore) -> Result<()> {
     Ok(())
 }
 
-fn open(core: &Arc<LinkCore>, until: Until) -> Result<Connection> {
+fn open(core: &Arc<LinkCore>, wait: Wait) -> Result<Connection> {
     ready_to_sort(core)?;
     let request = |demux: &mut crate::demux::Demux| {
         if demux.is_backed_up() {
@@ -138,10 +138,10 @@ fn open(core: &Arc<LinkCore>, until: Until) -> Result<Connection> {
     if let Some(end) = core.send_end() {
         return Err(end);
     }
-    let id = core.wait(WaitReason::OPEN, until, |own| core.pump(own, |demux, _| request(demux)))?;
+    let id = core.wait(WaitReason::OPEN, wait, |own| core.pump(own, |demux, _| request(demux)))?;
     // From here on, dropping it takes the request back.
     let connection = Connection::new(core.clone(), id);
-    core.wait(WaitReason::ANSWER, until, |own| {
+    core.wait(WaitReason::ANSWER, wait, |own| {
         core.pump(own, |demux, _| match demux.table.ready(id) {
             Ok(true) => Ok(Some(())),
             // Without a way to send, the request will never reach the peer.
@@ -152,9 +152,9 @@ fn open(core: &Arc<LinkCore>, until: Until) -> Result<Connection> {
     Ok(connection)
 }
 
-fn accept(core: &Arc<LinkCore>, until: Until) -> Result<Connection> {
+fn accept(core: &Arc<LinkCore>, wait: Wait) -> Result<Connection> {
     ready_to_sort(core)?;
-    core.wait(WaitReason::ACCEPT, until, |own| try_accept(core, own))
+    core.wait(WaitReason::ACCEPT, wait, |own| try_accept(core, own))
 }
 
 fn try_accept(core: &Arc<LinkCore>, own: u64) -> Result<Option<Connection>> {
@@ -219,7 +219,7 @@ impl Connection {
     /// [`Error::Refused`] if the peer refused a chunk, or the link's end. After an error in the middle of a
     /// message this direction is closed, and the peer's reader sees [`Error::Cut`].
     pub fn send(&self, message: &[u8]) -> Result<()> {
-        self.send_until(message, Until::Forever)
+        self.send_wait(message, Wait::Forever)
     }
 
     /// Sends a message, waiting for room no longer than `time`.
@@ -227,20 +227,20 @@ impl Connection {
     /// # Errors
     /// As [`send`](Self::send), or [`Error::Timeout`].
     pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
-        self.send_until(message, Until::after(time))
+        self.send_wait(message, Wait::from(time))
     }
 
-    pub(crate) fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
-        self.send_made(until, || Ok(message))
+    pub(crate) fn send_wait(&self, message: &[u8], wait: Wait) -> Result<()> {
+        self.send_made(wait, || Ok(message))
     }
 
     /// Sends what `make` makes when the turn of this thread has come: messages go in the order in which they are made.
     pub(crate) fn send_made<M: AsRef<[u8]>>(
         &self,
-        until: Until,
+        wait: Wait,
         make: impl FnOnce() -> Result<M>,
     ) -> Result<()> {
-        let _turn = turn(&self.sending, Some(until), "another sender on the connection")?;
+        let _sending = lock(&self.sending, wait, "another sender on the connection")?;
         let made = make()?;
         let message = made.as_ref();
         let bounds = self.core.region().bounds();
@@ -263,8 +263,8 @@ impl Connection {
                 run: None,
             };
             let sent = match regulated {
-                false => self.send_chunk(chunk, part, until),
-                true => self.core.send_regulated(chunk, part, until, |end| self.error(end)),
+                false => self.send_chunk(chunk, part, wait),
+                true => self.core.send_regulated(chunk, part, wait, |end| self.error(end)),
             };
             match sent {
                 Ok(id) => copy_id = id,
@@ -282,12 +282,12 @@ impl Connection {
         }
     }
 
-    fn send_chunk(&self, chunk: ConnCopy, part: &[u8], until: Until) -> Result<u64> {
+    fn send_chunk(&self, chunk: ConnCopy, part: &[u8], wait: Wait) -> Result<u64> {
         // A buffer once found is kept while the ring is full.
         let mut buffer = None;
         let sent = match self.try_chunk(&chunk, part, &mut buffer) {
             Err(error) if error.is_transient() => {
-                self.core.wait(WaitReason::CONN_ROOM, until, |own| {
+                self.core.wait(WaitReason::CONN_ROOM, wait, |own| {
                     // Whoever waits sorts for all: the peer may wait for us to make room.
                     self.core.pump(own, |_, _| Ok(()))?;
                     unless_transient(self.try_chunk(&chunk, part, &mut buffer))
@@ -321,15 +321,15 @@ impl Connection {
 
     // ---- receiving ----
 
-    fn reading(&self, until: Option<Until>) -> Result<TimedGuard<'_, Reading>> {
-        turn(&self.reading, until, "another reader of the connection")
+    fn reading(&self, wait: Wait) -> Result<TimedGuard<'_, Reading>> {
+        lock(&self.reading, wait, "another reader of the connection")
     }
 
     /// The next chunk, with how much of it has been read.
     fn next_chunk<'r>(
         &self,
         reading: &'r mut Reading,
-        until: Option<Until>,
+        wait: Wait,
     ) -> Result<&'r mut (Chunk<ChunkData>, usize)> {
         if reading.chunk.is_none() {
             let pop = |own| {
@@ -343,13 +343,13 @@ impl Connection {
                     Pop::End(end) => Err(self.error(end)),
                 })
             };
-            let chunk = match (pop(0)?, until) {
-                (Some(chunk), _) => chunk,
-                (None, Some(until)) => self.core.wait(WaitReason::CONN_DATA, until, pop)?,
-                (None, None) => {
+            let chunk = match pop(0)? {
+                Some(chunk) => chunk,
+                None if wait == Wait::No => {
                     self.core.idle();
                     return Err(Error::RingEmpty);
                 }
+                None => self.core.wait(WaitReason::CONN_DATA, wait, pop)?,
             };
             reading.chunk = Some((chunk, 0));
         }
@@ -371,7 +371,7 @@ impl Connection {
     /// After what was sent has been received: [`Error::Closed`], [`Error::Cut`] if the peer stopped inside a
     /// message, [`Error::Refused`], or the link's end.
     pub fn recv(&self) -> Result<Vec<u8>> {
-        self.recv_until(Some(Until::Forever))
+        self.recv_wait(Wait::Forever)
     }
 
     /// Receives a message, waiting for it no longer than `time`. What has come of it by then is kept for the next
@@ -380,7 +380,7 @@ impl Connection {
     /// # Errors
     /// As [`recv`](Self::recv), or [`Error::Timeout`].
     pub fn recv_timeout(&self, time: Duration) -> Result<Vec<u8>> {
-        self.recv_until(Some(Until::after(time)))
+        self.recv_wait(time.into())
     }
 
     /// Receives a message if it is there, whole.
@@ -388,17 +388,17 @@ impl Connection {
     /// # Errors
     /// As [`recv`](Self::recv), or [`Error::RingEmpty`].
     pub fn try_recv(&self) -> Result<Vec<u8>> {
-        self.recv_until(None)
+        self.recv_wait(Wait::No)
     }
 
-    pub(crate) fn recv_until(&self, until: Option<Until>) -> Result<Vec<u8>> {
-        self.finish(&mut *self.reading(until)?, until)
+    pub(crate) fn recv_wait(&self, wait: Wait) -> Result<Vec<u8>> {
+        self.finish(&mut *self.reading(wait)?, wait)
     }
 
     /// Receives the rest of a message.
-    fn finish(&self, reading: &mut Reading, until: Option<Until>) -> Result<Vec<u8>> {
+    fn finish(&self, reading: &mut Reading, wait: Wait) -> Result<Vec<u8>> {
         loop {
-            let (chunk, read) = self.next_chunk(reading, until)?;
+            let (chunk, read) = self.next_chunk(reading, wait)?;
             let last = chunk.is_last();
             let part = match (&mut chunk.data, *read) {
                 // It has been copied already.
@@ -422,10 +422,10 @@ impl Connection {
     /// # Errors
     /// As [`recv`](Self::recv); [`Error::TooLarge`] if the slice is too small: the message stays.
     pub fn recv_into(&self, into: &mut [u8]) -> Result<usize> {
-        let until = Some(Until::Forever);
-        let mut reading = self.reading(until)?;
+        let wait = Wait::Forever;
+        let mut reading = self.reading(wait)?;
         let begun = reading.message.len() as u64;
-        let (chunk, read) = self.next_chunk(&mut reading, until)?;
+        let (chunk, read) = self.next_chunk(&mut reading, wait)?;
         let len = chunk.copy_size - chunk.offset - *read as u64 + begun;
         if len > into.len() as u64 {
             return Err(Error::TooLarge { len, limit: into.len() as u64 });
@@ -438,7 +438,7 @@ impl Connection {
             self.done(&mut reading);
             return Ok(count);
         }
-        let message = self.finish(&mut reading, until)?;
+        let message = self.finish(&mut reading, wait)?;
         into[..message.len()].copy_from_slice(&message);
         Ok(message.len())
     }
@@ -448,7 +448,7 @@ impl Connection {
         if into.is_empty() {
             return Ok(0);
         }
-        let mut reading = self.reading(Some(Until::Forever))?;
+        let mut reading = self.reading(Wait::Forever)?;
         if !reading.message.is_empty() {
             let count = into.len().min(reading.message.len());
             into[..count].copy_from_slice(&reading.message[..count]);
@@ -456,7 +456,7 @@ impl Connection {
             return Ok(count);
         }
         loop {
-            let (chunk, read) = match self.next_chunk(&mut reading, Some(Until::Forever)) {
+            let (chunk, read) = match self.next_chunk(&mut reading, Wait::Forever) {
                 Ok(chunk) => chunk,
                 Err(Error::Closed) => return Ok(0),
                 Err(error) => return Err(error),
@@ -497,19 +497,23 @@ impl Connection {
     }
 }
 
-/// The turn of this thread, when it comes; without `until`, if nobody else has it.
-pub(crate) fn turn<'t, T>(
-    turn: &'t TimedMutex<T>,
-    until: Option<Until>,
+/// Locks what one thread at a time uses. `other` names in a timeout who uses it.
+///
+/// # Errors
+/// [`Error::Busy`] if it is in use and the call does not wait, or [`Error::Timeout`].
+pub(crate) fn lock<'t, T>(
+    mutex: &'t TimedMutex<T>,
+    wait: Wait,
     other: &'static str,
 ) -> Result<TimedGuard<'t, T>> {
-    if let Some(holding) = turn.take(Patience::None) {
-        return Ok(holding);
+    if let Some(guard) = mutex.lock(Wait::No) {
+        return Ok(guard);
     }
-    let until = until.ok_or(Error::Busy)?;
+    if wait == Wait::No {
+        return Err(Error::Busy);
+    }
     let began = Instant::now();
-    turn.take(Patience::Until(until.instant()))
-        .ok_or_else(|| Error::Timeout { what: other, after: began.elapsed() })
+    mutex.lock(wait).ok_or_else(|| Error::Timeout { what: other, after: began.elapsed() })
 }
 
 /// The bytes of a chunk.
@@ -519,7 +523,7 @@ fn bytes(chunk: &Chunk<ChunkData>) -> &[u8] {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if let Ok(mut reading) = self.reading(None) {
+        if let Ok(mut reading) = self.reading(Wait::No) {
             self.done(&mut reading);
         }
         let mut demux = self.core.lock();

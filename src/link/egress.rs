@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::core::{LinkCore, bit};
-use super::deadline::Until;
+use super::deadline::Wait;
 use super::wait::WaitReason;
 use crate::demux::Demux;
 use crate::demux::table::ConnEnd;
@@ -49,13 +49,13 @@ impl LinkCore {
         self.lock().egress.as_ref()?.congestion(id, now)
     }
 
-    /// Sends a chunk when it has credit and its turn has come, waiting for that until `until`; its CopyID. `ended` says what
+    /// Sends a chunk when it has credit and its turn has come, waiting for that until `wait`; its CopyID. `ended` says what
     /// a connection's end is to the caller.
     pub(crate) fn send_regulated(
         &self,
         chunk: ConnCopy,
         part: &[u8],
-        until: Until,
+        wait: Wait,
         ended: impl Fn(ConnEnd) -> Error,
     ) -> Result<u64> {
         let id = chunk.conn;
@@ -79,18 +79,17 @@ impl LinkCore {
         self.unlock_and_flush(demux, 0);
         match sent {
             Some(copy_id) => Ok(copy_id),
-            None => self.wait_for_turn(id, until, ended),
+            None => self.wait_for_turn(id, wait, ended),
         }
     }
 
     #[cold]
-    fn wait_for_turn(&self, id: u64, until: Until, ended: impl Fn(ConnEnd) -> Error) -> Result<u64> {
+    fn wait_for_turn(&self, id: u64, wait: Wait, ended: impl Fn(ConnEnd) -> Error) -> Result<u64> {
         let began = Instant::now();
         let failure = loop {
             // Nobody rings when a rate allows something again.
             let alarm = self.lock().egress.as_ref().and_then(|egress| egress.alarm());
-            let soonest =
-                alarm.map_or(until, |at| until.earlier(Until::after(at.saturating_sub(self.now()))));
+            let soonest = alarm.map_or(wait, |at| wait.min(Wait::from(at.saturating_sub(self.now()))));
             let looked = self.wait(WaitReason::TURN, soonest, |own| {
                 self.pump(own, |demux, _| {
                     let Some(egress) = &mut demux.egress else { return Err(Error::Closed) };
@@ -105,7 +104,7 @@ impl LinkCore {
             match looked {
                 Ok(Some(copy_id)) => return Ok(copy_id),
                 Ok(None) => {}
-                Err(Error::Timeout { .. }) if alarm.is_some() && !until.has_passed() => self.check_liveness(),
+                Err(Error::Timeout { .. }) if alarm.is_some() && !wait.is_over() => self.check_liveness(),
                 Err(Error::Timeout { what, .. }) => break Error::Timeout { what, after: began.elapsed() },
                 Err(error) => break error,
             }

@@ -10,7 +10,7 @@ use bytemuck::{AnyBitPattern, Pod};
 
 use crate::error::{Error, Result};
 use crate::link::core::LinkCore;
-use crate::link::deadline::Until;
+use crate::link::deadline::Wait;
 use crate::shm::endpoint::Payload;
 
 /// The bytes of a payload. Only for trusted peers.
@@ -96,7 +96,7 @@ impl<'a> Loan<'a> {
     #[inline(always)]
     pub fn send(self) -> Result<()> {
         let mut loan = self;
-        let sent = loan.core.send_payload(&mut loan.payload, Until::Forever);
+        let sent = loan.core.send_payload(&mut loan.payload, Wait::Forever);
         if sent.is_ok() {
             // Nothing is left to drop.
             mem::forget(loan);

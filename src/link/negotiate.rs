@@ -1,7 +1,7 @@
 //! Layer 3: how a link's end goes through a negotiation.
 
 use super::core::{LinkCore, bit};
-use super::deadline::Until;
+use super::deadline::Wait;
 use super::wait::WaitReason;
 use crate::agreement::{Agreed, Agreement, Capabilities, Features};
 use crate::demux::negotiation::{Event, Keying, Negotiation, Offer, Progress};
@@ -11,7 +11,7 @@ use crate::shm::endpoint::Incoming;
 use crate::sync::Ordering;
 
 impl LinkCore {
-    /// Negotiates, waiting for the peer until `until`; with `start`, begins it. `keys` makes the key, if there is to be
+    /// Negotiates, waiting for the peer until `wait`; with `start`, begins it. `keys` makes the key, if there is to be
     /// one. `plan` is for messages that are kept; without one, those that a former peer has left are. What was agreed, or
     /// why nothing was.
     ///
@@ -24,7 +24,7 @@ impl LinkCore {
         keys: Option<Box<dyn Keying>>,
         plan: Option<ReliableConfig>,
         start: bool,
-        until: Until,
+        wait: Wait,
     ) -> Result<Agreement> {
         let mut demux = self.lock();
         // No window is larger than the inbox that it promises.
@@ -46,7 +46,7 @@ impl LinkCore {
             demux.negotiate(self.context(), Event::Start, 0);
         }
         self.unlock_and_flush(demux, 0);
-        let agreed = match self.wait(WaitReason::AGREEMENT, until, |own| self.look_for_agreement(own)) {
+        let agreed = match self.wait(WaitReason::AGREEMENT, wait, |own| self.look_for_agreement(own)) {
             Err(late @ Error::Timeout { .. }) => self.agree_no_longer(late),
             agreed => agreed,
         };

@@ -4,7 +4,7 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use super::core::{LinkCore, bit};
-use super::deadline::Until;
+use super::deadline::Wait;
 use super::wait::WaitReason;
 use crate::demux::{Demux, Pumped, Stop};
 use crate::error::{Error, Result};
@@ -121,15 +121,19 @@ impl LinkCore {
         self.take_slowly(own, into)
     }
 
-    /// Puts the next message into `into`, waiting for it until `until`.
+    /// Puts the next message into `into`, waiting for it until `wait`.
     #[inline(always)]
-    pub(crate) fn take_until(&self, until: Until, into: &mut Option<Payload<'static>>) -> Result<()> {
-        if self.take(0, into)? { Ok(()) } else { self.await_message(until, into) }
+    pub(crate) fn take_wait(&self, wait: Wait, into: &mut Option<Payload<'static>>) -> Result<()> {
+        if self.take(0, into)? { Ok(()) } else { self.await_message(wait, into) }
     }
 
     #[cold]
-    fn await_message(&self, until: Until, into: &mut Option<Payload<'static>>) -> Result<()> {
-        self.wait(WaitReason::MESSAGE, until, |own| Ok(self.take(own, into)?.then_some(())))
+    fn await_message(&self, wait: Wait, into: &mut Option<Payload<'static>>) -> Result<()> {
+        if wait == Wait::No {
+            self.idle();
+            return Err(Error::RingEmpty);
+        }
+        self.wait(WaitReason::MESSAGE, wait, |own| Ok(self.take(own, into)?.then_some(())))
     }
 
     /// Puts the next message into `into` if it can be taken the short way, and wakes nobody: that is left to the caller,

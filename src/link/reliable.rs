@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::core::LinkCore;
-use super::deadline::Until;
+use super::deadline::Wait;
 use super::recv::Receipted;
 use super::send::unless_transient;
 use super::wait::WaitReason;
@@ -20,14 +20,14 @@ impl LinkCore {
         self.unlock_and_flush(demux, 0);
     }
 
-    /// Keeps a message and sends it, waiting for room until `until`; without one it does not wait.
-    pub(crate) fn deliver(&self, message: &[u8], until: Option<Until>) -> Result<()> {
+    /// Keeps a message and sends it, waiting for room until `wait`; without one it does not wait.
+    pub(crate) fn deliver(&self, message: &[u8], wait: Wait) -> Result<()> {
         let tried = self.try_deliver(message, 0);
-        let (Err(error), Some(until)) = (&tried, until) else { return tried };
-        if !error.is_transient() {
+        let Err(error) = &tried else { return tried };
+        if wait == Wait::No || !error.is_transient() {
             return tried;
         }
-        self.wait(WaitReason::KEEPING, until, |own| {
+        self.wait(WaitReason::KEEPING, wait, |own| {
             // Acknowledgements come the other way: what was committed before its end is visible then.
             let end = self.recv_end();
             self.keep_demuxing(own)?;
@@ -74,18 +74,16 @@ impl LinkCore {
         sent.inspect(|()| self.notify_peer(self.region().wake_receivers()))
     }
 
-    /// Takes the next message and its receipt, waiting for it until `until`; without one it does not wait.
-    pub(crate) fn take_delivered(&self, until: Option<Until>) -> Result<Receipted> {
+    /// Takes the next message and its receipt, waiting for it until `wait`; without one it does not wait.
+    pub(crate) fn take_delivered(&self, wait: Wait) -> Result<Receipted> {
         if let Some(taken) = self.take_receipted(0)? {
             return Ok(taken);
         }
-        match until {
-            Some(until) => self.wait(WaitReason::MESSAGE, until, |own| self.take_receipted(own)),
-            None => {
-                self.idle();
-                Err(Error::RingEmpty)
-            }
+        if wait == Wait::No {
+            self.idle();
+            return Err(Error::RingEmpty);
         }
+        self.wait(WaitReason::MESSAGE, wait, |own| self.take_receipted(own))
     }
 
     /// The application has processed a message.
@@ -107,8 +105,8 @@ impl LinkCore {
     }
 
     /// Waits until the peer has acknowledged all that is kept.
-    pub(crate) fn await_acknowledgements(&self, until: Until) -> Result<()> {
-        self.wait(WaitReason::ACKS, until, |own| {
+    pub(crate) fn await_acknowledgements(&self, wait: Wait) -> Result<()> {
+        self.wait(WaitReason::ACKS, wait, |own| {
             // What was committed before the end is visible then.
             let end = self.recv_end();
             self.keep_demuxing(own)?;

@@ -4,7 +4,7 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use super::core::{LinkCore, bit};
-use super::deadline::Until;
+use super::deadline::Wait;
 use super::wait::WaitReason;
 use crate::demux::{Demux, LinkContext};
 use crate::error::{Error, Result};
@@ -162,7 +162,7 @@ impl LinkCore {
         if self.sends_straight() {
             return match self.region().send_inline(message, |_| {}) {
                 Ok(()) => self.announce_sent(),
-                Err(error) => self.send_inline_patiently(error, *message, Until::Forever),
+                Err(error) => self.send_inline_patiently(error, *message, Wait::Forever),
             };
         }
         self.send_inline_slowly(*message)
@@ -170,13 +170,13 @@ impl LinkCore {
 
     #[inline(never)]
     fn send_inline_slowly(&self, message: SlotBytes) -> Result<()> {
-        self.send_payload(&mut Some(Payload::Slot(message)), Until::Forever)
+        self.send_payload(&mut Some(Payload::Slot(message)), Wait::Forever)
     }
 
     /// As [`send_patiently`](Self::send_patiently).
     #[cold]
-    fn send_inline_patiently(&self, failure: Error, message: SlotBytes, until: Until) -> Result<()> {
-        self.send_payload_patiently(failure, &mut Some(Payload::Slot(message)), until)
+    fn send_inline_patiently(&self, failure: Error, message: SlotBytes, wait: Wait) -> Result<()> {
+        self.send_payload_patiently(failure, &mut Some(Payload::Slot(message)), wait)
     }
 
     /// Whether it is worth while to try to send a message. Only loads, and mostly of the line that comes free next.
@@ -321,10 +321,10 @@ impl LinkCore {
         Ok(())
     }
 
-    /// Sends a message, waiting for room until `until`.
+    /// Sends a message, waiting for room until `wait`.
     #[inline(always)]
-    pub(crate) fn send(&self, message: &[u8], until: Until) -> Result<()> {
-        self.send_or(message, until, || self.try_send_slowly(message))
+    pub(crate) fn send(&self, message: &[u8], wait: Wait) -> Result<()> {
+        self.send_or(message, wait, || self.try_send_slowly(message))
     }
 
     /// As [`send`](Self::send), with another long way. It may wait: then it does not fail for want of room.
@@ -332,34 +332,34 @@ impl LinkCore {
     pub(crate) fn send_or(
         &self,
         message: &[u8],
-        until: Until,
+        wait: Wait,
         slowly: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         match self.try_send_or(message, slowly) {
             Ok(()) => Ok(()),
-            Err(error) => self.send_patiently(error, message, until),
+            Err(error) => self.send_patiently(error, message, wait),
         }
     }
 
     /// Goes on where a try has failed.
     #[cold]
-    fn send_patiently(&self, failure: Error, message: &[u8], until: Until) -> Result<()> {
+    fn send_patiently(&self, failure: Error, message: &[u8], wait: Wait) -> Result<()> {
         // What has to be changed is not sent as it is, whatever failed.
-        if !failure.is_transient() || self.state() & bit::CHANGED != 0 {
+        if wait == Wait::No || !failure.is_transient() || self.state() & bit::CHANGED != 0 {
             return Err(failure);
         }
         if self.fits_slot(message.len()) {
-            return self.send_inline_patiently(failure, SlotBytes::of(message), until);
+            return self.send_inline_patiently(failure, SlotBytes::of(message), wait);
         }
         // A buffer once found is kept while the ring is full.
         let mut slot = None;
-        self.loan(message.len(), 1, until, &mut slot)?;
+        self.loan(message.len(), 1, wait, &mut slot)?;
         match &mut slot {
             Some(Payload::Slot(inline)) => inline.bytes_mut().copy_from_slice(message),
             Some(Payload::Pool(buffer)) => buffer.bytes_mut().copy_from_slice(message),
             None => {}
         }
-        let sent = self.send_payload(&mut slot, until);
+        let sent = self.send_payload(&mut slot, wait);
         if let Some(payload) = slot {
             self.give(payload);
         }
@@ -414,12 +414,12 @@ impl LinkCore {
         })
     }
 
-    /// Sends what `slot` holds, waiting for room until `until`.
+    /// Sends what `slot` holds, waiting for room until `wait`.
     #[inline(always)]
-    pub(crate) fn send_payload(&self, slot: &mut Option<Payload<'static>>, until: Until) -> Result<()> {
+    pub(crate) fn send_payload(&self, slot: &mut Option<Payload<'static>>, wait: Wait) -> Result<()> {
         match self.try_send_payload(slot) {
             Ok(()) => Ok(()),
-            Err(error) => self.send_payload_patiently(error, slot, until),
+            Err(error) => self.send_payload_patiently(error, slot, wait),
         }
     }
 
@@ -429,18 +429,21 @@ impl LinkCore {
         &self,
         failure: Error,
         slot: &mut Option<Payload<'static>>,
-        until: Until,
+        wait: Wait,
     ) -> Result<()> {
+        if wait == Wait::No {
+            return Err(failure);
+        }
         self.failed(&failure);
         if !failure.is_transient() {
             return Err(failure);
         }
-        self.wait_for_room(until, || self.try_send_payload(slot))
+        self.wait_for_room(wait, || self.try_send_payload(slot))
     }
 
     /// Waits until a send succeeds, or fails for good.
-    pub(crate) fn wait_for_room(&self, until: Until, mut send: impl FnMut() -> Result<()>) -> Result<()> {
-        self.wait(WaitReason::ROOM, until, |own| {
+    pub(crate) fn wait_for_room(&self, wait: Wait, mut send: impl FnMut() -> Result<()>) -> Result<()> {
+        self.wait(WaitReason::ROOM, wait, |own| {
             self.keep_demuxing(own)?;
             unless_transient(send())
         })
@@ -493,18 +496,18 @@ impl LinkCore {
         Ok(())
     }
 
-    /// As [`try_loan`](Self::try_loan), waiting for it until `until`.
+    /// As [`try_loan`](Self::try_loan), waiting for it until `wait`.
     #[inline(always)]
     pub(crate) fn loan(
         &self,
         len: usize,
         align: usize,
-        until: Until,
+        wait: Wait,
         into: &mut Option<Payload<'static>>,
     ) -> Result<()> {
         match self.try_loan(len, align, into) {
             Ok(()) => Ok(()),
-            Err(error) => self.loan_patiently(error, len, align, until, into),
+            Err(error) => self.loan_patiently(error, len, align, wait, into),
         }
     }
 
@@ -515,13 +518,13 @@ impl LinkCore {
         failure: Error,
         len: usize,
         align: usize,
-        until: Until,
+        wait: Wait,
         into: &mut Option<Payload<'static>>,
     ) -> Result<()> {
-        if !failure.is_transient() {
+        if wait == Wait::No || !failure.is_transient() {
             return Err(failure);
         }
-        self.wait(WaitReason::BUFFER, until, |own| {
+        self.wait(WaitReason::BUFFER, wait, |own| {
             self.keep_demuxing(own)?;
             unless_transient(self.try_loan(len, align, into))
         })

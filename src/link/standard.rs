@@ -12,7 +12,7 @@ use bytemuck::Pod;
 use crate::demux::WireError;
 use crate::error::{Error, Result};
 use crate::link::core::{LinkCore, Peer};
-use crate::link::deadline::Until;
+use crate::link::deadline::Wait;
 use crate::link::message::{Loan, Message, RecvIntoError, TypedLoan};
 use crate::observe::Stats;
 use crate::shm::endpoint::SlotBytes;
@@ -34,7 +34,7 @@ macro_rules! sending {
         /// delivered all the same.
         #[inline(always)]
         pub fn send(&self, message: &[u8]) -> Result<()> {
-            self.core.send(message, Until::Forever)
+            self.core.send(message, Wait::Forever)
         }
 
         /// Sends a message if there is room now.
@@ -52,7 +52,7 @@ macro_rules! sending {
         /// # Errors
         /// As [`send`](Self::send), or [`Error::Timeout`].
         pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
-            self.core.send(message, Until::after(time))
+            self.core.send(message, Wait::from(time))
         }
 
         /// Sends a message, waiting for room until `deadline`.
@@ -60,7 +60,7 @@ macro_rules! sending {
         /// # Errors
         /// As [`send`](Self::send), or [`Error::Timeout`].
         pub fn send_deadline(&self, message: &[u8], deadline: Instant) -> Result<()> {
-            self.core.send(message, Until::At(deadline))
+            self.core.send(message, Wait::Until(deadline))
         }
 
         /// Sends a message of `len` bytes that `fill` writes in place, waiting for room: the shortest way, since no
@@ -87,9 +87,9 @@ macro_rules! sending {
                 return Ok(filled);
             }
             let mut loan = Loan::empty(&self.core);
-            self.core.loan(len, 1, Until::Forever, loan.place())?;
+            self.core.loan(len, 1, Wait::Forever, loan.place())?;
             let filled = fill(&mut loan);
-            self.core.send_payload(loan.place(), Until::Forever)?;
+            self.core.send_payload(loan.place(), Wait::Forever)?;
             Ok(filled)
         }
 
@@ -134,7 +134,7 @@ macro_rules! sending {
         #[inline(always)]
         pub fn loan(&self, len: usize) -> Result<Loan<'_>> {
             let mut loan = Loan::empty(&self.core);
-            self.core.loan(len, 1, Until::Forever, loan.place())?;
+            self.core.loan(len, 1, Wait::Forever, loan.place())?;
             Ok(loan)
         }
 
@@ -155,7 +155,7 @@ macro_rules! sending {
         /// As [`loan`](Self::loan), or [`Error::Timeout`].
         pub fn loan_timeout(&self, len: usize, time: Duration) -> Result<Loan<'_>> {
             let mut loan = Loan::empty(&self.core);
-            self.core.loan(len, 1, Until::after(time), loan.place())?;
+            self.core.loan(len, 1, Wait::from(time), loan.place())?;
             Ok(loan)
         }
 
@@ -166,7 +166,7 @@ macro_rules! sending {
         /// 64 bytes at least).
         pub fn loan_as<T: Pod>(&self) -> Result<TypedLoan<'_, T>> {
             let mut loan = Loan::empty(&self.core);
-            self.core.loan(size_of::<T>(), align_of::<T>(), Until::Forever, loan.place())?;
+            self.core.loan(size_of::<T>(), align_of::<T>(), Wait::Forever, loan.place())?;
             TypedLoan::new(loan)
         }
     };
@@ -182,7 +182,7 @@ macro_rules! receiving {
         /// this end was shut down, [`Error::PeerDead`], [`Error::PeerGone`]. [`Error::Corrupt`] at once.
         #[inline(always)]
         pub fn recv(&self) -> Result<Message<'_>> {
-            self.recv_until(Until::Forever)
+            self.recv_wait(Wait::Forever)
         }
 
         /// Receives the next message if there is one now.
@@ -207,7 +207,7 @@ macro_rules! receiving {
         #[inline(always)]
         pub fn recv_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
             let mut message = Message::empty(&self.core);
-            self.core.take_until(Until::Forever, message.place())?;
+            self.core.take_wait(Wait::Forever, message.place())?;
             Ok(read(&message))
         }
 
@@ -230,7 +230,7 @@ macro_rules! receiving {
         /// # Errors
         /// As [`recv`](Self::recv), or [`Error::Timeout`].
         pub fn recv_timeout(&self, time: Duration) -> Result<Message<'_>> {
-            self.recv_until(Until::after(time))
+            self.recv_wait(Wait::from(time))
         }
 
         /// Receives the next message, waiting for it until `deadline`.
@@ -238,13 +238,13 @@ macro_rules! receiving {
         /// # Errors
         /// As [`recv`](Self::recv), or [`Error::Timeout`].
         pub fn recv_deadline(&self, deadline: Instant) -> Result<Message<'_>> {
-            self.recv_until(Until::At(deadline))
+            self.recv_wait(Wait::Until(deadline))
         }
 
         #[inline(always)]
-        fn recv_until(&self, until: Until) -> Result<Message<'_>> {
+        fn recv_wait(&self, wait: Wait) -> Result<Message<'_>> {
             let mut message = Message::empty(&self.core);
-            self.core.take_until(until, message.place())?;
+            self.core.take_wait(wait, message.place())?;
             Ok(message)
         }
 

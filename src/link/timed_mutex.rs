@@ -1,74 +1,59 @@
-//! Layer 3: a value that one thread at a time works with, perhaps for long, while others can give up waiting for it.
+//! A mutex for calls that may block for long while they hold it: others give up waiting for it when their time is up.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
-/// A mutex for calls that may block while they hold it: others wait their turn no longer than they like.
+use super::deadline::Wait;
+
+/// A mutex whose [`lock`](Self::lock) can time out.
 #[derive(Debug)]
 pub(crate) struct TimedMutex<T> {
-    home: Mutex<Home<T>>,
-    back: Condvar,
+    state: Mutex<State<T>>,
+    unlocked: Condvar,
 }
 
 #[derive(Debug)]
-struct Home<T> {
-    /// The value, unless somebody has it.
+struct State<T> {
+    /// The value, unless a guard has it.
     value: Option<T>,
-    /// Threads that wait for it. Without them nobody is notified: that is a system call each time.
+    /// Threads that wait for the value. Without any, unlocking makes no system call.
     waiting: usize,
-}
-
-/// When a thread gives up waiting for its turn.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Patience {
-    /// At once.
-    None,
-    /// Then; never if there is no such time.
-    Until(Option<Instant>),
 }
 
 impl<T> TimedMutex<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { home: Mutex::new(Home { value: Some(value), waiting: 0 }), back: Condvar::new() }
+        Self { state: Mutex::new(State { value: Some(value), waiting: 0 }), unlocked: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Home<T>> {
-        // The lock is only ever held to take the value or put it back.
-        self.home.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        // It is only ever locked to move the value in or out, which cannot panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the value when it is there; `None` if it was not in time.
-    pub(crate) fn take(&self, patience: Patience) -> Option<TimedGuard<'_, T>> {
-        let mut home = self.lock();
-        if home.value.is_none() {
-            let until = match patience {
-                Patience::None => return None,
-                Patience::Until(until) => until,
-            };
-            home.waiting += 1;
-            while home.value.is_none() {
-                home = match until {
-                    None => self.back.wait(home).unwrap_or_else(PoisonError::into_inner),
-                    Some(at) => {
-                        let left = at.saturating_duration_since(Instant::now());
-                        if left.is_zero() {
-                            break;
-                        }
-                        self.back.wait_timeout(home, left).unwrap_or_else(PoisonError::into_inner).0
+    /// Locks it; `None` if that was not possible in time.
+    pub(crate) fn lock(&self, wait: Wait) -> Option<TimedGuard<'_, T>> {
+        let mut state = self.state();
+        if state.value.is_none() && wait != Wait::No {
+            state.waiting += 1;
+            while state.value.is_none() {
+                state = match wait.left() {
+                    None => self.unlocked.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    Some(left) if left.is_zero() => break,
+                    Some(left) => {
+                        self.unlocked.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
                     }
                 };
             }
-            home.waiting -= 1;
+            state.waiting -= 1;
         }
-        home.value.take().map(|value| TimedGuard { turn: self, value: Some(value) })
+        state.value.take().map(|value| TimedGuard { mutex: self, value: Some(value) })
     }
 }
 
-/// The value of a [`TimedMutex`], until it is dropped.
+/// The value of a [`TimedMutex`], which is unlocked when this is dropped.
 #[derive(Debug)]
 pub(crate) struct TimedGuard<'t, T> {
-    turn: &'t TimedMutex<T>,
+    mutex: &'t TimedMutex<T>,
     value: Option<T>,
 }
 
@@ -88,12 +73,12 @@ impl<T> DerefMut for TimedGuard<'_, T> {
 
 impl<T> Drop for TimedGuard<'_, T> {
     fn drop(&mut self) {
-        let mut home = self.turn.lock();
-        home.value = self.value.take();
-        let anybody = home.waiting > 0;
-        drop(home);
-        if anybody {
-            self.turn.back.notify_one();
+        let mut state = self.mutex.state();
+        state.value = self.value.take();
+        let awaited = state.waiting > 0;
+        drop(state);
+        if awaited {
+            self.mutex.unlocked.notify_one();
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::link::core::{LinkCore, Peer};
-use crate::link::deadline::Until;
+use crate::link::deadline::Wait;
 use crate::link::standard::StandardLink;
 use crate::observe::Stats;
 use crate::shm::endpoint::Payload;
@@ -72,7 +72,7 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::send`].
     pub fn send(&self, message: &[u8]) -> Result<()> {
-        self.send_until(message, Until::Forever)
+        self.send_wait(message, Wait::Forever)
     }
 
     /// Sends a copy of `message`, waiting for room no longer than `time`: a peer that takes nothing shall not hold up
@@ -81,7 +81,7 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::send_timeout`].
     pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
-        self.send_until(message, Until::after(time))
+        self.send_wait(message, Wait::from(time))
     }
 
     /// Sends a copy of `message` if there is room now.
@@ -95,19 +95,19 @@ impl UntrustedLink {
         self.core().try_send_payload(&mut loan.payload)
     }
 
-    fn send_until(&self, message: &[u8], until: Until) -> Result<()> {
-        let mut loan = self.loan_until(message.len(), until)?;
+    fn send_wait(&self, message: &[u8], wait: Wait) -> Result<()> {
+        let mut loan = self.loan_until(message.len(), wait)?;
         loan.write_at(0, message);
-        self.core().send_payload(&mut loan.payload, until)
+        self.core().send_payload(&mut loan.payload, wait)
     }
 
     fn empty(&self) -> UntrustedLoan<'_> {
         UntrustedLoan { core: self.core(), payload: None }
     }
 
-    fn loan_until(&self, len: usize, until: Until) -> Result<UntrustedLoan<'_>> {
+    fn loan_until(&self, len: usize, wait: Wait) -> Result<UntrustedLoan<'_>> {
         let mut loan = self.empty();
-        self.core().loan(len, 1, until, &mut loan.payload)?;
+        self.core().loan(len, 1, wait, &mut loan.payload)?;
         Ok(loan)
     }
 
@@ -116,7 +116,7 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::loan`].
     pub fn loan(&self, len: usize) -> Result<UntrustedLoan<'_>> {
-        self.loan_until(len, Until::Forever)
+        self.loan_until(len, Wait::Forever)
     }
 
     /// Lends memory for a message of `len` bytes, waiting for it no longer than `time`.
@@ -124,7 +124,7 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::loan_timeout`].
     pub fn loan_timeout(&self, len: usize, time: Duration) -> Result<UntrustedLoan<'_>> {
-        self.loan_until(len, Until::after(time))
+        self.loan_until(len, Wait::from(time))
     }
 
     /// Receives the next message, waiting for it.
@@ -132,7 +132,7 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::recv`].
     pub fn recv(&self) -> Result<UntrustedMessage<'_>> {
-        self.recv_until(Until::Forever)
+        self.recv_wait(Wait::Forever)
     }
 
     /// Receives the next message, waiting for it no longer than `time`.
@@ -140,7 +140,7 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::recv_timeout`].
     pub fn recv_timeout(&self, time: Duration) -> Result<UntrustedMessage<'_>> {
-        self.recv_until(Until::after(time))
+        self.recv_wait(Wait::from(time))
     }
 
     /// Receives the next message if there is one now.
@@ -156,9 +156,9 @@ impl UntrustedLink {
         Err(Error::RingEmpty)
     }
 
-    fn recv_until(&self, until: Until) -> Result<UntrustedMessage<'_>> {
+    fn recv_wait(&self, wait: Wait) -> Result<UntrustedMessage<'_>> {
         let mut message = UntrustedMessage { core: self.core(), payload: None };
-        self.core().take_until(until, &mut message.payload)?;
+        self.core().take_wait(wait, &mut message.payload)?;
         Ok(message)
     }
 }
@@ -278,7 +278,7 @@ impl UntrustedLoan<'_> {
     /// # Errors
     /// As [`Loan::send`](crate::Loan::send).
     pub fn send(mut self) -> Result<()> {
-        self.core.send_payload(&mut self.payload, Until::Forever)
+        self.core.send_payload(&mut self.payload, Wait::Forever)
     }
 
     /// Sends the message, waiting while the ring is full no longer than `time`. If it cannot be sent it is dropped.
@@ -286,7 +286,7 @@ impl UntrustedLoan<'_> {
     /// # Errors
     /// As [`send`](Self::send), or [`Error::Timeout`].
     pub fn send_timeout(mut self, time: Duration) -> Result<()> {
-        self.core.send_payload(&mut self.payload, Until::after(time))
+        self.core.send_payload(&mut self.payload, Wait::from(time))
     }
 }
 

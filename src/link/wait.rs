@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hqq_sys::{cpu, poll, sock};
 
 use super::core::{LIVENESS_EVERY, LinkCore, bit};
-use super::deadline::Until;
+use super::deadline::Wait;
 use crate::agreement::Capabilities;
 use crate::error::{Error, Result};
 use crate::options::spin_for;
@@ -106,11 +106,11 @@ impl LinkCore {
     pub(crate) fn wait<T>(
         &self,
         reason: WaitReason,
-        until: Until,
+        wait: Wait,
         mut poll: impl FnMut(u64) -> Result<Option<T>>,
     ) -> Result<T> {
         // The clock costs as much as a cache line: who waits only for a moment does not read it.
-        let mut began = until.instant().map(|_| Instant::now());
+        let mut began = wait.deadline().map(|_| Instant::now());
         let spin = self.spin_for();
         let pauses = cpu::pauses((reason.patience)(self));
         for turn in 1.. {
@@ -134,7 +134,7 @@ impl LinkCore {
             }
             if pauses > 1 || turn % CLOCK_EVERY == 0 {
                 let passed = began.get_or_insert_with(Instant::now).elapsed();
-                if until.has_passed() {
+                if wait.is_over() {
                     return Err(Error::Timeout { what: reason.what, after: passed });
                 }
                 if spin.is_some_and(|spin| passed >= spin) {
@@ -150,7 +150,7 @@ impl LinkCore {
         }
         let began = began.unwrap_or_else(Instant::now);
         self.give_spare();
-        let slept = self.wait_asleep(reason, until, began, poll);
+        let slept = self.wait_asleep(reason, wait, began, poll);
         if reason.paces {
             self.pace.ended(u64::MAX);
         }
@@ -208,7 +208,7 @@ impl LinkCore {
     fn wait_asleep<T>(
         &self,
         reason: WaitReason,
-        until: Until,
+        wait: Wait,
         began: Instant,
         mut poll: impl FnMut(u64) -> Result<Option<T>>,
     ) -> Result<T> {
@@ -224,7 +224,7 @@ impl LinkCore {
                 sleepers.announce(seat, want);
             }
             let found = match poll(1) {
-                Ok(None) if until.has_passed() => {
+                Ok(None) if wait.is_over() => {
                     Some(Err(Error::Timeout { what: reason.what, after: began.elapsed() }))
                 }
                 found => found.transpose(),
@@ -240,7 +240,7 @@ impl LinkCore {
                 }
                 return found;
             }
-            self.waiters.wait(round, until.instant(), || self.sleep(until));
+            self.waiters.wait(round, wait.deadline(), || self.sleep(wait));
             self.waiters.leave();
         }
     }
@@ -285,8 +285,8 @@ impl LinkCore {
     }
 
     /// Sleeps in the kernel until the doorbell rings, the peer dies, this process has news, or the time is up.
-    pub(super) fn sleep(&self, until: Until) {
-        let timeout = until.instant().map(|at| at.saturating_duration_since(Instant::now()));
+    pub(super) fn sleep(&self, wait: Wait) {
+        let timeout = wait.left();
         let event = self.waiters.event();
         let counters = self.region().counters(self.role());
         counters.sleeps.fetch_add(1, Ordering::Relaxed);

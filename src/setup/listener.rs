@@ -13,9 +13,9 @@ use hqq_sys::{peer, poll, spawn};
 
 use crate::error::{Error, Result};
 use crate::link::core::LinkCore;
-use crate::link::deadline::Until;
+use crate::link::deadline::Wait;
 use crate::link::standard::StandardLink;
-use crate::link::timed_mutex::{Patience, TimedMutex};
+use crate::link::timed_mutex::TimedMutex;
 use crate::link::untrusted::UntrustedLink;
 use crate::options::Options;
 use crate::setup::handshake::{
@@ -122,7 +122,7 @@ impl Listener {
     /// # Errors
     /// [`Error::Os`]; what a failed handshake says stays between its two processes.
     pub fn accept(&self) -> Result<StandardLink> {
-        self.accept_until(false, Until::Forever).map(StandardLink::new)
+        self.accept_wait(false, Wait::Forever).map(StandardLink::new)
     }
 
     /// Waits for a peer of the same user no longer than `time`.
@@ -130,7 +130,7 @@ impl Listener {
     /// # Errors
     /// As [`accept`](Self::accept), or [`Error::Timeout`].
     pub fn accept_timeout(&self, time: Duration) -> Result<StandardLink> {
-        self.accept_until(false, Until::after(time)).map(StandardLink::new)
+        self.accept_wait(false, Wait::from(time)).map(StandardLink::new)
     }
 
     /// Moves the handshakes on without waiting, and returns a link if one is ready.
@@ -139,7 +139,7 @@ impl Listener {
     /// As [`accept`](Self::accept), or [`Error::NoneWaiting`]. The listener's descriptor
     /// ([`AsFd`]) becomes readable for newcomers, not for the later steps of a handshake.
     pub fn try_accept(&self) -> Result<StandardLink> {
-        match self.accept_until(false, Until::At(Instant::now())) {
+        match self.accept_wait(false, Wait::Until(Instant::now())) {
             Err(Error::Timeout { .. }) => Err(Error::NoneWaiting),
             done => done.map(StandardLink::new),
         }
@@ -151,7 +151,7 @@ impl Listener {
     /// # Errors
     /// As [`accept`](Self::accept).
     pub fn accept_untrusted(&self) -> Result<UntrustedLink> {
-        self.accept_until(true, Until::Forever).map(|core| UntrustedLink::new(StandardLink::new(core)))
+        self.accept_wait(true, Wait::Forever).map(|core| UntrustedLink::new(StandardLink::new(core)))
     }
 
     /// Waits for a peer of any user no longer than `time`.
@@ -159,7 +159,7 @@ impl Listener {
     /// # Errors
     /// As [`accept_untrusted`](Self::accept_untrusted), or [`Error::Timeout`].
     pub fn accept_untrusted_timeout(&self, time: Duration) -> Result<UntrustedLink> {
-        let core = self.accept_until(true, Until::after(time))?;
+        let core = self.accept_wait(true, Wait::from(time))?;
         Ok(UntrustedLink::new(StandardLink::new(core)))
     }
 
@@ -201,7 +201,7 @@ impl Listener {
     /// peer hung up and lives, so that it may still use the link; [`Error::Closed`] if this end was shut down;
     /// [`Error::Corrupt`], [`Error::Os`]. The link is then as it was.
     pub fn reattach(&self, link: &mut StandardLink) -> Result<()> {
-        self.reattach_until(link, false, Until::Forever)
+        self.reattach_as(link, false, Wait::Forever)
     }
 
     /// As [`reattach`](Self::reattach), no longer than `time`.
@@ -209,7 +209,7 @@ impl Listener {
     /// # Errors
     /// As there, or [`Error::Timeout`].
     pub fn reattach_timeout(&self, link: &mut StandardLink, time: Duration) -> Result<()> {
-        self.reattach_until(link, false, Until::after(time))
+        self.reattach_as(link, false, Wait::from(time))
     }
 
     /// As [`reattach`](Self::reattach), for a peer that is trusted with nothing; no longer than `time`. It must belong to the
@@ -218,13 +218,17 @@ impl Listener {
     /// # Errors
     /// As [`reattach_timeout`](Self::reattach_timeout).
     pub fn reattach_untrusted(&self, link: &mut UntrustedLink, time: Duration) -> Result<()> {
-        self.reattach_until(link.link_mut(), true, Until::after(time))
+        self.reattach_as(link.link_mut(), true, Wait::from(time))
     }
 
-    fn reattach_until(&self, link: &mut StandardLink, any_user: bool, until: Until) -> Result<()> {
+    pub(crate) fn reattach_wait(&self, link: &mut StandardLink, wait: Wait) -> Result<()> {
+        self.reattach_as(link, false, wait)
+    }
+
+    fn reattach_as(&self, link: &mut StandardLink, any_user: bool, wait: Wait) -> Result<()> {
         let core = link.core();
         core.make_vacant()?;
-        match self.drive(Some(core), any_user, until)? {
+        match self.drive(Some(core), any_user, wait)? {
             Accepted::Successor(successor) => core.replace_peer(successor),
             Accepted::Link(_) => {
                 Err(Error::Handshake { what: "a new link where an old one was offered", found: 0 })
@@ -232,8 +236,8 @@ impl Listener {
         }
     }
 
-    fn accept_until(&self, any_user: bool, until: Until) -> Result<LinkCore> {
-        match self.drive(None, any_user, until)? {
+    fn accept_wait(&self, any_user: bool, wait: Wait) -> Result<LinkCore> {
+        match self.drive(None, any_user, wait)? {
             Accepted::Link(core) => Ok(*core),
             Accepted::Successor(_) => {
                 Err(Error::Handshake { what: "an old link where a new one was offered", found: 0 })
@@ -242,11 +246,10 @@ impl Listener {
     }
 
     /// Drives handshakes until one is complete: for a new link, or for the vacant place of `into`.
-    fn drive(&self, into: Option<&LinkCore>, any_user: bool, until: Until) -> Result<Accepted> {
+    fn drive(&self, into: Option<&LinkCore>, any_user: bool, wait: Wait) -> Result<Accepted> {
         let began = Instant::now();
         let timeout = || Error::Timeout { what: "a peer", after: began.elapsed() };
-        let turn = self.pending.take(Patience::Until(until.instant()));
-        let mut pending = turn.ok_or_else(timeout)?;
+        let mut pending = self.pending.lock(wait).ok_or_else(timeout)?;
         let policy = AcceptPolicy { options: &self.options, name: &self.name, any_user, into };
         loop {
             let step =
@@ -257,9 +260,9 @@ impl Listener {
                 Ok(None) => {}
             }
             let now = Instant::now();
-            let deadlines = pending.iter().map(ServerHandshake::deadline).chain([until.instant()]);
+            let deadlines = pending.iter().map(ServerHandshake::deadline).chain([wait.deadline()]);
             let left = deadlines.flatten().min().map(|at| at.saturating_duration_since(now));
-            if until.instant().is_some_and(|at| at <= now) {
+            if wait.deadline().is_some_and(|at| at <= now) {
                 return Err(timeout());
             }
             let offered = is_offered(&pending, policy);

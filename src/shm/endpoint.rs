@@ -582,7 +582,7 @@ impl<'a> Region<'a> {
             Err(_) => Err(Fault { code: ErrorCode::BufferOverflow, context, op, run: None }),
         };
         match operation {
-            Operation::SlotBytes { len, words, .. } => {
+            Operation::Inline { len, words, .. } => {
                 Incoming::Message(Payload::Slot(SlotBytes { words, len }), position)
             }
             Operation::Copy { run: None, .. } => {

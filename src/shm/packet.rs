@@ -307,7 +307,7 @@ pub enum Operation {
         at: u64,
     },
     /// A message in the slot.
-    SlotBytes {
+    Inline {
         /// Unique per sender.
         copy_id: u64,
         /// Its bytes.
@@ -370,7 +370,7 @@ impl Operation {
                     return Err(Fault { context: copy_id, ..fault(ErrorCode::MemorySmall) });
                 }
                 let [_, words @ ..] = packet.operands;
-                Ok(Self::SlotBytes { copy_id, len, words })
+                Ok(Self::Inline { copy_id, len, words })
             }
             op::STANDARD_LINK_COPY => {
                 let run = bounds.check_copy(packet)?;
@@ -494,7 +494,7 @@ mod tests {
             ),
             (
                 Packet::new(op::INLINE_COPY, [48 << 56 | 9, 1, 2, 3, 4, 5, 6]),
-                Operation::SlotBytes { copy_id: 9, len: 48, words: [1, 2, 3, 4, 5, 6] },
+                Operation::Inline { copy_id: 9, len: 48, words: [1, 2, 3, 4, 5, 6] },
             ),
             (Packet::new(op::CONN_CLOSE, [3, 1]), Operation::ConnClose { conn: 3, how: CloseHow::Write }),
         ] {

@@ -97,7 +97,7 @@ fn check(packet: &Packet, bounds: &Bounds) {
             assert_eq!(copy.run.is_none(), copy.transfer_size == 0);
             copy.run.into_iter().for_each(|run| fits(run, copy.transfer_size));
         }
-        Ok(Operation::SlotBytes { len, .. }) => assert!(len <= 48 && u64::from(len) <= bounds.max_message),
+        Ok(Operation::Inline { len, .. }) => assert!(len <= 48 && u64::from(len) <= bounds.max_message),
         Ok(_) => {}
         Err(fault) => {
             assert_eq!(fault.op, packet.op);

@@ -432,7 +432,7 @@ fn what_is_not_acknowledged_comes_to_the_next() {
     }
     let void = house.link.recv().unwrap().receipt().unwrap();
     drop(first);
-    // Until the end is noticed.
+    // Wait the end is noticed.
     while house.link.send(b"nobody").is_ok() {}
 
     let (made, second) = house.next(wants(lazy(32).resume(record, [2, 4])));
