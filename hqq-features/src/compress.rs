@@ -53,19 +53,19 @@ use std::fmt;
 use lz4_flex::block::{self, CompressTable};
 use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
 
+use codec::LZ4_LONGEST;
 pub use codec::{Codec, Codecs, NoSuchCodec};
 pub use error::CompressError;
+pub use layer::CompressionLayer;
 
 mod codec;
 mod error;
+mod layer;
 #[cfg(test)]
 mod tests;
 
 /// Bytes ahead of each body.
 pub const HEADER: usize = 8;
-
-/// The longest message that an LZ4 block may stand for, bytes: the reference implementation's limit.
-const LZ4_LONGEST: usize = 0x7E00_0000;
 
 /// The most bytes of private memory that a compressor keeps between two messages.
 const KEPT: usize = 4 << 20;
@@ -187,10 +187,7 @@ impl Compressor {
     /// assert_eq!((room(Codec::Zstd), room(Codec::Lz4)), (1008, 1128));
     /// ```
     pub const fn room(&self, len: usize) -> usize {
-        match self.codec {
-            Codec::Lz4 if len <= LZ4_LONGEST => HEADER + block::get_maximum_output_size(len),
-            _ => HEADER + len,
-        }
+        self.codec.room(len)
     }
 
     /// Writes header and body for `message` to the beginning of `into`, and returns how many bytes these are: at most

@@ -51,6 +51,7 @@ mod aead;
 mod handshake;
 mod hex;
 mod key;
+mod layer;
 mod noise;
 mod session;
 #[cfg(test)]
@@ -63,6 +64,7 @@ use std::str::FromStr;
 
 pub use handshake::Handshake;
 pub use key::{Key, KeyError, StaticSecret};
+pub use layer::EncryptionLayer;
 pub use session::{Opener, Sealer, Session};
 
 /// Fills a slice with random bytes that nobody can predict, or fails with [`EncryptError::NoEntropy`]. This crate makes no

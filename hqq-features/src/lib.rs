@@ -8,8 +8,15 @@ pub mod compress;
 #[cfg(feature = "encrypt")]
 pub mod encrypt;
 pub mod flow;
+#[cfg(any(feature = "compress", feature = "encrypt"))]
+mod free_list;
+mod layer;
+mod layer_stack;
 pub mod qos;
 #[cfg(test)]
 mod random;
 pub mod reliable;
 pub mod statistics;
+
+pub use layer::{Decoded, Encoded, Layer, LayerError};
+pub use layer_stack::{Encoder, LayerStack};

@@ -4,6 +4,13 @@ use std::fmt;
 use std::ops::BitAnd;
 use std::str::FromStr;
 
+use lz4_flex::block::get_maximum_output_size;
+
+use super::HEADER;
+
+/// The longest message that an LZ4 block may stand for, bytes: the reference implementation's limit.
+pub(super) const LZ4_LONGEST: usize = 0x7E00_0000;
+
 /// How a body is made from a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Codec {
@@ -44,6 +51,16 @@ impl Codec {
             Self::Raw => "none",
             Self::Lz4 => "lz4",
             Self::Zstd => "zstd",
+        }
+    }
+
+    /// Bytes of room with which a message of `len` bytes is compressed without a copy; see [`Compressor::room`].
+    ///
+    /// [`Compressor::room`]: super::Compressor::room
+    pub(super) const fn room(self, len: usize) -> usize {
+        match self {
+            Self::Lz4 if len <= LZ4_LONGEST => HEADER + get_maximum_output_size(len),
+            _ => HEADER + len,
         }
     }
 
