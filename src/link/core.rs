@@ -20,6 +20,7 @@ use crate::sync::{AtomicU64, Ordering, fence};
 
 use super::meter::Meter;
 use super::pace::Pace;
+use super::state::{LinkState, PeerEnd, Snapshot};
 
 /// Who is at the other end, as the kernel says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,45 +31,6 @@ pub struct Peer {
     pub uid: u32,
     /// Its effective group id.
     pub gid: u32,
-}
-
-/// Bits of [`LinkCore::state`].
-pub(super) mod bit {
-    /// Packets are sorted under the lock.
-    pub const DEMUXED: u64 = 1;
-    /// Packets wait in the outbox.
-    pub const OUTGOING: u64 = 1 << 1;
-    pub const SEND_SHUT: u64 = 1 << 2;
-    pub const RECV_SHUT: u64 = 1 << 3;
-    pub const PEER_DEAD: u64 = 1 << 4;
-    pub const PEER_GONE: u64 = 1 << 5;
-    pub const CORRUPT: u64 = 1 << 6;
-    /// The two directions have one owner each.
-    pub const SPLIT: u64 = 1 << 7;
-    /// The socket has hung up, and why is known.
-    pub const HUNG_UP: u64 = 1 << 8;
-    /// The connection table knows of the end.
-    pub const TOLD: u64 = 1 << 9;
-    /// The peer had closed in order when it hung up, whatever its seat says later.
-    pub const PEER_CLOSED: u64 = 1 << 10;
-    /// The dead peer had said before that it sends no more, or receives no more. Its seat may be vacant by now.
-    pub const DEAD_NO_SEND: u64 = 1 << 11;
-    pub const DEAD_NO_RECV: u64 = 1 << 12;
-    /// Threads of this process take turns at sending, or at receiving, as the ring allows one of them.
-    pub const TURNS_SEND: u64 = 1 << 13;
-    pub const TURNS_RECV: u64 = 1 << 14;
-    /// Somebody wants to see each packet.
-    pub const TRACED: u64 = 1 << 15;
-    /// Messages are changed on their way, by a layer above.
-    pub const CHANGED: u64 = 1 << 16;
-    /// Chunks of connections go by credit, class or rate.
-    pub const REGULATED: u64 = 1 << 17;
-
-    pub const NO_SEND: u64 = SEND_SHUT | PEER_DEAD | PEER_GONE | PEER_CLOSED | CORRUPT;
-    pub const NO_RECV: u64 = RECV_SHUT | CORRUPT;
-    /// What keeps a message from taking the short way.
-    pub const SLOW_SEND: u64 = NO_SEND | OUTGOING | TURNS_SEND | TRACED;
-    pub const SLOW_RECV: u64 = NO_RECV | DEMUXED | TURNS_RECV | TRACED;
 }
 
 /// How often an idle poll looks at the peer's process.
@@ -101,8 +63,7 @@ pub(crate) struct LinkCore {
     pub(super) trace: Option<Trace>,
     /// Time, if not the machine's.
     pub(super) clock: Option<Clock>,
-    /// Bits of `bit`.
-    pub(super) state: CachePadded<AtomicU64>,
+    pub(super) state: LinkState,
     pub(super) handles: AtomicU64,
     /// Empty polls since somebody looked at the peer's process.
     pub(super) idle: AtomicU64,
@@ -146,9 +107,6 @@ impl LinkCore {
         let demux = Mutex::new(Demux::new(parts.region.region(), options));
         let mark = parts.region.region().sent_so_far();
         let ring = parts.region.region().facts().modes.ring;
-        let mut state = if options.trace.is_some() { bit::TRACED } else { 0 };
-        state |= if ring.single_producer() { bit::TURNS_SEND } else { 0 };
-        state |= if ring.single_consumer() { bit::TURNS_RECV } else { 0 };
         // Not what this process may use: one that is bound to a processor has its peer on another.
         let alone = hqq_sys::cpu::online() == 1;
         // On one processor, spinning keeps the peer from working.
@@ -160,7 +118,7 @@ impl LinkCore {
             parts,
             trace: options.trace.clone(),
             clock: options.clock.clone(),
-            state: CachePadded::new(AtomicU64::new(state)),
+            state: LinkState::new(ring, options.trace.is_some()),
             handles: AtomicU64::new(1),
             idle: AtomicU64::new(0),
             usual: AtomicU64::new(0),
@@ -202,18 +160,13 @@ impl LinkCore {
     }
 
     #[inline(always)]
-    pub(super) fn state(&self) -> u64 {
-        self.state.load(Ordering::Acquire)
+    pub(super) fn state(&self) -> Snapshot {
+        self.state.load()
     }
 
-    /// From now on a message that is sent has to be changed first: whoever sends one is told so by
-    /// [`send_or`](Self::send_or).
+    /// From now on messages pass through a pipeline of layers.
     pub(crate) fn change_messages(&self) {
-        self.set(bit::CHANGED);
-    }
-
-    pub(super) fn set(&self, bits: u64) -> u64 {
-        self.state.fetch_or(bits, Ordering::AcqRel)
+        self.state.transform();
     }
 
     /// Who is at the other end.
@@ -242,7 +195,7 @@ impl LinkCore {
     /// Whether connections can be used.
     #[inline(always)]
     pub(crate) fn is_split(&self) -> bool {
-        self.state() & bit::SPLIT != 0
+        self.state().is_split()
     }
 
     /// Marks the directions as owned by one half each. Only before any connection exists.
@@ -251,16 +204,12 @@ impl LinkCore {
     /// [`Error::Unsupported`] if connections have been used.
     pub(crate) fn split(&self) -> Result<()> {
         let demux = self.lock();
-        if self.state() & bit::DEMUXED != 0 {
+        if self.state().is_demuxed() {
             let what =
                 "this link has carried connections or control packets: share it instead of splitting it";
             return Err(Error::Unsupported { what });
         }
-        // What has been sorted before must come out first.
-        let sorted = if demux.is_idle() { 0 } else { bit::DEMUXED };
-        self.set(bit::SPLIT | sorted);
-        // One thread each, from here on.
-        self.state.fetch_and(!(bit::TURNS_SEND | bit::TURNS_RECV), Ordering::AcqRel);
+        self.state.split(!demux.is_idle());
         Ok(())
     }
 
@@ -294,14 +243,16 @@ impl LinkCore {
 
     #[cold]
     pub(super) fn check_liveness(&self) {
-        let state = self.state();
-        if state & bit::HUNG_UP != 0 {
-            // It may have been dying all the while, only slowly.
-            let gone = state & (bit::PEER_GONE | bit::PEER_DEAD) == bit::PEER_GONE;
-            if gone && peer::is_dead(self.parts.pidfd.as_fd()) {
-                self.peer_died();
+        match self.state().peer_end() {
+            PeerEnd::Attached => {}
+            PeerEnd::Gone => {
+                // It may have been dying all the while, only slowly.
+                if peer::is_dead(self.parts.pidfd.as_fd()) {
+                    self.peer_died();
+                }
+                return;
             }
-            return;
+            PeerEnd::Closed | PeerEnd::Dead { .. } => return,
         }
         let event = self.waiters.event();
         let pidfd = Some(self.parts.pidfd.as_fd());
@@ -321,7 +272,7 @@ impl LinkCore {
     pub(super) fn hung_up(&self) {
         let word = self.peer_now();
         if word.no_send() && word.no_recv() {
-            self.ended(bit::PEER_CLOSED | bit::HUNG_UP);
+            self.peer_ended(PeerEnd::Closed);
             return;
         }
         // A dying process closes its descriptors before its pidfd tells.
@@ -332,7 +283,7 @@ impl LinkCore {
         } else {
             let word = self.peer_now();
             let closed = word.no_send() && word.no_recv();
-            self.ended(if closed { bit::PEER_CLOSED } else { bit::PEER_GONE } | bit::HUNG_UP);
+            self.peer_ended(if closed { PeerEnd::Closed } else { PeerEnd::Gone });
         }
     }
 
@@ -340,29 +291,28 @@ impl LinkCore {
     #[cold]
     pub(super) fn peer_died(&self) {
         let demux = self.lock();
-        let mut said = 0;
-        if self.state() & bit::PEER_DEAD == 0 {
-            let word = self.peer_now();
-            said |= if word.no_send() { bit::DEAD_NO_SEND } else { 0 };
-            said |= if word.no_recv() { bit::DEAD_NO_RECV } else { 0 };
-            self.recover(self.peer_seat());
+        if matches!(self.state().peer_end(), PeerEnd::Dead { .. }) {
+            return;
         }
+        let word = self.peer_now();
+        self.recover(self.peer_seat());
         drop(demux);
-        self.ended(bit::PEER_DEAD | bit::HUNG_UP | said);
+        self.peer_ended(PeerEnd::Dead { no_send: word.no_send(), no_recv: word.no_recv() });
     }
 
     /// Whether the peer said that it sends no more, and that it receives no more.
-    pub(super) fn peer_said(&self, state: u64) -> (bool, bool) {
-        if state & bit::PEER_DEAD != 0 {
-            (state & bit::DEAD_NO_SEND != 0, state & bit::DEAD_NO_RECV != 0)
-        } else {
-            let word = self.peer_now();
-            (word.no_send(), word.no_recv())
+    pub(super) fn peer_said(&self, state: Snapshot) -> (bool, bool) {
+        match state.peer_end() {
+            PeerEnd::Dead { no_send, no_recv } => (no_send, no_recv),
+            _ => {
+                let word = self.peer_now();
+                (word.no_send(), word.no_recv())
+            }
         }
     }
 
-    pub(super) fn ended(&self, bits: u64) {
-        self.set(bits);
+    fn peer_ended(&self, end: PeerEnd) {
+        self.state.peer_ended(end);
         self.waiters.wake();
     }
 
@@ -371,7 +321,8 @@ impl LinkCore {
     pub(crate) fn poison(&self, error: &Error) {
         if let Error::Corrupt { what, found } = *error {
             self.corrupt.get_or_init(|| (what, found));
-            self.ended(bit::CORRUPT);
+            self.state.corrupt();
+            self.waiters.wake();
         }
     }
 
@@ -385,7 +336,7 @@ impl LinkCore {
         self.check_liveness();
         let state = self.state();
         let word = self.peer_now();
-        state & (bit::NO_SEND | bit::NO_RECV) == 0 && !word.no_send() && !word.no_recv()
+        state.can_send() && state.can_recv() && !word.no_send() && !word.no_recv()
     }
 
     /// Ends directions for good: tells the peer by this end's seat, and wakes whoever waits on either side.
@@ -399,7 +350,7 @@ impl LinkCore {
                 self.flush(&mut demux);
             }
             drop(demux);
-            self.set(bit::SEND_SHUT);
+            self.state.shut_send();
             // After this, a sender of ours that found the link open has published; any other sees it shut.
             if !barrier::process_barrier() {
                 // Where the kernel refuses, this side's fence pairs with the one that adaptive senders pay.
@@ -408,7 +359,7 @@ impl LinkCore {
         }
         if recv {
             said |= SeatWord::NO_RECV;
-            self.set(bit::RECV_SHUT);
+            self.state.shut_recv();
         }
         let seat = self.region().seat(self.region().holder().seat());
         seat.word.fetch_or(said, Ordering::AcqRel);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::core::{LinkCore, bit};
+use super::core::LinkCore;
 use super::deadline::Wait;
 use super::wait::WaitReason;
 use crate::demux::Demux;
@@ -19,7 +19,7 @@ type Own<'b> = (u64, &'b [u8]);
 impl LinkCore {
     /// Whether chunks of connections go out by the rules of an agreement.
     pub(crate) fn is_regulated(&self) -> bool {
-        self.state() & bit::REGULATED != 0
+        self.state().is_regulated()
     }
 
     /// How a connection is treated.

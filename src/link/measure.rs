@@ -4,7 +4,7 @@
 use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
-use super::core::{LinkCore, bit};
+use super::core::LinkCore;
 use super::meter::{NEVER, Sender};
 use crate::error::{Error, ErrorCode};
 use crate::shm::packet::{Fault, Packet, op};
@@ -62,7 +62,8 @@ impl LinkCore {
 
     /// Sends a probe, unless somebody would be held up by it.
     fn send_probe(&self, now: Duration) -> bool {
-        if self.state() & (bit::NO_SEND | bit::OUTGOING) != 0 || self.peer_word().no_recv() {
+        let state = self.state();
+        if !state.can_send() || state.has_outgoing() || self.peer_word().no_recv() {
             return false;
         }
         let cx = self.context();
@@ -72,7 +73,7 @@ impl LinkCore {
             false
         };
         let slots = u64::from(cx.region.facts().geometry.slots());
-        let gate = if self.state() & bit::TURNS_SEND == 0 {
+        let gate = if !state.is_send_serial() {
             None
         } else {
             match self.gate.try_lock() {

@@ -14,6 +14,7 @@ mod recv;
 mod reliable;
 pub(crate) mod send;
 pub(crate) mod standard;
+mod state;
 pub(crate) mod timed_mutex;
 pub(crate) mod untrusted;
 pub(crate) mod wait;

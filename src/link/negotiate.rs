@@ -1,6 +1,6 @@
 //! Layer 3: how a link's end goes through a negotiation.
 
-use super::core::{LinkCore, bit};
+use super::core::LinkCore;
 use super::deadline::Wait;
 use super::wait::WaitReason;
 use crate::agreement::{Agreed, Agreement, Capabilities, Features};
@@ -57,7 +57,7 @@ impl LinkCore {
         drop(demux);
         let agreed = agreed?;
         if agreed.features.intersects(Features::FLOW_CONTROL | Features::QOS) {
-            self.set(bit::REGULATED);
+            self.state.regulate();
         }
         if agreed.capabilities.contains(Capabilities::RELIABLE_DELIVERY) {
             // Nobody else uses the link yet: no message is taken but under the lock.
@@ -106,10 +106,10 @@ impl LinkCore {
     /// Looks at what the ring holds, as far as it is about the negotiation.
     fn look_once(&self, demux: &mut Demux) -> Result<()> {
         let cx = self.context();
-        if self.state() & bit::NO_RECV != 0 {
+        if !self.state().can_recv() {
             return Ok(());
         }
-        if self.state() & bit::DEMUXED != 0 {
+        if self.state().is_demuxed() {
             // Somebody has connections already.
             let freed = demux.pump(cx, Stop::Lap)?.freed;
             if demux.has_messages() {

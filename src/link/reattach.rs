@@ -9,7 +9,8 @@ use std::sync::PoisonError;
 use hqq_sys::mem::Mapping;
 use hqq_sys::{lock, peer, sock};
 
-use super::core::{LinkCore, Peer, bit};
+use super::core::{LinkCore, Peer};
+use super::state::PeerEnd;
 use crate::demux::Stop;
 use crate::error::{Error, Result};
 use crate::shm::packet::{Bounds, Operation, Packet};
@@ -58,10 +59,10 @@ impl LinkCore {
         }
         self.check_liveness();
         let state = self.state();
-        if state & bit::CORRUPT != 0 {
+        if state.is_corrupt() {
             return Err(self.corrupt_error());
         }
-        if state & (bit::SEND_SHUT | bit::RECV_SHUT) != 0 {
+        if state.is_send_shut() || state.is_recv_shut() {
             return Err(Error::Closed);
         }
         let former = self.peer_seat();
@@ -69,8 +70,9 @@ impl LinkCore {
         if !word.is_valid() {
             return Err(Error::Corrupt { what: "a seat", found: word.word() });
         }
-        if state & bit::PEER_DEAD == 0 && word.is_occupied_by(former) {
-            if state & bit::HUNG_UP == 0 {
+        let is_dead = matches!(state.peer_end(), PeerEnd::Dead { .. });
+        if !is_dead && word.is_occupied_by(former) {
+            if !state.has_peer_ended() {
                 return unsupported("the link's peer has neither died nor left");
             }
             // One that lives may still use what it has mapped, unless it has become another program since.
@@ -103,7 +105,7 @@ impl LinkCore {
                 return Err(Error::Busy);
             }
         }
-        if self.state() & bit::CORRUPT != 0 { Err(self.corrupt_error()) } else { Ok(()) }
+        if self.state().is_corrupt() { Err(self.corrupt_error()) } else { Ok(()) }
     }
 
     /// Sees to it that no packet of a connection is left in either ring.
@@ -116,7 +118,7 @@ impl LinkCore {
                 "the former peer's messages lie in memory of its own: receive them first, until the end";
             return Err(Error::Unsupported { what });
         }
-        if self.state() & bit::DEMUXED != 0 || !demux.is_idle() || region.has(|op| !Packet::is_plain(op))? {
+        if self.state().is_demuxed() || !demux.is_idle() || region.has(|op| !Packet::is_plain(op))? {
             self.start_demux();
             let end = self.recv_end().unwrap_or(Error::PeerDead);
             self.tell(&mut demux, &end);
@@ -168,9 +170,7 @@ impl LinkCore {
         self.peer_seat.store(seat.bits(), Ordering::Relaxed);
         self.lock().renew(self.region());
         self.measure(false);
-        let ends = bit::PEER_DEAD | bit::DEAD_NO_SEND | bit::DEAD_NO_RECV | bit::PEER_GONE | bit::PEER_CLOSED;
-        let ends = ends | bit::HUNG_UP | bit::TOLD | bit::OUTGOING | bit::REGULATED;
-        self.state.fetch_and(!ends, Ordering::AcqRel);
+        self.state.attach_successor();
         // What came free meanwhile was told to nobody: the newcomer may sleep for it already.
         let _ = sock::ring(self.parts.socket.as_fd());
         Ok(())

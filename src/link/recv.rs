@@ -3,8 +3,9 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use super::core::{LinkCore, bit};
+use super::core::LinkCore;
 use super::deadline::Wait;
+use super::state::{PeerEnd, Snapshot};
 use super::wait::WaitReason;
 use crate::demux::{Demux, Pumped, Stop};
 use crate::error::{Error, Result};
@@ -31,7 +32,7 @@ impl LinkCore {
 
     /// From now on packets are sorted under the lock.
     pub(crate) fn start_demux(&self) {
-        self.set(bit::DEMUXED);
+        self.state.demux();
     }
 
     /// Pumps with the lock held, then lets it go and wakes whoever must know. `own` is 1 if the caller is counted
@@ -55,7 +56,7 @@ impl LinkCore {
     }
 
     pub(super) fn pump_locked(&self, demux: &mut Demux, stop: Stop) -> Result<Pumped> {
-        if self.state() & bit::NO_RECV != 0 {
+        if !self.state().can_recv() {
             self.tell(demux, &self.recv_end().unwrap_or(Error::Closed));
             return Ok(Pumped { empty: true, ..Pumped::default() });
         }
@@ -78,7 +79,7 @@ impl LinkCore {
 
     /// Tells the connections, once, that the link has ended.
     pub(super) fn tell(&self, demux: &mut Demux, end: &Error) {
-        if self.set(bit::TOLD) & bit::TOLD == 0 {
+        if self.state.announce_end() {
             demux.link_ended(self.context(), end);
         }
     }
@@ -87,7 +88,7 @@ impl LinkCore {
     pub(crate) fn unlock_and_flush(&self, mut demux: MutexGuard<'_, Demux>, own: u64) {
         demux.tell(own == 1, || self.now());
         if demux.has_outgoing() {
-            self.set(bit::OUTGOING);
+            self.state.set_outgoing();
             self.flush(&mut demux);
         }
         let woke = std::mem::take(&mut demux.woke);
@@ -99,20 +100,33 @@ impl LinkCore {
 
     /// Why nothing more will be received once the ring is drained.
     pub(crate) fn recv_end(&self) -> Option<Error> {
+        self.end_of(|state| state.is_recv_shut(), |(no_send, _)| no_send)
+    }
+
+    /// Why nothing more comes, or goes, in a direction: because of what this end did, or of what the peer said or did.
+    pub(super) fn end_of(
+        &self,
+        is_shut: impl FnOnce(Snapshot) -> bool,
+        has_stopped: impl FnOnce((bool, bool)) -> bool,
+    ) -> Option<Error> {
         let state = self.state();
-        if state & bit::CORRUPT != 0 {
+        if state.is_corrupt() {
             return Some(self.corrupt_error());
         }
-        if state & (bit::RECV_SHUT | bit::PEER_CLOSED) != 0 || self.peer_said(state).0 {
+        if is_shut(state) || state.peer_end() == PeerEnd::Closed || has_stopped(self.peer_said(state)) {
             return Some(Error::Closed);
         }
-        self.peer_end(state)
+        match state.peer_end() {
+            PeerEnd::Dead { .. } => Some(Error::PeerDead),
+            PeerEnd::Gone => Some(Error::PeerGone),
+            PeerEnd::Attached | PeerEnd::Closed => None,
+        }
     }
 
     /// Puts the next message into `into`, if there is one. `own` as in [`pump`](Self::pump).
     #[inline(always)]
     pub(crate) fn take(&self, own: u64, into: &mut Option<Payload<'static>>) -> Result<bool> {
-        if self.state() & bit::SLOW_RECV == 0 {
+        if self.state().takes_directly() {
             if let Some(position) = self.region().receive_plain(into, |fault| self.refuse(fault, own)) {
                 self.arrived(position, into);
                 return Ok(true);
@@ -140,12 +154,12 @@ impl LinkCore {
     /// ahead of anything that may take long.
     #[inline(always)]
     pub(crate) fn take_quietly(&self, into: &mut Option<Payload<'static>>) -> bool {
-        if self.state() & bit::SLOW_RECV != 0 {
+        if !self.state().takes_directly() {
             return false;
         }
         let position = self.region().receive_plain(into, |fault| self.refuse(fault, 0));
         if let Some(position) = position {
-            if self.state() & bit::DEMUXED != 0 {
+            if self.state().is_demuxed() {
                 self.reorder(position, into);
             }
         }
@@ -155,13 +169,13 @@ impl LinkCore {
     /// Whether messages can be taken straight from the ring.
     #[inline(always)]
     pub(crate) fn takes_straight(&self) -> bool {
-        self.state() & (bit::NO_RECV | bit::DEMUXED | bit::TURNS_RECV) == 0
+        self.state().receives_unlocked()
     }
 
     /// Whether it is worth while to look for a message. Only loads, and mostly of the line that the next one comes in.
     #[inline(always)]
     pub(super) fn may_have_message(&self) -> bool {
-        self.state() & bit::SLOW_RECV != 0 || self.region().has_packet()
+        !self.state().takes_directly() || self.region().has_packet()
     }
 
     /// As [`take`](Self::take), with an eye on the link's end.
@@ -244,7 +258,7 @@ impl LinkCore {
     #[inline(always)]
     fn arrived(&self, position: u64, message: &mut Option<Payload<'static>>) {
         self.notify_peer(self.region().wake_senders());
-        if self.state() & bit::DEMUXED != 0 {
+        if self.state().is_demuxed() {
             self.reorder(position, message);
         }
     }
@@ -259,10 +273,10 @@ impl LinkCore {
 
     fn poll_demuxed(&self, own: u64) -> Result<Look> {
         let state = self.state();
-        if state & bit::CORRUPT != 0 {
+        if state.is_corrupt() {
             return Err(self.corrupt_error());
         }
-        if state & bit::RECV_SHUT != 0 {
+        if state.is_recv_shut() {
             return Err(Error::Closed);
         }
         self.pump_for(own, Stop::Message, |demux, empty| {

@@ -3,7 +3,7 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use super::core::{LinkCore, bit};
+use super::core::LinkCore;
 use super::deadline::Wait;
 use super::wait::WaitReason;
 use crate::demux::{Demux, LinkContext};
@@ -11,14 +11,13 @@ use crate::error::{Error, Result};
 use crate::shm::buffer::Buffer;
 use crate::shm::endpoint::{Payload, SlotBytes};
 use crate::shm::packet::ConnCopy;
-use crate::sync::Ordering;
 
 impl LinkCore {
     /// Sends what waits in the outbox, as far as there is room.
     pub(super) fn flush(&self, demux: &mut Demux) {
         let state = self.state();
         let single = self.region().facts().modes.ring.single_producer();
-        if state & bit::NO_SEND != 0 || state & bit::SPLIT != 0 && single {
+        if !state.can_send() || state.is_split() && single {
             return;
         }
         let gate = self.gate();
@@ -35,14 +34,14 @@ impl LinkCore {
             Err(error) => self.poison(&error),
         }
         if !demux.has_outgoing() {
-            self.state.fetch_and(!bit::OUTGOING, Ordering::AcqRel);
+            self.state.clear_outgoing();
         }
     }
 
     /// The lock that senders share where only one may send at a time.
     #[inline(always)]
     pub(super) fn gate(&self) -> Option<MutexGuard<'_, ()>> {
-        (self.state() & bit::TURNS_SEND != 0).then(|| self.close_gate())
+        self.state().is_send_serial().then(|| self.close_gate())
     }
 
     #[cold]
@@ -53,32 +52,15 @@ impl LinkCore {
     /// Why nothing can be sent any more.
     #[cold]
     pub(crate) fn send_end(&self) -> Option<Error> {
-        let state = self.state();
-        if state & bit::CORRUPT != 0 {
-            return Some(self.corrupt_error());
-        }
-        if state & (bit::SEND_SHUT | bit::PEER_CLOSED) != 0 || self.peer_said(state).1 {
-            return Some(Error::Closed);
-        }
-        self.peer_end(state)
-    }
-
-    pub(super) fn peer_end(&self, state: u64) -> Option<Error> {
-        if state & bit::PEER_DEAD != 0 {
-            Some(Error::PeerDead)
-        } else if state & bit::PEER_GONE != 0 {
-            Some(Error::PeerGone)
-        } else {
-            None
-        }
+        self.end_of(|state| state.is_send_shut(), |(_, no_recv)| no_recv)
     }
 
     /// Fails unless a message may be sent now.
     #[inline]
     pub(crate) fn check_send(&self) -> Result<()> {
         let state = self.state();
-        if state & bit::NO_SEND == 0 && !self.peer_word().no_recv() {
-            if state & bit::OUTGOING != 0 {
+        if state.can_send() && !self.peer_word().no_recv() {
+            if state.has_outgoing() {
                 return self.send_waiting();
             }
             return Ok(());
@@ -100,7 +82,7 @@ impl LinkCore {
                 self.notify_peer(self.region().wake_receivers());
             }
             if !demux.has_outgoing() {
-                self.state.fetch_and(!bit::OUTGOING, Ordering::AcqRel);
+                self.state.clear_outgoing();
             }
         }
         Ok(())
@@ -129,7 +111,7 @@ impl LinkCore {
     fn announce_sent(&self) -> Result<()> {
         self.notify_peer(self.region().wake_receivers());
         // Shut down meanwhile: the peer may have stopped listening before it came.
-        if self.state.load(Ordering::Relaxed) & bit::SEND_SHUT != 0 { Self::shut_meanwhile() } else { Ok(()) }
+        if self.state.load_relaxed().is_send_shut() { Self::shut_meanwhile() } else { Ok(()) }
     }
 
     #[cold]
@@ -141,13 +123,13 @@ impl LinkCore {
     /// Whether a message may be sent now, with nothing else to be done about it.
     #[inline(always)]
     fn sends_straight(&self) -> bool {
-        self.state() & bit::SLOW_SEND == 0 && !self.peer_word().no_recv()
+        self.state().posts_directly() && !self.peer_word().no_recv()
     }
 
     /// As [`sends_straight`](Self::sends_straight), of a message as the caller has it.
     #[inline(always)]
     fn sends_unchanged(&self) -> bool {
-        self.state() & (bit::SLOW_SEND | bit::CHANGED) == 0 && !self.peer_word().no_recv()
+        self.state().sends_directly() && !self.peer_word().no_recv()
     }
 
     /// Whether a message of `len` bytes travels in the ring itself.
@@ -181,7 +163,7 @@ impl LinkCore {
 
     /// Whether it is worth while to try to send a message. Only loads, and mostly of the line that comes free next.
     pub(super) fn may_have_room(&self) -> bool {
-        self.state() & (bit::SLOW_SEND | bit::DEMUXED) != 0 || self.region().has_room()
+        !self.state().posts_directly() || self.state().is_demuxed() || self.region().has_room()
     }
 
     /// Fails as a send that does not wait would for want of a slot, or for the link's end. Stale as soon as it returns.
@@ -253,7 +235,7 @@ impl LinkCore {
                 return Err(error);
             }
         }
-        if self.state.load(Ordering::Relaxed) & bit::SEND_SHUT != 0 {
+        if self.state.load_relaxed().is_send_shut() {
             return Err(Error::Closed);
         }
         Ok(sent)
@@ -315,7 +297,8 @@ impl LinkCore {
 
     /// While a call waits to send on a link with connections, it sorts what comes in: the peer may wait for that.
     pub(super) fn keep_demuxing(&self, own: u64) -> Result<()> {
-        if self.state() & (bit::DEMUXED | bit::SPLIT) == bit::DEMUXED {
+        let state = self.state();
+        if state.is_demuxed() && !state.is_split() {
             self.pump(own, |_, _| Ok(()))?;
         }
         Ok(())
@@ -345,7 +328,7 @@ impl LinkCore {
     #[cold]
     fn send_patiently(&self, failure: Error, message: &[u8], wait: Wait) -> Result<()> {
         // What has to be changed is not sent as it is, whatever failed.
-        if wait == Wait::No || !failure.is_transient() || self.state() & bit::CHANGED != 0 {
+        if wait == Wait::No || !failure.is_transient() || self.state().is_transformed() {
             return Err(failure);
         }
         if self.fits_slot(message.len()) {

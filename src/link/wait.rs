@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hqq_sys::{cpu, poll, sock};
 
-use super::core::{LIVENESS_EVERY, LinkCore, bit};
+use super::core::{LIVENESS_EVERY, LinkCore};
 use super::deadline::Wait;
 use crate::agreement::Capabilities;
 use crate::error::{Error, Result};
@@ -162,7 +162,7 @@ impl LinkCore {
     fn prepare(&self) {
         let region = self.region();
         // One who receives does not take buffers beside the only one who may.
-        if region.has_spare() || region.is_single() || self.state() & bit::SLOW_SEND != 0 {
+        if region.has_spare() || region.is_single() || !self.state().posts_directly() {
             return;
         }
         // Whoever finds too few buffers looks once more under this lock, and then none is on its way to be kept.
@@ -219,7 +219,7 @@ impl LinkCore {
             let round = self.waiters.arrive();
             // On a link with connections whoever waits sorts, and sends what waits to go out.
             let wants: &[Want] =
-                if self.state() & bit::DEMUXED == 0 { reason.wants } else { &[Want::Data, Want::Space] };
+                if self.state().is_demuxed() { &[Want::Data, Want::Space] } else { reason.wants };
             for &want in wants {
                 sleepers.announce(seat, want);
             }
@@ -254,7 +254,7 @@ impl LinkCore {
         }
         let now = Some(Duration::ZERO);
         let (socket, event) = (self.parts.socket.as_fd(), self.waiters.event());
-        if self.state() & bit::HUNG_UP == 0 {
+        if !self.state().has_peer_ended() {
             match poll::wait(socket, Some(self.parts.pidfd.as_fd()), event.as_fd(), now) {
                 Ok(ready) => self.woken(ready),
                 Err(source) => return Err(Error::Os { doing: "looking at the doorbell", source }),
@@ -265,8 +265,8 @@ impl LinkCore {
         }
         let sleepers = self.region().sleepers(self.role());
         let seat = self.region().holder().seat();
-        let sorted = self.state() & bit::DEMUXED != 0;
-        let wants: &[Want] = if sorted { &[Want::Data, Want::Space] } else { &[Want::Data] };
+        let wants: &[Want] =
+            if self.state().is_demuxed() { &[Want::Data, Want::Space] } else { &[Want::Data] };
         for &want in wants {
             sleepers.announce(seat, want);
         }
@@ -290,7 +290,7 @@ impl LinkCore {
         let event = self.waiters.event();
         let counters = self.region().counters(self.role());
         counters.sleeps.fetch_add(1, Ordering::Relaxed);
-        if self.state() & bit::HUNG_UP != 0 {
+        if self.state().has_peer_ended() {
             // Nothing more comes from outside, and a hung-up socket would never let us sleep.
             if poll::many(&[event.as_fd()], timeout).is_ok_and(|ready| ready[0]) {
                 let _ = event.clear();
