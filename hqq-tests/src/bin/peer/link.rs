@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hqq::{Error, Listener, RecvIntoError, StandardLink, UntrustedLink};
 use hqq_tests::{pattern, stress};
@@ -269,7 +270,10 @@ fn strict(words: &mut Words<'_>) -> Answer {
     let (report, progress) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let done = progress.clone();
     let failed = report.clone();
+    let (name, named) = channel();
     thread::spawn(move || {
+        // Whatever happens to the thread, it is gone then.
+        name.send(rustix::thread::gettid()).expect("it is waited for");
         set_secure_computing_mode(SecureComputingMode::Strict).expect("the kernel has it");
         for round in 0..count {
             let sent = primary.send(&message).is_ok() && secondary.recv().is_ok_and(|got| *got == message);
@@ -281,17 +285,12 @@ fn strict(words: &mut Words<'_>) -> Answer {
         }
         // Ending is a system call too: it may well be killed here.
     });
-    let mut last = (0, Instant::now());
-    loop {
-        let now = progress.load(Ordering::Acquire);
-        if now == count {
-            return Ok(format!("{now} {}", report.load(Ordering::Relaxed)));
-        }
-        if now != last.0 {
-            last = (now, Instant::now());
-        } else if last.1.elapsed() > Duration::from_secs(2) {
-            return Err(format!("killed after {now}").into());
-        }
+    let at = format!("/proc/self/task/{}", named.recv()?.as_raw_nonzero());
+    while Path::new(&at).exists() {
         thread::sleep(Duration::from_millis(1));
+    }
+    match progress.load(Ordering::Acquire) {
+        now if now == count => Ok(format!("{now} {}", report.load(Ordering::Relaxed))),
+        now => Err(format!("killed after {now}").into()),
     }
 }
