@@ -10,7 +10,7 @@ use std::{env, fs, process, thread};
 
 use hqq::observe::Observer;
 use hqq::shm::words::BufferState;
-use hqq::{Listener, Options, Role, StandardLink};
+use hqq::{Error, Listener, Options, Role, StandardLink};
 
 use crate::peer::Peer;
 use crate::trace;
@@ -199,6 +199,21 @@ pub fn link_by_hand(listener: &Listener, peer: &mut Peer) -> StandardLink {
         peer.ask("sock-send 0x23 1 1");
         accepting.join().expect("accepting does not panic").expect("the peer joins")
     })
+}
+
+/// Does what a listener does until it has refused `count` callers, and admits none of them.
+///
+/// # Panics
+/// If it admits one, or as [`eventually`].
+#[track_caller]
+pub fn refuses(listener: &Listener, count: u64) {
+    eventually("the caller is refused", || {
+        match listener.try_accept() {
+            Err(Error::NoneWaiting) => {}
+            other => panic!("{other:?}"),
+        }
+        listener.refused() == count
+    });
 }
 
 /// Waits until something holds that must come to hold.

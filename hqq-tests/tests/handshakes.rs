@@ -4,24 +4,13 @@ use std::thread;
 use std::time::Duration;
 
 use hqq::{Error, Listener, StandardLink};
-use hqq_tests::test::SOON;
+use hqq_tests::test::{SOON, refuses};
 use hqq_tests::{Peer, Test, eventually, test};
 
 const MAGIC: &str = "0x1A4B4E494C515148";
 
 /// Whether an error is the one that is meant.
 type Meant<'a> = &'a dyn Fn(&Error) -> bool;
-
-/// Does what a listener does until it has refused `count` callers, and admits none of them.
-fn refuses(listener: &Listener, count: u64) {
-    eventually("the caller is refused", || {
-        match listener.try_accept() {
-            Err(Error::NoneWaiting) => {}
-            other => panic!("{other:?}"),
-        }
-        listener.refused() == count
-    });
-}
 
 /// After all that, an honest caller still gets its link.
 fn still_serves(test: &Test, listener: &Listener) {
@@ -87,11 +76,12 @@ fn callers_that_sit_down_wrongly() {
         peer.ask(format!("sock-connect {path}"));
         peer.tell("sock-join");
         thread::scope(|scope| {
-            scope.spawn(|| {
-                let accepted = listener.accept_timeout(Duration::from_millis(200));
-                assert!(matches!(accepted, Err(Error::Timeout { .. })), "{accepted:?}");
+            let joining = scope.spawn(|| peer.hear_ok());
+            eventually("it is offered a seat", || {
+                let accepted = listener.try_accept();
+                assert!(matches!(accepted, Err(Error::NoneWaiting)), "{accepted:?}");
+                joining.is_finished()
             });
-            peer.hear_ok();
         });
     };
     for (number, (order, answer)) in (1..).zip([
@@ -307,14 +297,21 @@ fn payloads_that_a_caller_should_not_bring() {
         peer.ask(format!("sock-connect {path}"));
         peer.tell("sock-join");
         thread::scope(|scope| {
-            let accepting = scope.spawn(|| listener.accept_timeout(Duration::from_millis(500)));
+            let accepting = scope.spawn(|| {
+                let mut accepted = None;
+                eventually("it is accepted or refused", || {
+                    accepted = listener.try_accept().ok();
+                    accepted.is_some() || listener.refused() > 0
+                });
+                accepted
+            });
             peer.hear_ok();
             peer.ask(format!("sock-ready {payload}"));
             if what.is_empty() {
                 assert!(accepting.join().unwrap().unwrap().is_protected());
             } else {
                 assert_eq!(peer.ask("sock-recv"), "00 0 4 23", "{extra} {payload}: {what}");
-                assert!(accepting.join().unwrap().is_err());
+                assert!(accepting.join().unwrap().is_none());
                 assert_eq!(listener.refused(), 1);
             }
         });

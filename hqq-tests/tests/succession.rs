@@ -285,7 +285,7 @@ fn who_sits_in_a_former_peers_seat_does_not_speak_for_it() {
 #[test]
 fn a_place_is_not_held_by_the_silent() {
     let test = test!(untraced);
-    let listener = bind(&test, &format!("{SMALL} handshake-ms=1000"));
+    let listener = bind(&test, SMALL);
     let mut peer = caller(&test, &listener);
     let mut link = listener.accept_timeout(SOON).unwrap();
     peer.hear_ok();
@@ -309,7 +309,7 @@ fn a_place_is_not_held_by_the_silent() {
         });
         let _ = listener.reattach_timeout(&mut link, Duration::from_millis(400));
         let mut next = caller(&test, &listener);
-        let joined = listener.reattach_timeout(&mut link, Duration::from_secs(5));
+        let joined = listener.reattach_timeout(&mut link, SOON);
         over.store(true, Ordering::Relaxed);
         joined.unwrap();
         next.hear_ok();
