@@ -396,7 +396,7 @@ fn case_names() -> Vec<&'static str> {
 }
 
 fn system_names() -> Vec<&'static str> {
-    let mut names: Vec<_> = crate::bench::systems().iter().map(|system| system.name()).collect();
+    let mut names: Vec<_> = crate::systems::systems().iter().map(|system| system.name()).collect();
     names.sort_unstable();
     names.dedup();
     names

@@ -5,16 +5,12 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use hqq_bench::{AGREED_CASES, Case, Facts, PRESET_CASES, Plan, SecondEnded, System, picture, report};
+use hqq_bench::{AGREED_CASES, Case, Facts, PRESET_CASES, Plan, SecondEnded, picture, report};
 
 use crate::args::Bench;
 use crate::exit::{Exit, Failure, Result};
+use crate::systems::systems;
 use crate::{out, second};
-
-/// All that can be measured.
-pub fn systems() -> Vec<Box<dyn System>> {
-    hqq_bench::raw().into_iter().chain(hqq_bench::own()).collect()
-}
 
 /// `hqq bench`.
 pub fn run(args: &Bench) -> Result<ExitCode> {

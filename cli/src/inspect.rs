@@ -11,13 +11,8 @@ use serde_json::{Value, json};
 
 use crate::args::{Ls, Stat, Which};
 use crate::exit::{Exit, Failure, Result};
+use crate::labels::{DIRECTIONS, SIDES};
 use crate::{metrics, out, prometheus};
-
-/// The directions, by number.
-pub const WAYS: [&str; 2] = ["primary to secondary", "secondary to primary"];
-
-/// The sides, by number.
-pub const SIDES: [&str; 2] = ["primary", "secondary"];
 
 /// `hqq ls`.
 pub fn ls(args: &Ls) -> Result<ExitCode> {
@@ -162,7 +157,7 @@ fn all_facts(link: &LinkSeen, seen: &Observer) -> Value {
     let directions: Vec<_> = stats
         .directions
         .iter()
-        .zip(WAYS)
+        .zip(DIRECTIONS)
         .map(|(way, name)| {
             json!({
                 "direction": name,
@@ -248,7 +243,7 @@ fn show_stat(link: &LinkSeen, seen: &Observer) -> Result<()> {
         row("buffers of the sender", |way| out::count(way.buffers_owned)),
         row("buffers of the receiver", |way| out::count(way.buffers_held)),
     ];
-    out::line(out::table(["direction", WAYS[0], WAYS[1]], 1, rows))?;
+    out::line(out::table(["direction", DIRECTIONS[0], DIRECTIONS[1]], 1, rows))?;
     let [primary, secondary] = &stats.sides;
     let row = |name: &str, of: fn(&hqq::observe::SideStats) -> u64| {
         [name.into(), out::count(of(primary)), out::count(of(secondary))]
@@ -327,7 +322,7 @@ fn held(seen: &Observer, report: &Report) -> (Vec<Held>, Vec<Held>) {
     let seats = seen.seats();
     let pid = |seat: Option<usize>| seats.get(seat?).filter(|seat| seat.joined).map(|seat| seat.pid);
     let slots = report.slots.iter().map(|slot| Held {
-        direction: WAYS[slot.direction & 1],
+        direction: DIRECTIONS[slot.direction & 1],
         index: slot.index,
         state: match slot.state {
             SlotState::Free => "free",
@@ -342,7 +337,7 @@ fn held(seen: &Observer, report: &Report) -> (Vec<Held>, Vec<Held>) {
         pid: pid(slot.seat),
     });
     let buffers = report.buffers.iter().map(|buffer| Held {
-        direction: WAYS[buffer.direction & 1],
+        direction: DIRECTIONS[buffer.direction & 1],
         index: buffer.index,
         state: match (buffer.state, buffer.in_flight_in_slot) {
             (_, Some(slot)) => format!("in flight in slot {slot}"),

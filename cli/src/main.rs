@@ -5,12 +5,14 @@ mod bench;
 mod demo;
 mod exit;
 mod inspect;
+mod labels;
 mod metrics;
 mod out;
 mod pattern;
 mod pipe;
 mod prometheus;
 mod second;
+mod systems;
 mod trace;
 
 use std::process::ExitCode;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hqq::observe::{DirectionMetrics, Latency, Metrics};
 use serde_json::{Value, json};
 
-use crate::inspect::WAYS;
+use crate::labels::DIRECTIONS;
 use crate::out;
 
 /// The quantiles that are shown, with their names for people and in JSON.
@@ -24,7 +24,7 @@ fn age(way: &DirectionMetrics) -> Option<Duration> {
 
 /// Everything, as JSON.
 pub fn facts(figures: &Metrics) -> Value {
-    let ways = figures.directions.iter().zip(WAYS);
+    let ways = figures.directions.iter().zip(DIRECTIONS);
     let ways = ways.map(|(way, name)| {
         json!({
             "direction": name,
@@ -85,5 +85,5 @@ pub fn shown(figures: &Metrics) -> String {
         row("blocked by credit".into(), &|way| Some(format!("{:.3} s", way.credit_blocked.as_secs_f64()))),
         row("held up by a rate".into(), &|way| Some(out::count(way.over_rate))),
     ]);
-    out::table(["statistics", WAYS[0], WAYS[1]], 1, rows)
+    out::table(["statistics", DIRECTIONS[0], DIRECTIONS[1]], 1, rows)
 }

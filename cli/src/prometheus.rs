@@ -7,10 +7,10 @@ use hqq::Stats;
 use hqq::observe::{DirectionMetrics, Latency};
 use hqq::observe::{LinkSeen, Observer};
 
-use crate::inspect::SIDES;
+use crate::labels::SIDES;
 
-/// The directions, as labels.
-const WAYS: [&str; 2] = ["primary_to_secondary", "secondary_to_primary"];
+/// The values of the label `direction`, by number.
+const DIRECTIONS: [&str; 2] = ["primary_to_secondary", "secondary_to_primary"];
 
 /// The upper bounds of the histogram's buckets are powers of two, nanoseconds: 64 ns to 17 s. These are bounds of the
 /// link's own buckets, too.
@@ -94,7 +94,9 @@ pub fn text(links: &[(LinkSeen, Observer)]) -> String {
             labels.push(("inode", &inode));
         }
         counters(&mut all, &labels, &seen.stats());
-        for (figures, way) in seen.metrics().iter().flat_map(|figures| figures.directions.iter().zip(WAYS)) {
+        for (figures, way) in
+            seen.metrics().iter().flat_map(|figures| figures.directions.iter().zip(DIRECTIONS))
+        {
             measured(&mut all, &[&labels[..], &[("direction", way)]].concat(), figures);
         }
     }
@@ -103,7 +105,7 @@ pub fn text(links: &[(LinkSeen, Observer)]) -> String {
 
 /// What every link counts.
 fn counters(all: &mut Exposition, link: Labels<'_>, stats: &Stats) {
-    for (way, name) in stats.directions.iter().zip(WAYS) {
+    for (way, name) in stats.directions.iter().zip(DIRECTIONS) {
         let labels = [link, &[("direction", name)]].concat();
         all.counter(
             "hqq_packets_sent_total",

@@ -9,7 +9,7 @@
 //! | [`test`](mod@test) | a test's name, its time limit, names for its links |
 //! | [`peer`] | the other process, killed and reaped whatever happens |
 //! | [`pattern`] | contents that can be checked at the far end |
-//! | [`crowd`] | many senders and receivers, and what must hold of all that they moved |
+//! | [`stress`] | many senders and receivers, and what must hold of all that they moved |
 //! | [`fuzz`](mod@fuzz) | the bodies of the fuzz targets, which tests replay |
 //! | [`delivery`] | numbered messages, and the file of a worker that processes them |
 //! | [`agree`] | what tests of agreements say to their peers |
@@ -17,7 +17,7 @@
 //! | [`mock`] | an end that keeps no rule: raw packets, raw words, raw handshakes |
 //! | [`traced`] | a process that a debugger has stopped |
 //! | [`oracle`] | what must hold of a region after a death |
-//! | `step` | a forked child under ptrace, one instruction at a time (x86-64) |
+//! | `single_step` | a forked child under ptrace, one instruction at a time (x86-64) |
 //! | [`trace`] | the packet traces that the table in `docs/testing.md` is made of |
 
 pub mod agree;
@@ -26,6 +26,7 @@ pub mod fuzz;
 pub mod hostile;
 pub mod mock;
 pub mod oracle;
+pub mod patience;
 pub mod pattern;
 pub mod peer;
 #[cfg(target_arch = "x86_64")]
@@ -36,8 +37,9 @@ pub mod test;
 pub mod trace;
 pub mod traced;
 
+pub use patience::eventually;
 pub use peer::Peer;
-pub use test::{Test, eventually};
+pub use test::Test;
 
 /// Begins a test: its name is that of the function that it stands in.
 ///

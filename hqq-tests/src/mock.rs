@@ -16,7 +16,7 @@ use hqq::{Geometry, Options, StandardLink};
 use hqq_sys::mem;
 use hqq_sys::{poll, sock};
 
-use crate::test::SOON;
+use crate::patience::SOON;
 
 /// Handshake messages.
 pub mod shake {

@@ -11,7 +11,7 @@ use hqq::{Options, RingMode, WaitMode};
 use hqq_sys::peer::pidfd_open;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use crate::test::{SOON, eventually};
+use crate::patience::{SOON, eventually};
 
 /// A process that runs `hqq-test-peer`. It does what its standard input says, a line at a time, and answers each
 /// line with one that begins with `ok` or `error`. Dropping it kills it.

@@ -19,7 +19,7 @@ use hqq::features::reliable::Receipt;
 use hqq::{AdvancedLink, Clock, Error, Listener, Options, StandardLink};
 
 use crate::agree::message;
-use crate::test::SOON;
+use crate::patience::SOON;
 
 const SLOTS: u32 = 16;
 const BUFFERS: u32 = 16;

@@ -5,21 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, fs, process, thread};
 
 use hqq::observe::Observer;
 use hqq::shm::words::BufferState;
 use hqq::{Error, Listener, Options, Role, StandardLink};
 
+use crate::patience::{SOON, eventually};
 use crate::peer::Peer;
 use crate::trace;
 
 /// How long one test may take. Far more than any needs on the busiest machine, since what it must never do is hang.
 const LIMIT: Duration = Duration::from_secs(300);
-
-/// How long something that must happen may take.
-pub const SOON: Duration = Duration::from_secs(30);
 
 /// A test that runs, begun by [`test!`](crate::test!).
 ///
@@ -214,19 +212,6 @@ pub fn refuses(listener: &Listener, count: u64) {
         }
         listener.refused() == count
     });
-}
-
-/// Waits until something holds that must come to hold.
-///
-/// # Panics
-/// If it does not within half a minute.
-#[track_caller]
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < SOON, "not within {SOON:?}: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Waits until another thread of this end, begun after `sleeps` was read, sleeps in the kernel.

@@ -11,9 +11,9 @@ use hqq::advanced::{AdvancedConnection, AdvancedOptions};
 use hqq::agreement::Capabilities;
 use hqq::{AdvancedLink, Error, Options, RecvIntoError, Role, StandardLink};
 use hqq_tests::agree::{message, wanted};
+use hqq_tests::patience::SOON;
 use hqq_tests::pattern::told;
 use hqq_tests::test;
-use hqq_tests::test::SOON;
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
 /// Nothing that changes messages, each layer, and both.

@@ -13,9 +13,9 @@ use hqq::{AdvancedLink, Error, ErrorCode, Options, Role, StandardLink};
 use hqq_tests::agree::{self, message, told, wanted};
 use hqq_tests::eventually;
 use hqq_tests::mock::Memory;
+use hqq_tests::patience::SOON;
 use hqq_tests::pattern;
 use hqq_tests::test;
-use hqq_tests::test::SOON;
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
 

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use hqq::{Error, ErrorCode, Listener, Options, RingMode, Role, StandardLink};
 use hqq_sys::peer::uid;
 use hqq_sys::sock::{self, Address};
+use hqq_tests::patience::SOON;
 use hqq_tests::pattern::{bytes, told};
-use hqq_tests::test::{SOON, asleep, sleeps};
+use hqq_tests::test::{asleep, sleeps};
 use hqq_tests::{eventually, test};
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];

@@ -11,7 +11,7 @@ use hqq::{AdvancedLink, Error, ErrorCode, Listener, Role};
 use hqq_tests::agree;
 use hqq_tests::delivery::{Record, message};
 use hqq_tests::mock::Memory;
-use hqq_tests::test::SOON;
+use hqq_tests::patience::SOON;
 use hqq_tests::{Peer, Test, test};
 
 const SMALL: &str = "slots=16 buffers=32 size=256 reattachable";

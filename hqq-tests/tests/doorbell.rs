@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hqq::{Error, Listener, Options, UntrustedLink};
 use hqq_sys::sock;
 use hqq_tests::mock::Stranger;
-use hqq_tests::test::SOON;
+use hqq_tests::patience::SOON;
 use hqq_tests::{Test, eventually, test};
 use rustix::net::sockopt;
 

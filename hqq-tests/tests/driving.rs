@@ -4,9 +4,9 @@ use std::os::fd::AsFd;
 
 use hqq::{Error, Options, RingMode, Role, StandardLink, WaitMode};
 use hqq_sys::poll;
+use hqq_tests::patience::SOON;
 use hqq_tests::pattern::bytes;
 use hqq_tests::test;
-use hqq_tests::test::SOON;
 
 /// Drives the links until one has news; which.
 fn next(links: &[&StandardLink]) -> usize {

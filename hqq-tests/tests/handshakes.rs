@@ -4,7 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use hqq::{Error, Listener, StandardLink};
-use hqq_tests::test::{SOON, refuses};
+use hqq_tests::patience::SOON;
+use hqq_tests::test::refuses;
 use hqq_tests::{Peer, Test, eventually, test};
 
 const MAGIC: &str = "0x1A4B4E494C515148";

@@ -8,8 +8,8 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use hqq::{Error, Listener, Options, Role, StandardLink};
+use hqq_tests::patience::SOON;
 use hqq_tests::pattern::bytes;
-use hqq_tests::test::SOON;
 use hqq_tests::{eventually, test};
 
 thread_local! {

@@ -9,7 +9,8 @@ use hqq::{Error, Listener, Offer, Options, Role, StandardLink};
 use hqq_sys::peer::{pid, uid};
 use hqq_sys::sock::{self, Address};
 use hqq_sys::spawn;
-use hqq_tests::test::{SOON, allow, refuses};
+use hqq_tests::patience::SOON;
+use hqq_tests::test::{allow, refuses};
 use hqq_tests::{eventually, pattern, test};
 
 /// Somebody who is not root: the usual number of `nobody`.

@@ -9,8 +9,8 @@ use std::thread;
 use bytemuck::{Pod, Zeroable};
 use hqq::shm::packet::op;
 use hqq::{Error, Listener, Options, RecvIntoError, Role, StandardLink};
+use hqq_tests::patience::eventually;
 use hqq_tests::pattern::{bytes, told};
-use hqq_tests::test::eventually;
 use hqq_tests::{stress, test};
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];

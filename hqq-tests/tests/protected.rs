@@ -10,9 +10,9 @@ use std::thread;
 
 use hqq::{Error, Listener, Options, RingMode, Role, StandardLink, UntrustedLink};
 use hqq_tests::mock::Memory;
+use hqq_tests::patience::SOON;
 use hqq_tests::pattern::{bytes, told};
 use hqq_tests::test;
-use hqq_tests::test::SOON;
 
 const SMALL: &str = "slots=8 buffers=8 size=64 protected";
 

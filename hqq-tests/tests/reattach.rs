@@ -10,8 +10,9 @@ use hqq::shm::words::{Holder, Role, SeatWord};
 use hqq::{Error, Listener, Options, StandardLink};
 use hqq_sys::lock;
 use hqq_tests::mock::{Memory, SEAT_1};
+use hqq_tests::patience::SOON;
 use hqq_tests::pattern::{bytes, told};
-use hqq_tests::test::{SOON, link_by_hand};
+use hqq_tests::test::link_by_hand;
 use hqq_tests::{Peer, Test, eventually, test};
 
 const SMALL: &str = "slots=8 buffers=8 size=64 reattachable";

@@ -14,8 +14,9 @@ use hqq::{Error, Listener, Offer, Options, Role, StandardLink};
 use hqq_sys::mem::Mapping;
 use hqq_sys::peer::uid;
 use hqq_tests::mock::{GREETING, Memory, SEAT_1, shake};
+use hqq_tests::patience::SOON;
 use hqq_tests::pattern::{bytes, told};
-use hqq_tests::test::{SOON, asleep, sleeps};
+use hqq_tests::test::{asleep, sleeps};
 use hqq_tests::{eventually, test};
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];

@@ -13,9 +13,9 @@ use hqq::shm::packet::op;
 use hqq::{AdvancedLink, Clock, Error, Options, RingMode, Role, StandardLink, TraceEvent, WaitMode};
 use hqq_tests::agree::{message, told, wanted};
 use hqq_tests::eventually;
+use hqq_tests::patience::SOON;
 use hqq_tests::pattern;
 use hqq_tests::test;
-use hqq_tests::test::SOON;
 
 fn want(words: &str) -> AdvancedOptions {
     wanted(words.split_whitespace())

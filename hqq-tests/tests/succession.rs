@@ -12,8 +12,9 @@ use hqq::shm::words::{Holder, Role, SeatWord};
 use hqq::{Error, Listener, StandardLink};
 use hqq_sys::sock::{self, Address};
 use hqq_tests::mock::{self, GREETING, Memory, SEAT_1, shake};
+use hqq_tests::patience::SOON;
 use hqq_tests::pattern::{bytes, told};
-use hqq_tests::test::{SOON, asleep};
+use hqq_tests::test::asleep;
 use hqq_tests::{Peer, Test, eventually, test};
 
 const SMALL: &str = "slots=8 buffers=8 size=64 reattachable";

@@ -9,8 +9,8 @@ use hqq::features::qos::{Class, QosError, Rate, Share};
 use hqq::shm::packet::op;
 use hqq::{AdvancedLink, Error, ErrorCode, Role};
 use hqq_tests::agree::{message, wanted};
+use hqq_tests::patience::SOON;
 use hqq_tests::pattern::told;
-use hqq_tests::test::SOON;
 use hqq_tests::{Peer, eventually, test};
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];

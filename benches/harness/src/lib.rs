@@ -7,7 +7,9 @@
 
 mod case;
 pub mod clock;
+mod limits;
 mod measured;
+mod outcome;
 pub mod payload;
 pub mod picture;
 mod processors;
@@ -20,13 +22,8 @@ pub mod text;
 
 pub use case::{Case, How, Kind};
 pub use measured::{Lives, Span, System, Turn, Turns, Way};
+pub use outcome::{Failure, Outcome};
 pub use run::{Plan, SecondEnded, lead, serve};
 pub use session::Session;
 pub use systems::{AGREED_CASES, PRESET_CASES, Sink, Source, agreed, own, presets, raw};
 pub use tally::{Facts, Percentiles, Row};
-
-/// What goes wrong, whatever it is: each system has errors of its own.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// What the harness and the systems return.
-pub type Outcome<T = ()> = Result<T, Failure>;

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::systems::limit;
-use crate::{Case, How, Kind, Outcome, Session, clock};
+use crate::case::{Case, How, Kind};
+use crate::clock;
+use crate::limits::limit;
+use crate::outcome::Outcome;
+use crate::session::Session;
 
 /// Round trips at the beginning of each turn that do not count: the caches belong to the turn before.
 const fn uncounted(kind: Kind) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use crate::{Failure, Outcome};
+use crate::outcome::{Failure, Outcome};
 
 /// Writes every byte: the message's number, its lowest byte.
 #[inline(always)]

@@ -5,8 +5,9 @@ mod chart;
 use svg::Document;
 use svg::node::element::{Group, Rectangle};
 
+use crate::case::Kind;
+use crate::tally::{Facts, Row};
 use crate::text::{rate, size};
-use crate::{Facts, Kind, Row};
 use chart::{Curve, INK, PALE, Scale, bold, curves, label, middle, text};
 
 /// The colours of HQQ, from small payloads to large ones; the middle one where there is one alone.

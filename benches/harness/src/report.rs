@@ -1,7 +1,9 @@
 //! The rows as a table, as CSV, and beside those of an earlier run.
 
+use crate::case::Kind;
+use crate::outcome::Outcome;
+use crate::tally::{Facts, Row};
 use crate::text::{bytes_rate, nanos, rate, size, table};
-use crate::{Facts, Kind, Outcome, Row};
 
 /// All rows, each kind of work under a heading of its own.
 pub fn tables(facts: &Facts) -> String {

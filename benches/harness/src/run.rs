@@ -10,11 +10,13 @@ use std::{fmt, process, thread};
 use hqq::{Offer, Options, StandardLink};
 use hqq_sys::{cpu, poll, sock, spawn};
 
-use crate::measured::nanos;
+use crate::case::{Case, Kind};
+use crate::limits::{lines, single};
+use crate::measured::{Lives, Span, System, Turn, Turns, nanos};
+use crate::outcome::{Failure, Outcome};
 use crate::session::{PATIENCE, Session, Shelf, expect, tag, words};
-use crate::systems::{lines, single};
-use crate::tally::{Tally, ratio};
-use crate::{Case, Facts, Kind, Lives, Outcome, Span, System, Turn, Turns, clock, processors};
+use crate::tally::{Facts, Row, Tally, ratio};
+use crate::{clock, processors};
 
 /// How long a system works at a case before it is another's turn.
 fn length(kind: Kind) -> Duration {
@@ -224,7 +226,7 @@ impl Other {
     }
 
     /// The failure that explains this one: how the second process ended, if it did.
-    fn explain(&self, failure: crate::Failure) -> crate::Failure {
+    fn explain(&self, failure: Failure) -> Failure {
         match self.wait(Duration::from_millis(500)) {
             Some(status) => Box::new(SecondEnded(match status.signal() {
                 Some(signal) => format!("the second process died, by signal {signal}: {failure}"),
@@ -273,7 +275,7 @@ fn rounds(
     thread: Option<&(StandardLink, OwnedFd)>,
     shelf: &Shelf,
     mut progress: impl FnMut(u64, u64, String),
-) -> Outcome<Vec<crate::Row>> {
+) -> Outcome<Vec<Row>> {
     let mut open: Vec<Pair<'_>> = Vec::new();
     let mut opened = [0; 2];
     for (number, (system, case)) in plan.pairs().into_iter().enumerate() {

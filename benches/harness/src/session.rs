@@ -8,7 +8,8 @@ use std::time::Duration;
 use hqq::StandardLink;
 use hqq_sys::{mem, poll, sock};
 
-use crate::{Case, Outcome};
+use crate::case::Case;
+use crate::outcome::Outcome;
 
 /// How long one end waits for the other.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,7 +37,7 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// What it will be used for. Also says whether to [sleep](crate::Kind::Sleeping) rather than poll.
+    /// What it will be used for. Also says whether to [sleep](crate::case::Kind::Sleeping) rather than poll.
     pub fn case(&self) -> Case {
         self.case
     }

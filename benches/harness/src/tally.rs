@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::{Case, Kind};
+use crate::case::{Case, Kind};
 
 /// The longest time told apart from longer ones, nanoseconds: what fits the place of a time.
 const LONGEST: u64 = u32::MAX as u64;

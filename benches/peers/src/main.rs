@@ -4,6 +4,7 @@
 //! it is measured: `docs/benchmarks.md`. Each peer is used as its own documentation has it for speed; its file in
 //! `src/systems/` shows the calls.
 
+mod common;
 mod systems;
 mod traces;
 

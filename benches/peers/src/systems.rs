@@ -9,9 +9,7 @@ mod shmem_ipc;
 mod shmipc;
 mod zeromq;
 
-use std::hint;
-
-use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, own, payload, raw};
+use hqq_bench::{Case, Kind, Outcome, Session, System, Turns, own, raw};
 
 use crate::traces::Traces;
 
@@ -62,45 +60,5 @@ impl System for Mode {
 
     fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
         self.0.follow(session)
-    }
-}
-
-/// Whether a system that copies does this: it has no payload that nobody touches.
-fn copies(kind: Kind) -> bool {
-    matches!(kind, Kind::Slot | Kind::Pool | Kind::Sleeping)
-}
-
-/// How many messages there is room for, where one can choose: as with links of HQQ, slots in a flow and buffers in round
-/// trips. More of them would only be more that no cache holds, where they are used in turns.
-fn capacity(session: &Session) -> usize {
-    if session.case().kind.is_timed() { 16 } else { 1024 }
-}
-
-/// Writes a payload as asked.
-#[inline(always)]
-fn write(how: How, number: u64, into: &mut [u8]) {
-    match how {
-        How::Untouched => payload::mark(number, into),
-        _ => payload::write(number, into),
-    }
-}
-
-/// Reads a payload as asked.
-#[inline(always)]
-fn read(how: How, number: u64, message: &[u8]) -> Outcome {
-    match how {
-        How::Untouched => payload::check(number, message),
-        _ => payload::read(number, message),
-    }
-}
-
-/// Tries until there is something.
-#[inline(always)]
-fn spin<T>(mut attempt: impl FnMut() -> Outcome<Option<T>>) -> Outcome<T> {
-    loop {
-        if let Some(done) = attempt()? {
-            return Ok(done);
-        }
-        hint::spin_loop();
     }
 }

@@ -13,7 +13,7 @@ use hqq::features::qos::Share;
 use hqq::shm::packet::{NO_BUFFER, Packet, op};
 use hqq::{AdvancedLink, Error, ErrorCode, Options, StandardLink};
 
-use super::Bytes;
+use crate::fuzz::bytes::Bytes;
 use crate::mock::Memory;
 
 const SLOTS: u32 = 16;

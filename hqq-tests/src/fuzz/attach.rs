@@ -11,7 +11,7 @@ use hqq::shm::region::{Region, Setup};
 use hqq::shm::words::Role;
 use hqq_sys::mem;
 
-use super::Bytes;
+use crate::fuzz::bytes::Bytes;
 use crate::hostile::memory::{Guarded, Memory};
 use crate::hostile::region::End;
 

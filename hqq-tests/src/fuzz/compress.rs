@@ -5,7 +5,7 @@ use hqq::features::compress::{
     Codec, Codecs, CompressError, Compressor, Decompressor, Frame, HEADER, How, Settings, decompress,
 };
 
-use super::Bytes;
+use crate::fuzz::bytes::Bytes;
 
 /// The longest message that is accepted, bytes.
 const LIMIT: u64 = 1 << 16;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hqq::{Connection, Error, ErrorCode, Options, StandardLink};
 
-use super::Bytes;
+use crate::fuzz::bytes::Bytes;
 
 /// For calls that wait: the other end is this same thread.
 const SHORT: Duration = Duration::from_micros(5);

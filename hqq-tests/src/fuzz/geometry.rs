@@ -5,7 +5,7 @@ use hqq::Options;
 use hqq::shm::layout::{Geometry, Layout, MAX_BUFFERS, MAX_SLOTS, required_bytes, required_scratch};
 use hqq::shm::packet::{Bounds, Operation, Packet, Run, op};
 
-use super::Bytes;
+use crate::fuzz::bytes::Bytes;
 
 /// The target.
 pub fn run(data: &[u8]) {

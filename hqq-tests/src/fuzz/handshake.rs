@@ -16,7 +16,7 @@ use hqq::{Error, Listener, Options, StandardLink, UntrustedLink};
 use hqq_sys::sock::{self, Address};
 use hqq_sys::{mem, peer, poll};
 
-use super::Bytes;
+use crate::fuzz::bytes::Bytes;
 use crate::mock::{JOINED, SEAT_1, shake};
 
 /// For a handshake. The mock peer hangs up long before.

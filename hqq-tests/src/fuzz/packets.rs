@@ -9,7 +9,7 @@ use hqq::shm::packet::{Packet, op};
 use hqq::shm::words::Role;
 use hqq::{Connection, Error, Listener, Message, Options, StandardLink, UntrustedLink, UntrustedMessage};
 
-use super::Bytes;
+use crate::fuzz::bytes::Bytes;
 use crate::mock::Memory;
 
 const SLOTS: u32 = 8;

@@ -8,9 +8,11 @@ use hqq::features::encrypt::{Cipher, Ciphers, Key};
 use hqq::features::qos::{Class, Share};
 use hqq::{AdvancedLink, Error, Listener, Options, StandardLink};
 
-use crate::measured::nanos;
-use crate::session::PATIENCE;
-use crate::{Case, How, Kind, Outcome, Session, Span, System, Turn, Turns, Way, clock, payload};
+use crate::case::{Case, How, Kind};
+use crate::measured::{Span, System, Turn, Turns, Way, nanos};
+use crate::outcome::Outcome;
+use crate::session::{PATIENCE, Session};
+use crate::{clock, payload};
 
 /// The cases in which agreements are compared: round trips, and as much as goes one way.
 pub const AGREED_CASES: [Case; 3] =

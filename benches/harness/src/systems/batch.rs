@@ -3,7 +3,9 @@
 use hqq::StandardLink;
 use hqq::shm::packet::INLINE_MAX;
 
-use crate::{Outcome, Span, Turn, Turns, clock, payload};
+use crate::measured::{Span, Turn, Turns};
+use crate::outcome::Outcome;
+use crate::{clock, payload};
 
 /// Messages at a time.
 const BATCH: usize = 16;

@@ -6,7 +6,11 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use crate::{Case, Kind, Outcome, Session, Span, System, Turn, Turns, clock};
+use crate::case::{Case, Kind};
+use crate::clock;
+use crate::measured::{Span, System, Turn, Turns};
+use crate::outcome::Outcome;
+use crate::session::Session;
 
 /// Bytes that are gone through from end to end before they are touched again: more than caches hold.
 const COLD: usize = 256 << 20;

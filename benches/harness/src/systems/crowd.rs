@@ -5,7 +5,9 @@ use std::thread;
 
 use hqq::StandardLink;
 
-use crate::{Failure, Outcome, Span, Turn, Turns, clock, payload};
+use crate::measured::{Span, Turn, Turns};
+use crate::outcome::{Failure, Outcome};
+use crate::{clock, payload};
 
 /// Threads in each of the two processes.
 const THREADS: u64 = 8;

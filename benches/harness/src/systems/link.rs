@@ -6,12 +6,15 @@ use hqq::shm::packet::INLINE_MAX;
 use hqq::{Listener, Options, Receiver, RingMode, Sender, StandardLink, WaitMode};
 
 use super::batch::Batches;
+use super::bytes::{Sink, Source};
 use super::crowd::Crowd;
 use super::setup::Fresh;
-use super::{Sink, Source, limit};
-use crate::case::RARE_US;
-use crate::session::PATIENCE;
-use crate::{Case, How, Kind, Outcome, Session, System, Turns, Way, payload};
+use crate::case::{Case, How, Kind, RARE_US};
+use crate::limits::limit;
+use crate::measured::{System, Turns, Way};
+use crate::outcome::Outcome;
+use crate::payload;
+use crate::session::{PATIENCE, Session};
 
 /// A link in one of its modes.
 struct Link {

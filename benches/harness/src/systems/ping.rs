@@ -5,8 +5,11 @@ use std::os::fd::AsFd;
 use hqq_sys::raw::{bell::Bell, ping::Ping};
 use hqq_sys::sock;
 
-use crate::case::RARE_US;
-use crate::{Case, How, Kind, Outcome, Session, System, Turns, Way, payload};
+use crate::case::{Case, How, Kind, RARE_US};
+use crate::measured::{System, Turns, Way};
+use crate::outcome::Outcome;
+use crate::payload;
+use crate::session::Session;
 
 /// The lines that a message needs, passed to and fro, and nothing besides.
 pub struct Raw;

@@ -4,8 +4,10 @@ use hqq::agreement::Capabilities;
 use hqq::{Listener, Options, StandardLink};
 
 use super::link::Open;
-use crate::session::PATIENCE;
-use crate::{Case, Kind, Outcome, Session, System, Turns};
+use crate::case::{Case, Kind};
+use crate::measured::{System, Turns};
+use crate::outcome::Outcome;
+use crate::session::{PATIENCE, Session};
 
 /// The name of the links that the others are compared with.
 const DEFAULT: &str = "default";

@@ -4,8 +4,12 @@ use std::os::fd::AsFd;
 
 use hqq_sys::raw::{RING, mpmc::Mpmc, spsc::Spsc};
 
-use super::limit;
-use crate::{Case, How, Kind, Outcome, Session, System, Turns, Way, payload};
+use crate::case::{Case, How, Kind};
+use crate::limits::limit;
+use crate::measured::{System, Turns, Way};
+use crate::outcome::Outcome;
+use crate::payload;
+use crate::session::Session;
 
 /// A bare ring with or without a fence behind each message.
 struct Ring {

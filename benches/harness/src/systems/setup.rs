@@ -6,9 +6,11 @@ use std::time::Instant;
 use hqq::{Listener, Options, StandardLink};
 use hqq_sys::mem;
 
-use crate::measured::nanos;
-use crate::session::PATIENCE;
-use crate::{Case, Kind, Outcome, Session, Span, System, Turn, Turns, clock, payload};
+use crate::case::{Case, Kind};
+use crate::measured::{Span, System, Turn, Turns, nanos};
+use crate::outcome::Outcome;
+use crate::session::{PATIENCE, Session};
+use crate::{clock, payload};
 
 /// Makes a link anew each time: binds, tells the other end, accepts and receives one message.
 pub struct Fresh {

@@ -32,7 +32,7 @@ mod queue {
 
     use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
 
-    use crate::systems::{capacity, copies, read, spin, write};
+    use crate::common::{capacity, copies, read, spin, write};
     use crate::traces::Traces;
 
     /// Between two looks: round trips are at their shortest with about as many.

@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use hqq_bench::{Case, How, Kind, Outcome, Session, Sink, Source, System, Turns, Way};
 use rustix::io::ioctl_fionbio;
 
-use super::{copies, read, spin, write};
+use crate::common::{copies, read, spin, write};
 
 /// Tells that nothing could be done now from what went wrong.
 #[inline(always)]

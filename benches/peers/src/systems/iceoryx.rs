@@ -9,7 +9,7 @@ use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
 
-use super::{capacity, read, spin, write};
+use crate::common::{capacity, read, spin, write};
 use crate::traces::Traces;
 
 struct Ports {

@@ -4,7 +4,7 @@ use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
 use ipc_channel::TryRecvError;
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender, IpcOneShotServer, IpcSender};
 
-use super::{copies, read, spin, write};
+use crate::common::{copies, read, spin, write};
 
 /// What the follower is given.
 type Ends = (IpcBytesSender, IpcBytesReceiver);

@@ -6,7 +6,7 @@ use crossbeam_queue::ArrayQueue;
 use hqq_bench::{Case, How, Kind, Lives, Outcome, Session, System, Turns, Way};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{capacity, read, spin, write};
+use crate::common::{capacity, read, spin, write};
 
 /// An element of rtrb's ring, which has nothing beside it.
 #[repr(align(64))]

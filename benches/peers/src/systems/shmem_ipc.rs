@@ -8,7 +8,7 @@ use std::slice;
 use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
 use shmem_ipc::sharedring::{Receiver, Sender};
 
-use super::{capacity, read, spin, write};
+use crate::common::{capacity, read, spin, write};
 
 /// A message of that many words.
 type Item<const WORDS: usize> = [u64; WORDS];

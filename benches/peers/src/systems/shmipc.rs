@@ -18,7 +18,7 @@ use shmipc::{Error, Listener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
-use super::{read, write};
+use crate::common::{read, write};
 use crate::traces::Traces;
 
 /// How long one end waits for the other.

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
 use zmq::{Context, Message, Socket, SocketType};
 
-use super::{copies, read, write};
+use crate::common::{copies, read, write};
 
 /// Milliseconds, after which the other end must be gone.
 const PATIENCE: i32 = 20_000;

@@ -31,6 +31,8 @@ mod scene;
 mod sweep;
 #[cfg(target_arch = "x86_64")]
 mod work;
+#[cfg(target_arch = "x86_64")]
+mod worker_message;
 
 #[cfg(target_arch = "x86_64")]
 fn main() -> std::process::ExitCode {

@@ -9,7 +9,7 @@ use hqq_tests::oracle::Kind;
 use serde_json::{Value, json};
 
 use crate::sweep::Found;
-use crate::work::Said;
+use crate::worker_message::WorkerMessage;
 
 /// Faults that are shown in full.
 const SHOWN: usize = 10;
@@ -61,16 +61,16 @@ impl Report {
         }
     }
 
-    /// Notes what a worker says.
-    pub fn hear(&mut self, said: Said) {
-        match said {
-            Said::At(_) => {}
-            Said::Failed(why) => self.failed.push(why),
-            Said::Skipped(name) => {
+    /// Adds a message of a worker to the results.
+    pub fn add(&mut self, message: WorkerMessage) {
+        match message {
+            WorkerMessage::Started(_) => {}
+            WorkerMessage::Failed(why) => self.failed.push(why),
+            WorkerMessage::Skipped(name) => {
                 let (operation, _) = name.split_once('/').unwrap_or((&name, ""));
                 self.operations.entry(operation.into()).or_default().skipped += 1;
             }
-            Said::Done(name, outcome, kills) => {
+            WorkerMessage::Done(name, outcome, kills) => {
                 let mut parts = name.split('/');
                 let mut part = || parts.next().unwrap_or_default().to_owned();
                 let (name, _ring, fill, role, company) = (part(), part(), part(), part(), part());

@@ -10,11 +10,11 @@ use clap::Parser;
 use hqq::Role;
 use hqq_tests::oracle::{Fault, Kind};
 use hqq_tests::pattern;
-use serde::{Deserialize, Serialize};
 
 use crate::arena::Arena;
 use crate::report::Report;
 use crate::sweep::{Found, Outcome, Settings};
+use crate::worker_message::WorkerMessage;
 use crate::{delivery, link, scenario, sweep};
 
 /// A worker that says nothing for so long hangs.
@@ -76,19 +76,6 @@ impl std::fmt::Display for Job {
     }
 }
 
-/// What a worker says, a line each.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Said {
-    /// It begins with this.
-    At(String),
-    /// That could not be set up.
-    Skipped(String),
-    /// What came of it, and how many real kills.
-    Done(String, Outcome, u64),
-    /// The sweep itself failed.
-    Failed(String),
-}
-
 impl Args {
     /// All work, in an order that spreads it evenly.
     fn jobs(&self) -> Vec<Job> {
@@ -128,7 +115,7 @@ pub fn main() -> ExitCode {
         return match work(&args, part, parts) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
-                say(&Said::Failed(why));
+                say(&WorkerMessage::Failed(why));
                 ExitCode::FAILURE
             }
         };
@@ -150,10 +137,10 @@ pub fn main() -> ExitCode {
                 let (_, at, last) = &mut workers[part];
                 *last = Instant::now();
                 match said {
-                    Some(Said::At(name)) => *at = name,
+                    Some(WorkerMessage::Started(name)) => *at = name,
                     // The end of what it says.
                     None => finish(&mut workers[part], &mut report),
-                    Some(said) => report.hear(said),
+                    Some(said) => report.add(said),
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -172,7 +159,7 @@ pub fn main() -> ExitCode {
 fn start(
     args: &Args,
     part: usize,
-    say: std::sync::mpsc::Sender<(usize, Option<Said>)>,
+    say: std::sync::mpsc::Sender<(usize, Option<WorkerMessage>)>,
 ) -> std::io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(std::env::args_os().skip(1));
@@ -181,7 +168,7 @@ fn start(
     let output = child.stdout.take().expect("piped");
     thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
-            let said = serde_json::from_str(&line).unwrap_or(Said::Failed(line));
+            let said = serde_json::from_str(&line).unwrap_or(WorkerMessage::Failed(line));
             if say.send((part, Some(said))).is_err() {
                 return;
             }
@@ -200,12 +187,12 @@ fn finish((child, at, _): &mut (Child, String, Instant), report: &mut Report) {
             let what = format!("the judge crashed or hung: {status:?}");
             let mut outcome = Outcome::default();
             outcome.note(at, 0, Fault::new(Kind::Wedged, what));
-            report.hear(Said::Done(at.clone(), outcome, 0));
+            report.add(WorkerMessage::Done(at.clone(), outcome, 0));
         }
     }
 }
 
-fn say(said: &Said) {
+fn say(said: &WorkerMessage) {
     let line = serde_json::to_string(said).expect("plain data");
     // Nobody listens only if the whole program is ending.
     let _ = writeln!(std::io::stdout(), "{line}");
@@ -220,14 +207,14 @@ fn work(args: &Args, part: usize, parts: usize) -> Result<(), String> {
     let arena = Arena::new(scenario::geometry()).map_err(|error| error.to_string())?;
     let settings = Settings { recovers: !args.no_recovery, point: args.point };
     for (index, job) in args.jobs().into_iter().enumerate().filter(|(index, _)| index % parts == part) {
-        say(&Said::At(job.to_string()));
+        say(&WorkerMessage::Started(job.to_string()));
         let seed = pattern::mix(args.seed << 32 ^ index as u64);
         let done =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one(args, &arena, job, settings, seed)));
-        let failed = |why: String| Said::Failed(format!("{job}: {why}"));
+        let failed = |why: String| WorkerMessage::Failed(format!("{job}: {why}"));
         say(&match done {
-            Ok(Ok(Some((outcome, kills)))) => Said::Done(job.to_string(), outcome, kills),
-            Ok(Ok(None)) => Said::Skipped(job.to_string()),
+            Ok(Ok(Some((outcome, kills)))) => WorkerMessage::Done(job.to_string(), outcome, kills),
+            Ok(Ok(None)) => WorkerMessage::Skipped(job.to_string()),
             Ok(Err(why)) => failed(why),
             Err(_) => failed(sweep::last_panic()),
         });
@@ -282,7 +269,7 @@ fn one(
                 if let (_, Err(why)) = strike(at)? {
                     fault(&job, at, &mut outcome, why);
                 }
-                say(&Said::At(job.to_string()));
+                say(&WorkerMessage::Started(job.to_string()));
             }
             more + 1
         }

@@ -9,7 +9,7 @@ use hqq::AdvancedLink;
 use hqq_tests::agree;
 use hqq_tests::pattern;
 
-use crate::{Answer, State, Words, lock};
+use crate::state::{Answer, State, Words, lock};
 
 pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
     Some(match verb {

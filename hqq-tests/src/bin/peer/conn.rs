@@ -9,7 +9,7 @@ use hqq::{Connection, Error, StandardLink};
 use hqq_tests::pattern;
 
 use crate::link::how;
-use crate::{Answer, State, Words, lock};
+use crate::state::{Answer, State, Words, lock};
 
 pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
     Some(match verb {

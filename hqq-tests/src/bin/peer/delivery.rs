@@ -9,7 +9,7 @@ use hqq::{AdvancedLink, Error, StandardLink};
 use hqq_tests::agree;
 use hqq_tests::delivery::{self, Record};
 
-use crate::{Answer, State, Words, lock};
+use crate::state::{Answer, State, Words, lock};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -13,7 +13,7 @@ use hqq::{Error, Listener, RecvIntoError, StandardLink, UntrustedLink};
 use hqq_tests::{pattern, stress};
 use rustix::thread::{SecureComputingMode, set_secure_computing_mode};
 
-use crate::{Answer, State, Words, lock};
+use crate::state::{Answer, State, Words, lock};
 
 pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
     Some(match verb {

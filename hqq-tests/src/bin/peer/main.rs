@@ -11,81 +11,17 @@ mod delivery;
 mod link;
 mod process;
 mod raw;
+mod state;
 
-use std::collections::BTreeMap;
 use std::env;
-use std::error::Error;
 use std::io::BufRead;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::str::{FromStr, SplitWhitespace};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
-use hqq::advanced::AdvancedConnection;
-use hqq::{AdvancedLink, Connection, Listener, Options, OwnedMessage, StandardLink, UntrustedLink};
-use hqq_tests::trace;
-
-/// What an order finds, or why it fails.
-type Answer = Result<String, Box<dyn Error + Send + Sync>>;
-
-/// What the process has.
-#[derive(Default)]
-struct State {
-    listener: Mutex<Option<Arc<Listener>>>,
-    link: Mutex<Option<Arc<StandardLink>>>,
-    untrusted: Mutex<Option<Arc<UntrustedLink>>>,
-    advanced: Mutex<Option<Arc<AdvancedLink>>>,
-    connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
-    lanes: Mutex<BTreeMap<u64, Arc<AdvancedConnection>>>,
-    held: Mutex<Vec<OwnedMessage>>,
-    raw: Mutex<raw::Sockets>,
-    /// Copies of another process's sockets.
-    taken: Mutex<Vec<OwnedFd>>,
-    jobs: Mutex<Vec<JoinHandle<Answer>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl State {
-    fn link(&self) -> Result<Arc<StandardLink>, String> {
-        lock(&self.link).clone().ok_or_else(|| "there is no link".into())
-    }
-}
-
-/// The words of an order.
-struct Words<'w>(SplitWhitespace<'w>);
-
-impl<'w> Words<'w> {
-    fn next(&mut self) -> Result<&'w str, String> {
-        self.0.next().ok_or_else(|| "a word is missing".into())
-    }
-
-    fn number<T: FromStr>(&mut self) -> Result<T, String> {
-        let word = self.next()?;
-        word.parse().map_err(|_| format!("{word}: not such a number"))
-    }
-
-    /// All that are left, as 64-bit numbers: decimal, `0x...`, or `max`.
-    fn operands(&mut self) -> Result<Vec<u64>, String> {
-        let number = |word: &str| match word.strip_prefix("0x") {
-            Some(digits) => u64::from_str_radix(digits, 16).ok(),
-            None if word == "max" => Some(u64::MAX),
-            None => word.parse().ok(),
-        };
-        self.0.by_ref().map(|word| number(word).ok_or_else(|| format!("{word}: no number"))).collect()
-    }
-
-    /// Options, as the words that are left say.
-    fn options(&mut self) -> Options {
-        let test = env::var(trace::TEST).unwrap_or_default();
-        hqq_tests::peer::options(trace::options(&test, Options::new()), self.0.by_ref())
-    }
-}
+use state::{Answer, State, Words, lock};
 
 fn obey(state: &Arc<State>, order: &str) -> Answer {
     let mut words = Words(order.split_whitespace());

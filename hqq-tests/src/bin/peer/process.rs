@@ -10,7 +10,7 @@ use hqq_sys::{peer, sock};
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
-use crate::{Answer, State, Words, lock};
+use crate::state::{Answer, State, Words, lock};
 
 pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
     Some(match verb {

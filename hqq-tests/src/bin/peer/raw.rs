@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
 use hqq::shm::packet::Packet;
@@ -10,22 +10,9 @@ use hqq_sys::mem;
 use hqq_sys::sock::{self, Address};
 use hqq_sys::{peer, poll, spawn};
 use hqq_tests::mock::{self, GREETING, JOINED, Memory, SEAT_1, shake};
-use hqq_tests::test::SOON;
+use hqq_tests::patience::SOON;
 
-use crate::{Answer, State, Words, lock};
-
-/// What handshakes are made of.
-#[derive(Default)]
-pub struct Sockets {
-    listener: Option<OwnedFd>,
-    socket: Option<OwnedFd>,
-}
-
-impl Sockets {
-    fn socket(&self) -> Result<BorrowedFd<'_>, String> {
-        self.socket.as_ref().map(OwnedFd::as_fd).ok_or_else(|| "there is no socket".into())
-    }
-}
+use crate::state::{Answer, Sockets, State, Words, lock};
 
 pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
     Some(match verb {
