@@ -1,7 +1,6 @@
-//! `cargo xtask mutants`: takes one piece of the recovery or of the validation out of the library at a time, and sees
-//! that some test fails then. A check that nothing would miss is no check.
+//! `cargo xtask mutants`: disables one check or one part of recovery at a time, and expects the tests named for it to fail.
 //!
-//! It works on a copy of the sources, so that the tree stays as it is.
+//! It works on a copy of the sources; the tree itself is not changed.
 
 mod agreements;
 mod core;
@@ -13,65 +12,65 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use agreements::AGREED;
-use core::{PIECES, Piece};
+use agreements::AGREEMENTS;
+use core::{CORE, Mutant};
 
-/// How long tests may take that miss a piece: some of them hang, which is a way to fail.
+/// The time limit of the tests of one mutant. Some mutants make a test hang, which counts as a failure.
 const LIMIT: Duration = Duration::from_secs(150);
 
-fn all() -> impl Iterator<Item = &'static Piece> {
-    PIECES.iter().chain(AGREED)
+fn all() -> impl Iterator<Item = &'static Mutant> {
+    CORE.iter().chain(AGREEMENTS)
 }
 
-/// Takes out every piece whose description holds `only`.
+/// Tests every mutant whose description contains `only`.
 pub fn check(only: &str) -> Result<(), String> {
-    let work = target_dir().join("pieces");
+    let work = target_dir().join("mutants");
     let tree = work.join("tree");
     copy(&tree)?;
-    let chosen: Vec<&Piece> = all().filter(|piece| piece.what.contains(only)).collect();
+    let chosen: Vec<&Mutant> = all().filter(|mutant| mutant.what.contains(only)).collect();
     if chosen.is_empty() {
-        return Err(format!("no piece is called \"{only}\""));
+        return Err(format!("no mutant has \"{only}\" in its description"));
     }
     let target = work.join("target");
-    let suites: BTreeSet<&str> = chosen.iter().map(|piece| piece.tests).collect();
+    let suites: BTreeSet<&str> = chosen.iter().map(|mutant| mutant.tests).collect();
     for tests in suites {
-        // Or else everything would be found.
+        // A test that fails on the unchanged sources would find every mutant.
         if fails(tests, &tree, &target)? {
-            return Err(format!("cargo test {tests} fails with every piece in its place"));
+            return Err(format!("cargo test {tests} fails on the unchanged sources"));
         }
     }
     let mut missed = Vec::new();
-    for (number, piece) in (1..).zip(&chosen) {
+    for (number, mutant) in (1..).zip(&chosen) {
         let began = Instant::now();
-        let found = without(piece, &tree, &target)?;
+        let found = is_found(mutant, &tree, &target)?;
         let seconds = began.elapsed().as_secs_f64();
         let verdict = if found { "found" } else { "MISSED" };
         println!(
             "{number:>3} of {}  {verdict:<7} {seconds:>5.1} s  {}: {}",
             chosen.len(),
-            piece.what,
-            piece.tests
+            mutant.what,
+            mutant.tests
         );
         if !found {
-            missed.push(piece.what);
+            missed.push(mutant.what);
         }
     }
-    println!("{} pieces, {} missed by the tests named", chosen.len(), missed.len());
-    if missed.is_empty() { Ok(()) } else { Err(format!("missed by nobody: {}", missed.join("; "))) }
+    println!("{} mutants, {} missed by the tests named for them", chosen.len(), missed.len());
+    if missed.is_empty() { Ok(()) } else { Err(format!("no test fails for: {}", missed.join("; "))) }
 }
 
-/// Whether the tests named fail without the piece.
-fn without(piece: &Piece, tree: &Path, target: &Path) -> Result<bool, String> {
-    let file = tree.join(piece.file);
-    let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", piece.file))?;
-    let changed = taken_out(piece, &text)?;
+/// Whether the tests named for `mutant` fail on the changed sources.
+fn is_found(mutant: &Mutant, tree: &Path, target: &Path) -> Result<bool, String> {
+    let file = tree.join(mutant.file);
+    let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", mutant.file))?;
+    let changed = apply(mutant, &text)?;
     fs::write(&file, changed).map_err(|e| e.to_string())?;
-    let outcome = fails(piece.tests, tree, target);
+    let outcome = fails(mutant.tests, tree, target);
     fs::write(&file, text).map_err(|e| e.to_string())?;
-    outcome.map_err(|why| format!("without \"{}\": {why}", piece.what))
+    outcome.map_err(|why| format!("mutant \"{}\": {why}", mutant.what))
 }
 
-/// Whether tests fail, or hang. That they do not build is an error.
+/// Whether the tests fail or hang. A failure to build is an error.
 fn fails(tests: &str, tree: &Path, target: &Path) -> Result<bool, String> {
     let within = |mut command: Command| {
         command.current_dir(tree).env("CARGO_TARGET_DIR", target).env("RUST_BACKTRACE", "0");
@@ -85,26 +84,29 @@ fn fails(tests: &str, tree: &Path, target: &Path) -> Result<bool, String> {
     Ok(run_within(&mut command, LIMIT).is_err())
 }
 
-/// The file's text without the piece.
-fn taken_out(piece: &Piece, text: &str) -> Result<String, String> {
-    match text.matches(piece.find).count() {
-        1 => Ok(text.replace(piece.find, piece.replace)),
-        count => Err(format!("{}: {count} places in {} hold\n{}", piece.what, piece.file, piece.find)),
+/// The text of the file with the mutant applied.
+fn apply(mutant: &Mutant, text: &str) -> Result<String, String> {
+    match text.matches(mutant.find).count() {
+        1 => Ok(text.replace(mutant.find, mutant.replace)),
+        count => Err(format!(
+            "mutant \"{}\": {} contains this text {count} times instead of once:\n{}",
+            mutant.what, mutant.file, mutant.find
+        )),
     }
 }
 
-/// Copies what belongs to the workspace.
+/// Copies the files of the workspace to `to`.
 fn copy(to: &Path) -> Result<(), String> {
     let mut list = Command::new("git");
     list.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root());
     let listed = list.output().map_err(|e| format!("git: {e}"))?;
     let names = String::from_utf8_lossy(&listed.stdout).into_owned();
     if !listed.status.success() || names.is_empty() {
-        return Err("git does not tell which files belong to the workspace".into());
+        return Err("git ls-files did not list the files of the workspace".into());
     }
     for name in names.lines() {
         let (from, to) = (root().join(name), to.join(name));
-        // Only what differs, so that little is built anew the next time.
+        // Only changed files are written, so that the next run builds little.
         let Ok(bytes) = fs::read(&from) else { continue };
         if fs::read(&to).is_ok_and(|there| there == bytes) {
             continue;
@@ -122,18 +124,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_piece_is_there_and_can_be_taken_out() {
-        for piece in all() {
-            let text = fs::read_to_string(root().join(piece.file)).expect(piece.file);
-            let changed = taken_out(piece, &text).unwrap_or_else(|why| panic!("{why}"));
-            assert_ne!(changed, text, "{}", piece.what);
+    fn every_mutant_can_be_applied() {
+        for mutant in all() {
+            let text = fs::read_to_string(root().join(mutant.file)).expect(mutant.file);
+            let changed = apply(mutant, &text).unwrap_or_else(|why| panic!("{why}"));
+            assert_ne!(changed, text, "{}", mutant.what);
         }
     }
 
     #[test]
-    fn a_piece_that_is_nowhere_or_twice_is_an_error() {
-        let piece = Piece { what: "x", file: "x", find: "one", replace: "", tests: "" };
-        assert!(taken_out(&piece, "nothing").is_err() && taken_out(&piece, "one one").is_err());
-        assert_eq!(taken_out(&piece, "just one").unwrap(), "just ");
+    fn the_tests_of_every_mutant_exist() {
+        for mutant in all() {
+            let words: Vec<&str> = mutant.tests.split(' ').collect();
+            for pair in words.windows(2).filter(|pair| pair[0] == "--test") {
+                let file = root().join(words[1]).join("tests").join(pair[1]).with_extension("rs");
+                assert!(file.is_file(), "{}: no test {}", mutant.what, pair[1]);
+            }
+            // Unit tests of a package find nothing in another one.
+            let package = if mutant.file.starts_with("hqq-features/") { "hqq-features" } else { "hqq" };
+            assert!([package, "hqq-tests"].contains(&words[1]), "{}: tests of {}", mutant.what, words[1]);
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_absent_or_ambiguous_is_an_error() {
+        let mutant = Mutant { what: "x", file: "x", find: "one", replace: "", tests: "" };
+        assert!(apply(&mutant, "nothing").is_err() && apply(&mutant, "one one").is_err());
+        assert_eq!(apply(&mutant, "just one").unwrap(), "just ");
     }
 }

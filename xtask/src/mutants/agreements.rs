@@ -1,150 +1,150 @@
-//! The pieces of what two ends agree on.
+//! The mutants of negotiation and of the features that two ends agree on.
 
-use super::core::{Piece, piece};
+use super::core::{Mutant, mutant};
 
-/// All of them.
-pub const AGREED: &[Piece] = &[
-    piece(
+/// The mutants of this file.
+pub const AGREEMENTS: &[Mutant] = &[
+    mutant(
         "negotiation: nothing is agreed on that was not asked for",
         "src/demux/negotiation.rs",
         "self.offer.features.contains(features) && self.offer.capabilities.contains(capabilities)",
         "true",
-        "-p hqq --lib negotiate",
+        "-p hqq --lib negotiation",
     ),
-    piece(
+    mutant(
         "negotiation: a Begin names what was agreed",
         "src/demux/negotiation.rs",
         "(features, capabilities) == (agreement.features.bits(), agreement.capabilities.bits());",
         "true;",
-        "-p hqq --lib negotiate",
+        "-p hqq --lib negotiation",
     ),
-    piece(
+    mutant(
         "negotiation: without what is required there is no link",
         "src/advanced/mod.rs",
         "if !missing.is_empty() || !incapable.is_empty() {",
         "if false && (!missing.is_empty() || !incapable.is_empty()) {",
         "-p hqq-tests --test agreements",
     ),
-    piece(
+    mutant(
         "connections: no id is used twice",
         "src/demux/table.rs",
         "if id <= self.last_theirs || ",
         "if id == 0 || ",
-        "-p hqq --lib connection",
+        "-p hqq --lib table",
     ),
-    piece(
+    mutant(
         "compression: a message is no longer than the limit",
         "hqq-features/src/compress.rs",
         "if len > limit {",
         "if false && len > limit {",
-        "-p hqq --features compress --lib compress",
+        "-p hqq-features --features compress --lib compress",
     ),
-    piece(
+    mutant(
         "encryption: connections have keys of their own",
         "hqq-features/src/encrypt/session.rs",
         "Self::new(ours.of_connection(id), theirs.of_connection(id), settings)",
         "Self::new(ours.of_connection(id / id.max(1)), theirs.of_connection(id / id.max(1)), settings)",
-        "-p hqq --features encrypt --doc feature::encrypt",
+        "-p hqq-features --features encrypt --doc encrypt",
     ),
-    piece(
-        "encryption: what was sealed too long ago is sealed again",
+    mutant(
+        "encryption: a message sealed too long ago is sealed again",
         "src/advanced/encryption.rs",
         "(self.session.sealer.sealed_since(counter) <= self.leeway).then(send)",
         "Some(send())",
         "-p hqq --features encrypt --lib advanced",
     ),
-    piece(
-        "flow control: what was not granted is refused",
+    mutant(
+        "flow control: a chunk beyond the grant is refused",
         "src/demux/mod.rs",
         "egress| !egress.has_room(conn, buffers))",
         "egress| false && !egress.has_room(conn, buffers))",
-        "-p hqq-tests --test egress",
+        "-p hqq-tests --test traffic",
     ),
-    piece(
+    mutant(
         "flow control: a credit is for one buffer",
         "src/demux/scheduler.rs",
         "receiver.has_room() && buffers <= 1)",
         "receiver.has_room() || buffers > 9)",
-        "-p hqq --lib egress",
+        "-p hqq --lib scheduler",
     ),
-    piece(
-        "flow control: what is unread leaves the pool",
+    mutant(
+        "flow control: unread chunks are moved out of the pool",
         "src/demux/scheduler.rs",
         "let stays = waiting == 0 && self.held < self.geometry.buffers() / 4;",
         "let stays = true;",
-        "-p hqq-tests --test egress",
+        "-p hqq-tests --test traffic",
     ),
-    piece(
+    mutant(
         "flow control: a grant never shrinks",
         "hqq-features/src/flow.rs",
         "if (more as i64) < 0 {",
         "if false {",
-        "-p hqq --lib flow",
+        "-p hqq-features --lib flow",
     ),
-    piece(
+    mutant(
         "flow control: no grant for what was never sent",
         "hqq-features/src/flow.rs",
         "if total.wrapping_sub(self.spent) > self.window {",
         "if false {",
-        "-p hqq --lib flow",
+        "-p hqq-features --lib flow",
     ),
-    piece(
+    mutant(
         "quality of service: a share from the peer has a weight",
         "src/demux/scheduler.rs",
         "if weight == 0 {",
         "if false {",
-        "-p hqq --lib egress",
+        "-p hqq --lib scheduler",
     ),
-    piece(
+    mutant(
         "quality of service: a burst holds a chunk",
         "src/demux/scheduler.rs",
         "if burst < least {",
         "if false {",
-        "-p hqq-tests --test egress",
+        "-p hqq-tests --test traffic",
     ),
-    piece(
-        "quality of service: alarms are told to those who wait",
+    mutant(
+        "quality of service: waiting senders are told the time of the next send",
         "src/link/egress.rs",
         "self.send_end().map_or(Ok(sooner.then_some(None)), Err)",
         "self.send_end().map_or(Ok((sooner && false).then_some(None)), Err)",
-        "-p hqq-tests --test egress",
+        "-p hqq-tests --test traffic",
     ),
-    piece(
+    mutant(
         "statistics: probes only where they were agreed on",
         "src/demux/mod.rs",
         "if !self.negotiation.has(Features::STATISTICS) || !cx.note_probe(at) {",
         "if !cx.note_probe(at) {",
-        "-p hqq-tests --test egress",
+        "-p hqq-tests --test traffic",
     ),
-    piece(
-        "statistics: no probe from another day",
+    mutant(
+        "statistics: probes with an implausible time are refused",
         "src/demux/mod.rs",
         "took <= OLDEST_PROBE",
         "true || took <= OLDEST_PROBE",
         "-p hqq --lib advanced",
     ),
-    piece(
-        "reliable delivery: what is processed is not delivered again",
+    mutant(
+        "reliable delivery: a processed message is not delivered again",
         "hqq-features/src/reliable/inbox.rs",
         "if sequence <= self.upto {\n            // Sent again",
         "if false {\n            // Sent again",
-        "-p hqq --lib reliable",
+        "-p hqq-features --lib reliable",
     ),
-    piece(
-        "reliable delivery: nothing is delivered ahead of the Start",
+    mutant(
+        "reliable delivery: nothing is delivered before Start",
         "hqq-features/src/reliable/inbox.rs",
         "self.session.filter(|_| self.started)",
         "self.session",
-        "-p hqq --lib reliable",
+        "-p hqq-features --lib reliable",
     ),
-    piece(
-        "reliable delivery: what was never sent is not acknowledged",
+    mutant(
+        "reliable delivery: an acknowledgement of an unsent message is refused",
         "hqq-features/src/reliable/store.rs",
         "if sequence > self.sent {",
         "if false {",
-        "-p hqq --lib reliable",
+        "-p hqq-features --lib reliable",
     ),
-    piece(
+    mutant(
         "reliable delivery: the store waits for a successor",
         "src/demux/mod.rs",
         "self.detach_delivery();",

@@ -1,691 +1,691 @@
-//! The pieces, and the tests that must miss them.
+//! The mutants of the core, the link and the handshake, each with the tests that must fail.
 
-/// A piece of the library.
+/// A change that disables one check or one part of recovery.
 #[derive(Debug)]
-pub struct Piece {
-    /// What it is for.
+pub struct Mutant {
+    /// The check or part that the mutant disables.
     pub what: &'static str,
-    /// Where it is.
+    /// The file that is changed.
     pub file: &'static str,
-    /// The text of it, which stands there once.
+    /// The text to replace; the file contains it exactly once.
     pub find: &'static str,
-    /// What stands there without it.
+    /// The text that replaces it.
     pub replace: &'static str,
-    /// The tests, as `cargo test` is told.
+    /// The tests that must fail: arguments of `cargo test`.
     pub tests: &'static str,
 }
 
-pub(super) const fn piece(
+pub(super) const fn mutant(
     what: &'static str,
     file: &'static str,
     find: &'static str,
     replace: &'static str,
     tests: &'static str,
-) -> Piece {
-    Piece { what, file, find, replace, tests }
+) -> Mutant {
+    Mutant { what, file, find, replace, tests }
 }
 
-/// All of them.
-pub const PIECES: &[Piece] = &[
-    piece(
-        "recovery: holes become tombstones",
+/// The mutants of this file.
+pub const CORE: &[Mutant] = &[
+    mutant(
+        "recovery: claimed slots become tombstones",
         "src/shm/recover.rs",
         "SlotState::Claimed(by) if by == dead => {",
         "SlotState::Claimed(by) if by == dead && false => {",
         "-p hqq --lib recover",
     ),
-    piece(
+    mutant(
         "recovery: taken packets are published again",
         "src/shm/recover.rs",
         "SlotState::Taken(by) if by == dead => (",
         "SlotState::Taken(by) if by == dead && false => (",
         "-p hqq --lib recover",
     ),
-    piece(
-        "recovery: buffers come home",
+    mutant(
+        "recovery: the buffers of the dead are released",
         "src/shm/recover.rs",
         "if by == dead && names == 0 {",
         "if false && by == dead && names == 0 {",
         "-p hqq --lib recover",
     ),
-    piece(
-        "recovery: the slot decides over the buffer's word",
+    mutant(
+        "recovery: a published slot takes precedence over the buffer's word",
         "src/shm/recover.rs",
         "if by == dead && names == 0 {",
         "if by == dead {",
         "-p hqq --lib recover",
     ),
-    piece(
-        "recovery: only the dead one's buffers",
+    mutant(
+        "recovery: only buffers of the dead are released",
         "src/shm/recover.rs",
         "if by == dead && names == 0 {",
         "if by.seat() != 99 && names == 0 {",
         "-p hqq --lib recover",
     ),
-    piece(
+    mutant(
         "recovery: the lease is vacated",
         "src/shm/recover.rs",
         "let _ = direction.lease.compare_exchange(leased, vacant,",
         "let _ = direction.lease.compare_exchange(leased, leased,",
         "-p hqq --lib recover",
     ),
-    piece(
+    mutant(
         "recovery: refused packets keep their buffers",
         "src/shm/recover.rs",
         "Err(fault) => fault.run,",
         "Err(_) => None,",
         "-p hqq --lib recover",
     ),
-    piece(
-        "recovery: impossible stamps are named",
+    mutant(
+        "recovery: impossible stamps are reported",
         "src/shm/recover.rs",
         r#"let state = stamp.state().ok_or(Impossible { what: "a ring stamp", found })?;"#,
         "let Some(state) = stamp.state() else { return Ok(()) };",
         "-p hqq --lib recover",
     ),
-    piece(
-        "recovery: impossible buffer words are named",
+    mutant(
+        "recovery: impossible buffer words are reported",
         "src/shm/recover.rs",
         r#"let state = state.ok_or(Impossible { what: "a buffer word", found })?;"#,
         "let Some(state) = state else { continue };",
         "-p hqq --lib recover",
     ),
-    piece(
+    mutant(
         "recovery: no bit is set on a successor's seat",
         "src/shm/seats.rs",
         "if !word.is_occupied_by(dead) {",
         "if !word.is_joined() {",
         "-p hqq --lib seat",
     ),
-    piece(
+    mutant(
         "recovery: the recoverer's bit is cleared",
         "src/shm/region.rs",
         "seats.finish(dead, self.holder);",
         "",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
-        "recovery: a dead recoverer is struck off",
+    mutant(
+        "recovery: the bit of a dead recoverer is cleared",
         "src/shm/seats.rs",
         "self.word(seat).fetch_and(!bit, Ordering::Release);",
         "self.word(seat).fetch_and(!0, Ordering::Release);",
         "-p hqq --lib seat",
     ),
-    piece(
-        "recovery: no successor while somebody recovers",
+    mutant(
+        "recovery: no successor joins during a recovery",
         "src/shm/seats.rs",
         "if word.recoverers() != 0 {",
         "if false {",
         "-p hqq --lib seat",
     ),
-    piece(
-        "recovery: nobody recovers itself",
+    mutant(
+        "recovery: no side recovers itself",
         "src/shm/region.rs",
         r#"assert!(dead != self.holder, "nobody recovers itself");"#,
         "",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
-        "leaving: not with buffers in hand",
+    mutant(
+        "leaving: refused while buffers are held",
         "src/shm/region.rs",
         "if self.out.pool.is_in_use() || self.inward.pool.is_in_use() {",
         "if false {",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
-        "leaving: what is kept ready goes home",
+    mutant(
+        "leaving: reserved buffers are released",
         "src/shm/region.rs",
         "        self.out.pool.give_spare();\n",
         "",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
-        "pool: a run is gathered with what is kept ready",
+    mutant(
+        "pool: a run may use reserved buffers",
         "src/shm/pool.rs",
         "        self.give_spare();\n",
         "",
         "-p hqq --lib",
     ),
-    piece(
-        "recovery: what the dead kept ready comes home",
+    mutant(
+        "recovery: the dead side's reserved buffers are released",
         "src/shm/recover.rs",
         " | BufferState::Spare(by)) = state",
         ") = state",
         "-p hqq --lib",
     ),
-    piece(
-        "link: a death is recovered from",
+    mutant(
+        "link: the death of the peer starts a recovery",
         "src/link/core.rs",
         "self.recover(self.peer_seat());",
         "",
         "-p hqq-tests --test death",
     ),
-    piece(
-        "link: a hang-up alone is no death",
+    mutant(
+        "link: a closed socket alone does not count as a death",
         "src/link/core.rs",
         "if peer::is_dead(pidfd) {\n            self.peer_died();",
         "if true {\n            self.peer_died();",
         "-p hqq-tests --test death",
     ),
-    piece(
-        "link: a second look into the ring at the end",
+    mutant(
+        "link: the ring is read once more after the peer has closed",
         "src/link/recv.rs",
         "Some(end) => match self.look(own) {\n                    Ok(Look::Empty) => return Err(end),",
         "Some(end) => match Ok(Look::Empty) {\n                    Ok(Look::Empty) => return Err(end),",
-        "-p hqq-tests --test ends once_more",
+        "-p hqq-tests --test shutdown once_more",
     ),
-    piece(
-        "successors: not while the former peer lives",
+    mutant(
+        "successors: refused while the former peer is alive",
         "src/link/reattach.rs",
         r#"return unsupported("the link's peer has neither died nor left");"#,
         "",
         "-p hqq-tests --test reattach",
     ),
-    piece(
-        "successors: not while one that hung up lives",
+    mutant(
+        "successors: refused while a peer that closed its socket is alive",
         "src/link/reattach.rs",
         "return Err(Error::PeerGone);",
         "",
         "-p hqq-tests --test reattach",
     ),
-    piece(
-        "successors: strays are cleared away by their locks",
+    mutant(
+        "successors: dead former clients are recognized by their locks",
         "src/link/reattach.rs",
         "let is_dead = occupant == former || self.has_lost_its_memory(seat, word);",
         "let is_dead = occupant == former;",
         "-p hqq-tests --test reattach",
     ),
-    piece(
-        "successors: strays that live are spared",
+    mutant(
+        "successors: live clients without a link keep their seat",
         "src/link/reattach.rs",
         "word.is_locked() && !lock::is_locked(self.parts.memory.as_fd(), seat as u64).unwrap_or(true)",
         "word.is_locked()",
         "-p hqq-tests --test reattach",
     ),
-    piece(
-        "successors: strays without a lock are spared",
+    mutant(
+        "successors: clients without a lock keep their seat",
         "src/link/reattach.rs",
         "word.is_locked() && !lock::is_locked(self.parts.memory.as_fd(), seat as u64).unwrap_or(true)",
         "!lock::is_locked(self.parts.memory.as_fd(), seat as u64).unwrap_or(true)",
         "-p hqq-tests --test reattach",
     ),
-    piece(
+    mutant(
         "successors: the seat is vacated",
         "src/link/reattach.rs",
         "!self.region().vacate_dead(occupant)?",
         "false",
         "-p hqq-tests --test reattach",
     ),
-    piece(
+    mutant(
         "successors: connections must be dropped",
         "src/link/reattach.rs",
         "if demux.has_connections() {",
         "if false {",
         "-p hqq-tests --test reattach",
     ),
-    piece(
-        "successors: packets of connections are taken back",
+    mutant(
+        "successors: packets of connections are removed from the ring",
         "src/link/reattach.rs",
         "let gone = |op| reliable || !Packet::is_plain(op);",
         "let gone = |_| false;",
         "-p hqq-tests --test reattach",
     ),
-    piece(
-        "successors: messages of the link stay",
+    mutant(
+        "successors: the link's own messages stay in the ring",
         "src/link/reattach.rs",
         "let gone = |op| reliable || !Packet::is_plain(op);",
         "let gone = |_| true;",
         "-p hqq-tests --test reattach",
     ),
-    piece(
-        "successors: buffers of packets taken back come home",
+    mutant(
+        "successors: buffers of removed packets are released",
         "src/link/reattach.rs",
         "Ok(Operation::ConnCopy(copy)) => copy.run,",
         "Ok(Operation::ConnCopy(_)) => None,",
         "-p hqq-tests --test reattach",
     ),
-    piece(
-        "successors: a protected link is drained first",
+    mutant(
+        "successors: a protected link must be drained first",
         "src/link/reattach.rs",
         "if region.facts().modes.protected && (",
         "if false && (",
         "-p hqq-tests --test reattach",
     ),
-    piece(
-        "successors: the connection table begins anew",
+    mutant(
+        "successors: the connection table is reset",
         "src/link/reattach.rs",
         "self.lock().renew(self.region());",
         "",
         "-p hqq-tests --test reattach",
     ),
-    piece(
-        "successors: the end is forgotten",
+    mutant(
+        "successors: the state of the former peer's end is reset",
         "src/link/reattach.rs",
         "let ends = ends | bit::HUNG_UP | bit::TOLD | bit::OUTGOING | bit::REGULATED;",
         "let ends = ends | bit::HUNG_UP | bit::OUTGOING;",
         "-p hqq-tests --test reattach",
     ),
-    piece(
-        "successors: one message at a time leaves the ring",
+    mutant(
+        "successors: messages are demultiplexed one at a time",
         "src/demux/mod.rs",
         "Stop::Message => self.has_messages(),",
         "Stop::Message => false,",
         "-p hqq-tests --test reattach",
     ),
-    piece(
-        "successors: former payload stays as long as it is read",
+    mutant(
+        "successors: former payload stays mapped while it is read",
         "src/shm/region/owned.rs",
         "if process_barrier() && !flow.pool.is_in_use() {",
         "if process_barrier() {",
         "-p hqq-tests --test reattach",
     ),
-    piece(
-        "successors: former payload goes when it is not read",
+    mutant(
+        "successors: former payload is unmapped when it is no longer read",
         "src/shm/region/owned.rs",
         "former.clear();",
         "",
         "-p hqq-tests --test reattach",
     ),
-    piece(
+    mutant(
         "words: reserved bits of a stamp",
         "src/shm/words.rs",
         "if self.0 >> 19 & 0x3F != 0 {",
         "if false {",
         "-p hqq --lib words",
     ),
-    piece(
+    mutant(
         "words: a claim names its holder",
         "src/shm/words.rs",
         "Self::CLAIMED if self.op() == 0 => match Holder::from_bits(holder) {",
         "Self::CLAIMED => match Holder::from_bits(holder | 8) {",
         "-p hqq --lib words",
     ),
-    piece(
+    mutant(
         "words: reserved bits of a buffer word",
         "src/shm/words.rs",
         "        match (self.0 & !0xFF00, Holder::from_bits(self.0 >> 8)) {\n            (2, Some(by)) => Some(BufferState::Owned(by)),",
         "        match (self.0 & 0xFF, Holder::from_bits(self.0 >> 8)) {\n            (2, Some(by)) => Some(BufferState::Owned(by)),",
         "-p hqq --lib words",
     ),
-    piece(
+    mutant(
         "words: reserved bits of a seat",
         "src/shm/words.rs",
         "let joined = self.0 & 7 == 2 && self.0 & !(Self::RECOVERERS | 0xFF7F) == 0;",
         "let joined = self.0 & 7 == 2;",
         "-p hqq --lib words",
     ),
-    piece(
+    mutant(
         "words: unknown modes",
         "src/shm/layout.rs",
         "if modes.word() == word { Some(modes) } else { None }",
         "Some(modes)",
         "-p hqq --lib layout",
     ),
-    piece(
+    mutant(
         "packets: an inline length over 48",
         "src/shm/packet.rs",
         "if len as usize > INLINE_MAX {\n                    return Err(Fault { context: copy_id, ..fault(ErrorCode::InvalidSize) });",
         "if false {\n                    return Err(Fault { context: copy_id, ..fault(ErrorCode::InvalidSize) });",
         "-p hqq --lib packet",
     ),
-    piece(
+    mutant(
         "packets: the same, straight from the ring",
         "src/shm/endpoint.rs",
         "if len as usize > self.max_inline() {",
         "if false {",
         "-p hqq-tests --test packets --test limits",
     ),
-    piece(
+    mutant(
         "packets: a first buffer outside the pool, straight from the ring",
         "src/shm/endpoint.rs",
         "let single = first < inward.pool.buffers()\n            && ticket",
         "let single = ticket",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
+    mutant(
         "packets: more bytes than a buffer has, straight from the ring",
         "src/shm/endpoint.rs",
         "            && len.wrapping_sub(1) < self.max_single();",
         "            ;",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
+    mutant(
         "packets: a short message in a run, straight from the ring",
         "src/shm/endpoint.rs",
         "            && ticket.operand(3) <= 1\n",
         "",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
+    mutant(
         "packets: a run outside the pool",
         "src/shm/packet.rs",
         "if first >= buffers || count > buffers - first {",
         "if first >= buffers {",
         "-p hqq --lib packet",
     ),
-    piece(
+    mutant(
         "packets: a first buffer outside the pool",
         "src/shm/packet.rs",
         "if first >= buffers || count > buffers - first {",
         "if count > buffers.wrapping_sub(first) {",
         "-p hqq --lib packet",
     ),
-    piece(
+    mutant(
         "packets: more bytes than the run has",
         "src/shm/packet.rs",
         "if len > self.geometry.run_bytes(run.count) {",
         "if false {",
         "-p hqq --lib packet",
     ),
-    piece(
+    mutant(
         "packets: a length without a buffer",
         "src/shm/packet.rs",
         "(NO_BUFFER, _) | (_, 0) => return Err(fault(ErrorCode::InvalidSize)),",
         "(_, 0) => return Err(fault(ErrorCode::InvalidSize)),",
         "-p hqq --lib packet",
     ),
-    piece(
+    mutant(
         "packets: an offset inside a buffer",
         "src/shm/packet.rs",
         "if offset % stride != 0 {",
         "if false {",
         "-p hqq --lib packet",
     ),
-    piece(
-        "packets: a chunk behind its message's end",
+    mutant(
+        "packets: a chunk after its message's end",
         "src/shm/packet.rs",
         "if transfer_offset.checked_add(transfer_size).is_none_or(|end| end > copy_size)\n            || (",
         "if (",
         "-p hqq --lib packet",
     ),
-    piece(
+    mutant(
         "packets: a chunk larger than its buffers",
         "src/shm/packet.rs",
         "            || transfer_size > size\n",
         "",
         "-p hqq --lib packet",
     ),
-    piece(
-        "packets: an empty chunk of a message that is not",
+    mutant(
+        "packets: an empty chunk of a message that is not empty",
         "src/shm/packet.rs",
         "            || (transfer_size == 0) != (copy_size == 0)\n",
         "",
         "-p hqq --lib packet",
     ),
-    piece(
+    mutant(
         "packets: a chunk without a buffer",
         "src/shm/packet.rs",
         "            || (transfer_size == 0) != run.is_none()\n",
         "",
         "-p hqq --lib packet",
     ),
-    piece(
+    mutant(
         "packets: this end's limit, on connections",
         "src/shm/packet.rs",
         "if copy_size > bounds.max_message {",
         "if false {",
         "-p hqq --lib packet",
     ),
-    piece(
+    mutant(
         "packets: this end's limit, on the link",
         "src/shm/packet.rs",
         "if len > self.max_message {",
         "if false {",
         "-p hqq --lib packet",
     ),
-    piece(
-        "packets: an unknown way to close",
+    mutant(
+        "packets: an unknown kind of CLOSE",
         "src/shm/packet.rs",
         "None => Err(fault(ErrorCode::InvalidOp)),",
         "None => Ok(Self::ConnClose { conn: a, how: CloseHow::Both }),",
         "-p hqq --lib packet",
     ),
-    piece(
-        "pool: a buffer that we have is not won again",
+    mutant(
+        "pool: a buffer that is owned is not allocated again",
         "src/shm/pool.rs",
         "        if self.mark(index) {\n            return Ok(true);",
         "        let _ = self.mark(index);\n        if true {\n            return Ok(true);",
         "-p hqq --lib pool",
     ),
-    piece(
-        "pool: a buffer that we have is not received again",
+    mutant(
+        "pool: a buffer that is held is not received again",
         "src/shm/pool.rs",
         "        if !self.mark(index) {\n            return Err(AlreadyHeld);",
         "        if !self.mark(index) && false {\n            return Err(AlreadyHeld);",
         "-p hqq --lib pool",
     ),
-    piece(
+    mutant(
         "pool: the same, for a run",
         "src/shm/pool.rs",
         "            if !self.mark(index) {\n                self.pass_run(",
         "            if !self.mark(index) && false {\n                self.pass_run(",
         "-p hqq --lib pool",
     ),
-    piece(
-        "pool: what was marked is let go again",
+    mutant(
+        "pool: the mark of a released buffer is cleared",
         "src/shm/pool.rs",
         "self.pass_run(Run { first: run.first, count: (index - run.first as usize) as u32 });",
         "",
         "-p hqq --lib pool",
     ),
-    piece(
-        "ring: a stamp from nowhere stops a producer",
+    mutant(
+        "ring: an impossible stamp stops a producer",
         "src/shm/ring.rs",
         "                _ => return Err(Denied::Impossible(impossible(stamp))),\n            };",
         "                _ => position.wrapping_add(1),\n            };",
         "-p hqq --lib ring",
     ),
-    piece(
-        "ring: a stamp from nowhere stops a consumer",
+    mutant(
+        "ring: an impossible stamp stops a consumer",
         "src/shm/ring.rs",
         "                (1.., _) => position.wrapping_add((ahead as u64 - 1).wrapping_mul(capacity)).wrapping_add(1),\n                _ => return Err(impossible(stamp)),",
         "                (1.., _) => position.wrapping_add((ahead as u64 - 1).wrapping_mul(capacity)).wrapping_add(1),\n                _ => position.wrapping_add(1),",
         "-p hqq --lib ring",
     ),
-    piece(
+    mutant(
         "ring: packets put back are found",
         "src/shm/ring.rs",
         "return match self.rescan(position, below)? {",
         "return match None::<Found> {",
         "-p hqq --lib",
     ),
-    piece(
-        "ring: a newcomer refuses a torn ring",
+    mutant(
+        "ring: an attaching process refuses an inconsistent ring",
         "src/shm/ring.rs",
         "if claimed < least || ",
         "if ",
         "-p hqq --lib ring",
     ),
-    piece(
+    mutant(
         "attach: the magic",
         "src/shm/superblock.rs",
         "if found != MAGIC {",
         "if false {",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
+    mutant(
         "attach: the ready word",
         "src/shm/superblock.rs",
         "if load(&superblock.ready) != READY {",
         "if false {",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
+    mutant(
         "attach: the format",
         "src/shm/superblock.rs",
         "if found != FORMAT {",
         "if false {",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
+    mutant(
         "attach: the page size",
         "src/shm/superblock.rs",
         "if found != page {",
         "if false {",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
+    mutant(
         "attach: the stride",
         "src/shm/superblock.rs",
         "if found != geometry.stride() {",
         "if false {",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
+    mutant(
         "attach: the length",
         "src/shm/superblock.rs",
         "if found != layout.len {",
         "if false {",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
+    mutant(
         "attach: memory of the region's length",
         "src/shm/region.rs",
         "if len < layout.len {",
         "if false {",
-        "-p hqq-tests --test port --test handshakes",
+        "-p hqq-tests --test endpoint --test handshakes",
     ),
-    piece(
+    mutant(
         "attach: memory on a page",
         "src/shm/region.rs",
         "if address % layout.page != 0 {",
         "if false {",
-        "-p hqq-tests --test port",
+        "-p hqq-tests --test endpoint",
     ),
-    piece(
+    mutant(
         "attach: seats in order",
         "src/shm/seats.rs",
         "if word.is_valid() { Ok(word) } else",
         "if true { Ok(word) } else",
         "-p hqq --lib seat",
     ),
-    piece(
+    mutant(
         "handshake: memory must be a memfd",
         "src/setup/handshake.rs",
         r#"(false, _) => wrong("the offered descriptor is no memfd"),"#,
         "(false, _) => Ok(()),",
         "-p hqq-tests --test handshakes",
     ),
-    piece(
+    mutant(
         "handshake: memory must be sealed",
         "src/setup/handshake.rs",
         r#"(_, false) => wrong("the offered memory is not sealed against truncation"),"#,
         "(_, false) => Ok(()),",
         "-p hqq-tests --test handshakes",
     ),
-    piece(
+    mutant(
         "handshake: this end's limit on regions",
         "src/setup/handshake.rs",
         "if facts.len > limit {",
         "if false {",
         "-p hqq-tests --test handshakes",
     ),
-    piece(
+    mutant(
         "handshake: the length of a message",
         "src/setup/handshake.rs",
         "if received.len != 64 || received.truncated {",
         "if false {",
         "-p hqq-tests --test handshakes",
     ),
-    piece(
+    mutant(
         "handshake: bytes beside the opcode",
         "src/setup/handshake.rs",
         "let Some(packet) = Packet::from_bytes(image) else {",
         "let mut image = *image;\n        image[1..8].fill(0);\n        let Some(packet) = Packet::from_bytes(&image) else {",
         "-p hqq-tests --test handshakes",
     ),
-    piece(
-        "handshake: messages in turn",
+    mutant(
+        "handshake: messages in order",
         "src/setup/handshake.rs",
         "if packet.op != wanted {",
         "if false {",
         "-p hqq-tests --test handshakes",
     ),
-    piece(
+    mutant(
         "handshake: descriptors as expected",
         "src/setup/handshake.rs",
         "if !fds.contains(&received.fds.len()) {",
         "if false {",
         "-p hqq-tests --test handshakes",
     ),
-    piece(
+    mutant(
         "handshake: magic, format and version",
         "src/setup/handshake.rs",
         "fn check_greeting(packet: &Packet) -> Result<()> {\n",
         "fn check_greeting(packet: &Packet) -> Result<()> {\n    if packet.op != 0 {\n        return Ok(());\n    }\n",
         "-p hqq-tests --test handshakes",
     ),
-    piece(
+    mutant(
         "handshake: who may attach",
         "src/setup/handshake.rs",
         "if anybody || options.admits(expected, uid, gid) {",
         "if true || anybody || options.admits(expected, uid, gid) {",
         "-p hqq-tests --test meeting",
     ),
-    piece(
-        "handshake: a list keeps strangers out",
+    mutant(
+        "handshake: a list of allowed users excludes others",
         "src/setup/handshake.rs",
         "let anybody = any_user && !options.admits_others();",
         "let anybody = any_user;",
         "-p hqq-tests --test meeting",
     ),
-    piece(
+    mutant(
         "handshake: the seat that READY names",
         "src/setup/handshake.rs",
         "if !(1..SEATS as u64).contains(&seat) {",
         "if !(0..SEATS as u64).contains(&seat) {",
         "-p hqq-tests --test handshakes",
     ),
-    piece(
-        "handshake: somebody sits in that seat",
+    mutant(
+        "handshake: the seat that READY names is occupied",
         "src/setup/handshake.rs",
         "if !sits && !has_left {",
         "if false {",
         "-p hqq-tests --test handshakes",
     ),
-    piece(
+    mutant(
         "handshake: payload of the right length",
         "src/setup/handshake.rs",
         "if facts.len != layout.payload_len() {",
         "if false {",
         "-p hqq-tests --test handshakes",
     ),
-    piece(
+    mutant(
         "handshake: payload where there must be one",
         "src/setup/handshake.rs",
         "(_, brought) => return Err(wrong_number(brought.into_iter().count())),",
         "(_, _) => None,",
         "-p hqq-tests --test handshakes",
     ),
-    piece(
+    mutant(
         "handshake: a deadline",
         "src/setup/listener.rs",
         "Ok(None) if pending[index].deadline().is_none_or(|deadline| deadline > now) => index += 1,",
         "Ok(None) => index += 1,\n                #[allow(unreachable_patterns)]",
         "-p hqq-tests --test meeting",
     ),
-    piece(
+    mutant(
         "protected: payload is sealed against others",
         "src/setup/handshake.rs",
         "mem::seal_contents(memory.as_fd())",
         "mem::seal(memory.as_fd())",
         "-p hqq-tests --test protected",
     ),
-    piece(
+    mutant(
         "protected: the other end's payload is mapped for reading",
         "src/setup/handshake.rs",
         "Mapping::map_read_only(memory.as_fd(), facts.len as usize)",
         "Mapping::map(memory.as_fd(), facts.len as usize)",
         "-p hqq-tests --test protected",
     ),
-    piece(
-        "protected: strangers lend slices there alone",
+    mutant(
+        "protected: an untrusted link lends slices only there",
         "src/link/untrusted.rs",
         "Payload::Pool(buffer) => protected.then(|| buffer.bytes_mut()),",
         "Payload::Pool(buffer) => (protected || true).then(|| buffer.bytes_mut()),",
         "-p hqq-tests --test protected",
     ),
-    piece(
+    mutant(
         "corruption ends the link for good",
         "src/link/core.rs",
         "self.ended(bit::CORRUPT);",
