@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use lz4_flex::block::get_maximum_output_size;
 
-use super::HEADER;
+/// Bytes ahead of each body.
+pub const HEADER: usize = 8;
 
 /// The longest message that an LZ4 block may stand for, bytes: the reference implementation's limit.
 pub(super) const LZ4_LONGEST: usize = 0x7E00_0000;

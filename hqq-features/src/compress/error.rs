@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Codec, HEADER};
+use super::codec::{Codec, HEADER};
 
 /// Why a frame is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

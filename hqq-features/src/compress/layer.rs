@@ -2,8 +2,11 @@
 
 use std::fmt;
 
-use super::codec::{Codec, Codecs};
-use super::{Compressor, Decompressor, Frame, HEADER, How, KEPT, Settings};
+use super::codec::{Codec, Codecs, HEADER};
+use super::compressor::{Compressor, How, Settings};
+use super::decompressor::Decompressor;
+use super::frame::Frame;
+use super::memory::KEPT;
 use crate::free_list::FreeList;
 use crate::layer::{Decoded, Encoded, Layer, LayerError, check_room};
 

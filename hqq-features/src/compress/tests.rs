@@ -1,5 +1,9 @@
 //! Round trips, what is compressed at all, and frames that nobody should have sent.
 
+use std::fmt;
+
+use super::compressor::{Engine, PIECE, is_promising};
+use super::memory::KEPT;
 use super::*;
 
 /// splitmix64.

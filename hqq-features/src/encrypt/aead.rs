@@ -6,7 +6,7 @@ use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use zeroize::Zeroizing;
 
-use super::Cipher;
+use super::cipher::Cipher;
 use super::wipe::wipe_stack;
 
 /// Bytes of a key.

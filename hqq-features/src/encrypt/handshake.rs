@@ -2,10 +2,14 @@
 
 use std::fmt;
 
+use super::cipher::Cipher;
+use super::entropy::Entropy;
+use super::error::EncryptError;
 use super::key::Key;
+use super::limits::HANDSHAKE;
 use super::noise::{Noise, in_words};
 use super::session::Session;
-use super::{Cipher, EncryptError, Entropy, HANDSHAKE, Settings};
+use super::settings::Settings;
 
 /// One end's part in agreeing on the keys of a session.
 ///

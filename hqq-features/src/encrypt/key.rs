@@ -6,8 +6,10 @@ use x25519_dalek::PublicKey;
 use zeroize::Zeroizing;
 
 use super::aead::KEY;
+use super::entropy::Entropy;
+use super::error::EncryptError;
+use super::hex;
 use super::wipe::wipe_stack;
-use super::{EncryptError, Entropy, hex};
 
 /// What a handshake proves to the peer.
 ///

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::error::EncryptError;
+use super::limits::HEADER;
 use super::session::Session;
-use super::{EncryptError, HEADER};
 use crate::free_list::FreeList;
 use crate::layer::{Decoded, Encoded, Layer, LayerError, check_room};
 

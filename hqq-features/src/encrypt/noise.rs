@@ -14,9 +14,11 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::aead::{Aead, KEY, TAG};
+use super::cipher::Cipher;
+use super::entropy::Entropy;
+use super::error::EncryptError;
 use super::key::{Kind, Secret};
 use super::wipe::wipe_stack;
-use super::{Cipher, EncryptError, Entropy};
 
 /// A handshake of `snow`, in a place of its own where it can be overwritten.
 pub(super) struct Noise(pub(super) Box<HandshakeState>);

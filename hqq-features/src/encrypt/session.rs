@@ -8,8 +8,10 @@ use chacha20poly1305::aead::inout::InOutBuf;
 use zeroize::Zeroize;
 
 use super::aead::{Aead, TAG};
+use super::error::EncryptError;
+use super::limits::{COUNTERS, HEADER, MAX_MESSAGE, MOST_AHEAD};
+use super::settings::Settings;
 use super::window::Window;
-use super::{COUNTERS, EncryptError, HEADER, MAX_MESSAGE, MOST_AHEAD, Settings};
 
 /// What a handshake leads to: keys for both directions, which exist in this process's private memory only, and are
 /// wiped when they are dropped or replaced.

@@ -8,6 +8,7 @@ mod sealing;
 mod vectors;
 mod windows;
 
+use super::cipher::has_aes;
 use super::*;
 use crate::random::Random;
 

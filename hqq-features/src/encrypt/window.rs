@@ -1,6 +1,6 @@
 //! Which counters of the peer have been seen: a sliding bitmap after RFC 6479, or strictly one after the other.
 
-use super::EncryptError;
+use super::error::EncryptError;
 
 /// The counters that were accepted.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! The rules one by one, then random schedules of two ends.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::*;
 use crate::random::Random;

@@ -9,7 +9,8 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use super::{QosError, Rate};
+use super::class::Rate;
+use super::error::QosError;
 
 /// The least time in which a cell is paid. Governor counts whole cells, each in whole nanoseconds; with a cell a byte
 /// it could not tell 0.6 GB/s from 1 GB/s. So a cell has as many bytes as make the rounding less than 0.2 %.

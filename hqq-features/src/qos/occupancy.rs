@@ -3,7 +3,17 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use super::{Class, Load, QosError};
+use super::class::Class;
+use super::error::QosError;
+
+/// Packets, and the bytes they cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// How many packets.
+    pub packets: u64,
+    /// How many bytes, all together.
+    pub bytes: u64,
+}
 
 /// The least part of a ring, in packets: one is read while the next is written.
 const LEAST: u64 = 2;

@@ -1,5 +1,8 @@
 //! Who sends next: fairness, starvation, rates, bad input, and what an urgent message waits for.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
 use super::*;
 use crate::random::Random;
 

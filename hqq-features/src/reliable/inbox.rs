@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-use super::{ACK_BITS, Ack, Position, Receipt, ReliableError, Resume, Start};
+use super::error::ReliableError;
+use super::packet::{ACK_BITS, Ack, Position, Receipt, Resume, Start};
 
 /// When a receiver should tell what was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

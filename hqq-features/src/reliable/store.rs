@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZeroU64;
 
-use super::{ACK_BITS, Ack, ReliableError, Resume, Start};
+use super::error::ReliableError;
+use super::packet::{ACK_BITS, Ack, Resume, Start};
 
 /// What a store may keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Every transition by itself; whole lives in `schedules`, peers that lie in `hostile`.
 
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -107,8 +108,8 @@ fn frames_have_their_sequence_ahead() {
     let frame = [&header(u64::MAX)[..], &[7]].concat();
     assert_eq!(split_frame(&frame), Ok((u64::MAX, &[7][..])));
     assert_eq!(split_frame(&frame[..8]), Ok((u64::MAX, &[][..])));
-    assert_eq!(split_frame(&frame[..7]), Err(ReliableError::TooShort { len: 7 }));
-    assert_eq!(split_frame(&[]), Err(ReliableError::TooShort { len: 0 }));
+    assert_eq!(split_frame(&frame[..7]), Err(ReliableError::TooShort { len: 7, need: 8 }));
+    assert_eq!(split_frame(&[]), Err(ReliableError::TooShort { len: 0, need: 8 }));
 }
 
 #[test]
@@ -159,7 +160,7 @@ fn errors_name_the_value_and_the_way_out() {
     assert!(full.is_final());
     assert_eq!(full.to_string(), "a message of 9 bytes, but 8 may be kept: raise the limit");
     let texts = [
-        (ReliableError::TooShort { len: 3 }, "3 bytes"),
+        (ReliableError::TooShort { len: 3, need: 8 }, "3 bytes"),
         (ReliableError::Malformed { what: "a session", found: 0 }, "a session cannot be 0"),
         (ReliableError::OtherSession { found: 10, current: 11 }, "session 0xa and the session is 0xb"),
         (ReliableError::NeverSent { sequence: 7, last: 6 }, "7 cannot be acknowledged: 6 is"),

@@ -34,7 +34,7 @@ pub const AGREEMENTS: &[Mutant] = &[
     ),
     mutant(
         "compression: a message is no longer than the limit",
-        "hqq-features/src/compress.rs",
+        "hqq-features/src/compress/frame.rs",
         "if len > limit {",
         "if false && len > limit {",
         "-p hqq-features --features compress --lib compress",
@@ -76,14 +76,14 @@ pub const AGREEMENTS: &[Mutant] = &[
     ),
     mutant(
         "flow control: a grant never shrinks",
-        "hqq-features/src/flow.rs",
+        "hqq-features/src/flow/sender.rs",
         "if (more as i64) < 0 {",
         "if false {",
         "-p hqq-features --lib flow",
     ),
     mutant(
         "flow control: no grant for what was never sent",
-        "hqq-features/src/flow.rs",
+        "hqq-features/src/flow/sender.rs",
         "if total.wrapping_sub(self.spent) > self.window {",
         "if false {",
         "-p hqq-features --lib flow",

@@ -1,122 +1,17 @@
-//! Quality of service: which of the connections that want to send goes next, and how much of the ring the others may
-//! fill meanwhile.
-//!
-//! - **Classes**, 0 the most urgent, 7 the least. A more urgent class goes first.
-//! - **No starvation**: a class whose connections wait gets at least one part in [`GUARANTEED`] of the bytes that it
-//!   and more urgent classes send: for each byte that it sends they may send `GUARANTEED - 1`; once they have sent as
-//!   many for the whole of its next message, it is due, and goes ahead of them. So an urgent message waits for at
-//!   most one message of each other class, and what rounding to whole messages has left due. A class that has no room
-//!   gathers no more than one message.
-//! - **Weights**: the connections of one class share what the class gets by their weights, in bytes, by start-time fair
-//!   queueing. Of two that always wait, the shares by weight never differ by more than the largest message of each, by
-//!   weight. Who was away, or was held up by a rate, gets no arrears.
-//! - **Rates**: a token bucket for each connection, if wanted. Who is over the rate holds up nobody.
-//! - **[`Occupancy`]**: the ring keeps order, so an urgent message waits for all that is already in it. What is not
-//!   urgent may therefore fill only a part of the ring.
-//!
-//! What is sent has a cost in bytes. It should be the size of the packet as well as that of the payload, so that small
-//! messages are not free; 0 counts as 1.
-//!
-//! Times are durations since any one moment that the caller keeps to; a time before the last one counts as the last
-//! one. Operations take logarithmic time in the number of connections; [`Scheduler::next`] besides wakes connections
-//! whose rate allows them again, each once for each message that it held up.
+//! Which connection sends next.
 
-use core::fmt;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-mod bucket;
-mod occupancy;
-
-use bucket::Bucket;
-pub use occupancy::Occupancy;
+use super::bucket::Bucket;
+use super::class::{Class, Rate, Share};
+use super::error::QosError;
 
 /// A waiting class gets at least one part in this many of what is sent.
 pub const GUARANTEED: u64 = 32;
 
 /// The latest time that is told from later ones: 146 years.
 const LATEST: Duration = Duration::from_nanos(1 << 62);
-
-/// How urgent a connection is: 0 to 7, and 0 goes first.
-///
-/// ```
-/// use hqq_features::qos::{Class, QosError};
-/// assert!(Class::URGENT < Class::NORMAL && Class::NORMAL < Class::BULK);
-/// assert_eq!(Class::new(7), Ok(Class::BULK));
-/// assert_eq!(Class::new(8), Err(QosError::ClassOutOfRange { class: 8, most: 7 }));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Class(u8);
-
-impl Class {
-    /// How many there are.
-    pub const COUNT: usize = 8;
-    /// Overtakes everything, and may fill the whole ring.
-    pub const URGENT: Self = Self(0);
-    /// What a connection has that asked for nothing.
-    pub const NORMAL: Self = Self(3);
-    /// Has time.
-    pub const BULK: Self = Self(7);
-
-    /// The class with this number.
-    ///
-    /// # Errors
-    /// [`QosError::ClassOutOfRange`].
-    pub const fn new(number: u64) -> Result<Self, QosError> {
-        let most = Self::COUNT as u64 - 1;
-        if number > most {
-            return Err(QosError::ClassOutOfRange { class: number, most });
-        }
-        Ok(Self(number as u8))
-    }
-
-    /// Its number.
-    pub const fn number(self) -> u8 {
-        self.0
-    }
-}
-
-/// What a connection may send in the long run, and at once after a pause.
-///
-/// In any time `t` it sends at most `burst + t * bytes_per_second`, rounded up by what it may send in two microseconds,
-/// and if it always has something to send no less than 99.8 % of the rate.
-///
-/// On a connection of a link this is about chunks as they travel: what compression has left, with all headers, and 64 bytes for
-/// each slot. A burst there must hold a whole buffer and its slot; longer messages go in several chunks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// Bytes a second, at least 1.
-    pub bytes_per_second: u64,
-    /// Bytes at once, at least 1. The scheduler refuses what costs more.
-    pub burst: u64,
-}
-
-/// What a connection gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// How urgent it is.
-    pub class: Class,
-    /// Its part among the connections of its class, at least 1.
-    pub weight: u32,
-    /// The most that it may send.
-    pub rate: Option<Rate>,
-}
-
-impl Default for Share {
-    /// Normal, weight 1, as fast as it goes.
-    fn default() -> Self {
-        Self { class: Class::NORMAL, weight: 1, rate: None }
-    }
-}
-
-/// Packets, and the bytes they cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
-    /// How many packets.
-    pub packets: u64,
-    /// How many bytes, all together.
-    pub bytes: u64,
-}
 
 /// What a scheduler may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,98 +21,6 @@ pub struct Limits {
     /// Messages that wait in each.
     pub waiting: usize,
 }
-
-/// What is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QosError {
-    /// No such class.
-    ClassOutOfRange {
-        /// The number that was given.
-        class: u64,
-        /// The largest there is.
-        most: u64,
-    },
-    /// A weight of zero: the connection would never send.
-    WeightZero,
-    /// A rate of zero bytes a second: the connection would never send.
-    RateZero,
-    /// A burst in which no message fits.
-    BurstTooSmall {
-        /// Bytes it was to have.
-        burst: u64,
-        /// The least it must have.
-        least: u64,
-    },
-    /// A burst too large to count.
-    BurstTooLarge {
-        /// Bytes it was to have.
-        burst: u64,
-        /// The most it may have at this rate.
-        most: u64,
-    },
-    /// A message that costs more than the connection may ever send at once.
-    MessageBeyondBurst {
-        /// What it costs, in bytes.
-        cost: u64,
-        /// The connection's burst, in bytes.
-        burst: u64,
-    },
-    /// The scheduler has no room for another connection.
-    TooManyConnections {
-        /// The most there may be.
-        limit: usize,
-    },
-    /// As many messages of this connection wait already as may.
-    TooManyWaiting {
-        /// The most there may be.
-        limit: usize,
-    },
-    /// The connection is there already.
-    KnownConnection,
-    /// The connection was never added, or was removed.
-    UnknownConnection,
-    /// A part of the ring in which not even one packet can wait while another is read.
-    PartTooSmall {
-        /// Packets it was to have.
-        packets: u64,
-        /// The least it must have.
-        least: u64,
-    },
-}
-
-impl fmt::Display for QosError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::ClassOutOfRange { class, most } => {
-                write!(f, "class {class} is out of range: 0 is the most urgent, {most} the least")
-            }
-            Self::WeightZero => write!(f, "a weight of 0 would never send: it must be at least 1"),
-            Self::RateZero => write!(f, "a rate of 0 bytes a second would never send: it must be at least 1"),
-            Self::BurstTooSmall { burst, least } => {
-                write!(f, "a burst of {burst} bytes is too small: it must be at least {least}")
-            }
-            Self::BurstTooLarge { burst, most } => {
-                write!(f, "a burst of {burst} bytes is too large: at this rate it may be {most}")
-            }
-            Self::MessageBeyondBurst { cost, burst } => {
-                write!(f, "a message of {cost} bytes exceeds the burst of {burst}: allow more, or split it")
-            }
-            Self::TooManyConnections { limit } => {
-                write!(f, "{limit} connections are scheduled already, as many as may be")
-            }
-            Self::TooManyWaiting { limit } => {
-                write!(f, "{limit} messages of the connection wait already, as many as may be")
-            }
-            Self::KnownConnection => write!(f, "the connection is scheduled already: remove it first"),
-            Self::UnknownConnection => write!(f, "the connection is not scheduled: add it first"),
-            Self::PartTooSmall { packets, least } => {
-                write!(f, "{packets} packets are too small a part of a ring: it must be at least {least}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for QosError {}
 
 /// What [`Scheduler::next`] says.
 #[must_use]
@@ -252,7 +55,7 @@ enum Place {
 }
 
 /// By start tag, then by order of coming.
-type Key = (u128, u64);
+pub(super) type Key = (u128, u64);
 
 #[derive(Debug)]
 struct Queue {
@@ -268,8 +71,8 @@ struct Queue {
 
 /// What of a class may be sent.
 #[derive(Debug)]
-struct Lane<Id> {
-    ready: BTreeMap<Key, Id>,
+pub(super) struct Lane<Id> {
+    pub(super) ready: BTreeMap<Key, Id>,
     /// The start tag of what was sent last.
     virtual_time: u128,
     /// Bytes that more urgent classes sent while this one was ready, less those that its own have earned them.
@@ -309,9 +112,9 @@ enum Try<Id> {
 pub struct Scheduler<Id> {
     limits: Limits,
     queues: BTreeMap<Id, Queue>,
-    lanes: [Lane<Id>; Class::COUNT],
+    pub(super) lanes: [Lane<Id>; Class::COUNT],
     /// Who is over its rate, by the time when that is over.
-    asleep: BTreeSet<(Duration, Id)>,
+    pub(super) asleep: BTreeSet<(Duration, Id)>,
     now: Duration,
     /// Connections of the most urgent class.
     urgent: usize,
@@ -453,7 +256,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         self.queues.get(&id).map_or(0, |queue| queue.costs.len())
     }
 
-    /// Whether there is a connection of the class [`Class::URGENT`], for [`Occupancy::guard`].
+    /// Whether there is a connection of the class [`Class::URGENT`], for [`Occupancy::guard`](super::occupancy::Occupancy::guard).
     pub fn has_urgent(&self) -> bool {
         self.urgent > 0
     }
@@ -554,7 +357,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
     fn make_ready(&mut self, id: Id) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         // No arrears for the time away.
-        queue.start = queue.start.max(self.lanes[usize::from(queue.class.0)].virtual_time);
+        queue.start = queue.start.max(self.lanes[usize::from(queue.class.number())].virtual_time);
         self.came = self.came.wrapping_add(1);
         let key = (queue.start, self.came);
         self.put(id, Place::Ready(key));
@@ -566,7 +369,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         match place {
             Place::Empty => {}
             Place::Ready(key) => {
-                self.lanes[usize::from(queue.class.0)].ready.insert(key, id);
+                self.lanes[usize::from(queue.class.number())].ready.insert(key, id);
             }
             Place::Asleep(until) => {
                 self.asleep.insert((until, id));
@@ -580,7 +383,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         match core::mem::replace(&mut queue.place, Place::Empty) {
             Place::Empty => {}
             Place::Ready(key) => {
-                self.lanes[usize::from(queue.class.0)].ready.remove(&key);
+                self.lanes[usize::from(queue.class.number())].ready.remove(&key);
             }
             Place::Asleep(until) => {
                 self.asleep.remove(&(until, id));
@@ -593,6 +396,3 @@ impl<Id: Copy + Ord> Scheduler<Id> {
 fn dues(cost: u64) -> u64 {
     cost.saturating_mul(GUARANTEED - 1)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,262 @@
+//! Frames made of messages, and which messages are worth compressing.
+
+use std::fmt;
+
+use lz4_flex::block::{self, CompressTable};
+use zstd::zstd_safe::{self, CCtx, CParameter};
+
+use super::codec::{Codec, HEADER, LZ4_LONGEST};
+use super::memory::{KEPT, resized};
+
+/// Whether a message is compressed. If that would not make it smaller, it goes raw in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum How {
+    /// If it is long enough and a sample of it looks as if something could be gained.
+    #[default]
+    Auto,
+    /// Tried, whatever it looks like.
+    Always,
+    /// Not even tried.
+    Never,
+}
+
+/// What a [`Compressor`] may be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Zstandard's level: 1 and more for smaller output, negative for less effort. A level that does not exist counts
+    /// as the nearest. 1 unless set.
+    pub level: i32,
+    /// [`How::Auto`] leaves shorter messages raw; bytes, 256 unless set. Within one machine there is nothing to gain
+    /// from a few cache lines less.
+    pub smallest: usize,
+    /// How much of a message [`How::Auto`] looks at to guess whether compression pays; bytes in multiples of 64, 512
+    /// unless set, at most 65536. With 0 the length alone decides.
+    pub sample: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { level: 1, smallest: 256, sample: 512 }
+    }
+}
+
+/// What a [`Compressor`] has done so far; the counts wrap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages that became smaller.
+    pub compressed: u64,
+    /// Messages that went raw, for whatever reason.
+    pub raw: u64,
+    /// Bytes of all messages.
+    pub bytes_in: u64,
+    /// Bytes written for them, headers included.
+    pub bytes_out: u64,
+}
+
+/// Makes frames of messages. It keeps the codec's memory from one message to the next: some 24 KiB for LZ4, more for
+/// Zstandard.
+pub struct Compressor {
+    codec: Codec,
+    settings: Settings,
+    pub(super) engine: Engine,
+    tally: Tally,
+}
+
+/// What a codec keeps.
+pub(super) enum Engine {
+    Idle,
+    Lz4 {
+        /// For messages below and from 64 KiB on: the smaller one is cleared faster.
+        tables: [CompressTable; 2],
+        /// Where it works if it is not given room for the worst case.
+        scratch: Vec<u8>,
+    },
+    Zstd(CCtx<'static>),
+}
+
+impl Engine {
+    fn new(codec: Codec, level: i32) -> Self {
+        match codec {
+            Codec::Raw => Self::Idle,
+            Codec::Lz4 => {
+                Self::Lz4 { tables: [CompressTable::small(), CompressTable::large()], scratch: Vec::new() }
+            }
+            // Without memory for it all messages go raw, which any peer understands.
+            Codec::Zstd => context(level).map_or(Self::Idle, Self::Zstd),
+        }
+    }
+}
+
+impl fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { codec, settings, tally, .. } = self;
+        f.debug_struct("Compressor")
+            .field("codec", codec)
+            .field("settings", settings)
+            .field("tally", tally)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Compressor {
+    /// A compressor for messages to a peer that can decode `codec`.
+    pub fn new(codec: Codec, settings: Settings) -> Self {
+        let engine = Engine::new(codec, settings.level);
+        Self { codec, settings, engine, tally: Tally::default() }
+    }
+
+    /// The codec for what is compressed.
+    pub const fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// What has been done so far.
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// How much room a message of `len` bytes is best given, in bytes. With [`HEADER`] and `len` bytes it fits as well,
+    /// but LZ4, which insists on room for the worst case, then works in private memory, and its output is copied.
+    ///
+    /// ```
+    /// use hqq_features::compress::{Codec, Compressor, Settings};
+    ///
+    /// let room = |codec| Compressor::new(codec, Settings::default()).room(1000);
+    /// assert_eq!((room(Codec::Zstd), room(Codec::Lz4)), (1008, 1128));
+    /// ```
+    pub const fn room(&self, len: usize) -> usize {
+        self.codec.room(len)
+    }
+
+    /// Writes header and body for `message` to the beginning of `into`, and returns how many bytes these are: at most
+    /// [`HEADER`] and the message's length. What comes after them in `into` may have been written to.
+    ///
+    /// `into` may be shared memory: it is only written to. `message` must be private, as any slice.
+    ///
+    /// # Panics
+    /// If `into` is shorter than [`HEADER`] and the message.
+    pub fn compress(&mut self, message: &[u8], how: How, into: &mut [u8]) -> usize {
+        let len = message.len();
+        let (header, body) = into.split_at_mut(HEADER);
+        assert!(body.len() >= len, "{} bytes of room for a message of {len}", body.len());
+        let smaller = if self.is_worth_trying(message, how) { self.encode(message, body) } else { None };
+        let (codec, written) = match smaller {
+            Some(written) => (self.codec, written),
+            None => {
+                body[..len].copy_from_slice(message);
+                (Codec::Raw, len)
+            }
+        };
+        let word = u64::from(codec.number()) | (len as u64) << 8;
+        header.copy_from_slice(&word.to_le_bytes());
+        let count = if codec == Codec::Raw { &mut self.tally.raw } else { &mut self.tally.compressed };
+        *count = count.wrapping_add(1);
+        self.tally.bytes_in = self.tally.bytes_in.wrapping_add(len as u64);
+        self.tally.bytes_out = self.tally.bytes_out.wrapping_add((HEADER + written) as u64);
+        HEADER + written
+    }
+
+    pub(super) fn is_worth_trying(&self, message: &[u8], how: How) -> bool {
+        let tried = match how {
+            How::Auto => {
+                message.len() >= self.settings.smallest
+                    && is_promising(self.codec, message, self.settings.sample)
+            }
+            How::Always => true,
+            How::Never => false,
+        };
+        tried && !message.is_empty()
+    }
+
+    /// The body's length, if it is smaller than the message. Any failure of a codec means that it is not.
+    fn encode(&mut self, message: &[u8], body: &mut [u8]) -> Option<usize> {
+        let len = message.len();
+        match &mut self.engine {
+            Engine::Idle => None,
+            Engine::Lz4 { .. } if len > LZ4_LONGEST => None,
+            Engine::Lz4 { tables, scratch } => {
+                let table = &mut tables[usize::from(len >= usize::from(u16::MAX))];
+                let worst = block::get_maximum_output_size(len);
+                if let Some(room) = body.get_mut(..worst) {
+                    let written = block::compress_into_with_table(message, room, table).ok()?;
+                    return (written < len).then_some(written);
+                }
+                let room = resized(scratch, worst)?;
+                let written = block::compress_into_with_table(message, room, table).ok();
+                let written = written.filter(|written| *written < len);
+                if let Some(written) = written {
+                    body[..written].copy_from_slice(&room[..written]);
+                }
+                if scratch.capacity() > KEPT {
+                    *scratch = Vec::new();
+                }
+                written
+            }
+            // Room for one byte less than the message: whatever fits is smaller.
+            Engine::Zstd(context) => context.compress2(&mut body[..len - 1], message).ok(),
+        }
+    }
+}
+
+/// Zstandard's context; `None` if there is no memory for it.
+fn context(level: i32) -> Option<CCtx<'static>> {
+    let level = level.clamp(zstd_safe::min_c_level(), zstd_safe::max_c_level());
+    let mut context = CCtx::try_create()?;
+    context.set_parameter(CParameter::CompressionLevel(level)).ok()?;
+    Some(context)
+}
+
+/// Bytes of a message that a sample takes in one place.
+pub(super) const PIECE: usize = 64;
+/// The longest sample, bytes.
+const LONGEST_SAMPLE: usize = 64 << 10;
+
+/// Whether a sample suggests that `codec` makes a message smaller; in constant time.
+///
+/// A four-byte word that has been there before, at any offset, is about a byte saved by either codec: a match of n
+/// bytes is n - 3 such words and costs three. One in 64 is taken as promising; random bytes have practically none.
+///
+/// Zstandard saves by frequent bytes as well. Two bytes of random data are the same in one pair of 256; half as many
+/// again is taken as promising. That is more than chance makes of it: 5 standard deviations for a sample of 256 bytes.
+pub(super) fn is_promising(codec: Codec, message: &[u8], sample: usize) -> bool {
+    let len = message.len();
+    let sample = sample.min(LONGEST_SAMPLE);
+    // LZ4 sees by itself that a short message is noise, in the time that a sample takes.
+    if sample == 0 || codec == Codec::Lz4 && len < 4 * sample {
+        return true;
+    }
+    let size = PIECE.min(len);
+    // They must not overlap, or the message would seem to repeat itself.
+    let pieces = (sample.min(len) / PIECE).max(1);
+    let (words, bytes) = (pieces * size.saturating_sub(3), pieces * size);
+    let enough_repeats = words.div_ceil(64).max(1);
+    let enough_pairs = match codec {
+        Codec::Zstd => bytes * bytes.saturating_sub(1) * 3 / (2 * 256 * 2),
+        _ => usize::MAX,
+    };
+    let mut seen = [0u32; 512];
+    let mut counts = [0u32; 256];
+    let (mut repeats, mut pairs) = (0, 0);
+    for piece in 0..pieces {
+        // Spread evenly, the first at the beginning and the last at the end.
+        let start = (len - size) * piece / (pieces - 1).max(1);
+        let piece = &message[start..start + size];
+        for word in piece.windows(4) {
+            let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+            let place = &mut seen[(word.wrapping_mul(0x9E37_79B1) >> 23) as usize];
+            repeats += usize::from(*place == word);
+            *place = word;
+        }
+        if codec == Codec::Zstd {
+            for byte in piece {
+                let count = &mut counts[usize::from(*byte)];
+                pairs += *count as usize;
+                *count += 1;
+            }
+        }
+        if repeats >= enough_repeats || pairs >= enough_pairs {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,74 @@
+//! The receiving end of a direction.
+
+use super::error::FlowError;
+use super::grant::Grant;
+use super::window::checked;
+
+/// The receiving end: grants credit. See [`Sender`](super::sender::Sender) for an example.
+#[derive(Clone, Debug)]
+pub struct Receiver {
+    window: u64,
+    /// All since the beginning: the last grant, what came, what was read.
+    pub(super) announced: u64,
+    pub(super) arrived: u64,
+    pub(super) consumed: u64,
+    faults: u64,
+}
+
+impl Receiver {
+    /// The end that has room for so many unread chunks.
+    ///
+    /// # Errors
+    /// [`FlowError::WindowTooSmall`], [`FlowError::WindowTooLarge`].
+    pub fn new(window: u64) -> Result<Self, FlowError> {
+        let window = checked(window)?;
+        Ok(Self { window, announced: window, arrived: 0, consumed: 0, faults: 0 })
+    }
+
+    /// Chunks that came and are not read: at most the window.
+    pub fn unread(&self) -> u64 {
+        self.arrived.wrapping_sub(self.consumed)
+    }
+
+    /// Whether another chunk was granted.
+    pub fn has_room(&self) -> bool {
+        self.announced != self.arrived
+    }
+
+    /// `n` chunks come in.
+    ///
+    /// # Errors
+    /// [`FlowError::Overrun`] if they were not granted. Nothing changes, and the fault is counted.
+    pub fn arrived(&mut self, n: u64) -> Result<(), FlowError> {
+        if n > self.announced.wrapping_sub(self.arrived) {
+            self.faults += 1;
+            return Err(FlowError::Overrun { window: self.window, got: self.unread().saturating_add(n) });
+        }
+        self.arrived = self.arrived.wrapping_add(n);
+        Ok(())
+    }
+
+    /// `n` chunks were read, or given home unread; more than came do not count. The grant to send, if it is time for
+    /// one.
+    #[must_use]
+    pub fn consumed(&mut self, n: u64) -> Option<Grant> {
+        self.consumed = self.consumed.wrapping_add(n.min(self.unread()));
+        let total = self.consumed.wrapping_add(self.window);
+        let unannounced = total.wrapping_sub(self.announced);
+        if unannounced < self.window.div_ceil(2) {
+            return None;
+        }
+        self.announced = total;
+        Some(Grant(total))
+    }
+
+    /// The last grant. Sending it again does no harm.
+    pub fn last(&self) -> Grant {
+        Grant(self.announced)
+    }
+
+    /// Overruns so far.
+    pub fn faults(&self) -> u64 {
+        self.faults
+    }
+}

@@ -1,0 +1,180 @@
+//! The sending end of a direction.
+
+use core::time::Duration;
+
+use super::error::FlowError;
+use super::grant::Grant;
+use super::window::checked;
+
+/// How a connection's sending stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Congestion {
+    /// Chunks that callers want to send and that are not sent.
+    pub queued: u64,
+    /// Chunks that may be sent at once.
+    pub credit: u64,
+    /// How long credit was missing, all stalls together, the present one included.
+    pub blocked: Duration,
+    /// How often it went missing.
+    pub stalls: u64,
+    /// Grants that were refused.
+    pub faults: u64,
+}
+
+/// The sending end: spends credit.
+///
+/// ```
+/// use core::time::Duration;
+/// use hqq_features::flow::{FlowError, Receiver, Sender};
+///
+/// let (mut sender, mut receiver) = (Sender::new(4)?, Receiver::new(4)?);
+/// let at = Duration::from_millis;
+/// for _ in 0..4 {
+///     sender.try_spend(1, at(0))?;
+///     receiver.arrived(1)?;
+/// }
+/// assert_eq!(sender.try_spend(1, at(1)), Err(FlowError::Blocked { wanted: 1, credit: 0 }));
+/// assert_eq!(receiver.consumed(1), None); // a quarter
+/// let grant = receiver.consumed(1).expect("half the window is free");
+/// sender.granted(grant, at(5))?;
+/// sender.try_spend(1, at(6))?;
+/// assert_eq!(sender.congestion(at(9)).blocked, at(4));
+/// # Ok::<(), FlowError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Sender {
+    window: u64,
+    /// The peer's last grant, and what was spent of it, both since the beginning.
+    pub(super) granted: u64,
+    pub(super) spent: u64,
+    queued: u64,
+    /// Since when credit is missing, and how much would be enough.
+    since: Option<(Duration, u64)>,
+    blocked: Duration,
+    stalls: u64,
+    faults: u64,
+}
+
+impl Sender {
+    /// The end that sends to a receiver with this window, in chunks.
+    ///
+    /// # Errors
+    /// [`FlowError::WindowTooSmall`], [`FlowError::WindowTooLarge`].
+    pub fn new(window: u64) -> Result<Self, FlowError> {
+        let window = checked(window)?;
+        Ok(Self {
+            window,
+            granted: window,
+            spent: 0,
+            queued: 0,
+            since: None,
+            blocked: Duration::ZERO,
+            stalls: 0,
+            faults: 0,
+        })
+    }
+
+    /// Chunks that may be sent at once.
+    pub fn credit(&self) -> u64 {
+        self.granted.wrapping_sub(self.spent)
+    }
+
+    /// Chunks that were sent and that the peer has not announced as read.
+    pub fn outstanding(&self) -> u64 {
+        self.window - self.credit()
+    }
+
+    /// A caller wants to send `n` chunks: they count as queued until they are spent or withdrawn.
+    pub fn enqueue(&mut self, n: u64) {
+        self.queued = self.queued.saturating_add(n);
+    }
+
+    /// A caller gives up on `n` queued chunks.
+    pub fn withdraw(&mut self, n: u64, now: Duration) {
+        self.queued = self.queued.saturating_sub(n);
+        if self.queued == 0 {
+            self.go_on(now);
+        }
+    }
+
+    /// Spends credit for `n` chunks, ahead of sending them.
+    ///
+    /// # Errors
+    /// [`FlowError::Blocked`] if there is too little: a stall begins, if none has. [`FlowError::BeyondWindow`] for more
+    /// than half the window at once.
+    pub fn try_spend(&mut self, n: u64, now: Duration) -> Result<(), FlowError> {
+        let most = self.window / 2;
+        if n > most {
+            return Err(FlowError::BeyondWindow { wanted: n, most });
+        }
+        let credit = self.credit();
+        if n > credit {
+            match &mut self.since {
+                Some((_, enough)) => *enough = n,
+                None => {
+                    self.since = Some((now, n));
+                    self.stalls += 1;
+                }
+            }
+            return Err(FlowError::Blocked { wanted: n, credit });
+        }
+        self.spent = self.spent.wrapping_add(n);
+        self.queued = self.queued.saturating_sub(n);
+        self.go_on(now);
+        Ok(())
+    }
+
+    /// Takes back what was spent for `n` chunks that could not be sent after all, as with a full ring; they count as
+    /// queued again. More than is outstanding is not taken back.
+    pub fn refund(&mut self, n: u64) {
+        let n = n.min(self.outstanding());
+        self.spent = self.spent.wrapping_sub(n);
+        self.enqueue(n);
+    }
+
+    /// A grant arrived. True if there is more credit than before: wake who waits for it.
+    ///
+    /// # Errors
+    /// [`FlowError::GrantShrinks`], [`FlowError::GrantTooLarge`]: the peer breaks the rules. Nothing changes, and the
+    /// fault is counted.
+    pub fn granted(&mut self, grant: Grant, now: Duration) -> Result<bool, FlowError> {
+        let Grant(total) = grant;
+        let more = total.wrapping_sub(self.granted);
+        if (more as i64) < 0 {
+            self.faults += 1;
+            return Err(FlowError::GrantShrinks { total, before: self.granted });
+        }
+        // What was never sent cannot have been read.
+        if total.wrapping_sub(self.spent) > self.window {
+            self.faults += 1;
+            return Err(FlowError::GrantTooLarge { total, most: self.spent.wrapping_add(self.window) });
+        }
+        self.granted = total;
+        if self.since.is_some_and(|(_, enough)| self.credit() >= enough) {
+            self.go_on(now);
+        }
+        Ok(more > 0)
+    }
+
+    /// How long credit has been missing, if it is.
+    pub fn blocked_for(&self, now: Duration) -> Option<Duration> {
+        self.since.map(|(since, _)| now.saturating_sub(since))
+    }
+
+    /// How things stand.
+    pub fn congestion(&self, now: Duration) -> Congestion {
+        Congestion {
+            queued: self.queued,
+            credit: self.credit(),
+            blocked: self.blocked.saturating_add(self.blocked_for(now).unwrap_or_default()),
+            stalls: self.stalls,
+            faults: self.faults,
+        }
+    }
+
+    /// The stall is over, if there was one.
+    fn go_on(&mut self, now: Duration) {
+        self.blocked = self.blocked.saturating_add(self.blocked_for(now).unwrap_or_default());
+        self.since = None;
+    }
+}
