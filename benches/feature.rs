@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hqq::features::compress::{Codec, Compressor, Decompressor, How, Settings};
+use hqq::features::compress::{Codec, Compressor, Decompressor, Mode, Settings};
 use lz4_flex::block::{self, CompressTable};
 use zstd::zstd_safe::{CCtx, CParameter, DCtx};
 
@@ -52,7 +52,7 @@ fn compress(c: &mut Criterion) {
             group.throughput(Throughput::Bytes(size as u64));
             plain(&mut group, &message);
             for codec in [Codec::Lz4, Codec::Zstd] {
-                for (name, how) in [("auto", How::Auto), ("always", How::Always)] {
+                for (name, how) in [("auto", Mode::Auto), ("always", Mode::Always)] {
                     let mut compressor = Compressor::new(codec, Settings::default());
                     let mut frame = vec![0; compressor.room(size)];
                     let id = |what| BenchmarkId::new(format!("{codec} {name} {what}"), size);

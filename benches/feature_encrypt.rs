@@ -7,15 +7,16 @@ use aes_gcm::Aes256Gcm;
 use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hqq::features::encrypt::{Cipher, EncryptError, HEADER, Handshake, Key, Session, Settings};
+use hqq::features::encrypt::{Cipher, EncryptError, HEADER, Handshake, Key, Session, SessionSettings};
 
 const SIZES: [usize; 4] = [64, 1024, 64 * 1024, 1024 * 1024];
 const AD: &[u8] = &[1; 64];
 
 fn session(cipher: Cipher) -> Result<(Session, Session), EncryptError> {
     let key = Key::generate(hqq::advanced::entropy)?;
-    let end =
-        |initiator| Handshake::new(&key, initiator, cipher, Settings::default(), b"", hqq::advanced::entropy);
+    let end = |initiator| {
+        Handshake::new(&key, initiator, cipher, SessionSettings::default(), b"", hqq::advanced::entropy)
+    };
     let (mut initiator, mut responder) = (end(true)?, end(false)?);
     responder.read(&initiator.write()?)?;
     initiator.read(&responder.write()?)?;

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hqq::advanced::{AdvancedConnection, AdvancedOptions};
-use hqq::features::qos::{Class, Share};
+use hqq::features::qos::{Class, TrafficClass};
 use hqq::{AdvancedLink, Error, StandardLink};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -78,8 +78,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         thread::spawn(move || answer(&AdvancedLink::wait_for_negotiation(secondary, &wanted(), SOON)?));
     let link = AdvancedLink::negotiate(primary, &wanted(), SOON)?;
     let (urgent, bulk) = (link.open_connection()?, link.open_connection()?);
-    urgent.set_share(Share { class: Class::URGENT, ..Share::default() })?;
-    bulk.set_share(Share { class: Class::BULK, ..Share::default() })?;
+    urgent.set_share(TrafficClass { class: Class::URGENT, ..TrafficClass::default() })?;
+    bulk.set_share(TrafficClass { class: Class::BULK, ..TrafficClass::default() })?;
     say("with classes, alone", &ask(&urgent, None)?);
     say("with classes, beside bulk", &ask(&urgent, Some(&bulk))?);
     drop((urgent, bulk));

@@ -8,7 +8,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 use hqq::Options;
 use hqq::features::compress::Codec;
-use hqq::features::qos::{Class, Rate, Share};
+use hqq::features::qos::{Class, Rate, TrafficClass};
 use hqq_bench::{Case, Kind};
 
 use crate::exit::CODES;
@@ -261,12 +261,12 @@ impl Quality {
     }
 
     /// As a link takes it, with buffers of so many bytes.
-    pub fn share(&self, buffer_size: u64) -> Share {
+    pub fn share(&self, buffer_size: u64) -> TrafficClass {
         let rate = self.rate.map(|bytes_per_second| {
             // A tenth of a second's worth at once, and room for a buffer and its slot.
             Rate { bytes_per_second, burst: (bytes_per_second / 10).max(buffer_size + 64) }
         });
-        Share { class: self.priority.unwrap_or(Class::NORMAL), rate, ..Share::default() }
+        TrafficClass { class: self.priority.unwrap_or(Class::NORMAL), rate, ..TrafficClass::default() }
     }
 }
 

@@ -308,7 +308,7 @@ mod compression {
 mod encryption {
     use super::*;
     use hqq_features::encrypt::{
-        Cipher, EncryptError, EncryptionLayer, HEADER, Handshake, Key, Session, Settings,
+        Cipher, EncryptError, EncryptionLayer, HEADER, Handshake, Key, Session, SessionSettings,
     };
 
     fn entropy(into: &mut [u8]) -> Result<(), EncryptError> {
@@ -318,7 +318,7 @@ mod encryption {
     pub fn sessions(cipher: Cipher) -> [Session; 2] {
         let key = Key::shared([7; 32]);
         let [mut one, mut two] = [true, false].map(|initiator| {
-            Handshake::new(&key, initiator, cipher, Settings::default(), b"agreed", entropy).unwrap()
+            Handshake::new(&key, initiator, cipher, SessionSettings::default(), b"agreed", entropy).unwrap()
         });
         two.read(&one.write().unwrap()).unwrap();
         one.read(&two.write().unwrap()).unwrap();

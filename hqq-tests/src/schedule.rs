@@ -14,7 +14,7 @@ use hqq::advanced::{AdvancedConnection, AdvancedOptions, Reliability};
 use hqq::agreement::{Capabilities, Features};
 use hqq::features::compress::Codec;
 use hqq::features::encrypt::Key;
-use hqq::features::qos::{Class, Rate, Share};
+use hqq::features::qos::{Class, Rate, TrafficClass};
 use hqq::features::reliable::Receipt;
 use hqq::{AdvancedLink, Clock, Error, Listener, Options, StandardLink};
 
@@ -444,7 +444,7 @@ impl World {
             bytes_per_second: self.rng.u64(1_000..10_000_000),
             burst: self.rng.u64(SIZE + 64..10 * SIZE),
         });
-        let share = Share { class, weight: self.rng.u32(1..100), rate };
+        let share = TrafficClass { class, weight: self.rng.u32(1..100), rate };
         let qos = self.has(Feature::Qos);
         let now = self.now;
         let lane = &mut self.lanes[lane];

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hqq::advanced::AdvancedConnection;
 use hqq::agreement::Features;
-use hqq::features::qos::{Class, QosError, Rate, Share};
+use hqq::features::qos::{Class, QosError, Rate, TrafficClass};
 use hqq::shm::packet::op;
 use hqq::{AdvancedLink, Error, ErrorCode, Role};
 use hqq_tests::agree::{message, wanted};
@@ -176,7 +176,7 @@ fn a_rate_is_noticed_by_a_sender_that_sleeps() {
     let link = agree(link, &mut peer, "window=2 qos");
     let connection = open(&link, &mut peer);
     let rate = Some(Rate { bytes_per_second: 2000, burst: 1088 });
-    connection.set_share(Share { rate, ..Share::default() }).unwrap();
+    connection.set_share(TrafficClass { rate, ..TrafficClass::default() }).unwrap();
     thread::scope(|scope| {
         let sender = scope.spawn(|| {
             for (len, seed) in [(1, 1), (1, 2), (1024, 3)] {
@@ -203,7 +203,7 @@ fn who_waits_for_a_rate_sees_a_death() {
     let link = agree(link, &mut peer, "window=2 qos");
     let (rated, starving) = (open(&link, &mut peer), open(&link, &mut peer));
     let rate = Some(Rate { bytes_per_second: 1, burst: 1088 });
-    rated.set_share(Share { rate, ..Share::default() }).unwrap();
+    rated.set_share(TrafficClass { rate, ..TrafficClass::default() }).unwrap();
     rated.send(&[0; 1024]).unwrap();
     assert!(matches!(rated.send_timeout(&[0; 10], SHORT), Err(Error::Timeout { .. })));
     thread::scope(|scope| {
@@ -262,7 +262,7 @@ fn what_was_not_agreed_is_refused() {
     let link = agree(link, &mut peer, "capabilities=8");
     let connection = open(&link, &mut peer);
     assert!(connection.congestion().is_none());
-    assert!(matches!(connection.set_share(Share::default()), Err(Error::Unsupported { .. })));
+    assert!(matches!(connection.set_share(TrafficClass::default()), Err(Error::Unsupported { .. })));
     peer.ask(format!("push {} {} 100", op::CREDIT, connection.id()));
     peer.ask(format!("push {} {} 0 1", op::SHARE, connection.id()));
     peer.ask(format!("push {} 1", op::PROBE));
@@ -282,7 +282,7 @@ fn shares_travel_and_bad_ones_are_named() {
     let link = agree(link, &mut peer, "qos");
     let connection = open(&link, &mut peer);
     let id = connection.id();
-    connection.set_share(Share { class: Class::BULK, weight: 3, rate: None }).unwrap();
+    connection.set_share(TrafficClass { class: Class::BULK, weight: 3, rate: None }).unwrap();
     connection.send(b"behind it").unwrap();
     assert_eq!(peer.ask(format!("lane-recv {id}")), told(b"behind it"));
     assert_eq!(peer.ask(format!("lane-share {id}")), "7 3");
@@ -294,7 +294,7 @@ fn shares_travel_and_bad_ones_are_named() {
         (1, rate(1000, 1087), "1088"),
         (1, rate(1000, u64::MAX), "burst"),
     ] {
-        match connection.set_share(Share { weight, rate, ..Share::default() }) {
+        match connection.set_share(TrafficClass { weight, rate, ..TrafficClass::default() }) {
             Err(Error::Share { reason }) => assert!(reason.contains(word), "{reason}"),
             other => panic!("{other:?}"),
         }
@@ -323,7 +323,7 @@ fn rates_are_kept() {
     let link = agree(link, &mut peer, "qos window=16");
     let (slow, free) = (open(&link, &mut peer), open(&link, &mut peer));
     let rate = Rate { bytes_per_second: 400_000, burst: 2 * 1088 };
-    slow.set_share(Share { rate: Some(rate), ..Share::default() }).unwrap();
+    slow.set_share(TrafficClass { rate: Some(rate), ..TrafficClass::default() }).unwrap();
     const COUNT: u64 = 100;
     peer.tell(format!("bg lane-drain {} {COUNT}", slow.id()));
     peer.hear_ok();

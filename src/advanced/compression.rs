@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::pipeline::Decoded;
 use crate::error::{Error, Result};
-use hqq_features::compress::{Codec, Codecs, Compressor, Decompressor, Frame, HEADER, How, Settings};
+use hqq_features::compress::{Codec, Codecs, Compressor, Decompressor, Frame, HEADER, Mode, Settings};
 
 /// The codecs' memory is used again; as many are made as threads are at it at a time.
 pub(crate) struct Compression {
@@ -38,7 +38,7 @@ impl Compression {
 
     /// Puts what is made of a message into `into`: its first so many bytes.
     pub(super) fn apply(&self, message: &[u8], into: &mut [u8]) -> usize {
-        self.with_compressor(|compressor| compressor.compress(message, How::Auto, into))
+        self.with_compressor(|compressor| compressor.compress(message, Mode::Auto, into))
     }
 
     fn with_compressor<T>(&self, act: impl FnOnce(&mut Compressor) -> T) -> T {

@@ -9,7 +9,7 @@ use crate::link::connection::Connection;
 use crate::link::deadline::Wait;
 use crate::link::timed_mutex::TimedMutex;
 use hqq_features::flow::Congestion;
-use hqq_features::qos::Share;
+use hqq_features::qos::TrafficClass;
 
 /// A logical connection on an [`AdvancedLink`](crate::AdvancedLink): messages of any length up to the limit. As a
 /// [`Connection`], of whose messages is made what was agreed on; a stream, too, in messages of 64 KiB at most.
@@ -28,8 +28,8 @@ impl AdvancedConnection {
     }
 
     /// How urgent it is, its weight, and its rate, in the direction that this end sends. It begins with what the peer has said,
-    /// or [`Share::default`].
-    pub fn share(&self) -> Share {
+    /// or [`TrafficClass::default`].
+    pub fn share(&self) -> TrafficClass {
         self.connection.core().share(self.id())
     }
 
@@ -41,7 +41,7 @@ impl AdvancedConnection {
     /// # use std::time::Duration;
     /// # use hqq::{AdvancedLink, StandardLink};
     /// use hqq::advanced::AdvancedOptions;
-    /// use hqq::features::qos::{Class, Rate, Share};
+    /// use hqq::features::qos::{Class, Rate, TrafficClass};
     ///
     /// # let (primary, secondary) = StandardLink::pair()?;
     /// # let soon = Duration::from_secs(5);
@@ -55,7 +55,7 @@ impl AdvancedConnection {
     /// let link = AdvancedLink::negotiate(primary, &wanted, soon)?;
     /// let bulk = link.open_connection()?;
     /// let rate = Some(Rate { bytes_per_second: 10_000_000, burst: 1_000_000 });
-    /// bulk.set_share(Share { class: Class::BULK, rate, ..Share::default() })?;
+    /// bulk.set_share(TrafficClass { class: Class::BULK, rate, ..TrafficClass::default() })?;
     /// bulk.send(b"when there is time")?;
     /// # assert_eq!(peer.join().unwrap()?, b"when there is time");
     /// # Ok::<(), hqq::Error>(())
@@ -64,7 +64,7 @@ impl AdvancedConnection {
     /// # Errors
     /// [`Error::Unsupported`](crate::Error::Unsupported) where quality of service was not agreed on;
     /// [`Error::Share`](crate::Error::Share) for a weight or rate of zero, or a burst that is less than a buffer and a slot.
-    pub fn set_share(&self, share: Share) -> Result<()> {
+    pub fn set_share(&self, share: TrafficClass) -> Result<()> {
         self.connection.core().set_share(self.id(), share)
     }
 

@@ -7,7 +7,7 @@ use super::Compression;
 use super::pipeline::Pipeline;
 use crate::demux::negotiation::{KEY_LEN, Keying};
 use crate::error::{Error, Result};
-use hqq_features::encrypt::{Cipher, EncryptError, HEADER, Handshake, Key, Session, Settings};
+use hqq_features::encrypt::{Cipher, EncryptError, HEADER, Handshake, Key, Session, SessionSettings};
 
 /// Random bytes of the kernel, for keys: what [`Key::generate`] and the others of `hqq::features::encrypt` take.
 ///
@@ -94,7 +94,7 @@ pub(super) struct Keys(Arc<Mutex<Making>>);
 
 struct Making {
     key: Arc<Key>,
-    settings: Settings,
+    settings: SessionSettings,
     handshake: Option<Handshake>,
 }
 
@@ -107,14 +107,15 @@ impl fmt::Debug for Keys {
 impl Keys {
     /// For a ring of so many slots, of messages of which so many may be received and not opened.
     pub(super) fn new(key: Arc<Key>, slots: u32, kept: u32) -> Self {
-        let usual = Settings::default();
+        let usual = SessionSettings::default();
         // A message is no further behind another than the ring is long, and half the window beside: `send_in_order`.
-        let settings = Settings { window: usual.window.max(2 * slots).min(Settings::MAX_WINDOW), ..usual };
+        let settings =
+            SessionSettings { window: usual.window.max(2 * slots).min(SessionSettings::MAX_WINDOW), ..usual };
         let rekey_every = usual.rekey_every.max(u64::from(settings.window.div_ceil(64)));
         // The window is each end's own affair, but for what the keys of both allow.
-        let most = u64::from(Settings::MAX_WINDOW).min(64 * rekey_every) as u32;
+        let most = u64::from(SessionSettings::MAX_WINDOW).min(64 * rekey_every) as u32;
         let window = settings.window.max(kept.saturating_mul(2)).min(most);
-        let settings = Settings { window, rekey_every, ..settings };
+        let settings = SessionSettings { window, rekey_every, ..settings };
         Self(Arc::new(Mutex::new(Making { key, settings, handshake: None })))
     }
 

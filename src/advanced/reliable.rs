@@ -16,7 +16,7 @@ use crate::link::core::LinkCore;
 use crate::link::deadline::Wait;
 use crate::setup::listener::Listener;
 use crate::shm::packet::op;
-use hqq_features::reliable::{HEADER, InboxCounts, Pace, Position, Receipt, StoreCounts};
+use hqq_features::reliable::{AckPolicy, HEADER, InboxCounts, Position, Receipt, StoreCounts};
 
 /// How messages are kept until the peer's application acknowledges them; see [`AdvancedOptions::reliable`].
 ///
@@ -40,7 +40,7 @@ use hqq_features::reliable::{HEADER, InboxCounts, Pace, Position, Receipt, Store
 pub struct Reliability {
     pub(super) messages: u32,
     bytes: usize,
-    pace: Pace,
+    ack_policy: AckPolicy,
     record: Option<(Position, Vec<u64>)>,
     pub(super) optional: bool,
     /// Fewer messages than these are none: so many may be kept already.
@@ -59,7 +59,7 @@ impl Reliability {
         Self {
             messages: 1024,
             bytes: 16 << 20,
-            pace: Pace { every: 32, within: Duration::from_millis(1) },
+            ack_policy: AckPolicy { every: 32, within: Duration::from_millis(1) },
             record: None,
             optional: false,
             least: 0,
@@ -84,14 +84,14 @@ impl Reliability {
     /// The peer is told after so many acknowledgements; never less often than when half of the messages are acknowledged.
     #[must_use]
     pub fn acknowledge_every(mut self, every: usize) -> Self {
-        self.pace.every = every;
+        self.ack_policy.every = every;
         self
     }
 
     /// The peer is told by the first call that finds that an acknowledgement has waited for so long.
     #[must_use]
     pub fn acknowledge_within(mut self, within: Duration) -> Self {
-        self.pace.within = within;
+        self.ack_policy.within = within;
         self
     }
 
@@ -117,7 +117,7 @@ impl Reliability {
         ReliableConfig {
             session: hqq_sys::random::number().ok().and_then(NonZeroU64::new).unwrap_or(NonZeroU64::MIN),
             bytes: self.bytes,
-            pace: self.pace,
+            ack_policy: self.ack_policy,
             record: self.record.clone(),
         }
     }

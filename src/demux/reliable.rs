@@ -12,8 +12,8 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::shm::endpoint::{Payload, SlotBytes};
 use crate::shm::packet::{Packet, op};
 use hqq_features::reliable::{
-    Ack, HEADER, Inbox, InboxCounts, Limits, Pace, Position, Receipt, ReliableError, Resend, Resume, Start,
-    Started, Store, StoreCounts, StoreFull, Verdict, header, split_frame,
+    Ack, AckPolicy, HEADER, Inbox, InboxCounts, Position, Receipt, ReliableError, Resend, Resume, Start,
+    Started, Store, StoreCounts, StoreFull, StoreLimits, Verdict, header, split_frame,
 };
 
 /// What an end brings along, before the number of messages is agreed on.
@@ -23,7 +23,7 @@ pub(crate) struct ReliableConfig {
     pub(crate) session: NonZeroU64,
     /// Bytes that may be kept.
     pub(crate) bytes: usize,
-    pub(crate) pace: Pace,
+    pub(crate) ack_policy: AckPolicy,
     /// What is processed by the receiver's own record.
     pub(crate) record: Option<(Position, Vec<u64>)>,
 }
@@ -99,12 +99,12 @@ impl ReliableDelivery {
 
     /// It is agreed on, with so many messages at a time.
     fn begin(&mut self, kept: usize) -> Resume {
-        let ReliableConfig { session, bytes, pace, record } = &mut self.plan;
+        let ReliableConfig { session, bytes, ack_policy, record } = &mut self.plan;
         let ends = self.ends.get_or_insert_with(|| Ends {
-            store: Store::new(*session, Limits { messages: kept, bytes: *bytes }),
+            store: Store::new(*session, StoreLimits { messages: kept, bytes: *bytes }),
             inbox: match record.take() {
-                None => Inbox::new(kept, *pace),
-                Some((position, beyond)) => Inbox::resume(kept, *pace, position, beyond),
+                None => Inbox::new(kept, *ack_policy),
+                Some((position, beyond)) => Inbox::resume(kept, *ack_policy, position, beyond),
             },
         });
         self.active = true;
@@ -346,7 +346,7 @@ impl Demux {
     pub(crate) fn tell(&mut self, at_once: bool, now: impl FnOnce() -> Duration) {
         let Some(delivery) = &mut self.delivery else { return };
         let (true, true, Some(ends)) = (delivery.begun, delivery.ready, &mut delivery.ends) else { return };
-        if !delivery.telling && ends.inbox.has_news() {
+        if !delivery.telling && ends.inbox.has_pending_acks() {
             delivery.telling = at_once || ends.inbox.due(delivery.epoch + now());
         }
     }

@@ -18,8 +18,10 @@ use crate::agreement::{Agreement, Features};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::layout::Geometry;
 use crate::shm::packet::{ConnCopy, Packet, op};
-use hqq_features::flow::{Congestion, Grant, Receiver, Sender};
-use hqq_features::qos::{Class, Limits, Load, Next, Occupancy, QosError, Rate, Scheduler, Share};
+use hqq_features::flow::{Congestion, CreditReceiver, CreditSender, Grant};
+use hqq_features::qos::{
+    Class, Load, Next, Occupancy, QosError, Rate, Scheduler, SchedulerLimits, TrafficClass,
+};
 
 /// What a packet costs beside its payload, bytes: its slot.
 const SLOT: u64 = 64;
@@ -47,8 +49,8 @@ enum State {
 #[derive(Debug)]
 struct ConnQueue {
     /// Both ends of credit, where flow control was agreed on.
-    credit: Option<(Sender, Receiver)>,
-    share: Share,
+    credit: Option<(CreditSender, CreditReceiver)>,
+    share: TrafficClass,
     /// The owner has said so itself.
     settled: bool,
     pending: Option<PendingChunk>,
@@ -110,7 +112,7 @@ impl EgressScheduler {
         let bytes = packets.saturating_mul(geometry.buffer_size() + SLOT);
         let order = match Occupancy::learning(Load { packets, bytes }, TARGET) {
             Ok(occupancy) if fair => {
-                let limits = Limits { connections: usize::MAX, waiting: 1 };
+                let limits = SchedulerLimits { connections: usize::MAX, waiting: 1 };
                 Order::Fair(Box::new(Fair { scheduler: Scheduler::new(limits), occupancy }))
             }
             _ => Order::Fifo(VecDeque::new()),
@@ -133,12 +135,12 @@ impl EgressScheduler {
     fn queue(&mut self, id: u64, now: Duration) -> &mut ConnQueue {
         let Self { queues, order, window, .. } = self;
         queues.entry(id).or_insert_with(|| {
-            let share = Share::default();
+            let share = TrafficClass::default();
             if let Order::Fair(fair) = order {
                 // A share as it is by default is never refused, and the id is new.
                 let _ = fair.scheduler.add(id, share, now);
             }
-            let credit = Sender::new(*window).ok().zip(Receiver::new(*window).ok());
+            let credit = CreditSender::new(*window).ok().zip(CreditReceiver::new(*window).ok());
             ConnQueue { credit, share, settled: false, pending: None }
         })
     }
@@ -163,15 +165,15 @@ impl EgressScheduler {
     // ---- classes and rates ----
 
     /// How a connection is treated.
-    pub(crate) fn share(&self, id: u64) -> Share {
-        self.queues.get(&id).map_or_else(Share::default, |queue| queue.share)
+    pub(crate) fn share(&self, id: u64) -> TrafficClass {
+        self.queues.get(&id).map_or_else(TrafficClass::default, |queue| queue.share)
     }
 
     /// How a connection is treated from now on, as its owner says; the peer is told.
     ///
     /// # Errors
     /// [`Error::Unsupported`] without quality of service; [`Error::Share`].
-    pub(crate) fn set_share(&mut self, id: u64, share: Share, now: Duration) -> Result<()> {
+    pub(crate) fn set_share(&mut self, id: u64, share: TrafficClass, now: Duration) -> Result<()> {
         let refused = |reason: String| Error::Share { reason };
         if matches!(self.order, Order::Fifo(_)) {
             return Err(Error::Unsupported { what: "quality of service was not agreed on: ask for it" });
@@ -192,7 +194,7 @@ impl EgressScheduler {
         Ok(())
     }
 
-    fn change(&mut self, id: u64, share: Share, now: Duration) -> Result<(), QosError> {
+    fn change(&mut self, id: u64, share: TrafficClass, now: Duration) -> Result<(), QosError> {
         self.queue(id, now);
         if let Order::Fair(fair) = &mut self.order {
             fair.scheduler.change(id, share, now)?;
@@ -218,7 +220,7 @@ impl EgressScheduler {
         if self.queues.get(&id).is_some_and(|queue| queue.settled) {
             return Ok(());
         }
-        let share = Share { class, weight, ..self.share(id) };
+        let share = TrafficClass { class, weight, ..self.share(id) };
         self.change(id, share, now).map_err(|_| ErrorCode::InvalidSize)
     }
 
@@ -354,7 +356,7 @@ impl EgressScheduler {
             Order::Fifo(line) => line.pop_front(),
             Order::Fair(fair) => {
                 let Fair { scheduler, occupancy } = &mut **fair;
-                occupancy.look(now, taken);
+                occupancy.retire(now, taken);
                 occupancy.guard(scheduler.has_urgent());
                 self.alarm = None;
                 match scheduler.next(now, |class, bytes| occupancy.may_send(class, bytes)) {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::shm::buffer::Buffer;
 use crate::shm::packet::ConnCopy;
 use hqq_features::flow::Congestion;
-use hqq_features::qos::Share;
+use hqq_features::qos::TrafficClass;
 
 /// The bytes of the chunk that a caller is about to send, and its connection.
 type Own<'b> = (u64, &'b [u8]);
@@ -23,15 +23,15 @@ impl LinkCore {
     }
 
     /// How a connection is treated.
-    pub(crate) fn share(&self, id: u64) -> Share {
-        self.lock().egress.as_ref().map_or_else(Share::default, |egress| egress.share(id))
+    pub(crate) fn share(&self, id: u64) -> TrafficClass {
+        self.lock().egress.as_ref().map_or_else(TrafficClass::default, |egress| egress.share(id))
     }
 
     /// How a connection is treated from now on.
     ///
     /// # Errors
     /// [`Error::Unsupported`] without quality of service; [`Error::Share`].
-    pub(crate) fn set_share(&self, id: u64, share: Share) -> Result<()> {
+    pub(crate) fn set_share(&self, id: u64, share: TrafficClass) -> Result<()> {
         let mut demux = self.lock();
         let now = self.now();
         let set = match &mut demux.egress {

@@ -42,7 +42,7 @@ impl LinkCore {
             Err(TryLockError::WouldBlock) => return,
         };
         let now = self.now();
-        let time_to_measure = sender.pacer.look(now);
+        let time_to_measure = sender.pacer.is_due(now);
         if time_to_measure {
             // What was left out now would be left out again at once.
             sender.pacer.measured(now);
@@ -56,7 +56,7 @@ impl LinkCore {
                 metrics.rated_at.store(nanos(now), Ordering::Relaxed);
             }
         }
-        let due = self.region().sent_so_far().wrapping_add(sender.pacer.every());
+        let due = self.region().sent_so_far().wrapping_add(sender.pacer.interval());
         self.meter.due.store(due, Ordering::Relaxed);
     }
 

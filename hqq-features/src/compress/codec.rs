@@ -10,9 +10,9 @@ use lz4_flex::block::get_maximum_output_size;
 pub const HEADER: usize = 8;
 
 /// The longest message that an LZ4 block may stand for, bytes: the reference implementation's limit.
-pub(super) const LZ4_LONGEST: usize = 0x7E00_0000;
+pub(super) const LZ4_MAX_LEN: usize = 0x7E00_0000;
 
-/// How a body is made from a message.
+/// Mode a body is made from a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// The message as it is.
@@ -60,7 +60,7 @@ impl Codec {
     /// [`Compressor::room`]: super::Compressor::room
     pub(super) const fn room(self, len: usize) -> usize {
         match self {
-            Self::Lz4 if len <= LZ4_LONGEST => HEADER + get_maximum_output_size(len),
+            Self::Lz4 if len <= LZ4_MAX_LEN => HEADER + get_maximum_output_size(len),
             _ => HEADER + len,
         }
     }
@@ -85,24 +85,24 @@ impl fmt::Display for Codec {
 }
 
 impl FromStr for Codec {
-    type Err = NoSuchCodec;
+    type Err = UnknownCodec;
 
-    fn from_str(name: &str) -> Result<Self, NoSuchCodec> {
-        Self::ALL.into_iter().find(|codec| codec.name() == name).ok_or(NoSuchCodec)
+    fn from_str(name: &str) -> Result<Self, UnknownCodec> {
+        Self::ALL.into_iter().find(|codec| codec.name() == name).ok_or(UnknownCodec)
     }
 }
 
 /// A name that is no codec's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoSuchCodec;
+pub struct UnknownCodec;
 
-impl fmt::Display for NoSuchCodec {
+impl fmt::Display for UnknownCodec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("no codec has this name: they are none, lz4 and zstd")
     }
 }
 
-impl std::error::Error for NoSuchCodec {}
+impl std::error::Error for UnknownCodec {}
 
 /// A set of codecs, as two ends tell each other what they can decode. Raw bodies go without saying.
 ///

@@ -5,12 +5,12 @@ use std::fmt;
 use lz4_flex::block::{self, CompressTable};
 use zstd::zstd_safe::{self, CCtx, CParameter};
 
-use super::codec::{Codec, HEADER, LZ4_LONGEST};
+use super::codec::{Codec, HEADER, LZ4_MAX_LEN};
 use super::memory::{KEPT, resized};
 
 /// Whether a message is compressed. If that would not make it smaller, it goes raw in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum How {
+pub enum Mode {
     /// If it is long enough and a sample of it looks as if something could be gained.
     #[default]
     Auto,
@@ -26,10 +26,10 @@ pub struct Settings {
     /// Zstandard's level: 1 and more for smaller output, negative for less effort. A level that does not exist counts
     /// as the nearest. 1 unless set.
     pub level: i32,
-    /// [`How::Auto`] leaves shorter messages raw; bytes, 256 unless set. Within one machine there is nothing to gain
+    /// [`Mode::Auto`] leaves shorter messages raw; bytes, 256 unless set. Within one machine there is nothing to gain
     /// from a few cache lines less.
     pub smallest: usize,
-    /// How much of a message [`How::Auto`] looks at to guess whether compression pays; bytes in multiples of 64, 512
+    /// Mode much of a message [`Mode::Auto`] looks at to guess whether compression pays; bytes in multiples of 64, 512
     /// unless set, at most 65536. With 0 the length alone decides.
     pub sample: usize,
 }
@@ -42,7 +42,7 @@ impl Default for Settings {
 
 /// What a [`Compressor`] has done so far; the counts wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct CompressorCounts {
     /// Messages that became smaller.
     pub compressed: u64,
     /// Messages that went raw, for whatever reason.
@@ -58,12 +58,12 @@ pub struct Tally {
 pub struct Compressor {
     codec: Codec,
     settings: Settings,
-    pub(super) engine: Engine,
-    tally: Tally,
+    pub(super) state: CodecState,
+    counts: CompressorCounts,
 }
 
 /// What a codec keeps.
-pub(super) enum Engine {
+pub(super) enum CodecState {
     Idle,
     Lz4 {
         /// For messages below and from 64 KiB on: the smaller one is cleared faster.
@@ -74,7 +74,7 @@ pub(super) enum Engine {
     Zstd(CCtx<'static>),
 }
 
-impl Engine {
+impl CodecState {
     fn new(codec: Codec, level: i32) -> Self {
         match codec {
             Codec::Raw => Self::Idle,
@@ -89,11 +89,11 @@ impl Engine {
 
 impl fmt::Debug for Compressor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { codec, settings, tally, .. } = self;
+        let Self { codec, settings, counts, .. } = self;
         f.debug_struct("Compressor")
             .field("codec", codec)
             .field("settings", settings)
-            .field("tally", tally)
+            .field("counts", counts)
             .finish_non_exhaustive()
     }
 }
@@ -101,8 +101,8 @@ impl fmt::Debug for Compressor {
 impl Compressor {
     /// A compressor for messages to a peer that can decode `codec`.
     pub fn new(codec: Codec, settings: Settings) -> Self {
-        let engine = Engine::new(codec, settings.level);
-        Self { codec, settings, engine, tally: Tally::default() }
+        let state = CodecState::new(codec, settings.level);
+        Self { codec, settings, state, counts: CompressorCounts::default() }
     }
 
     /// The codec for what is compressed.
@@ -111,11 +111,11 @@ impl Compressor {
     }
 
     /// What has been done so far.
-    pub const fn tally(&self) -> Tally {
-        self.tally
+    pub const fn counts(&self) -> CompressorCounts {
+        self.counts
     }
 
-    /// How much room a message of `len` bytes is best given, in bytes. With [`HEADER`] and `len` bytes it fits as well,
+    /// Mode much room a message of `len` bytes is best given, in bytes. With [`HEADER`] and `len` bytes it fits as well,
     /// but LZ4, which insists on room for the worst case, then works in private memory, and its output is copied.
     ///
     /// ```
@@ -135,11 +135,11 @@ impl Compressor {
     ///
     /// # Panics
     /// If `into` is shorter than [`HEADER`] and the message.
-    pub fn compress(&mut self, message: &[u8], how: How, into: &mut [u8]) -> usize {
+    pub fn compress(&mut self, message: &[u8], mode: Mode, into: &mut [u8]) -> usize {
         let len = message.len();
         let (header, body) = into.split_at_mut(HEADER);
         assert!(body.len() >= len, "{} bytes of room for a message of {len}", body.len());
-        let smaller = if self.is_worth_trying(message, how) { self.encode(message, body) } else { None };
+        let smaller = if self.is_worth_trying(message, mode) { self.encode(message, body) } else { None };
         let (codec, written) = match smaller {
             Some(written) => (self.codec, written),
             None => {
@@ -149,21 +149,21 @@ impl Compressor {
         };
         let word = u64::from(codec.number()) | (len as u64) << 8;
         header.copy_from_slice(&word.to_le_bytes());
-        let count = if codec == Codec::Raw { &mut self.tally.raw } else { &mut self.tally.compressed };
+        let count = if codec == Codec::Raw { &mut self.counts.raw } else { &mut self.counts.compressed };
         *count = count.wrapping_add(1);
-        self.tally.bytes_in = self.tally.bytes_in.wrapping_add(len as u64);
-        self.tally.bytes_out = self.tally.bytes_out.wrapping_add((HEADER + written) as u64);
+        self.counts.bytes_in = self.counts.bytes_in.wrapping_add(len as u64);
+        self.counts.bytes_out = self.counts.bytes_out.wrapping_add((HEADER + written) as u64);
         HEADER + written
     }
 
-    pub(super) fn is_worth_trying(&self, message: &[u8], how: How) -> bool {
-        let tried = match how {
-            How::Auto => {
+    pub(super) fn is_worth_trying(&self, message: &[u8], mode: Mode) -> bool {
+        let tried = match mode {
+            Mode::Auto => {
                 message.len() >= self.settings.smallest
                     && is_promising(self.codec, message, self.settings.sample)
             }
-            How::Always => true,
-            How::Never => false,
+            Mode::Always => true,
+            Mode::Never => false,
         };
         tried && !message.is_empty()
     }
@@ -171,10 +171,10 @@ impl Compressor {
     /// The body's length, if it is smaller than the message. Any failure of a codec means that it is not.
     fn encode(&mut self, message: &[u8], body: &mut [u8]) -> Option<usize> {
         let len = message.len();
-        match &mut self.engine {
-            Engine::Idle => None,
-            Engine::Lz4 { .. } if len > LZ4_LONGEST => None,
-            Engine::Lz4 { tables, scratch } => {
+        match &mut self.state {
+            CodecState::Idle => None,
+            CodecState::Lz4 { .. } if len > LZ4_MAX_LEN => None,
+            CodecState::Lz4 { tables, scratch } => {
                 let table = &mut tables[usize::from(len >= usize::from(u16::MAX))];
                 let worst = block::get_maximum_output_size(len);
                 if let Some(room) = body.get_mut(..worst) {
@@ -193,7 +193,7 @@ impl Compressor {
                 written
             }
             // Room for one byte less than the message: whatever fits is smaller.
-            Engine::Zstd(context) => context.compress2(&mut body[..len - 1], message).ok(),
+            CodecState::Zstd(context) => context.compress2(&mut body[..len - 1], message).ok(),
         }
     }
 }
@@ -207,9 +207,9 @@ fn context(level: i32) -> Option<CCtx<'static>> {
 }
 
 /// Bytes of a message that a sample takes in one place.
-pub(super) const PIECE: usize = 64;
+pub(super) const SAMPLE_BLOCK: usize = 64;
 /// The longest sample, bytes.
-const LONGEST_SAMPLE: usize = 64 << 10;
+const MAX_SAMPLE: usize = 64 << 10;
 
 /// Whether a sample suggests that `codec` makes a message smaller; in constant time.
 ///
@@ -220,14 +220,14 @@ const LONGEST_SAMPLE: usize = 64 << 10;
 /// again is taken as promising. That is more than chance makes of it: 5 standard deviations for a sample of 256 bytes.
 pub(super) fn is_promising(codec: Codec, message: &[u8], sample: usize) -> bool {
     let len = message.len();
-    let sample = sample.min(LONGEST_SAMPLE);
+    let sample = sample.min(MAX_SAMPLE);
     // LZ4 sees by itself that a short message is noise, in the time that a sample takes.
     if sample == 0 || codec == Codec::Lz4 && len < 4 * sample {
         return true;
     }
-    let size = PIECE.min(len);
+    let size = SAMPLE_BLOCK.min(len);
     // They must not overlap, or the message would seem to repeat itself.
-    let pieces = (sample.min(len) / PIECE).max(1);
+    let pieces = (sample.min(len) / SAMPLE_BLOCK).max(1);
     let (words, bytes) = (pieces * size.saturating_sub(3), pieces * size);
     let enough_repeats = words.div_ceil(64).max(1);
     let enough_pairs = match codec {

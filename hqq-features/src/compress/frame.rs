@@ -52,7 +52,7 @@ impl<'f> Frame<'f> {
         Ok(Self { codec, len, body })
     }
 
-    /// How the body was made.
+    /// Mode the body was made.
     pub const fn codec(&self) -> Codec {
         self.codec
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::codec::{Codec, Codecs, HEADER};
-use super::compressor::{Compressor, How, Settings};
+use super::compressor::{Compressor, Mode, Settings};
 use super::decompressor::Decompressor;
 use super::frame::Frame;
 use super::memory::KEPT;
@@ -80,7 +80,7 @@ impl Layer for CompressionLayer {
     fn encode(&self, message: &[u8], _: &[u8], into: &mut [u8]) -> Result<Encoded, LayerError> {
         check_room(NAME, into.len(), message.len().saturating_add(HEADER))?;
         let fresh = || Compressor::new(self.codec, self.settings);
-        let len = self.compressors.with(fresh, |compressor| compressor.compress(message, How::Auto, into));
+        let len = self.compressors.with(fresh, |compressor| compressor.compress(message, Mode::Auto, into));
         Ok(Encoded { len, ticket: None })
     }
 

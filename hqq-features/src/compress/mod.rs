@@ -11,12 +11,12 @@
 //! carried over from one message to the next, so messages may be lost, skipped or reordered.
 //!
 //! ```
-//! use hqq_features::compress::{Codec, Compressor, Decompressor, HEADER, How, Settings};
+//! use hqq_features::compress::{Codec, Compressor, Decompressor, HEADER, Mode, Settings};
 //!
 //! let message = b"a line of a log, and again ".repeat(100);
 //! let mut sender = Compressor::new(Codec::Lz4, Settings::default());
 //! let mut frame = vec![0; sender.room(message.len())];
-//! let len = sender.compress(&message, How::Auto, &mut frame);
+//! let len = sender.compress(&message, Mode::Auto, &mut frame);
 //! assert!(len < message.len() / 10);
 //!
 //! let mut received = Vec::new();
@@ -44,12 +44,12 @@
 //!
 //! # What it does not do
 //!
-//! There is no checksum: a frame that was changed on its way may decode to another message of the same length. How well
+//! There is no checksum: a frame that was changed on its way may decode to another message of the same length. Mode well
 //! a message compresses can be seen from its length, also through encryption: do not compress secrets together with
 //! what an attacker may choose.
 
-pub use codec::{Codec, Codecs, HEADER, NoSuchCodec};
-pub use compressor::{Compressor, How, Settings, Tally};
+pub use codec::{Codec, Codecs, HEADER, UnknownCodec};
+pub use compressor::{Compressor, CompressorCounts, Mode, Settings};
 pub use decompressor::{Decompressor, decompress};
 pub use error::CompressError;
 pub use frame::Frame;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::compressor::{Engine, PIECE, is_promising};
+use super::compressor::{CodecState, SAMPLE_BLOCK, is_promising};
 use super::memory::KEPT;
 use super::*;
 
@@ -91,9 +91,9 @@ fn data(kind: Kind, len: usize, random: &mut Random) -> Vec<u8> {
 }
 
 /// The frame, from exactly so much room.
-fn made(compressor: &mut Compressor, message: &[u8], how: How, room: usize) -> Vec<u8> {
+fn made(compressor: &mut Compressor, message: &[u8], mode: Mode, room: usize) -> Vec<u8> {
     let mut frame = vec![0xA5; room];
-    let len = compressor.compress(message, how, &mut frame);
+    let len = compressor.compress(message, mode, &mut frame);
     assert!(len <= HEADER + message.len(), "{len} bytes for a message of {}", message.len());
     frame.truncate(len);
     frame
@@ -101,7 +101,7 @@ fn made(compressor: &mut Compressor, message: &[u8], how: How, room: usize) -> V
 
 fn frame(codec: Codec, message: &[u8]) -> Vec<u8> {
     let mut compressor = Compressor::new(codec, Settings::default());
-    made(&mut compressor, message, How::Always, HEADER + message.len())
+    made(&mut compressor, message, Mode::Always, HEADER + message.len())
 }
 
 /// A frame with any header.
@@ -143,7 +143,7 @@ fn codecs_have_numbers_and_names() {
     }
     assert!((3..=255).all(|number| Codec::from_number(number).is_none()));
     for name in ["", "raw", "LZ4", "lz4 ", "gzip"] {
-        assert_eq!(name.parse::<Codec>(), Err(NoSuchCodec));
+        assert_eq!(name.parse::<Codec>(), Err(UnknownCodec));
     }
     assert_eq!(format!("{:>5}|", Codec::Lz4), "  lz4|");
 }
@@ -184,17 +184,17 @@ fn every_message_comes_back() {
     for codec in Codec::ALL {
         let mut compressor = Compressor::new(codec, Settings::default());
         let mut decompressor = Decompressor::new(Codecs::ALL);
-        let (mut expected, mut received) = (Tally::default(), Vec::new());
+        let (mut expected, mut received) = (CompressorCounts::default(), Vec::new());
         for (size, kind) in sizes.into_iter().flat_map(|size| KINDS.map(|kind| (size, kind))) {
             let message = data(kind, size, &mut random);
-            for how in [How::Auto, How::Always, How::Never] {
+            for mode in [Mode::Auto, Mode::Always, Mode::Never] {
                 for room in [HEADER + size, compressor.room(size)] {
-                    let frame = made(&mut compressor, &message, how, room);
+                    let frame = made(&mut compressor, &message, mode, room);
                     let sent = decompressor.decompress(&frame, size as u64, &mut received);
-                    assert!(received == message, "{codec}, {kind:?}, {size} bytes, {how:?}");
+                    assert!(received == message, "{codec}, {kind:?}, {size} bytes, {mode:?}");
                     let small = frame.len() < HEADER + size;
                     assert_eq!(sent, Ok(if small { codec } else { Codec::Raw }));
-                    assert!(!(small && how == How::Never));
+                    assert!(!(small && mode == Mode::Never));
                     if small {
                         expected.compressed += 1
                     } else {
@@ -210,7 +210,7 @@ fn every_message_comes_back() {
                 assert!(frame(codec, &message).len() < size * 3 / 4);
             }
         }
-        assert_eq!(compressor.tally(), expected);
+        assert_eq!(compressor.counts(), expected);
     }
 }
 
@@ -235,11 +235,11 @@ fn tight_room_changes_nothing_but_where_lz4_works() {
         let mut compressor = Compressor::new(Codec::Lz4, Settings::default());
         let best = compressor.room(size);
         assert!(best > HEADER + size);
-        let wide = made(&mut compressor, &message, How::Always, best);
-        let Engine::Lz4 { scratch, .. } = &compressor.engine else { panic!("it is for LZ4") };
+        let wide = made(&mut compressor, &message, Mode::Always, best);
+        let CodecState::Lz4 { scratch, .. } = &compressor.state else { panic!("it is for LZ4") };
         assert_eq!(scratch.capacity(), 0, "it went straight to its place");
-        assert_eq!(made(&mut compressor, &message, How::Always, HEADER + size), wide);
-        assert_eq!(made(&mut compressor, &message, How::Always, best - 1), wide);
+        assert_eq!(made(&mut compressor, &message, Mode::Always, HEADER + size), wide);
+        assert_eq!(made(&mut compressor, &message, Mode::Always, best - 1), wide);
     }
 }
 
@@ -248,8 +248,8 @@ fn private_memory_is_not_kept_for_ever() {
     let mut compressor = Compressor::new(Codec::Lz4, Settings::default());
     for (size, kept) in [(1 << 20, true), (KEPT, false)] {
         let message = vec![0; size];
-        assert!(made(&mut compressor, &message, How::Auto, HEADER + size).len() < size / 200);
-        let Engine::Lz4 { scratch, .. } = &compressor.engine else { panic!("it is for LZ4") };
+        assert!(made(&mut compressor, &message, Mode::Auto, HEADER + size).len() < size / 200);
+        let CodecState::Lz4 { scratch, .. } = &compressor.state else { panic!("it is for LZ4") };
         assert_eq!(scratch.capacity() > 0, kept);
     }
 }
@@ -262,9 +262,9 @@ fn a_message_that_did_not_fit_leaves_no_trace() {
         for size in [1, 2, 20, 1000, 200_000] {
             let (noise, text) = (data(Kind::Noise, size, &mut random), data(Kind::Text, size, &mut random));
             let fresh = frame(codec, &text);
-            let raw = made(&mut compressor, &noise, How::Always, HEADER + size);
+            let raw = made(&mut compressor, &noise, Mode::Always, HEADER + size);
             assert_eq!((raw[0], &raw[HEADER..]), (0, &noise[..]), "{codec}, {size} bytes");
-            assert_eq!(made(&mut compressor, &text, How::Always, HEADER + size), fresh);
+            assert_eq!(made(&mut compressor, &text, Mode::Always, HEADER + size), fresh);
         }
     }
 }
@@ -292,7 +292,7 @@ fn all_levels_work_and_others_count_as_the_nearest() {
     let message = data(Kind::Text, 20_000, &mut Random(4));
     let size = |level| {
         let mut compressor = Compressor::new(Codec::Zstd, Settings { level, ..Settings::default() });
-        let frame = made(&mut compressor, &message, How::Always, HEADER + message.len());
+        let frame = made(&mut compressor, &message, Mode::Always, HEADER + message.len());
         assert_eq!(undone(&frame, message.len()).map(|(_, received)| received), Ok(message.clone()));
         frame.len()
     };
@@ -304,7 +304,7 @@ fn all_levels_work_and_others_count_as_the_nearest() {
 #[test]
 #[should_panic(expected = "11 bytes of room for a message of 12")]
 fn room_for_the_message_is_the_callers_business() {
-    Compressor::new(Codec::Zstd, Settings::default()).compress(&[0; 12], How::Auto, &mut [0; HEADER + 11]);
+    Compressor::new(Codec::Zstd, Settings::default()).compress(&[0; 12], Mode::Auto, &mut [0; HEADER + 11]);
 }
 
 // What is tried.
@@ -332,7 +332,7 @@ fn auto_tries_what_promises_something() {
                 random.0 = seed << 32 | size as u64;
                 let message = data(kind, size, &mut random);
                 let tried = CODECS.map(|codec| {
-                    Compressor::new(codec, Settings::default()).is_worth_trying(&message, How::Auto)
+                    Compressor::new(codec, Settings::default()).is_worth_trying(&message, Mode::Auto)
                 });
                 assert_eq!(tried, [lz4 || size < 2048, zstd], "{kind:?}, {size} bytes, seed {seed}");
             }
@@ -345,19 +345,19 @@ fn settings_say_what_is_tried() {
     let mut random = Random(6);
     let (zeros, noise) = ([0; 300], data(Kind::Noise, 300, &mut random));
     for codec in CODECS {
-        let tries = |settings, message: &[u8], how| {
+        let tries = |settings, message: &[u8], mode| {
             let mut compressor = Compressor::new(codec, settings);
-            made(&mut compressor, message, how, HEADER + message.len())[0] != 0
+            made(&mut compressor, message, mode, HEADER + message.len())[0] != 0
         };
         let smallest = |smallest| Settings { smallest, ..Settings::default() };
-        assert!(tries(smallest(300), &zeros, How::Auto));
-        assert!(!tries(smallest(301), &zeros, How::Auto));
-        assert!(tries(smallest(301), &zeros, How::Always));
-        assert!(!tries(smallest(0), &zeros, How::Never));
-        assert!(!tries(smallest(0), &[], How::Always));
+        assert!(tries(smallest(300), &zeros, Mode::Auto));
+        assert!(!tries(smallest(301), &zeros, Mode::Auto));
+        assert!(tries(smallest(301), &zeros, Mode::Always));
+        assert!(!tries(smallest(0), &zeros, Mode::Never));
+        assert!(!tries(smallest(0), &[], Mode::Always));
         let worth = |sample, message: &[u8]| {
             let settings = Settings { sample, ..Settings::default() };
-            Compressor::new(codec, settings).is_worth_trying(message, How::Auto)
+            Compressor::new(codec, settings).is_worth_trying(message, Mode::Auto)
         };
         assert!(worth(0, &noise), "the length alone decides");
         for sample in [1, 64, 300, 1000, usize::MAX] {
@@ -376,15 +376,15 @@ fn a_sample_has_its_size() {
     let size = 1 << 20;
     let mut message = data(Kind::Noise, size, &mut Random(7));
     for piece in 0..8 {
-        let start = (size - PIECE) * piece / 7;
-        message[start..start + PIECE].fill(0);
+        let start = (size - SAMPLE_BLOCK) * piece / 7;
+        message[start..start + SAMPLE_BLOCK].fill(0);
     }
     assert!(CODECS.iter().all(|codec| is_promising(*codec, &message, 512)));
     let mut message = vec![0; size];
-    let noise = data(Kind::Noise, PIECE * 8, &mut Random(8));
-    for (piece, noise) in noise.chunks(PIECE).enumerate() {
-        let start = (size - PIECE) * piece / 7;
-        message[start..start + PIECE].copy_from_slice(noise);
+    let noise = data(Kind::Noise, SAMPLE_BLOCK * 8, &mut Random(8));
+    for (piece, noise) in noise.chunks(SAMPLE_BLOCK).enumerate() {
+        let start = (size - SAMPLE_BLOCK) * piece / 7;
+        message[start..start + SAMPLE_BLOCK].copy_from_slice(noise);
     }
     assert!(!CODECS.iter().any(|codec| is_promising(*codec, &message, 512)));
     assert!(CODECS.iter().all(|codec| is_promising(*codec, &message, 1024)));
@@ -577,9 +577,9 @@ fn random_messages_and_random_damage() {
         let (level, smallest) = (random.below(12) as i32 - 6, random.below(500));
         let settings = Settings { level, smallest, sample: random.below(2000) };
         let mut compressor = Compressor::new(Codec::ALL[random.below(3)], settings);
-        let how = [How::Auto, How::Always][random.below(2)];
+        let mode = [Mode::Auto, Mode::Always][random.below(2)];
         let room = HEADER + message.len() + random.below(2) * random.below(message.len() / 5 + 40);
-        let mut frame = made(&mut compressor, &message, how, room);
+        let mut frame = made(&mut compressor, &message, mode, room);
         let (_, received) = undone(&frame, message.len()).expect("a frame");
         assert!(received == message, "seed {seed}");
         for _ in 0..20 {

@@ -13,7 +13,7 @@ pub enum EncryptError {
     /// The source of random bytes failed.
     NoEntropy,
     /// A step of the handshake that is not its turn, or one after the handshake has failed.
-    OutOfTurn,
+    UnexpectedStep,
     /// `snow` does not take what it is given, which does not happen with the versions that we ask for.
     Unsupported,
     /// A window that is not possible.
@@ -82,7 +82,7 @@ pub enum EncryptError {
         /// The counter that was to come.
         next: u64,
     },
-    /// The message is more than [`MOST_AHEAD`](super::limits::MOST_AHEAD) epochs ahead of the newest key.
+    /// The message is more than [`MAX_EPOCHS_AHEAD`](super::limits::MAX_EPOCHS_AHEAD) epochs ahead of the newest key.
     AheadOfKeys {
         /// Its counter.
         counter: u64,
@@ -101,7 +101,7 @@ impl fmt::Display for EncryptError {
                 f.write_str("a public key would make the same secret with everybody; make a new pair of keys")
             }
             Self::NoEntropy => f.write_str("the source of random bytes failed, and a key is made of them"),
-            Self::OutOfTurn => {
+            Self::UnexpectedStep => {
                 f.write_str("this step of the handshake is not due, or the handshake has failed; begin a new one")
             }
             Self::Unsupported => f.write_str("the handshake cannot be set up with this build of snow"),

@@ -7,9 +7,9 @@ use super::entropy::Entropy;
 use super::error::EncryptError;
 use super::key::Key;
 use super::limits::HANDSHAKE;
-use super::noise::{Noise, in_words};
+use super::noise::{Noise, from_snow};
 use super::session::Session;
-use super::settings::Settings;
+use super::settings::SessionSettings;
 
 /// One end's part in agreeing on the keys of a session.
 ///
@@ -20,14 +20,14 @@ use super::settings::Settings;
 /// message that its opener accepts, the initiator when it has read the answer.
 ///
 /// ```
-/// use hqq_features::encrypt::{Cipher, Handshake, Key, Settings};
+/// use hqq_features::encrypt::{Cipher, Handshake, Key, SessionSettings};
 /// # fn entropy(into: &mut [u8]) -> Result<(), hqq_features::encrypt::EncryptError> {
 /// #     getrandom::fill(into).map_err(|_| hqq_features::encrypt::EncryptError::NoEntropy)
 /// # }
 ///
 /// let key = Key::generate(entropy)?; // both ends have read it from a file
 /// let agreed = b"version, features, capabilities, epoch of the link";
-/// let (cipher, settings) = (Cipher::Aes256Gcm, Settings::default());
+/// let (cipher, settings) = (Cipher::Aes256Gcm, SessionSettings::default());
 /// let mut ours = Handshake::new(&key, true, cipher, settings, agreed, entropy)?;
 /// let mut theirs = Handshake::new(&key, false, cipher, settings, agreed, entropy)?;
 ///
@@ -45,7 +45,7 @@ pub struct Handshake {
     /// Gone once anything went wrong.
     pub(super) noise: Option<Noise>,
     cipher: Cipher,
-    settings: Settings,
+    settings: SessionSettings,
     initiator: bool,
 }
 
@@ -54,7 +54,7 @@ impl Handshake {
     ///
     /// `prologue` is what has been agreed on until now: version, features, capabilities, codec, epoch of the link.
     /// If the two ends do not mean the same, since a third party has meddled with it, the handshake fails. The
-    /// cipher and [`Settings::rekey_every`] are part of it anyway. `entropy` makes the keys of this session.
+    /// cipher and [`SessionSettings::rekey_every`] are part of it anyway. `entropy` makes the keys of this session.
     ///
     /// # Errors
     ///
@@ -63,14 +63,14 @@ impl Handshake {
         key: &Key,
         initiator: bool,
         cipher: Cipher,
-        settings: Settings,
+        settings: SessionSettings,
         prologue: &[u8],
         entropy: Entropy,
     ) -> Result<Self, EncryptError> {
         settings.check()?;
         let prologue = [&settings.rekey_every.to_le_bytes(), prologue].concat();
         let noise =
-            Noise::new(&key.0, initiator, cipher, &prologue, entropy).map_err(|error| in_words(&error))?;
+            Noise::new(&key.0, initiator, cipher, &prologue, entropy).map_err(|error| from_snow(&error))?;
         Ok(Self { noise: Some(noise), cipher, settings, initiator })
     }
 
@@ -78,7 +78,7 @@ impl Handshake {
     ///
     /// # Errors
     ///
-    /// [`EncryptError::OutOfTurn`], [`EncryptError::WeakKey`] or [`EncryptError::NoEntropy`]. The handshake is over
+    /// [`EncryptError::UnexpectedStep`], [`EncryptError::WeakKey`] or [`EncryptError::NoEntropy`]. The handshake is over
     /// then, and a new one has to be begun.
     pub fn write(&mut self) -> Result<[u8; HANDSHAKE], EncryptError> {
         self.step(|noise| {
@@ -92,7 +92,7 @@ impl Handshake {
     ///
     /// # Errors
     ///
-    /// [`EncryptError::WrongKey`], [`EncryptError::WeakKey`] or [`EncryptError::OutOfTurn`]. The handshake is over
+    /// [`EncryptError::WrongKey`], [`EncryptError::WeakKey`] or [`EncryptError::UnexpectedStep`]. The handshake is over
     /// then, and a new one has to be begun.
     pub fn read(&mut self, message: &[u8; HANDSHAKE]) -> Result<(), EncryptError> {
         self.step(|noise| {
@@ -105,10 +105,10 @@ impl Handshake {
         &mut self,
         step: impl FnOnce(&mut Noise) -> Result<T, snow::Error>,
     ) -> Result<T, EncryptError> {
-        let noise = self.noise.as_mut().ok_or(EncryptError::OutOfTurn)?;
+        let noise = self.noise.as_mut().ok_or(EncryptError::UnexpectedStep)?;
         step(noise).map_err(|error| {
             self.noise = None;
-            in_words(&error)
+            from_snow(&error)
         })
     }
 
@@ -122,12 +122,12 @@ impl Handshake {
     ///
     /// # Errors
     ///
-    /// [`EncryptError::OutOfTurn`] unless [`is_finished`](Self::is_finished).
+    /// [`EncryptError::UnexpectedStep`] unless [`is_finished`](Self::is_finished).
     pub fn finish(mut self) -> Result<Session, EncryptError> {
         if !self.is_finished() {
-            return Err(EncryptError::OutOfTurn);
+            return Err(EncryptError::UnexpectedStep);
         }
-        let mut noise = self.noise.take().ok_or(EncryptError::OutOfTurn)?;
+        let mut noise = self.noise.take().ok_or(EncryptError::UnexpectedStep)?;
         let [first, second] = noise.split(self.cipher);
         let (ours, theirs) = if self.initiator { (first, second) } else { (second, first) };
         Ok(Session::new(ours, theirs, self.settings))

@@ -3,18 +3,18 @@
 use super::aead::KEY;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wrong {
+pub(super) enum HexError {
     Length { have: usize },
     Digit { at: usize },
 }
 
-pub(super) fn read(digits: &str, into: &mut [u8; KEY]) -> Result<(), Wrong> {
+pub(super) fn read(digits: &str, into: &mut [u8; KEY]) -> Result<(), HexError> {
     let have = digits.chars().count();
     if have != 2 * KEY {
-        return Err(Wrong::Length { have });
+        return Err(HexError::Length { have });
     }
     for (i, digit) in digits.chars().enumerate() {
-        let value = digit.to_digit(16).ok_or(Wrong::Digit { at: i + 1 })?;
+        let value = digit.to_digit(16).ok_or(HexError::Digit { at: i + 1 })?;
         into[i / 2] = into[i / 2] << 4 | value as u8;
     }
     Ok(())

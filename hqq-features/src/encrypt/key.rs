@@ -151,8 +151,8 @@ fn part(part: &'static str, digits: &str) -> Result<Secret, KeyError> {
     let mut bytes = Secret::default();
     match hex::read(digits, &mut bytes) {
         Ok(()) => Ok(bytes),
-        Err(hex::Wrong::Length { have }) => Err(KeyError::Digits { part, have }),
-        Err(hex::Wrong::Digit { at }) => Err(KeyError::NotHex { part, at }),
+        Err(hex::HexError::Length { have }) => Err(KeyError::Digits { part, have }),
+        Err(hex::HexError::Digit { at }) => Err(KeyError::NotHex { part, at }),
     }
 }
 

@@ -13,7 +13,7 @@ pub const MAX_MESSAGE: usize = (1 << 36) - 32;
 /// the work for a counter that somebody made up.
 ///
 /// More than one, since a message that was sealed and could not be sent leaves a gap.
-pub const MOST_AHEAD: u64 = 256;
+pub const MAX_EPOCHS_AHEAD: u64 = 256;
 
 /// Counters that a direction has. All of Noise's would be 2^64 - 1; this many leave room to calculate, and last for
 /// a century at a thousand million messages a second.

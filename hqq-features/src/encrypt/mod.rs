@@ -33,7 +33,7 @@
 //!
 //! Counters `n * rekey_every` and up belong to epoch `n`, which has a key of its own: the one before, put through
 //! Noise's REKEY, which nobody can undo. Nothing is announced, since the counter tells. The opener keeps the keys of
-//! epochs from which its window still accepts a message. A message may be at most [`MOST_AHEAD`] epochs ahead, so
+//! epochs from which its window still accepts a message. A message may be at most [`MAX_EPOCHS_AHEAD`] epochs ahead, so
 //! that a forged counter costs little; only a message whose tag is right moves the keys.
 //!
 //! # Connections
@@ -45,7 +45,7 @@
 //! # Each counter once
 //!
 //! The opener remembers the counters of a window behind the highest, as RFC 6479 does, and checks a counter before
-//! it decrypts; it marks it when the tag was right. With [`Settings::strict`] it takes the next one only.
+//! it decrypts; it marks it when the tag was right. With [`SessionSettings::strict`] it takes the next one only.
 
 mod aead;
 mod cipher;
@@ -70,6 +70,6 @@ pub use error::EncryptError;
 pub use handshake::Handshake;
 pub use key::{Key, KeyError, StaticSecret};
 pub use layer::EncryptionLayer;
-pub use limits::{COUNTERS, HANDSHAKE, HEADER, MAX_MESSAGE, MOST_AHEAD};
+pub use limits::{COUNTERS, HANDSHAKE, HEADER, MAX_EPOCHS_AHEAD, MAX_MESSAGE};
 pub use session::{Opener, Sealer, Session};
-pub use settings::Settings;
+pub use settings::SessionSettings;

@@ -91,12 +91,12 @@ fn builder<'a>(kind: &Kind, cipher: Cipher, entropy: Entropy) -> Result<Builder<
 }
 
 /// What `snow` says, in our words.
-pub(super) fn in_words(error: &Error) -> EncryptError {
+pub(super) fn from_snow(error: &Error) -> EncryptError {
     match error {
         Error::Decrypt => EncryptError::WrongKey,
         Error::Dh => EncryptError::WeakKey,
         Error::Rng => EncryptError::NoEntropy,
-        Error::State(_) => EncryptError::OutOfTurn,
+        Error::State(_) => EncryptError::UnexpectedStep,
         _ => EncryptError::Unsupported,
     }
 }
@@ -128,7 +128,7 @@ impl CryptoResolver for Resolver {
             CipherChoice::ChaChaPoly => Cipher::ChaCha20Poly1305,
             CipherChoice::AESGCM => Cipher::Aes256Gcm,
         };
-        Some(Box::new(Keyed(Aead::new(cipher, &[0; KEY]))))
+        Some(Box::new(SnowCipher(Aead::new(cipher, &[0; KEY]))))
     }
 }
 
@@ -221,9 +221,9 @@ impl types::Hash for Hash {
     }
 }
 
-struct Keyed(Aead);
+struct SnowCipher(Aead);
 
-impl types::Cipher for Keyed {
+impl types::Cipher for SnowCipher {
     fn name(&self) -> &'static str {
         match self.0.cipher() {
             Cipher::ChaCha20Poly1305 => "ChaChaPoly",

@@ -9,8 +9,8 @@ use zeroize::Zeroize;
 
 use super::aead::{Aead, TAG};
 use super::error::EncryptError;
-use super::limits::{COUNTERS, HEADER, MAX_MESSAGE, MOST_AHEAD};
-use super::settings::Settings;
+use super::limits::{COUNTERS, HEADER, MAX_EPOCHS_AHEAD, MAX_MESSAGE};
+use super::settings::SessionSettings;
 use super::window::Window;
 
 /// What a handshake leads to: keys for both directions, which exist in this process's private memory only, and are
@@ -21,15 +21,15 @@ pub struct Session {
     /// For what the peer sends.
     pub opener: Opener,
     roots: Roots,
-    settings: Settings,
+    settings: SessionSettings,
 }
 
 /// The window of a connection: its messages come in order.
-const IN_ORDER: u32 = 64;
+const CONNECTION_WINDOW: u32 = 64;
 
 /// Messages of a connection under one key. More than on a link, since what is sealed and then not sent for want of time
 /// leaves gaps of any length.
-const OFTEN: u64 = 1 << 18;
+const CONNECTION_REKEY_EVERY: u64 = 1 << 18;
 
 /// What the keys of connections are made from, for both directions.
 struct Roots {
@@ -45,14 +45,14 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    pub(super) fn new(ours: Aead, theirs: Aead, settings: Settings) -> Self {
+    pub(super) fn new(ours: Aead, theirs: Aead, settings: SessionSettings) -> Self {
         let roots = Roots { ours: ours.root(), theirs: theirs.root() };
         let sealer = Sealer {
-            state: Mutex::new(Sealing { next: 0, epoch: 0, key: Arc::new(ours) }),
+            state: Mutex::new(SealerState { next: 0, epoch: 0, key: Arc::new(ours) }),
             rekey_every: settings.rekey_every,
         };
         let opener = Opener {
-            state: Mutex::new(Opening {
+            state: Mutex::new(OpenerState {
                 window: Window::new(if settings.strict { 0 } else { settings.window }),
                 first: 0,
                 keys: VecDeque::from([Arc::new(theirs)]),
@@ -68,13 +68,13 @@ impl Session {
     /// While this session lives, the connection's first keys can be made again.
     ///
     /// ```
-    /// # use hqq_features::encrypt::{Cipher, EncryptError, Handshake, Key, Settings};
+    /// # use hqq_features::encrypt::{Cipher, EncryptError, Handshake, Key, SessionSettings};
     /// # fn entropy(into: &mut [u8]) -> Result<(), hqq_features::encrypt::EncryptError> {
     /// #     getrandom::fill(into).map_err(|_| hqq_features::encrypt::EncryptError::NoEntropy)
     /// # }
     /// # let key = Key::generate(entropy)?;
     /// # let handshake = |initiator| {
-    /// #     Handshake::new(&key, initiator, Cipher::ChaCha20Poly1305, Settings::default(), b"", entropy)
+    /// #     Handshake::new(&key, initiator, Cipher::ChaCha20Poly1305, SessionSettings::default(), b"", entropy)
     /// # };
     /// # let (mut ours, mut theirs) = (handshake(true)?, handshake(false)?);
     /// # theirs.read(&ours.write()?)?;
@@ -92,7 +92,11 @@ impl Session {
     #[must_use]
     pub fn of_connection(&self, id: u64) -> Self {
         let Roots { ours, theirs } = &self.roots;
-        let settings = Settings { window: IN_ORDER, rekey_every: OFTEN, ..self.settings };
+        let settings = SessionSettings {
+            window: CONNECTION_WINDOW,
+            rekey_every: CONNECTION_REKEY_EVERY,
+            ..self.settings
+        };
         Self::new(ours.of_connection(id), theirs.of_connection(id), settings)
     }
 }
@@ -100,13 +104,13 @@ impl Session {
 /// Seals the messages of one direction. Threads may share it.
 ///
 /// Each message takes the next counter, whether it is sent afterwards or not. Seal what is certain to be sent, or keep
-/// it until it is: the opener gives up after a gap of [`MOST_AHEAD`] epochs, and a strict one after any.
+/// it until it is: the opener gives up after a gap of [`MAX_EPOCHS_AHEAD`] epochs, and a strict one after any.
 pub struct Sealer {
-    pub(super) state: Mutex<Sealing>,
+    pub(super) state: Mutex<SealerState>,
     rekey_every: u64,
 }
 
-pub(super) struct Sealing {
+pub(super) struct SealerState {
     /// The next message's counter.
     pub(super) next: u64,
     /// The epoch of `key`.
@@ -131,13 +135,13 @@ impl Sealer {
     /// read at any time. Only ciphertext is written there, and nothing is read from there.
     ///
     /// ```
-    /// # use hqq_features::encrypt::{Cipher, EncryptError, HEADER, Handshake, Key, Settings};
+    /// # use hqq_features::encrypt::{Cipher, EncryptError, HEADER, Handshake, Key, SessionSettings};
     /// # fn entropy(into: &mut [u8]) -> Result<(), hqq_features::encrypt::EncryptError> {
     /// #     getrandom::fill(into).map_err(|_| hqq_features::encrypt::EncryptError::NoEntropy)
     /// # }
     /// # let key = Key::generate(entropy)?;
     /// # let handshake = |initiator| {
-    /// #     Handshake::new(&key, initiator, Cipher::Aes256Gcm, Settings::default(), b"", entropy)
+    /// #     Handshake::new(&key, initiator, Cipher::Aes256Gcm, SessionSettings::default(), b"", entropy)
     /// # };
     /// # let (mut ours, mut theirs) = (handshake(true)?, handshake(false)?);
     /// # theirs.read(&ours.write()?)?;
@@ -198,7 +202,7 @@ impl Sealer {
     fn seal_buffer(&self, buffer: InOutBuf<'_, '_, u8>, ad: &[u8]) -> Result<[u8; HEADER], EncryptError> {
         let have = buffer.len();
         check_len(have)?;
-        let (counter, key) = self.take()?;
+        let (counter, key) = self.next_counter()?;
         let tag = key.seal(counter, ad, buffer).ok_or(EncryptError::TooLong { have, limit: MAX_MESSAGE })?;
         let mut header = [0; HEADER];
         header[..8].copy_from_slice(&counter.to_le_bytes());
@@ -207,7 +211,7 @@ impl Sealer {
     }
 
     /// A counter that nobody had or will have, and the key that belongs to it.
-    fn take(&self) -> Result<(u64, Arc<Aead>), EncryptError> {
+    fn next_counter(&self) -> Result<(u64, Arc<Aead>), EncryptError> {
         let mut state = self.lock();
         let counter = state.next;
         if counter >= COUNTERS {
@@ -224,7 +228,7 @@ impl Sealer {
         Ok((counter, Arc::clone(&state.key)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Sealing> {
+    fn lock(&self) -> MutexGuard<'_, SealerState> {
         // Nothing panics while it holds the lock; a poisoned one holds a sound state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -238,11 +242,11 @@ impl fmt::Debug for Sealer {
 
 /// Opens the messages of one direction. Threads may share it.
 pub struct Opener {
-    pub(super) state: Mutex<Opening>,
+    pub(super) state: Mutex<OpenerState>,
     rekey_every: u64,
 }
 
-pub(super) struct Opening {
+pub(super) struct OpenerState {
     pub(super) window: Window,
     /// The epoch of the first of `keys`.
     pub(super) first: u64,
@@ -321,7 +325,7 @@ impl Opener {
         let state = self.lock();
         state.window.check(counter)?;
         let newest = state.first + state.keys.len() as u64 - 1;
-        let limit = (newest + MOST_AHEAD + 1).saturating_mul(self.rekey_every).min(COUNTERS);
+        let limit = (newest + MAX_EPOCHS_AHEAD + 1).saturating_mul(self.rekey_every).min(COUNTERS);
         if counter >= limit {
             return Err(EncryptError::AheadOfKeys { counter, limit });
         }
@@ -360,7 +364,7 @@ impl Opener {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Opening> {
+    fn lock(&self) -> MutexGuard<'_, OpenerState> {
         // Nothing panics while it holds the lock; a poisoned one holds a sound state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

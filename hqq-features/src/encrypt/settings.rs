@@ -5,13 +5,13 @@ use super::error::EncryptError;
 /// What can be chosen for a session.
 ///
 /// ```
-/// use hqq_features::encrypt::Settings;
+/// use hqq_features::encrypt::SessionSettings;
 ///
-/// let settings = Settings { window: 2 * 4096, ..Settings::default() }; // twice the slots of the ring
+/// let settings = SessionSettings { window: 2 * 4096, ..SessionSettings::default() }; // twice the slots of the ring
 /// assert_eq!((settings.rekey_every, settings.strict), (4096, false));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct SessionSettings {
     /// How far behind the highest counter a message may come, in messages; at least twice the slots of the ring, and
     /// 2048 by default. Each end chooses for itself.
     pub window: u32,
@@ -26,7 +26,7 @@ pub struct Settings {
     pub strict: bool,
 }
 
-impl Settings {
+impl SessionSettings {
     /// The widest window: twice the slots of the largest ring, and as much again.
     pub const MAX_WINDOW: u32 = 1 << 22;
 
@@ -48,7 +48,7 @@ impl Settings {
     }
 }
 
-impl Default for Settings {
+impl Default for SessionSettings {
     fn default() -> Self {
         Self { window: 2048, rekey_every: 4096, strict: false }
     }

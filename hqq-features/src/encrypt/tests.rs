@@ -36,7 +36,7 @@ fn pinned() -> (Key, Key) {
 }
 
 /// A handshake's two ends, the initiator first.
-fn handshakes(keys: (&Key, &Key), cipher: Cipher, settings: Settings) -> (Handshake, Handshake) {
+fn handshakes(keys: (&Key, &Key), cipher: Cipher, settings: SessionSettings) -> (Handshake, Handshake) {
     let end = |key, initiator| Handshake::new(key, initiator, cipher, settings, b"agreed", entropy).unwrap();
     (end(keys.0, true), end(keys.1, false))
 }
@@ -47,7 +47,7 @@ fn exchange(initiator: &mut Handshake, responder: &mut Handshake) -> Result<(), 
 }
 
 /// A session's two ends, the initiator's first.
-fn session(cipher: Cipher, settings: Settings) -> (Session, Session) {
+fn session(cipher: Cipher, settings: SessionSettings) -> (Session, Session) {
     let key = shared(7);
     let (mut initiator, mut responder) = handshakes((&key, &key), cipher, settings);
     exchange(&mut initiator, &mut responder).unwrap();

@@ -5,14 +5,14 @@ use core::fmt;
 /// What flow control refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowError {
-    /// A window with less than [`LEAST_WINDOW`](super::window::LEAST_WINDOW).
+    /// A window with less than [`MIN_WINDOW`](super::window::MIN_WINDOW).
     WindowTooSmall {
         /// Chunks it was to have.
         window: u64,
         /// The least it must have.
         least: u64,
     },
-    /// A window with more than [`LARGEST_WINDOW`](super::window::LARGEST_WINDOW).
+    /// A window with more than [`MAX_WINDOW`](super::window::MAX_WINDOW).
     WindowTooLarge {
         /// Chunks it was to have.
         window: u64,

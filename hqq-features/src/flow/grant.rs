@@ -5,7 +5,7 @@
 pub struct Grant(pub(super) u64);
 
 impl Grant {
-    /// A grant as it came. [`Sender::granted`](super::sender::Sender::granted) checks it.
+    /// A grant as it came. [`CreditSender::granted`](super::sender::CreditSender::granted) checks it.
     pub const fn from_total(total: u64) -> Self {
         Self(total)
     }

@@ -2,7 +2,7 @@
 //!
 //! Connections share the ring of a link, and a chunk that finds its inbox full stops all that lies behind it. With
 //! flow control a sender puts a chunk into the ring only if the receiver has promised it a place: then no inbox is
-//! ever found full. Each direction of a connection has a [`Sender`] at one end and a [`Receiver`] at the other.
+//! ever found full. Each direction of a connection has a [`CreditSender`] at one end and a [`CreditReceiver`] at the other.
 //!
 //! # The unit
 //!
@@ -17,7 +17,7 @@
 //! several that wait to be sent only the last must go. The receiver announces one when at least half of its window is
 //! free again and unannounced, which is at most two a window. A sender that is out of credit cannot wait in vain: once
 //! all it sent is read, the whole window is unannounced. This needs the last grant to arrive: it may be merged with
-//! those before it, but not dropped; [`Receiver::last`] can be sent again at any time.
+//! those before it, but not dropped; [`CreditReceiver::last_grant`] can be sent again at any time.
 //!
 //! | always | because |
 //! |---|---|
@@ -46,6 +46,6 @@ mod window;
 
 pub use error::FlowError;
 pub use grant::Grant;
-pub use receiver::Receiver;
-pub use sender::{Congestion, Sender};
-pub use window::{LARGEST_WINDOW, LEAST_WINDOW};
+pub use receiver::CreditReceiver;
+pub use sender::{Congestion, CreditSender};
+pub use window::{MAX_WINDOW, MIN_WINDOW};

@@ -2,11 +2,11 @@
 
 use super::error::FlowError;
 use super::grant::Grant;
-use super::window::checked;
+use super::window::check_window;
 
-/// The receiving end: grants credit. See [`Sender`](super::sender::Sender) for an example.
+/// The receiving end: grants credit. See [`CreditSender`](super::sender::CreditSender) for an example.
 #[derive(Clone, Debug)]
-pub struct Receiver {
+pub struct CreditReceiver {
     window: u64,
     /// All since the beginning: the last grant, what came, what was read.
     pub(super) announced: u64,
@@ -15,13 +15,13 @@ pub struct Receiver {
     faults: u64,
 }
 
-impl Receiver {
+impl CreditReceiver {
     /// The end that has room for so many unread chunks.
     ///
     /// # Errors
     /// [`FlowError::WindowTooSmall`], [`FlowError::WindowTooLarge`].
     pub fn new(window: u64) -> Result<Self, FlowError> {
-        let window = checked(window)?;
+        let window = check_window(window)?;
         Ok(Self { window, announced: window, arrived: 0, consumed: 0, faults: 0 })
     }
 
@@ -63,7 +63,7 @@ impl Receiver {
     }
 
     /// The last grant. Sending it again does no harm.
-    pub fn last(&self) -> Grant {
+    pub fn last_grant(&self) -> Grant {
         Grant(self.announced)
     }
 

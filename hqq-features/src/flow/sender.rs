@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::error::FlowError;
 use super::grant::Grant;
-use super::window::checked;
+use super::window::check_window;
 
 /// How a connection's sending stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,9 +25,9 @@ pub struct Congestion {
 ///
 /// ```
 /// use core::time::Duration;
-/// use hqq_features::flow::{FlowError, Receiver, Sender};
+/// use hqq_features::flow::{FlowError, CreditReceiver, CreditSender};
 ///
-/// let (mut sender, mut receiver) = (Sender::new(4)?, Receiver::new(4)?);
+/// let (mut sender, mut receiver) = (CreditSender::new(4)?, CreditReceiver::new(4)?);
 /// let at = Duration::from_millis;
 /// for _ in 0..4 {
 ///     sender.try_spend(1, at(0))?;
@@ -42,7 +42,7 @@ pub struct Congestion {
 /// # Ok::<(), FlowError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Sender {
+pub struct CreditSender {
     window: u64,
     /// The peer's last grant, and what was spent of it, both since the beginning.
     pub(super) granted: u64,
@@ -55,13 +55,13 @@ pub struct Sender {
     faults: u64,
 }
 
-impl Sender {
+impl CreditSender {
     /// The end that sends to a receiver with this window, in chunks.
     ///
     /// # Errors
     /// [`FlowError::WindowTooSmall`], [`FlowError::WindowTooLarge`].
     pub fn new(window: u64) -> Result<Self, FlowError> {
-        let window = checked(window)?;
+        let window = check_window(window)?;
         Ok(Self {
             window,
             granted: window,
@@ -93,7 +93,7 @@ impl Sender {
     pub fn withdraw(&mut self, n: u64, now: Duration) {
         self.queued = self.queued.saturating_sub(n);
         if self.queued == 0 {
-            self.go_on(now);
+            self.end_stall(now);
         }
     }
 
@@ -120,7 +120,7 @@ impl Sender {
         }
         self.spent = self.spent.wrapping_add(n);
         self.queued = self.queued.saturating_sub(n);
-        self.go_on(now);
+        self.end_stall(now);
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl Sender {
         }
         self.granted = total;
         if self.since.is_some_and(|(_, enough)| self.credit() >= enough) {
-            self.go_on(now);
+            self.end_stall(now);
         }
         Ok(more > 0)
     }
@@ -173,7 +173,7 @@ impl Sender {
     }
 
     /// The stall is over, if there was one.
-    fn go_on(&mut self, now: Duration) {
+    fn end_stall(&mut self, now: Duration) {
         self.blocked = self.blocked.saturating_add(self.blocked_for(now).unwrap_or_default());
         self.since = None;
     }

@@ -11,8 +11,9 @@ fn at(ms: u64) -> Duration {
 }
 
 /// Two ends that have sent and read so many chunks before.
-fn ends(window: u64, before: u64) -> (Sender, Receiver) {
-    let (mut sender, mut receiver) = (Sender::new(window).unwrap(), Receiver::new(window).unwrap());
+fn ends(window: u64, before: u64) -> (CreditSender, CreditReceiver) {
+    let (mut sender, mut receiver) =
+        (CreditSender::new(window).unwrap(), CreditReceiver::new(window).unwrap());
     (sender.granted, sender.spent) = (before.wrapping_add(window), before);
     (receiver.announced, receiver.arrived, receiver.consumed) = (before.wrapping_add(window), before, before);
     (sender, receiver)
@@ -21,18 +22,18 @@ fn ends(window: u64, before: u64) -> (Sender, Receiver) {
 #[test]
 fn a_window_has_its_bounds() {
     for window in [0, 1] {
-        let error = FlowError::WindowTooSmall { window, least: LEAST_WINDOW };
-        assert_eq!(Sender::new(window).unwrap_err(), error);
-        assert_eq!(Receiver::new(window).unwrap_err(), error);
+        let error = FlowError::WindowTooSmall { window, least: MIN_WINDOW };
+        assert_eq!(CreditSender::new(window).unwrap_err(), error);
+        assert_eq!(CreditReceiver::new(window).unwrap_err(), error);
     }
-    for window in [LARGEST_WINDOW + 1, u64::MAX] {
-        let error = FlowError::WindowTooLarge { window, most: LARGEST_WINDOW };
-        assert_eq!(Sender::new(window).unwrap_err(), error);
-        assert_eq!(Receiver::new(window).unwrap_err(), error);
+    for window in [MAX_WINDOW + 1, u64::MAX] {
+        let error = FlowError::WindowTooLarge { window, most: MAX_WINDOW };
+        assert_eq!(CreditSender::new(window).unwrap_err(), error);
+        assert_eq!(CreditReceiver::new(window).unwrap_err(), error);
     }
-    for window in [LEAST_WINDOW, LARGEST_WINDOW] {
-        assert_eq!(Sender::new(window).unwrap().credit(), window);
-        assert_eq!(Receiver::new(window).unwrap().last().total(), window);
+    for window in [MIN_WINDOW, MAX_WINDOW] {
+        assert_eq!(CreditSender::new(window).unwrap().credit(), window);
+        assert_eq!(CreditReceiver::new(window).unwrap().last_grant().total(), window);
     }
 }
 
@@ -41,10 +42,7 @@ fn errors_name_value_and_limit() {
     let text = |error: FlowError| error.to_string();
     for (error, parts) in [
         (FlowError::WindowTooSmall { window: 1, least: 2 }, ["1", "2"]),
-        (
-            FlowError::WindowTooLarge { window: 4_000_000_000, most: LARGEST_WINDOW },
-            ["4000000000", "2147483648"],
-        ),
+        (FlowError::WindowTooLarge { window: 4_000_000_000, most: MAX_WINDOW }, ["4000000000", "2147483648"]),
         (FlowError::Blocked { wanted: 3, credit: 2 }, ["3", "2"]),
         (FlowError::BeyondWindow { wanted: 9, most: 4 }, ["9", "4"]),
         (FlowError::Overrun { window: 8, got: 11 }, ["8", "11"]),
@@ -57,7 +55,7 @@ fn errors_name_value_and_limit() {
 
 #[test]
 fn more_than_half_a_window_at_once_is_refused() {
-    let mut sender = Sender::new(9).unwrap();
+    let mut sender = CreditSender::new(9).unwrap();
     assert_eq!(sender.try_spend(5, at(0)), Err(FlowError::BeyondWindow { wanted: 5, most: 4 }));
     assert_eq!(sender.congestion(at(9)), Congestion { credit: 9, ..Congestion::default() });
     assert_eq!(sender.try_spend(4, at(0)), Ok(()));
@@ -115,7 +113,7 @@ fn an_overrun_changes_nothing() {
 fn a_grant_comes_with_half_a_window() {
     for window in 2..20 {
         let (_, mut receiver) = ends(window, u64::MAX - window);
-        let mut before = receiver.last().total();
+        let mut before = receiver.last_grant().total();
         let mut unannounced = 0;
         for _ in 0..100 {
             receiver.arrived(1).unwrap();
@@ -123,7 +121,7 @@ fn a_grant_comes_with_half_a_window() {
             let grant = receiver.consumed(1);
             assert_eq!(grant.is_some(), unannounced * 2 >= window);
             if let Some(grant) = grant {
-                assert_eq!(grant, receiver.last());
+                assert_eq!(grant, receiver.last_grant());
                 assert_eq!(grant.total().wrapping_sub(before), unannounced);
                 (before, unannounced) = (grant.total(), 0);
             }
@@ -131,13 +129,13 @@ fn a_grant_comes_with_half_a_window() {
     }
     let (_, mut receiver) = ends(4, 0);
     assert_eq!(receiver.consumed(u64::MAX), None, "what did not come cannot be read");
-    assert_eq!((receiver.unread(), receiver.last().total()), (0, 4));
+    assert_eq!((receiver.unread(), receiver.last_grant().total()), (0, 4));
 }
 
 #[test]
 fn blocked_time_is_the_time_without_credit() {
-    let mut sender = Sender::new(4).unwrap();
-    let mut receiver = Receiver::new(4).unwrap();
+    let mut sender = CreditSender::new(4).unwrap();
+    let mut receiver = CreditReceiver::new(4).unwrap();
     sender.enqueue(10);
     for _ in 0..2 {
         sender.try_spend(2, at(1)).unwrap();
@@ -174,7 +172,7 @@ fn blocked_time_is_the_time_without_credit() {
 
 #[test]
 fn what_was_not_sent_is_given_back() {
-    let mut sender = Sender::new(4).unwrap();
+    let mut sender = CreditSender::new(4).unwrap();
     sender.enqueue(3);
     sender.try_spend(2, at(0)).unwrap();
     sender.refund(1);
@@ -290,7 +288,7 @@ fn schedule(seed: u64) -> (u64, u64) {
     }
     let rest = receiver.unread();
     let _ = receiver.consumed(rest);
-    sender.granted(receiver.last(), at(now)).unwrap();
+    sender.granted(receiver.last_grant(), at(now)).unwrap();
     sender.try_spend(window / 2, at(now)).expect("all is read, so half a window must be there");
     (sent, stalls)
 }

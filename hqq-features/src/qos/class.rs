@@ -58,7 +58,7 @@ pub struct Rate {
 
 /// What a connection gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub struct TrafficClass {
     /// How urgent it is.
     pub class: Class,
     /// Its part among the connections of its class, at least 1.
@@ -67,7 +67,7 @@ pub struct Share {
     pub rate: Option<Rate>,
 }
 
-impl Default for Share {
+impl Default for TrafficClass {
     /// Normal, weight 1, as fast as it goes.
     fn default() -> Self {
         Self { class: Class::NORMAL, weight: 1, rate: None }

@@ -29,7 +29,7 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 
-pub use class::{Class, Rate, Share};
+pub use class::{Class, Rate, TrafficClass};
 pub use error::QosError;
 pub use occupancy::{Load, Occupancy};
-pub use scheduler::{GUARANTEED, Limits, Next, Scheduler};
+pub use scheduler::{GUARANTEED, Next, Scheduler, SchedulerLimits};

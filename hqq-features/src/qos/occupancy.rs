@@ -186,7 +186,7 @@ impl Occupancy {
 
     /// The peer has taken everything ahead of the first position of which `taken` says no: it is asked for each packet that
     /// is not known to be taken, from the oldest on.
-    pub fn look(&mut self, now: Duration, mut taken: impl FnMut(u64) -> bool) {
+    pub fn retire(&mut self, now: Duration, mut taken: impl FnMut(u64) -> bool) {
         while let Some(position) = self.sent.front().map(|sent| sent.position) {
             if !taken(position) {
                 break;

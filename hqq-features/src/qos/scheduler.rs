@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::bucket::Bucket;
-use super::class::{Class, Rate, Share};
+use super::class::{Class, Rate, TrafficClass};
 use super::error::QosError;
 
 /// A waiting class gets at least one part in this many of what is sent.
@@ -15,7 +15,7 @@ const LATEST: Duration = Duration::from_nanos(1 << 62);
 
 /// What a scheduler may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct SchedulerLimits {
     /// Connections.
     pub connections: usize,
     /// Messages that wait in each.
@@ -45,13 +45,13 @@ pub enum Next<Id> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum State {
     /// Nothing waits.
     Empty,
     /// In the lane, under this key.
     Ready(Key),
     /// Over its rate until then.
-    Asleep(Duration),
+    Throttled(Duration),
 }
 
 /// By start tag, then by order of coming.
@@ -66,7 +66,7 @@ struct Queue {
     costs: VecDeque<u64>,
     /// Where on the class's virtual time the oldest message begins.
     start: u128,
-    place: Place,
+    state: State,
 }
 
 /// What of a class may be sent.
@@ -79,7 +79,7 @@ pub(super) struct Lane<Id> {
     passed: u64,
 }
 
-enum Try<Id> {
+enum Attempt<Id> {
     Sent(Id, u64),
     NoRoom,
     Nothing,
@@ -89,14 +89,14 @@ enum Try<Id> {
 ///
 /// ```
 /// use core::time::Duration;
-/// use hqq_features::qos::{Class, Limits, Next, Rate, Scheduler, Share};
+/// use hqq_features::qos::{Class, SchedulerLimits, Next, Rate, Scheduler, TrafficClass};
 ///
 /// let now = Duration::ZERO;
-/// let mut scheduler = Scheduler::new(Limits { connections: 8, waiting: 64 });
-/// scheduler.add('b', Share { class: Class::BULK, ..Share::default() }, now)?;
-/// scheduler.add('u', Share { class: Class::URGENT, ..Share::default() }, now)?;
+/// let mut scheduler = Scheduler::new(SchedulerLimits { connections: 8, waiting: 64 });
+/// scheduler.add('b', TrafficClass { class: Class::BULK, ..TrafficClass::default() }, now)?;
+/// scheduler.add('u', TrafficClass { class: Class::URGENT, ..TrafficClass::default() }, now)?;
 /// let rate = Some(Rate { bytes_per_second: 1000, burst: 500 });
-/// scheduler.add('r', Share { rate, ..Share::default() }, now)?;
+/// scheduler.add('r', TrafficClass { rate, ..TrafficClass::default() }, now)?;
 /// for (id, cost) in [('b', 4096), ('r', 500), ('r', 100), ('u', 64)] {
 ///     scheduler.push(id, cost)?;
 /// }
@@ -110,31 +110,31 @@ enum Try<Id> {
 /// ```
 #[derive(Debug)]
 pub struct Scheduler<Id> {
-    limits: Limits,
+    limits: SchedulerLimits,
     queues: BTreeMap<Id, Queue>,
     pub(super) lanes: [Lane<Id>; Class::COUNT],
     /// Who is over its rate, by the time when that is over.
-    pub(super) asleep: BTreeSet<(Duration, Id)>,
+    pub(super) throttled: BTreeSet<(Duration, Id)>,
     now: Duration,
     /// Connections of the most urgent class.
     urgent: usize,
     /// Counts what became ready.
-    came: u64,
+    arrivals: u64,
     faults: u64,
 }
 
 impl<Id: Copy + Ord> Scheduler<Id> {
     /// Without connections.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: SchedulerLimits) -> Self {
         let lane = |_| Lane { ready: BTreeMap::new(), virtual_time: 0, passed: 0 };
         Self {
             limits,
             queues: BTreeMap::new(),
             lanes: core::array::from_fn(lane),
-            asleep: BTreeSet::new(),
+            throttled: BTreeSet::new(),
             now: Duration::ZERO,
             urgent: 0,
-            came: 0,
+            arrivals: 0,
             faults: 0,
         }
     }
@@ -144,20 +144,20 @@ impl<Id: Copy + Ord> Scheduler<Id> {
     /// # Errors
     /// [`QosError`] for a weight or rate of zero, an impossible burst, an `id` that is there already, or one too many.
     /// Counted as a fault.
-    pub fn add(&mut self, id: Id, share: Share, now: Duration) -> Result<(), QosError> {
+    pub fn add(&mut self, id: Id, share: TrafficClass, now: Duration) -> Result<(), QosError> {
         let now = self.at(now);
         let added =
             self.check(id, share).and_then(|()| share.rate.map(|rate| Bucket::new(rate, now)).transpose());
         let bucket = self.count(added)?;
-        let Share { class, weight, rate } = share;
+        let TrafficClass { class, weight, rate } = share;
         let queue =
-            Queue { class, weight, rate, bucket, costs: VecDeque::new(), start: 0, place: Place::Empty };
+            Queue { class, weight, rate, bucket, costs: VecDeque::new(), start: 0, state: State::Empty };
         self.queues.insert(id, queue);
         self.urgent += usize::from(class == Class::URGENT);
         Ok(())
     }
 
-    fn check(&self, id: Id, share: Share) -> Result<(), QosError> {
+    fn check(&self, id: Id, share: TrafficClass) -> Result<(), QosError> {
         if share.weight == 0 {
             return Err(QosError::WeightZero);
         }
@@ -178,7 +178,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
     ///
     /// # Errors
     /// As [`add`](Self::add), or [`QosError::UnknownConnection`]: nothing has changed. Counted as a fault.
-    pub fn change(&mut self, id: Id, share: Share, now: Duration) -> Result<(), QosError> {
+    pub fn change(&mut self, id: Id, share: TrafficClass, now: Duration) -> Result<(), QosError> {
         let now = self.at(now);
         let changed = match self.queues.get(&id) {
             None => Err(QosError::UnknownConnection),
@@ -187,9 +187,9 @@ impl<Id: Copy + Ord> Scheduler<Id> {
             Some(_) => share.rate.map(|rate| Bucket::new(rate, now)).transpose().map(Some),
         };
         let bucket = self.count(changed)?;
-        self.take_out(id);
+        self.clear_state(id);
         let Some(queue) = self.queues.get_mut(&id) else { return Ok(()) };
-        let Share { class, weight, rate } = share;
+        let TrafficClass { class, weight, rate } = share;
         let before = std::mem::replace(&mut queue.class, class);
         self.urgent += usize::from(class == Class::URGENT);
         self.urgent -= usize::from(before == Class::URGENT);
@@ -209,7 +209,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
 
     /// Removes a connection; how many of its messages waited.
     pub fn remove(&mut self, id: Id) -> usize {
-        self.take_out(id);
+        self.clear_state(id);
         let Some(queue) = self.queues.remove(&id) else { return 0 };
         self.urgent -= usize::from(queue.class == Class::URGENT);
         queue.costs.len()
@@ -235,7 +235,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
             },
         };
         self.count(pushed)?;
-        if self.queues.get(&id).is_some_and(|queue| queue.place == Place::Empty) {
+        if self.queues.get(&id).is_some_and(|queue| queue.state == State::Empty) {
             self.make_ready(id);
         }
         Ok(())
@@ -246,7 +246,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         let queue = self.queues.get_mut(&id)?;
         let cost = queue.costs.pop_back()?;
         if queue.costs.is_empty() {
-            self.take_out(id);
+            self.clear_state(id);
         }
         Some(cost)
     }
@@ -271,16 +271,16 @@ impl<Id: Copy + Ord> Scheduler<Id> {
     /// small cannot keep the large from ever finding room.
     pub fn next(&mut self, now: Duration, mut fits: impl FnMut(Class, u64) -> bool) -> Next<Id> {
         let now = self.at(now);
-        while let Some(&(until, id)) = self.asleep.first() {
+        while let Some(&(until, id)) = self.throttled.first() {
             if until > now {
                 break;
             }
-            self.take_out(id);
+            self.clear_state(id);
             self.make_ready(id);
         }
         for class in 1..Class::COUNT {
             if self.is_due(class) {
-                if let Try::Sent(id, cost) = self.send(class, &mut fits) {
+                if let Attempt::Sent(id, cost) = self.send(class, &mut fits) {
                     return Next::Send { id, cost };
                 }
             }
@@ -288,15 +288,15 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         let mut full = false;
         for class in 0..Class::COUNT {
             match self.send(class, &mut fits) {
-                Try::Sent(id, cost) => return Next::Send { id, cost },
-                Try::Nothing => {}
-                Try::NoRoom => {
+                Attempt::Sent(id, cost) => return Next::Send { id, cost },
+                Attempt::Nothing => {}
+                Attempt::NoRoom => {
                     full = true;
                     break;
                 }
             }
         }
-        match (full, self.asleep.first().map(|&(until, _)| until)) {
+        match (full, self.throttled.first().map(|&(until, _)| until)) {
             (true, until) => Next::Full { until },
             (false, Some(until)) => Next::WaitUntil(until),
             (false, None) => Next::Idle,
@@ -308,25 +308,25 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         let lane = &self.lanes[class];
         let first = lane.ready.values().next().and_then(|id| self.queues.get(id));
         let cost = first.and_then(|queue| queue.costs.front());
-        cost.is_some_and(|cost| lane.passed >= dues(*cost))
+        cost.is_some_and(|cost| lane.passed >= passed_limit(*cost))
     }
 
     /// Sends the first of a class that its rate allows.
-    fn send(&mut self, class: usize, fits: &mut impl FnMut(Class, u64) -> bool) -> Try<Id> {
+    fn send(&mut self, class: usize, fits: &mut impl FnMut(Class, u64) -> bool) -> Attempt<Id> {
         // Each round but the last puts one to sleep.
         while let Some((key, id)) = self.lanes[class].ready.first_key_value().map(|(key, id)| (*key, *id)) {
-            let Some(queue) = self.queues.get_mut(&id) else { return Try::Nothing };
-            let Some(&cost) = queue.costs.front() else { return Try::Nothing };
+            let Some(queue) = self.queues.get_mut(&id) else { return Attempt::Nothing };
+            let Some(&cost) = queue.costs.front() else { return Attempt::Nothing };
             if !fits(queue.class, cost) {
                 let lane = &mut self.lanes[class];
-                lane.passed = lane.passed.min(dues(cost));
-                return Try::NoRoom;
+                lane.passed = lane.passed.min(passed_limit(cost));
+                return Attempt::NoRoom;
             }
             // Only now: what is paid cannot be given back.
             let paid = queue.bucket.as_mut().map_or(Ok(()), |bucket| bucket.pay(cost, self.now));
             if let Err(until) = paid {
-                self.take_out(id);
-                self.put(id, Place::Asleep(until));
+                self.clear_state(id);
+                self.set_state(id, State::Throttled(until));
                 continue;
             }
             queue.costs.pop_front();
@@ -334,8 +334,8 @@ impl<Id: Copy + Ord> Scheduler<Id> {
             let more = !queue.costs.is_empty();
             let lane = &mut self.lanes[class];
             lane.virtual_time = key.0;
-            lane.passed = lane.passed.saturating_sub(dues(cost));
-            self.take_out(id);
+            lane.passed = lane.passed.saturating_sub(passed_limit(cost));
+            self.clear_state(id);
             if more {
                 self.make_ready(id);
             }
@@ -343,9 +343,9 @@ impl<Id: Copy + Ord> Scheduler<Id> {
                 // Who does not wait gathers nothing.
                 lane.passed = if lane.ready.is_empty() { 0 } else { lane.passed.saturating_add(cost) };
             }
-            return Try::Sent(id, cost);
+            return Attempt::Sent(id, cost);
         }
-        Try::Nothing
+        Attempt::Nothing
     }
 
     /// The time it is: never before what it was.
@@ -358,41 +358,41 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         // No arrears for the time away.
         queue.start = queue.start.max(self.lanes[usize::from(queue.class.number())].virtual_time);
-        self.came = self.came.wrapping_add(1);
-        let key = (queue.start, self.came);
-        self.put(id, Place::Ready(key));
+        self.arrivals = self.arrivals.wrapping_add(1);
+        let key = (queue.start, self.arrivals);
+        self.set_state(id, State::Ready(key));
     }
 
-    fn put(&mut self, id: Id, place: Place) {
+    fn set_state(&mut self, id: Id, state: State) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        queue.place = place;
-        match place {
-            Place::Empty => {}
-            Place::Ready(key) => {
+        queue.state = state;
+        match state {
+            State::Empty => {}
+            State::Ready(key) => {
                 self.lanes[usize::from(queue.class.number())].ready.insert(key, id);
             }
-            Place::Asleep(until) => {
-                self.asleep.insert((until, id));
+            State::Throttled(until) => {
+                self.throttled.insert((until, id));
             }
         }
     }
 
     /// Takes a connection from where it waits.
-    fn take_out(&mut self, id: Id) {
+    fn clear_state(&mut self, id: Id) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        match core::mem::replace(&mut queue.place, Place::Empty) {
-            Place::Empty => {}
-            Place::Ready(key) => {
+        match core::mem::replace(&mut queue.state, State::Empty) {
+            State::Empty => {}
+            State::Ready(key) => {
                 self.lanes[usize::from(queue.class.number())].ready.remove(&key);
             }
-            Place::Asleep(until) => {
-                self.asleep.remove(&(until, id));
+            State::Throttled(until) => {
+                self.throttled.remove(&(until, id));
             }
         }
     }
 }
 
 /// What more urgent classes may send for a message of this cost.
-fn dues(cost: u64) -> u64 {
+fn passed_limit(cost: u64) -> u64 {
     cost.saturating_mul(GUARANTEED - 1)
 }

@@ -9,10 +9,10 @@ use crate::random::Random;
 mod occupied;
 mod rates;
 
-const LIMITS: Limits = Limits { connections: 64, waiting: 64 };
+const LIMITS: SchedulerLimits = SchedulerLimits { connections: 64, waiting: 64 };
 const START: Duration = Duration::ZERO;
 
-fn scheduler(shares: &[Share]) -> Scheduler<usize> {
+fn scheduler(shares: &[TrafficClass]) -> Scheduler<usize> {
     let mut scheduler = Scheduler::new(LIMITS);
     for (id, share) in shares.iter().enumerate() {
         scheduler.add(id, *share, START).unwrap();
@@ -20,8 +20,8 @@ fn scheduler(shares: &[Share]) -> Scheduler<usize> {
     scheduler
 }
 
-fn of(class: Class) -> Share {
-    Share { class, ..Share::default() }
+fn of(class: Class) -> TrafficClass {
+    TrafficClass { class, ..TrafficClass::default() }
 }
 
 /// What goes next where everything fits.
@@ -39,12 +39,14 @@ fn bad_input_is_named_and_counted() {
     for number in 0..8 {
         assert_eq!(Class::new(number).unwrap().number(), number as u8);
     }
-    let mut scheduler = Scheduler::new(Limits { connections: 2, waiting: 2 });
-    let rate =
-        |bytes_per_second, burst| Share { rate: Some(Rate { bytes_per_second, burst }), ..Share::default() };
+    let mut scheduler = Scheduler::new(SchedulerLimits { connections: 2, waiting: 2 });
+    let rate = |bytes_per_second, burst| TrafficClass {
+        rate: Some(Rate { bytes_per_second, burst }),
+        ..TrafficClass::default()
+    };
     let most = u64::from(u32::MAX);
     for (share, error) in [
-        (Share { weight: 0, ..Share::default() }, QosError::WeightZero),
+        (TrafficClass { weight: 0, ..TrafficClass::default() }, QosError::WeightZero),
         (rate(0, 1), QosError::RateZero),
         (rate(1, 0), QosError::BurstTooSmall { burst: 0, least: 1 }),
         (rate(1, most + 1), QosError::BurstTooLarge { burst: most + 1, most }),
@@ -57,8 +59,11 @@ fn bad_input_is_named_and_counted() {
     assert_eq!(scheduler.faults(), 10);
     scheduler.add(0, rate(1000, 100), START).unwrap();
     scheduler.add(1, rate(u64::MAX, u64::MAX), START).unwrap();
-    assert_eq!(scheduler.add(1, Share::default(), START), Err(QosError::KnownConnection));
-    assert_eq!(scheduler.add(2, Share::default(), START), Err(QosError::TooManyConnections { limit: 2 }));
+    assert_eq!(scheduler.add(1, TrafficClass::default(), START), Err(QosError::KnownConnection));
+    assert_eq!(
+        scheduler.add(2, TrafficClass::default(), START),
+        Err(QosError::TooManyConnections { limit: 2 })
+    );
     assert_eq!(scheduler.push(0, 101), Err(QosError::MessageBeyondBurst { cost: 101, burst: 100 }));
     scheduler.push(0, 100).unwrap();
     scheduler.push(0, 0).unwrap();
@@ -91,7 +96,7 @@ fn errors_name_value_and_limit() {
 }
 
 /// Keeps all queues filled with costs up to the largest of each, and counts what each sends.
-fn backlogged(shares: &[Share], largest: &[u64], rounds: u64, random: &mut Random) -> Vec<u64> {
+fn backlogged(shares: &[TrafficClass], largest: &[u64], rounds: u64, random: &mut Random) -> Vec<u64> {
     let mut scheduler = scheduler(shares);
     for (id, largest) in largest.iter().enumerate() {
         for _ in 0..2 {
@@ -113,8 +118,9 @@ fn connections_of_a_class_share_by_weight() {
         let mut random = Random::new(seed);
         let count = 2 + random.below(9) as usize;
         let class = Class::new(random.below(8)).unwrap();
-        let share = |random: &mut Random| Share { class, weight: 1 + random.below(16) as u32, rate: None };
-        let shares: Vec<Share> = (0..count).map(|_| share(&mut random)).collect();
+        let share =
+            |random: &mut Random| TrafficClass { class, weight: 1 + random.below(16) as u32, rate: None };
+        let shares: Vec<TrafficClass> = (0..count).map(|_| share(&mut random)).collect();
         // Small messages beside large ones.
         let largest: Vec<u64> = (0..count).map(|_| 1 << (6 + random.below(11))).collect();
         let bytes = backlogged(&shares, &largest, 60_000, &mut random);
@@ -133,7 +139,7 @@ fn at_no_time_is_one_ahead_by_more_than_a_message_of_each() {
     for seed in 1..=40 {
         let mut random = Random::new(seed);
         let weights = [1 + random.below(20), 1 + random.below(20)];
-        let shares = weights.map(|weight| Share { weight: weight as u32, ..Share::default() });
+        let shares = weights.map(|weight| TrafficClass { weight: weight as u32, ..TrafficClass::default() });
         let largest = [1 + random.below(5000), 1 + random.below(5000)];
         let mut scheduler = scheduler(&shares);
         let mut served = [0.0; 2];
@@ -152,7 +158,7 @@ fn at_no_time_is_one_ahead_by_more_than_a_message_of_each() {
 
 #[test]
 fn who_was_away_gets_no_arrears() {
-    let mut scheduler = scheduler(&[Share::default(); 2]);
+    let mut scheduler = scheduler(&[TrafficClass::default(); 2]);
     for _ in 0..1000 {
         scheduler.push(0, 100).unwrap();
         assert_eq!(sent(&mut scheduler), Some((0, 100)));
@@ -170,7 +176,7 @@ fn who_was_away_gets_no_arrears() {
 
 #[test]
 fn the_more_urgent_goes_first() {
-    let shares: Vec<Share> = (0..8).map(|class| of(Class::new(class).unwrap())).collect();
+    let shares: Vec<TrafficClass> = (0..8).map(|class| of(Class::new(class).unwrap())).collect();
     let mut scheduler = scheduler(&shares);
     for id in (0..8).rev() {
         scheduler.push(id, 10).unwrap();
@@ -220,7 +226,7 @@ fn urgent_overtakes_bulk_whatever_waits() {
 fn no_class_starves() {
     for seed in 1..=8 {
         let mut random = Random::new(seed);
-        let shares: Vec<Share> = (0..8).map(|class| of(Class::new(class).unwrap())).collect();
+        let shares: Vec<TrafficClass> = (0..8).map(|class| of(Class::new(class).unwrap())).collect();
         let mut scheduler = scheduler(&shares);
         let largest: Vec<u64> = (0..8).map(|_| 1 << (4 + random.below(13))).collect();
         let mut heads: Vec<u64> = largest.iter().map(|largest| 1 + random.below(*largest)).collect();
@@ -321,9 +327,9 @@ fn what_goes_away_leaves_nothing_behind() {
                 0 => {
                     let class = Class::new(random.below(8)).unwrap();
                     let rate = Rate { bytes_per_second: 1 + random.below(1 << 20), burst: 4096 };
-                    let share = Share { class, weight: 1 + random.below(9) as u32, rate: Some(rate) };
+                    let share = TrafficClass { class, weight: 1 + random.below(9) as u32, rate: Some(rate) };
                     let rate = share.rate.filter(|_| random.below(2) == 0);
-                    let added = scheduler.add(id, Share { rate, ..share }, now);
+                    let added = scheduler.add(id, TrafficClass { rate, ..share }, now);
                     assert_eq!(added.is_err(), model.contains_key(&id));
                     if added.is_ok() {
                         model.insert(id, VecDeque::new());
@@ -356,8 +362,8 @@ fn what_goes_away_leaves_nothing_behind() {
             }
             assert_eq!(scheduler.has_urgent(), !urgent.is_empty());
             let ready = scheduler.lanes.iter().flat_map(|lane| lane.ready.values());
-            let asleep = scheduler.asleep.iter().map(|(_, id)| id);
-            let mut places: Vec<u64> = ready.chain(asleep).copied().collect();
+            let throttled = scheduler.throttled.iter().map(|(_, id)| id);
+            let mut places: Vec<u64> = ready.chain(throttled).copied().collect();
             places.sort_unstable();
             let waiting = model.iter().filter(|(_, queue)| !queue.is_empty());
             assert_eq!(places, waiting.map(|(id, _)| *id).collect::<Vec<_>>(), "each in one place");

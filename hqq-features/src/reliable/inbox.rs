@@ -9,7 +9,7 @@ use super::packet::{ACK_BITS, Ack, Position, Receipt, Resume, Start};
 
 /// When a receiver should tell what was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct AckPolicy {
     /// After so many acknowledgements; 0 counts as 1, and more than half the window as half.
     pub every: usize,
     /// Or once the first of them has waited so long.
@@ -67,13 +67,13 @@ pub(super) enum Mark {
     Missing,
     Delivered,
     /// Acknowledged, and the sender is still to be told.
-    Acknowledged,
-    Told,
+    AckPending,
+    AckSent,
 }
 
 impl Mark {
     fn is_processed(self) -> bool {
-        matches!(self, Self::Acknowledged | Self::Told)
+        matches!(self, Self::AckPending | Self::AckSent)
     }
 }
 
@@ -83,7 +83,7 @@ impl Mark {
 #[derive(Debug)]
 pub struct Inbox {
     window: usize,
-    pub(super) pace: Pace,
+    pub(super) policy: AckPolicy,
     pub(super) session: Option<NonZeroU64>,
     /// A Start has come. Without one nothing tells what a frame's sequence means.
     started: bool,
@@ -94,7 +94,7 @@ pub struct Inbox {
     /// Marks that are `Delivered`.
     pub(super) outstanding: usize,
     /// Acknowledgements to be told, to `upto` and beyond.
-    pub(super) untold: (usize, usize),
+    pub(super) pending: (usize, usize),
     /// When [`due`](Self::due) first saw the oldest of them.
     since: Option<Instant>,
     counts: InboxCounts,
@@ -102,19 +102,19 @@ pub struct Inbox {
 
 impl Inbox {
     /// An inbox of a receiver that knows nothing of what is processed. `window` is the sender's
-    /// [`Limits::messages`](super::Limits::messages); 0 counts as 1.
-    pub fn new(window: usize, mut pace: Pace) -> Self {
+    /// [`StoreLimits::messages`](super::StoreLimits::messages); 0 counts as 1.
+    pub fn new(window: usize, mut policy: AckPolicy) -> Self {
         let window = window.max(1);
-        pace.every = pace.every.min(window / 2).max(1);
+        policy.every = policy.every.min(window / 2).max(1);
         Self {
             window,
-            pace,
+            policy,
             session: None,
             started: false,
             upto: 0,
             marks: VecDeque::new(),
             outstanding: 0,
-            untold: (0, 0),
+            pending: (0, 0),
             since: None,
             counts: InboxCounts::default(),
         }
@@ -129,11 +129,11 @@ impl Inbox {
     /// ```
     /// use std::num::NonZeroU64;
     /// use std::time::Duration;
-    /// use hqq_features::reliable::{Inbox, Pace, Position, Start, Started, Verdict};
+    /// use hqq_features::reliable::{Inbox, AckPolicy, Position, Start, Started, Verdict};
     ///
     /// let session = NonZeroU64::new(0x5eed).unwrap();
-    /// let pace = Pace { every: 32, within: Duration::from_millis(1) };
-    /// let mut inbox = Inbox::resume(64, pace, Position { session, upto: 3 }, [5]);
+    /// let policy = AckPolicy { every: 32, within: Duration::from_millis(1) };
+    /// let mut inbox = Inbox::resume(64, policy, Position { session, upto: 3 }, [5]);
     /// assert_eq!(inbox.started(Start { session, next: 4, opens: true })?, Started::Continued { skipped: 0 });
     /// assert!(matches!(inbox.arrived(4)?, Verdict::Deliver(_)));
     /// assert_eq!(inbox.arrived(5)?, Verdict::Duplicate);
@@ -141,11 +141,11 @@ impl Inbox {
     /// ```
     pub fn resume(
         window: usize,
-        pace: Pace,
+        policy: AckPolicy,
         position: Position,
         beyond: impl IntoIterator<Item = u64>,
     ) -> Self {
-        let mut inbox = Self::new(window, pace);
+        let mut inbox = Self::new(window, policy);
         let beyond: Vec<u64> = beyond.into_iter().collect();
         let newest = beyond.iter().copied().max().unwrap_or(0);
         inbox.session = Some(position.session);
@@ -153,7 +153,7 @@ impl Inbox {
         for sequence in beyond {
             if sequence > inbox.upto {
                 if let Ok(mark) = inbox.mark(sequence) {
-                    *mark = Mark::Told;
+                    *mark = Mark::AckSent;
                 }
             }
         }
@@ -198,9 +198,9 @@ impl Inbox {
     /// Forgets the processed messages ahead of all others.
     fn slide(&mut self) {
         while let Some(mark) = self.marks.front().filter(|mark| mark.is_processed()) {
-            if *mark == Mark::Acknowledged {
-                self.untold.0 += 1;
-                self.untold.1 -= 1;
+            if *mark == Mark::AckPending {
+                self.pending.0 += 1;
+                self.pending.1 -= 1;
             }
             self.marks.pop_front();
             self.upto += 1;
@@ -220,7 +220,7 @@ impl Inbox {
         if self.session != Some(start.session) {
             let started = if self.session.is_some() { Started::Anew } else { Started::First };
             let counts = self.counts;
-            *self = Self::new(self.window, self.pace);
+            *self = Self::new(self.window, self.policy);
             (self.session, self.started, self.upto, self.counts) = (Some(start.session), true, below, counts);
             return Ok(started);
         }
@@ -229,13 +229,13 @@ impl Inbox {
             let ahead = ahead as usize;
             self.marks.resize(self.marks.len().max(ahead), Mark::Missing);
             let missing = self.marks.iter_mut().take(ahead).filter(|mark| **mark == Mark::Missing);
-            let skipped = missing.map(|mark| *mark = Mark::Told).count();
+            let skipped = missing.map(|mark| *mark = Mark::AckSent).count();
             self.slide();
             skipped as u64
         } else if self.outstanding == 0 {
             let known = self.marks.drain(..).filter(|mark| mark.is_processed()).count();
             self.upto = below;
-            self.untold = (self.untold.0 + self.untold.1, 0);
+            self.pending = (self.pending.0 + self.pending.1, 0);
             ahead - known as u64
         } else {
             self.counts.refused += 1;
@@ -269,7 +269,7 @@ impl Inbox {
         };
         if sequence <= self.upto {
             // Sent again because the sender does not know. It is told again.
-            self.untold.0 = self.untold.0.max(1);
+            self.pending.0 = self.pending.0.max(1);
             return Ok(Verdict::Duplicate);
         }
         let mark = self.mark(sequence)?;
@@ -279,11 +279,11 @@ impl Inbox {
                 self.outstanding += 1;
                 return Ok(Verdict::Deliver(Receipt { session, sequence }));
             }
-            Mark::Told => {
-                *mark = Mark::Acknowledged;
-                self.untold.1 += 1;
+            Mark::AckSent => {
+                *mark = Mark::AckPending;
+                self.pending.1 += 1;
             }
-            Mark::Delivered | Mark::Acknowledged => {}
+            Mark::Delivered | Mark::AckPending => {}
         }
         Ok(Verdict::Duplicate)
     }
@@ -307,9 +307,9 @@ impl Inbox {
         match self.marks.get_mut(at) {
             Some(mark) if mark.is_processed() => Ok(false),
             Some(mark) if *mark == Mark::Delivered => {
-                *mark = Mark::Acknowledged;
+                *mark = Mark::AckPending;
                 self.outstanding -= 1;
-                self.untold.1 += 1;
+                self.pending.1 += 1;
                 self.counts.acknowledged += 1;
                 self.slide();
                 Ok(true)
@@ -318,27 +318,27 @@ impl Inbox {
         }
     }
 
-    /// Whether there is anything to tell, whatever the [`Pace`].
-    pub fn has_news(&self) -> bool {
-        self.untold != (0, 0)
+    /// Whether there is anything to tell, whatever the [`AckPolicy`].
+    pub fn has_pending_acks(&self) -> bool {
+        self.pending != (0, 0)
     }
 
-    /// Whether it is time for [`take_ack`](Self::take_ack): often enough, or long enough, by the [`Pace`].
+    /// Whether it is time for [`take_ack`](Self::take_ack): often enough, or long enough, by the [`AckPolicy`].
     ///
     /// The time of an acknowledgement is that of the first call after it. Whoever is about to sleep takes the Ack
     /// without asking: the sender may be waiting for room.
     pub fn due(&mut self, now: Instant) -> bool {
-        let untold = self.untold.0 + self.untold.1;
-        if untold == 0 {
+        let pending = self.pending.0 + self.pending.1;
+        if pending == 0 {
             return false;
         }
         let since = *self.since.get_or_insert(now);
-        untold >= self.pace.every || now.saturating_duration_since(since) >= self.pace.within
+        pending >= self.policy.every || now.saturating_duration_since(since) >= self.policy.within
     }
 
     /// When an Ack becomes due if nothing more happens; `None` while [`due`](Self::due) has seen nothing to tell.
     pub fn deadline(&self) -> Option<Instant> {
-        self.since.and_then(|since| since.checked_add(self.pace.within))
+        self.since.and_then(|since| since.checked_add(self.policy.within))
     }
 
     /// What the sender should be told now; `None` if it has been told everything.
@@ -346,20 +346,20 @@ impl Inbox {
     /// One Ack does not always suffice: call it until it gives `None`.
     #[must_use]
     pub fn take_ack(&mut self) -> Option<Ack> {
-        let session = self.session.filter(|_| self.untold != (0, 0))?;
+        let session = self.session.filter(|_| self.pending != (0, 0))?;
         let mut ack = Ack { session, upto: self.upto, from: 0, bits: [0; ACK_BITS / 64] };
-        self.untold.0 = 0;
-        if let Some(at) = self.marks.iter().position(|mark| *mark == Mark::Acknowledged) {
+        self.pending.0 = 0;
+        if let Some(at) = self.marks.iter().position(|mark| *mark == Mark::AckPending) {
             ack.from = self.upto + 1 + at as u64;
             for (bit, mark) in self.marks.range_mut(at..).take(ACK_BITS).enumerate() {
                 ack.bits[bit / 64] |= u64::from(mark.is_processed()) << (bit % 64);
-                if *mark == Mark::Acknowledged {
-                    *mark = Mark::Told;
-                    self.untold.1 -= 1;
+                if *mark == Mark::AckPending {
+                    *mark = Mark::AckSent;
+                    self.pending.1 -= 1;
                 }
             }
         }
-        if self.untold == (0, 0) {
+        if self.pending == (0, 0) {
             self.since = None;
         }
         Some(ack)

@@ -58,7 +58,7 @@
 //! | told by an Ack that is under way | kept | | told |
 //! | freed by the Ack | | | forgotten once all before it are acknowledged too |
 //!
-//! Both ends are bounded by [`Limits`]: the sequences from the oldest unacknowledged message to the newest are at
+//! Both ends are bounded by [`StoreLimits`]: the sequences from the oldest unacknowledged message to the newest are at
 //! most `messages`, acknowledged ones between them included. So the receiver needs no more than that many marks, and
 //! refuses sequences that are further ahead. One message that stays unacknowledged for long holds up the sender after
 //! `messages` more.
@@ -109,6 +109,6 @@ mod store;
 mod tests;
 
 pub use error::ReliableError;
-pub use inbox::{Inbox, InboxCounts, Pace, Started, Verdict};
+pub use inbox::{AckPolicy, Inbox, InboxCounts, Started, Verdict};
 pub use packet::{ACK_BITS, Ack, HEADER, Position, Receipt, Resume, Start, header, split_frame};
-pub use store::{Limits, Resend, Resumed, Store, StoreCounts, StoreFull};
+pub use store::{Resend, Resumed, Store, StoreCounts, StoreFull, StoreLimits};

@@ -9,7 +9,7 @@ use super::packet::{ACK_BITS, Ack, Resume, Start};
 
 /// What a store may keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct StoreLimits {
     /// Sequences from the oldest unacknowledged message to the newest; 0 counts as 1.
     pub messages: usize,
     /// Bytes in the messages kept, headers not counted.
@@ -26,7 +26,7 @@ pub struct StoreFull {
     /// Bytes kept.
     pub bytes: usize,
     /// What there may be of both.
-    pub limits: Limits,
+    pub limits: StoreLimits,
 }
 
 impl StoreFull {
@@ -96,16 +96,16 @@ pub struct StoreCounts {
 /// ```
 /// use std::num::NonZeroU64;
 /// use std::time::Duration;
-/// use hqq_features::reliable::{Inbox, Limits, Pace, Resend, Resume, Store, Verdict};
+/// use hqq_features::reliable::{Inbox, StoreLimits, AckPolicy, Resend, Resume, Store, Verdict};
 ///
-/// let limits = Limits { messages: 64, bytes: 1 << 20 };
+/// let limits = StoreLimits { messages: 64, bytes: 1 << 20 };
 /// let mut store = Store::new(NonZeroU64::new(0x5eed).unwrap(), limits);
 /// store.push(b"one")?;
 /// store.push(b"two")?;
 ///
 /// // A receiver takes both, acknowledges the first, and dies.
-/// let pace = Pace { every: 1, within: Duration::ZERO };
-/// let mut inbox = Inbox::new(limits.messages, pace);
+/// let policy = AckPolicy { every: 1, within: Duration::ZERO };
+/// let mut inbox = Inbox::new(limits.messages, policy);
 /// # let mut feed = |store: &mut Store, inbox: &mut Inbox| {
 /// #     let mut delivered = Vec::new();
 /// store.resumed(inbox.position())?;
@@ -127,7 +127,7 @@ pub struct StoreCounts {
 /// store.detach();
 ///
 /// // The next one gets the second again.
-/// let mut inbox = Inbox::new(limits.messages, pace);
+/// let mut inbox = Inbox::new(limits.messages, policy);
 /// # let delivered = feed(&mut store, &mut inbox)?;
 /// // ... as above ...
 /// assert_eq!(delivered.len(), 1);
@@ -137,7 +137,7 @@ pub struct StoreCounts {
 #[derive(Debug)]
 pub struct Store {
     session: NonZeroU64,
-    limits: Limits,
+    limits: StoreLimits,
     /// The sequence of `kept[0]`, or of the next message if there is none.
     pub(super) first: u64,
     /// By sequence without gaps; `None` is acknowledged. The front is never `None`.
@@ -158,7 +158,7 @@ pub struct Store {
 impl Store {
     /// An empty store without a peer. `session` must differ from that of any earlier store whose receivers may still
     /// have a record: a random number.
-    pub fn new(session: NonZeroU64, mut limits: Limits) -> Self {
+    pub fn new(session: NonZeroU64, mut limits: StoreLimits) -> Self {
         limits.messages = limits.messages.max(1);
         Self {
             session,
@@ -180,7 +180,7 @@ impl Store {
     }
 
     /// What the store may keep.
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> StoreLimits {
         self.limits
     }
 

@@ -9,7 +9,7 @@ use crate::random::Random;
 mod hostile;
 mod schedules;
 
-const PACE: Pace = Pace { every: 2, within: Duration::from_millis(10) };
+const POLICY: AckPolicy = AckPolicy { every: 2, within: Duration::from_millis(10) };
 
 fn id(number: u64) -> NonZeroU64 {
     NonZeroU64::new(number).unwrap()
@@ -17,7 +17,7 @@ fn id(number: u64) -> NonZeroU64 {
 
 /// Room for `messages` messages of eight bytes.
 fn store(messages: usize) -> Store {
-    Store::new(id(9), Limits { messages, bytes: messages * 8 })
+    Store::new(id(9), StoreLimits { messages, bytes: messages * 8 })
 }
 
 /// A store whose peer has resumed, with `count` messages in the ring.
@@ -83,7 +83,7 @@ fn receipt(sequence: u64) -> Receipt {
 
 /// An inbox that has had its Start.
 fn started(window: usize, next: u64) -> Inbox {
-    let mut inbox = Inbox::new(window, PACE);
+    let mut inbox = Inbox::new(window, POLICY);
     assert_eq!(inbox.started(start(next)), Ok(Started::First));
     inbox
 }
@@ -323,7 +323,7 @@ fn a_full_store_refuses_and_counts() {
     assert_eq!(store.push([]), Ok(5));
     assert!(store.push(vec![0; 33]).unwrap_err().is_final());
     assert_eq!(store.counts().full, 4);
-    let mut none = Store::new(id(9), Limits { messages: 0, bytes: 0 });
+    let mut none = Store::new(id(9), StoreLimits { messages: 0, bytes: 0 });
     assert_eq!((none.push([]), none.push([]).is_err()), (Ok(1), true));
 }
 
@@ -356,7 +356,7 @@ fn a_message_that_was_not_placed_is_taken_back() {
 
 #[test]
 fn frames_ahead_of_the_start_are_dropped() {
-    let mut inbox = Inbox::new(8, PACE);
+    let mut inbox = Inbox::new(8, POLICY);
     assert_eq!(inbox.position(), Resume::default());
     assert_eq!(inbox.arrived(6), Ok(Verdict::Early));
     assert_eq!(inbox.started(hole(8)), Ok(Started::Early), "its predecessor was to skip 7");
@@ -364,7 +364,7 @@ fn frames_ahead_of_the_start_are_dropped() {
     assert_eq!(inbox.started(start(3)), Ok(Started::First));
     assert_eq!(inbox.position(), known(9, 2));
     deliver(&mut inbox, 3..=6);
-    let mut inbox = Inbox::resume(8, PACE, Position { session: id(9), upto: 5 }, []);
+    let mut inbox = Inbox::resume(8, POLICY, Position { session: id(9), upto: 5 }, []);
     assert_eq!(inbox.arrived(6), Ok(Verdict::Early), "of which session?");
     assert_eq!(inbox.take_ack(), None);
 }
@@ -415,7 +415,7 @@ fn the_window_is_the_limit() {
 
 #[test]
 fn only_what_was_delivered_is_acknowledged() {
-    let mut inbox = Inbox::new(4, PACE);
+    let mut inbox = Inbox::new(4, POLICY);
     let other = |current| Err(ReliableError::OtherSession { found: 9, current });
     assert_eq!(inbox.acknowledge(receipt(1)), other(0));
     let _ = inbox.started(start(1)).unwrap();
@@ -434,7 +434,7 @@ fn only_what_was_delivered_is_acknowledged() {
 #[test]
 fn a_record_is_told_and_not_delivered() {
     let position = Position { session: id(9), upto: 2 };
-    let mut inbox = Inbox::resume(8, PACE, position, [7, 3, 5, 1, 5]);
+    let mut inbox = Inbox::resume(8, POLICY, position, [7, 3, 5, 1, 5]);
     assert_eq!(inbox.position(), known(9, 3));
     assert_eq!(inbox.take_ack(), None);
     assert_eq!(inbox.started(start(4)), Ok(Started::Continued { skipped: 0 }));
@@ -448,15 +448,15 @@ fn a_record_is_told_and_not_delivered() {
 #[test]
 fn a_record_may_be_longer_than_the_window() {
     let position = Position { session: id(9), upto: 2 };
-    let inbox = Inbox::resume(4, PACE, position, (3..=20).rev());
+    let inbox = Inbox::resume(4, POLICY, position, (3..=20).rev());
     assert_eq!(inbox.position(), known(9, 20));
-    let mut inbox = Inbox::resume(4, PACE, position, [3, 20, 18]);
+    let mut inbox = Inbox::resume(4, POLICY, position, [3, 20, 18]);
     assert_eq!(inbox.position(), known(9, 16), "with 16 unacknowledged, 20 could not have been sent");
     assert_eq!(inbox.started(start(17)), Ok(Started::Continued { skipped: 0 }));
     deliver(&mut inbox, [17, 19]);
     acknowledge(&mut inbox, [17]);
     deliver(&mut inbox, [21, 22]);
-    let far = Inbox::resume(4, PACE, position, [u64::MAX]);
+    let far = Inbox::resume(4, POLICY, position, [u64::MAX]);
     assert_eq!(far.position(), known(9, u64::MAX - 4));
 }
 
@@ -484,7 +484,7 @@ fn a_start_settles_what_does_not_come() {
 #[test]
 fn a_record_with_gaps_is_joined_with_what_the_sender_knows() {
     let position = Position { session: id(9), upto: 1 };
-    let mut inbox = Inbox::resume(4, PACE, position, [3, 5]);
+    let mut inbox = Inbox::resume(4, POLICY, position, [3, 5]);
     assert_eq!(inbox.started(start(11)), Ok(Started::Continued { skipped: 7 }));
     assert_eq!(inbox.position(), known(9, 10));
     deliver(&mut inbox, [11]);
@@ -537,13 +537,13 @@ fn acks_are_due_by_number_and_by_time() {
     assert!(!inbox.due(now + ms(60)), "counted from here");
     assert!(inbox.due(now + ms(70)));
     assert_eq!(inbox.take_ack(), Some(ack(2, &[4])), "on idle, without asking");
-    let mut often = Inbox::new(8, Pace { every: 0, within: Duration::MAX });
+    let mut often = Inbox::new(8, AckPolicy { every: 0, within: Duration::MAX });
     let _ = often.started(start(1)).unwrap();
     deliver(&mut often, [1]);
     acknowledge(&mut often, [1]);
     assert!(often.due(now));
     assert_eq!(often.deadline(), None, "too far to be told");
-    assert_eq!(Inbox::new(8, Pace { every: 100, ..PACE }).pace.every, 4, "half the window");
+    assert_eq!(Inbox::new(8, AckPolicy { every: 100, ..POLICY }).policy.every, 4, "half the window");
 }
 
 #[test]
@@ -558,7 +558,7 @@ fn several_acks_reach_across_a_long_window() {
         acks += 1;
         store.acknowledged(ack).unwrap();
     }
-    assert_eq!((acks, store.counts().messages, inbox.untold), (4, 501, (0, 0)));
+    assert_eq!((acks, store.counts().messages, inbox.pending), (4, 501, (0, 0)));
     acknowledge(&mut inbox, [1, 2]);
     assert_eq!(inbox.take_ack(), Some(ack(3, &[])));
     assert_eq!(inbox.take_ack(), None, "the rest was told");

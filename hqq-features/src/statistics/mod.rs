@@ -17,10 +17,10 @@
 //!
 //! A clock costs as much as a message. So a sender counts messages, and looks at the clock only now and then: about four
 //! times in a millisecond where messages are dense, ahead of each message where they are rare. At most every
-//! [`LEAST_GAP`] it measures.
+//! [`MIN_GAP`] it measures.
 
 mod buckets;
 mod pacer;
 
 pub use buckets::{BUCKETS, bounds_of, bucket_of};
-pub use pacer::{LEAST_GAP, MOST, Pacer, per_second};
+pub use pacer::{MAX_INTERVAL, MIN_GAP, Pacer, per_second};

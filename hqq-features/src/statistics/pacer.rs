@@ -3,36 +3,36 @@
 use std::time::Duration;
 
 /// Between two measurements at least.
-pub const LEAST_GAP: Duration = Duration::from_millis(1);
+pub const MIN_GAP: Duration = Duration::from_millis(1);
 /// Between two looks at the clock, about.
-const LOOKS: Duration = Duration::from_micros(250);
+const CLOCK_GAP: Duration = Duration::from_micros(250);
 /// Messages between two looks at most: about twenty microseconds' worth of the densest.
-pub const MOST: u64 = 1024;
+pub const MAX_INTERVAL: u64 = 1024;
 
 /// When one sender measures. Times are of any clock that does not go back.
 #[derive(Debug)]
 pub struct Pacer {
     every: u64,
-    looked: Option<Duration>,
+    clock_read: Option<Duration>,
     measured: Option<Duration>,
 }
 
 impl Default for Pacer {
     fn default() -> Self {
-        Self { every: 1, looked: None, measured: None }
+        Self { every: 1, clock_read: None, measured: None }
     }
 }
 
 impl Pacer {
-    /// The sender looks at the clock: whether it is time to measure. [`every`](Self::every) says when to look again.
-    pub fn look(&mut self, now: Duration) -> bool {
-        if let Some(looked) = self.looked.replace(now) {
+    /// The sender looks at the clock: whether it is time to measure. [`interval`](Self::interval) says when to look again.
+    pub fn is_due(&mut self, now: Duration) -> bool {
+        if let Some(clock_read) = self.clock_read.replace(now) {
             // Half as many or fewer at once, but not more than twice as many.
-            let took = now.saturating_sub(looked).as_nanos().max(1);
-            let fit = u128::from(self.every) * LOOKS.as_nanos() / took;
-            self.every = u64::try_from(fit).unwrap_or(u64::MAX).clamp(1, (2 * self.every).min(MOST));
+            let took = now.saturating_sub(clock_read).as_nanos().max(1);
+            let fit = u128::from(self.every) * CLOCK_GAP.as_nanos() / took;
+            self.every = u64::try_from(fit).unwrap_or(u64::MAX).clamp(1, (2 * self.every).min(MAX_INTERVAL));
         }
-        self.measured.is_none_or(|measured| now.saturating_sub(measured) >= LEAST_GAP)
+        self.measured.is_none_or(|measured| now.saturating_sub(measured) >= MIN_GAP)
     }
 
     /// It has measured.
@@ -40,8 +40,8 @@ impl Pacer {
         self.measured = Some(now);
     }
 
-    /// After how many messages to look at the clock again: 1 to [`MOST`].
-    pub fn every(&self) -> u64 {
+    /// After how many messages to look at the clock again: 1 to [`MAX_INTERVAL`].
+    pub fn interval(&self) -> u64 {
         self.every
     }
 }
@@ -66,11 +66,11 @@ mod tests {
             *now += apart;
             if left == 0 {
                 looks += 1;
-                if pacer.look(*now) {
+                if pacer.is_due(*now) {
                     pacer.measured(*now);
                     measured += 1;
                 }
-                left = pacer.every();
+                left = pacer.interval();
             }
             left -= 1;
         }
@@ -83,7 +83,7 @@ mod tests {
         let (looks, measured) = drive(&mut pacer, &mut now, 10_000_000, Duration::from_nanos(100));
         assert!((800..=1001).contains(&measured), "{measured}");
         assert!(looks < 10_000_000 / 1000, "{looks}");
-        // Slower ones are looked at often again, after a few at the most.
+        // Slower ones are clock_read at often again, after a few at the most.
         let (_, measured) = drive(&mut pacer, &mut now, 2000, Duration::from_millis(5));
         assert!(measured > 900, "{measured}");
         let (looks, measured) = drive(&mut pacer, &mut now, 2000, Duration::from_micros(500));
@@ -93,12 +93,12 @@ mod tests {
     #[test]
     fn rare_messages_are_measured_one_by_one() {
         let (mut pacer, mut now) = (Pacer::default(), Duration::ZERO);
-        let (looks, measured) = drive(&mut pacer, &mut now, 100, LEAST_GAP);
+        let (looks, measured) = drive(&mut pacer, &mut now, 100, MIN_GAP);
         assert_eq!((looks, measured), (100, 100));
         // A clock that stands or goes back does no harm.
-        assert!(!pacer.look(now));
-        assert!(!pacer.look(Duration::ZERO));
-        assert!((1..=MOST).contains(&pacer.every()));
+        assert!(!pacer.is_due(now));
+        assert!(!pacer.is_due(Duration::ZERO));
+        assert!((1..=MAX_INTERVAL).contains(&pacer.interval()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use hqq::advanced::{AdvancedOptions, Reliability};
 use hqq::agreement::{Capabilities, Features, Version};
 use hqq::features::compress::Codec;
 use hqq::features::encrypt::Key;
-use hqq::features::qos::Share;
+use hqq::features::qos::TrafficClass;
 use hqq::shm::packet::{NO_BUFFER, Packet, op};
 use hqq::{AdvancedLink, Error, ErrorCode, Options, StandardLink};
 
@@ -262,7 +262,7 @@ fn connected(link: &AdvancedLink, peer: &AdvancedLink, memory: &Memory, bytes: &
                 }
             }
             2 => {
-                let share = Share { weight: u32::from(choice >> 4), ..Share::default() };
+                let share = TrafficClass { weight: u32::from(choice >> 4), ..TrafficClass::default() };
                 let _ = ours.set_share(share);
             }
             _ => match ours.try_recv() {

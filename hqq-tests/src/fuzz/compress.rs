@@ -2,7 +2,7 @@
 //! must come back, also from a frame that was damaged if it is taken at all.
 
 use hqq::features::compress::{
-    Codec, Codecs, CompressError, Compressor, Decompressor, Frame, HEADER, How, Settings, decompress,
+    Codec, Codecs, CompressError, Compressor, Decompressor, Frame, HEADER, Mode, Settings, decompress,
 };
 
 use crate::fuzz::bytes::Bytes;
@@ -62,7 +62,7 @@ fn there_and_back(codec: Codec, bytes: &mut Bytes<'_>) {
     // Higher levels look into a constant table of zstd_opt.c that gcc's sanitizer takes for a variable out of its scope.
     let level = i32::from(bytes.byte() % 8) - 3;
     let settings = Settings { level, smallest: 0, sample: usize::from(bytes.byte()) * 4 };
-    let how = [How::Auto, How::Always, How::Never][usize::from(bytes.byte() % 3)];
+    let how = [Mode::Auto, Mode::Always, Mode::Never][usize::from(bytes.byte() % 3)];
     let (spare, changes) = (bytes.number() % 64, bytes.byte() % 8);
     let changes: Vec<(u16, u8)> = (0..changes).map(|_| (bytes.short(), bytes.byte())).collect();
     let mut message = Vec::new();

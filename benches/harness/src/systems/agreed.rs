@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hqq::advanced::{AdvancedConnection, AdvancedOptions, Reliability};
 use hqq::features::compress::Codec;
 use hqq::features::encrypt::{Cipher, Ciphers, Key};
-use hqq::features::qos::{Class, Share};
+use hqq::features::qos::{Class, TrafficClass};
 use hqq::{AdvancedLink, Error, Listener, Options, StandardLink};
 
 use crate::case::{Case, How, Kind};
@@ -98,8 +98,11 @@ impl Agreed {
             By::Connection => Box::new(Lane { lane: meet()?, bytes: vec![0; session.size()] }),
             By::Urgent(ours, beside) => {
                 let (urgent, bulk) = (meet()?, meet()?);
-                urgent.set_share(Share { class: ours, ..Share::default() })?;
-                bulk.set_share(Share { class: beside.unwrap_or(Class::BULK), ..Share::default() })?;
+                urgent.set_share(TrafficClass { class: ours, ..TrafficClass::default() })?;
+                bulk.set_share(TrafficClass {
+                    class: beside.unwrap_or(Class::BULK),
+                    ..TrafficClass::default()
+                })?;
                 Box::new(Two { urgent, bulk, busy: beside.is_some(), load: vec![7; BULK] })
             }
         })

@@ -72,10 +72,11 @@ fn generated_keys_differ_and_fit() {
     for (ours, theirs) in [(&ours, &theirs), (&one, &one)] {
         let ours = Key::parse(&ours.text()).unwrap();
         let (mut initiator, mut responder) =
-            handshakes((&ours, theirs), Cipher::Aes256Gcm, Settings::default());
+            handshakes((&ours, theirs), Cipher::Aes256Gcm, SessionSettings::default());
         assert_eq!(exchange(&mut initiator, &mut responder), Ok(()));
     }
-    let (mut initiator, mut responder) = handshakes((&one, &other), Cipher::Aes256Gcm, Settings::default());
+    let (mut initiator, mut responder) =
+        handshakes((&one, &other), Cipher::Aes256Gcm, SessionSettings::default());
     assert_eq!(exchange(&mut initiator, &mut responder), Err(EncryptError::WrongKey));
 }
 

@@ -82,7 +82,7 @@ fn live(cipher: Cipher, shared: bool, inspect: impl FnOnce(&[Flipped])) -> Vec<F
             key::Kind::Pinned { ours, .. } => flipped(&ours[..]),
         })
         .collect();
-    let settings = Settings { window: 4, rekey_every: 4, strict: false };
+    let settings = SessionSettings { window: 4, rekey_every: 4, strict: false };
     let (mut initiator, mut responder) = handshakes((&ours, &theirs), cipher, settings);
     exchange(&mut initiator, &mut responder).unwrap();
     let mut keys = initiator.noise.as_mut().unwrap().0.dangerously_get_raw_split();
@@ -140,7 +140,7 @@ fn receive(ours: &Session, theirs: &Session, refused: bool) -> Flipped {
 
 #[test]
 fn no_message_is_left_where_the_next_one_went() {
-    let (ours, theirs) = session(Cipher::ChaCha20Poly1305, Settings::default());
+    let (ours, theirs) = session(Cipher::ChaCha20Poly1305, SessionSettings::default());
     for refused in [false, true] {
         let secret = receive(&ours, &theirs, refused);
         wipe_deep();

@@ -9,7 +9,7 @@ use super::*;
 #[test]
 fn every_flipped_bit_is_noticed() {
     for cipher in Cipher::ALL {
-        let (ours, theirs) = session(cipher, Settings::default());
+        let (ours, theirs) = session(cipher, SessionSettings::default());
         for _ in 0..5 {
             sealed(&ours.sealer, b"lost", AD);
         }
@@ -20,10 +20,13 @@ fn every_flipped_bit_is_noticed() {
             flipped[bit / 8] ^= 1 << (bit % 8);
             let counter = flipped.first_chunk().copied().map(u64::from_le_bytes).unwrap();
             let refused = opened(&theirs.opener, &flipped, AD).unwrap_err();
-            if counter < 4096 * (MOST_AHEAD + 1) {
+            if counter < 4096 * (MAX_EPOCHS_AHEAD + 1) {
                 assert_eq!(refused, EncryptError::Forged { counter }, "bit {bit}");
             } else {
-                assert_eq!(refused, EncryptError::AheadOfKeys { counter, limit: 4096 * (MOST_AHEAD + 1) });
+                assert_eq!(
+                    refused,
+                    EncryptError::AheadOfKeys { counter, limit: 4096 * (MAX_EPOCHS_AHEAD + 1) }
+                );
             }
             let (header, rest) = flipped.split_first_chunk_mut().unwrap();
             assert_eq!(theirs.opener.open_in_place(header, rest, AD), Err(refused));
@@ -43,7 +46,7 @@ fn every_flipped_bit_is_noticed() {
 #[test]
 fn what_is_cut_or_longer_is_refused() {
     for cipher in Cipher::ALL {
-        let (ours, theirs) = session(cipher, Settings::default());
+        let (ours, theirs) = session(cipher, SessionSettings::default());
         let framed = sealed(&ours.sealer, b"a message", AD);
         for have in 0..HEADER {
             let too_short = EncryptError::TooShort { have, need: HEADER };
@@ -63,7 +66,7 @@ fn what_is_cut_or_longer_is_refused() {
 
 #[test]
 fn bytes_and_associated_data_do_not_flow_into_each_other() {
-    let (ours, theirs) = session(Cipher::ChaCha20Poly1305, Settings::default());
+    let (ours, theirs) = session(Cipher::ChaCha20Poly1305, SessionSettings::default());
     let framed = sealed(&ours.sealer, b"", b"abcd");
     let moved = [&framed[..], b"cd"].concat();
     assert_eq!(opened(&theirs.opener, &moved, b"ab"), Err(EncryptError::Forged { counter: 0 }));
@@ -74,7 +77,7 @@ fn bytes_and_associated_data_do_not_flow_into_each_other() {
 fn arbitrary_bytes_are_refused() {
     let mut random = Random::new(5);
     for cipher in Cipher::ALL {
-        let (_, theirs) = session(cipher, Settings { window: 64, rekey_every: 2, strict: false });
+        let (_, theirs) = session(cipher, SessionSettings { window: 64, rekey_every: 2, strict: false });
         for _ in 0..300 {
             let len = random.below(100) as usize;
             let mut bytes = super::bytes(&mut random, len);
@@ -92,7 +95,8 @@ fn arbitrary_bytes_are_refused() {
 #[test]
 fn a_replay_is_refused() {
     for strict in [false, true] {
-        let (ours, theirs) = session(Cipher::Aes256Gcm, Settings { strict, ..Settings::default() });
+        let (ours, theirs) =
+            session(Cipher::Aes256Gcm, SessionSettings { strict, ..SessionSettings::default() });
         let all: Vec<_> = (0..100).map(|_| sealed(&ours.sealer, b"once", AD)).collect();
         for (counter, framed) in (0..).zip(&all) {
             assert!(opened(&theirs.opener, framed, AD).is_ok());
@@ -106,7 +110,7 @@ fn a_replay_is_refused() {
 
 #[test]
 fn the_order_may_change_inside_the_window_only() {
-    let settings = Settings { window: 100, ..Settings::default() };
+    let settings = SessionSettings { window: 100, ..SessionSettings::default() };
     let (ours, theirs) = session(Cipher::Aes256Gcm, settings);
     let all: Vec<_> = (0..300).map(|_| sealed(&ours.sealer, b"late", AD)).collect();
     assert!(opened(&theirs.opener, &all[250], AD).is_ok());
@@ -132,7 +136,7 @@ fn the_order_may_change_inside_the_window_only() {
 
 #[test]
 fn a_strict_session_takes_the_next_only() {
-    let settings = Settings { window: 64, rekey_every: 4, strict: true };
+    let settings = SessionSettings { window: 64, rekey_every: 4, strict: true };
     let (ours, theirs) = session(Cipher::ChaCha20Poly1305, settings);
     let all: Vec<_> = (0..40).map(|_| sealed(&ours.sealer, b"in order", AD)).collect();
     for next in 0..39 {
@@ -151,7 +155,7 @@ fn late_messages_of_old_epochs_are_opened() {
     // A window of several epochs, of one, and of less than one.
     for (window, rekey_every) in [(64, 4), (64, 64), (64, 100), (10, 1)] {
         for cipher in Cipher::ALL {
-            let (ours, theirs) = session(cipher, Settings { window, rekey_every, strict: false });
+            let (ours, theirs) = session(cipher, SessionSettings { window, rekey_every, strict: false });
             let count = 4 * (u64::from(window) + rekey_every);
             let all: Vec<_> =
                 (0..count).map(|counter| sealed(&ours.sealer, &counter.to_le_bytes(), AD)).collect();
@@ -171,7 +175,8 @@ fn late_messages_of_old_epochs_are_opened() {
 
 #[test]
 fn an_old_key_goes_with_its_last_counter() {
-    let (ours, theirs) = session(Cipher::Aes256Gcm, Settings { window: 64, rekey_every: 64, strict: false });
+    let (ours, theirs) =
+        session(Cipher::Aes256Gcm, SessionSettings { window: 64, rekey_every: 64, strict: false });
     let epochs = |counter: u64| {
         let state = theirs.opener.state.lock().unwrap();
         (counter, state.first, state.keys.len())
@@ -192,8 +197,8 @@ fn an_old_key_goes_with_its_last_counter() {
 
 #[test]
 fn a_gap_may_span_epochs_but_not_too_many() {
-    let settings = Settings { window: 64, rekey_every: 1, strict: false };
-    for (lost, fine) in [(1, true), (100, true), (MOST_AHEAD, true), (MOST_AHEAD + 1, false)] {
+    let settings = SessionSettings { window: 64, rekey_every: 1, strict: false };
+    for (lost, fine) in [(1, true), (100, true), (MAX_EPOCHS_AHEAD, true), (MAX_EPOCHS_AHEAD + 1, false)] {
         let (ours, theirs) = session(Cipher::Aes256Gcm, settings);
         for _ in 0..lost {
             sealed(&ours.sealer, b"lost", AD);
@@ -206,7 +211,7 @@ fn a_gap_may_span_epochs_but_not_too_many() {
             assert_eq!(state.first + state.keys.len() as u64 - 1, lost, "the newest key is this message's");
             assert!(state.keys.len() <= 64);
         } else {
-            let error = EncryptError::AheadOfKeys { counter: lost, limit: MOST_AHEAD + 1 };
+            let error = EncryptError::AheadOfKeys { counter: lost, limit: MAX_EPOCHS_AHEAD + 1 };
             assert_eq!(result, Err(error));
             assert_eq!(theirs.opener.state.lock().unwrap().keys.len(), 1);
         }
@@ -216,7 +221,8 @@ fn a_gap_may_span_epochs_but_not_too_many() {
 #[test]
 fn a_message_of_another_counters_key_is_refused() {
     // The same key throughout would let a message be moved by whole epochs, if the nonce were not the counter.
-    let (ours, theirs) = session(Cipher::Aes256Gcm, Settings { window: 64, rekey_every: 4, strict: false });
+    let (ours, theirs) =
+        session(Cipher::Aes256Gcm, SessionSettings { window: 64, rekey_every: 4, strict: false });
     let framed = sealed(&ours.sealer, b"moved", AD);
     for counter in 1..200_u64 {
         let moved = [&counter.to_le_bytes()[..], &framed[8..]].concat();
@@ -227,7 +233,8 @@ fn a_message_of_another_counters_key_is_refused() {
 
 #[test]
 fn the_highest_counters_are_refused_without_work() {
-    let (_, theirs) = session(Cipher::Aes256Gcm, Settings { rekey_every: 1 << 32, ..Settings::default() });
+    let (_, theirs) =
+        session(Cipher::Aes256Gcm, SessionSettings { rekey_every: 1 << 32, ..SessionSettings::default() });
     for counter in [COUNTERS, u64::MAX / 2, u64::MAX - 1, u64::MAX] {
         let framed = [&counter.to_le_bytes()[..], &[0; 40]].concat();
         let refused = opened(&theirs.opener, &framed, AD).unwrap_err();
@@ -237,8 +244,8 @@ fn the_highest_counters_are_refused_without_work() {
 
 #[test]
 fn the_last_counter_is_the_last() {
-    let (ours, theirs) = session(Cipher::Aes256Gcm, Settings::default());
-    let epoch = (COUNTERS - 1) / Settings::default().rekey_every;
+    let (ours, theirs) = session(Cipher::Aes256Gcm, SessionSettings::default());
+    let epoch = (COUNTERS - 1) / SessionSettings::default().rekey_every;
     theirs.opener.state.lock().unwrap().first = epoch;
     {
         let mut state = ours.sealer.state.lock().unwrap();
@@ -254,7 +261,8 @@ fn the_last_counter_is_the_last() {
 
 #[test]
 fn the_counter_is_checked_before_anything_is_decrypted() {
-    let (ours, theirs) = session(Cipher::Aes256Gcm, Settings { window: 10, ..Settings::default() });
+    let (ours, theirs) =
+        session(Cipher::Aes256Gcm, SessionSettings { window: 10, ..SessionSettings::default() });
     for _ in 0..20 {
         assert!(opened(&theirs.opener, &sealed(&ours.sealer, b"", AD), AD).is_ok());
     }
@@ -267,7 +275,7 @@ fn the_counter_is_checked_before_anything_is_decrypted() {
 
 #[test]
 fn threads_may_move_the_keys_at_once() {
-    let settings = Settings { window: 64, rekey_every: 1, strict: false };
+    let settings = SessionSettings { window: 64, rekey_every: 1, strict: false };
     let (ours, theirs) = session(Cipher::Aes256Gcm, settings);
     let start = Barrier::new(4);
     let (start, opener) = (&start, &theirs.opener);
@@ -286,7 +294,7 @@ fn threads_may_move_the_keys_at_once() {
 
 #[test]
 fn one_of_many_threads_gets_a_message() {
-    let (ours, theirs) = session(Cipher::Aes256Gcm, Settings::default());
+    let (ours, theirs) = session(Cipher::Aes256Gcm, SessionSettings::default());
     let start = Barrier::new(8);
     for counter in 0..60 {
         let framed = sealed(&ours.sealer, &[7; 4096], AD);
@@ -312,7 +320,7 @@ fn deliveries_agree_with_a_simple_model() {
         let mut random = Random::new(seed);
         let window = 1 + random.below(200) as u32;
         let rekey_every = u64::from(window.div_ceil(64)) + random.below(50);
-        let settings = Settings { window, rekey_every, strict: false };
+        let settings = SessionSettings { window, rekey_every, strict: false };
         let (ours, theirs) = session(Cipher::ALL[seed as usize % 2], settings);
         let mut sent: Vec<Vec<u8>> = Vec::new();
         let (mut accepted, mut next) = (BTreeSet::new(), 0_u64);
@@ -342,7 +350,7 @@ fn deliveries_agree_with_a_simple_model() {
 
 #[test]
 fn memory_is_used_again() {
-    let (ours, theirs) = session(Cipher::Aes256Gcm, Settings::default());
+    let (ours, theirs) = session(Cipher::Aes256Gcm, SessionSettings::default());
     let mut into = Vec::new();
     theirs.opener.open(&sealed(&ours.sealer, &[1; 1000], AD), AD, &mut into).unwrap();
     let (place, capacity) = (into.as_ptr(), into.capacity());

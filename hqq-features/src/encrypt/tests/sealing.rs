@@ -19,7 +19,7 @@ fn shows_plaintext(bytes: &[u8]) -> bool {
 #[test]
 fn only_ciphertext_is_written_for_others_to_read() {
     for cipher in Cipher::ALL {
-        let (ours, theirs) = session(cipher, Settings::default());
+        let (ours, theirs) = session(cipher, SessionSettings::default());
         for len in (0..200).chain([4096, 16 * 1024 + 5, 100_000]) {
             let message: Vec<u8> = SECRET.iter().copied().cycle().take(len).collect();
             assert_eq!(shows_plaintext(&message), len >= 4);
@@ -41,7 +41,7 @@ fn only_ciphertext_is_written_for_others_to_read() {
 
 #[test]
 fn nothing_is_written_where_sealing_fails() {
-    let (ours, theirs) = session(Cipher::Aes256Gcm, Settings::default());
+    let (ours, theirs) = session(Cipher::Aes256Gcm, SessionSettings::default());
     for have in [0, HEADER, HEADER + SECRET.len() - 1, HEADER + SECRET.len() + 1] {
         let (mut message, mut scratch, mut into) = (SECRET.to_vec(), Vec::new(), vec![0xee; have]);
         let error = EncryptError::Room { have, need: HEADER + SECRET.len() };
@@ -64,7 +64,7 @@ fn nothing_is_written_where_sealing_fails() {
 #[test]
 fn the_frame_is_counter_tag_and_ciphertext() {
     for cipher in Cipher::ALL {
-        let (ours, _) = session(cipher, Settings::default());
+        let (ours, _) = session(cipher, SessionSettings::default());
         let key = std::sync::Arc::clone(&ours.sealer.state.lock().unwrap().key);
         for counter in 0..3_u64 {
             let framed = sealed(&ours.sealer, SECRET, AD);
@@ -78,7 +78,7 @@ fn the_frame_is_counter_tag_and_ciphertext() {
 #[test]
 fn all_three_ways_to_seal_make_the_same() {
     for cipher in Cipher::ALL {
-        let (ours, _) = session(cipher, Settings::default());
+        let (ours, _) = session(cipher, SessionSettings::default());
         let message = bytes(&mut Random::new(3), 1000);
         let again = || ours.sealer.state.lock().unwrap().next = 5;
         again();
@@ -97,11 +97,11 @@ fn all_three_ways_to_seal_make_the_same() {
 #[test]
 fn counters_do_not_run_over() {
     for cipher in Cipher::ALL {
-        let (ours, _) = session(cipher, Settings::default());
+        let (ours, _) = session(cipher, SessionSettings::default());
         {
             let mut state = ours.sealer.state.lock().unwrap();
             state.next = COUNTERS - 1;
-            state.epoch = (COUNTERS - 1) / Settings::default().rekey_every;
+            state.epoch = (COUNTERS - 1) / SessionSettings::default().rekey_every;
         }
         let header = ours.sealer.seal(&mut [], AD).unwrap();
         assert_eq!(header[..8], (COUNTERS - 1).to_le_bytes());
@@ -116,7 +116,7 @@ fn counters_do_not_run_over() {
 #[test]
 fn threads_never_share_a_counter() {
     const EACH: usize = 3000;
-    let settings = Settings { window: 1 << 15, rekey_every: 512, strict: false };
+    let settings = SessionSettings { window: 1 << 15, rekey_every: 512, strict: false };
     let (ours, theirs) = session(Cipher::Aes256Gcm, settings);
     let seal =
         |thread: u8| -> Vec<Vec<u8>> { (0..EACH).map(|_| sealed(&ours.sealer, &[thread; 8], AD)).collect() };
@@ -161,7 +161,7 @@ fn the_next_key_is_noises_rekey() {
 
 #[test]
 fn each_epoch_has_its_key() {
-    let settings = Settings { window: 64, rekey_every: 4, strict: false };
+    let settings = SessionSettings { window: 64, rekey_every: 4, strict: false };
     for cipher in Cipher::ALL {
         let (ours, _) = session(cipher, settings);
         let mut key = std::sync::Arc::clone(&ours.sealer.state.lock().unwrap().key);

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn rated(bytes_per_second: u64, burst: u64) -> Share {
-    Share { rate: Some(Rate { bytes_per_second, burst }), ..Share::default() }
+fn rated(bytes_per_second: u64, burst: u64) -> TrafficClass {
+    TrafficClass { rate: Some(Rate { bytes_per_second, burst }), ..TrafficClass::default() }
 }
 
 /// What goes over a true rate in any time: two cells of at most this many nanoseconds.
@@ -112,8 +112,8 @@ fn a_rate_below_a_megabyte_is_exact() {
 
 #[test]
 fn who_is_over_its_rate_holds_up_nobody() {
-    let urgent = Share { class: Class::URGENT, ..rated(1000, 100) };
-    let mut scheduler = scheduler(&[urgent, rated(1000, 100), Share::default()]);
+    let urgent = TrafficClass { class: Class::URGENT, ..rated(1000, 100) };
+    let mut scheduler = scheduler(&[urgent, rated(1000, 100), TrafficClass::default()]);
     for id in [0, 1, 2, 0, 1, 2] {
         scheduler.push(id, 100).unwrap();
     }

@@ -113,12 +113,12 @@ fn a_receiver_frees_only_what_it_names_and_was_sent() {
 fn a_sender_cannot_make_an_inbox_grow() {
     for seed in 1..=40 {
         let mut random = Random::new(seed);
-        let mut inbox = Inbox::new(12, PACE);
+        let mut inbox = Inbox::new(12, POLICY);
         let mut delivered = BTreeSet::new();
         for _ in 0..1500 {
-            let picture = format!("{:?}", (&inbox.marks, inbox.upto, inbox.session, inbox.untold));
+            let picture = format!("{:?}", (&inbox.marks, inbox.upto, inbox.session, inbox.pending));
             let is_same = |inbox: &Inbox| {
-                format!("{:?}", (&inbox.marks, inbox.upto, inbox.session, inbox.untold)) == picture
+                format!("{:?}", (&inbox.marks, inbox.upto, inbox.session, inbox.pending)) == picture
             };
             let sequence = number(&mut random, inbox.upto);
             match random.below(8) {
@@ -147,8 +147,8 @@ fn a_sender_cannot_make_an_inbox_grow() {
             assert!(inbox.marks.len() <= 12);
             let count = |wanted| inbox.marks.iter().filter(|mark| **mark == wanted).count();
             let delivered = count(Mark::Delivered);
-            let acknowledged = count(Mark::Acknowledged);
-            assert_eq!((delivered, acknowledged), (inbox.outstanding, inbox.untold.1));
+            let acknowledged = count(Mark::AckPending);
+            assert_eq!((delivered, acknowledged), (inbox.outstanding, inbox.pending.1));
         }
     }
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
 
-const LIMITS: Limits = Limits { messages: 10, bytes: 200 };
+const LIMITS: StoreLimits = StoreLimits { messages: 10, bytes: 200 };
 const RING: usize = 6;
 
 /// When a receiver makes durable that it has processed a message.
@@ -131,7 +131,7 @@ impl World {
             sessions: 1,
             ring: VecDeque::new(),
             back: VecDeque::new(),
-            inbox: Inbox::new(LIMITS.messages, PACE),
+            inbox: Inbox::new(LIMITS.messages, POLICY),
             work: Vec::new(),
             durable: Durable::default(),
             names: BTreeMap::new(),
@@ -297,9 +297,9 @@ impl World {
         self.inbox = match durable.session {
             Some(session) => {
                 let position = Position { session, upto: durable.upto };
-                Inbox::resume(LIMITS.messages, PACE, position, durable.beyond.iter().copied())
+                Inbox::resume(LIMITS.messages, POLICY, position, durable.beyond.iter().copied())
             }
-            None => Inbox::new(LIMITS.messages, PACE),
+            None => Inbox::new(LIMITS.messages, POLICY),
         };
         self.back.push_back(Answer::Resume(self.inbox.position().encode()));
     }
