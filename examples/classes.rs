@@ -11,9 +11,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hqq::advanced::{AdvancedConnection, AdvancedOptions};
+use hqq::advanced::AdvancedOptions;
 use hqq::features::qos::{Class, TrafficClass};
-use hqq::{AdvancedLink, Error, StandardLink};
+use hqq::{AdvancedLink, Connection, Error, StandardLink};
 
 const SOON: Duration = Duration::from_secs(5);
 const ROUNDS: usize = 300;
@@ -48,7 +48,7 @@ fn answer(link: &AdvancedLink) -> Result<(), Error> {
 }
 
 /// Asks now and then, with as much bulk in between as goes; how long the answers took.
-fn ask(urgent: &AdvancedConnection, bulk: Option<&AdvancedConnection>) -> Result<Vec<Duration>, Error> {
+fn ask(urgent: &Connection, bulk: Option<&Connection>) -> Result<Vec<Duration>, Error> {
     let load = vec![7; 4096];
     let mut took = Vec::new();
     while took.len() < ROUNDS {
@@ -78,8 +78,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         thread::spawn(move || answer(&AdvancedLink::wait_for_negotiation(secondary, &wanted(), SOON)?));
     let link = AdvancedLink::negotiate(primary, &wanted(), SOON)?;
     let (urgent, bulk) = (link.open_connection()?, link.open_connection()?);
-    urgent.set_share(TrafficClass { class: Class::URGENT, ..TrafficClass::default() })?;
-    bulk.set_share(TrafficClass { class: Class::BULK, ..TrafficClass::default() })?;
+    urgent.set_traffic_class(TrafficClass { class: Class::URGENT, ..TrafficClass::default() })?;
+    bulk.set_traffic_class(TrafficClass { class: Class::BULK, ..TrafficClass::default() })?;
     say("with classes, alone", &ask(&urgent, None)?);
     say("with classes, beside bulk", &ask(&urgent, Some(&bulk))?);
     drop((urgent, bulk));

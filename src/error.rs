@@ -307,7 +307,7 @@ pub enum Error {
     },
     /// A connection cannot have this class, weight or rate.
     #[cfg(feature = "std")]
-    Share {
+    TrafficClass {
         /// The rule, with the numbers.
         reason: String,
     },
@@ -472,7 +472,7 @@ impl fmt::Display for Error {
                 "{messages} messages of {limit} ({bytes} bytes) are kept until the peer acknowledges them: wait for it"
             ),
             #[cfg(feature = "std")]
-            Self::Share { reason } => write!(f, "no share for the connection: {reason}"),
+            Self::TrafficClass { reason } => write!(f, "no share for the connection: {reason}"),
             #[cfg(feature = "std")]
             Self::Os { doing, source } => write!(f, "{doing}: {source}"),
         }

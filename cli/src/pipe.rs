@@ -108,7 +108,7 @@ fn send_on_connection(
 ) -> Result<u64> {
     let size = link.geometry().buffer_size();
     let connection = link.open_connection().map_err(|error| lost(error, "receiver", 0))?;
-    connection.set_share(quality.share(size))?;
+    connection.set_traffic_class(quality.share(size))?;
     let mut piece = vec![0; size as usize];
     let mut sent = 0;
     loop {
@@ -155,7 +155,7 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
     say_why_not(&link, &args.compress, &args.quality, args.statistics, "sender");
     let lane = if link.agreement().features.contains(Features::QOS) {
         let lane = link.accept_connection().map_err(|error| lost(error, "sender", 0))?;
-        lane.set_share(args.quality.share(link.geometry().buffer_size()))?;
+        lane.set_traffic_class(args.quality.share(link.geometry().buffer_size()))?;
         Some(lane)
     } else {
         None

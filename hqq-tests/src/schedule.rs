@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hqq::advanced::{AdvancedConnection, AdvancedOptions, Reliability};
+use hqq::Connection;
+use hqq::advanced::{AdvancedOptions, Reliability};
 use hqq::agreement::{Capabilities, Features};
 use hqq::features::compress::Codec;
 use hqq::features::encrypt::Key;
@@ -129,7 +130,7 @@ struct Kept {
 
 /// A connection: index 0 is the Primary's end, and what it sends.
 struct Lane {
-    ends: [AdvancedConnection; 2],
+    ends: [Connection; 2],
     queues: [Queue; 2],
     kept: [Option<Kept>; 2],
 }
@@ -448,7 +449,7 @@ impl World {
         let qos = self.has(Feature::Qos);
         let now = self.now;
         let lane = &mut self.lanes[lane];
-        match (lane.ends[end].set_share(share), qos) {
+        match (lane.ends[end].set_traffic_class(share), qos) {
             (Ok(()), true) => {
                 lane.kept[end] = rate.map(|rate| Kept { rate, since: now, sent: 0 });
                 Ok(())

@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::Duration;
 
-use hqq::advanced::{AdvancedConnection, AdvancedOptions};
+use hqq::advanced::AdvancedOptions;
 use hqq::agreement::Capabilities;
-use hqq::{AdvancedLink, Error, Options, RecvIntoError, Role, StandardLink};
+use hqq::{AdvancedLink, Connection, Error, Options, RecvIntoError, Role, StandardLink};
 use hqq_tests::agree::{message, wanted};
 use hqq_tests::patience::SOON;
 use hqq_tests::pattern::told;
@@ -150,7 +150,7 @@ fn connections_are_streams() {
 fn reads_and_messages_of_a_connection_share_what_comes() {
     for words in ALL {
         let (one, other) = pair(words, Options::new());
-        let (near, far): (AdvancedConnection, AdvancedConnection) = thread::scope(|scope| {
+        let (near, far): (Connection, Connection) = thread::scope(|scope| {
             let far = scope.spawn(|| other.accept_connection_timeout(SOON).unwrap());
             (one.open_connection_timeout(SOON).unwrap(), far.join().unwrap())
         });
@@ -218,15 +218,15 @@ fn batches() {
         let (one, other) = pair(words, Options::new().slots(4).buffers(8).buffer_size(256));
         let texts: Vec<Vec<u8>> = (0..6).map(|seed| message("text", 20 * seed as usize, seed)).collect();
         let all: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
-        assert_eq!(one.try_send_batch(&[]).unwrap(), 0);
+        assert_eq!(one.send_batch(&[]).unwrap(), 0);
         // As many as there are slots.
-        assert_eq!(one.try_send_batch(&all).unwrap(), 4, "{words}");
-        assert!(matches!(one.try_send_batch(&all[4..]), Err(Error::RingFull { .. })));
+        assert_eq!(one.send_batch(&all[..4]).unwrap(), 4, "{words}");
+        assert!(matches!(one.try_send(all[4]), Err(Error::RingFull { .. })));
         let mut came = Vec::new();
         assert_eq!(other.recv_batch(&mut came, 3).unwrap(), 3);
         assert_eq!(other.recv_batch(&mut came, 0).unwrap(), 0);
-        assert_eq!(other.try_recv_batch(&mut came, 9).unwrap(), 1);
-        assert!(matches!(other.try_recv_batch(&mut came, 9), Err(Error::RingEmpty)));
+        assert_eq!(other.recv_batch(&mut came, 9).unwrap(), 1);
+        assert!(matches!(other.try_recv(), Err(Error::RingEmpty)));
         for (came, sent) in came.drain(..).zip(&all) {
             assert_eq!(&*came, *sent, "{words}");
         }
@@ -261,7 +261,7 @@ fn a_batch_ends_at_what_is_refused_and_the_next_begins_with_it() {
     let mut came = Vec::new();
     assert_eq!(link.recv_batch(&mut came, 16).unwrap(), 1);
     assert!(matches!(link.recv_each(16, |_| ()), Err(Error::Frame { .. })));
-    assert_eq!(link.try_recv_batch(&mut came, 16).unwrap(), 1);
+    assert_eq!(link.recv_batch(&mut came, 16).unwrap(), 1);
     assert_eq!((&*came[0], &*came[1]), (&*message("text", 100, 1), &*message("text", 100, 2)));
 }
 

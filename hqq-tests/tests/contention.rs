@@ -117,7 +117,7 @@ fn a_batch_that_finds_no_run_hides_no_buffers_from_others() {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                primary.try_send_batch(&[&[2; 180]]).unwrap_err();
+                primary.try_send(&[2; 180]).unwrap_err();
             }
         });
         scope.spawn(|| {

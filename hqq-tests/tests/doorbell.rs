@@ -198,7 +198,7 @@ fn an_event_that_never_comes() {
     assert!(matches!(link.send_timeout(&[1; 9], SHORT), Err(Error::Timeout { .. })));
     assert!(matches!(link.send_timeout(&[1; 60], SHORT), Err(Error::Timeout { .. })));
     let loan = link.loan_timeout(60, SHORT).unwrap();
-    assert!(matches!(loan.send_timeout(SHORT), Err(Error::Timeout { .. })));
+    assert!(matches!(loan.send_timeout(SHORT).map_err(|late| late.error), Err(Error::Timeout { .. })));
     let whole: Vec<_> = (0..4).map(|_| link.loan_timeout(60, SHORT).unwrap()).collect();
     assert!(matches!(link.loan_timeout(60, SHORT), Err(Error::Timeout { .. })));
     drop((whole, stranger));

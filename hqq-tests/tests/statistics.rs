@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use hqq::advanced::{AdvancedConnection, AdvancedOptions};
+use hqq::Connection;
+use hqq::advanced::AdvancedOptions;
 use hqq::observe::Observer;
 use hqq::observe::{DirectionMetrics, Metrics};
 use hqq::shm::packet::op;
@@ -32,7 +33,7 @@ fn pair(options: Options, words: &str) -> (AdvancedLink, AdvancedLink, Clock) {
     (primary, peer.join().unwrap(), clock)
 }
 
-fn connected(near: &AdvancedLink, far: &AdvancedLink) -> (AdvancedConnection, AdvancedConnection) {
+fn connected(near: &AdvancedLink, far: &AdvancedLink) -> (Connection, Connection) {
     thread::scope(|scope| {
         let peer = scope.spawn(|| far.accept_connection_timeout(SOON).unwrap());
         (near.open_connection_timeout(SOON).unwrap(), peer.join().unwrap())

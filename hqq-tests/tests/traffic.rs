@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hqq::advanced::AdvancedConnection;
+use hqq::Connection;
 use hqq::agreement::Features;
 use hqq::features::qos::{Class, QosError, Rate, TrafficClass};
 use hqq::shm::packet::op;
@@ -26,7 +26,7 @@ fn agree(link: hqq::StandardLink, peer: &mut Peer, words: &str) -> AdvancedLink 
 }
 
 /// Opens a connection that the peer accepts.
-fn open(link: &AdvancedLink, peer: &mut Peer) -> AdvancedConnection {
+fn open(link: &AdvancedLink, peer: &mut Peer) -> Connection {
     peer.tell("adv-meet");
     let connection = link.open_connection().unwrap();
     assert_eq!(peer.hear_ok(), connection.id().to_string());
@@ -34,7 +34,7 @@ fn open(link: &AdvancedLink, peer: &mut Peer) -> AdvancedConnection {
 }
 
 /// Sends until no more goes; how many went.
-fn fill(connection: &AdvancedConnection, len: usize) -> u64 {
+fn fill(connection: &Connection, len: usize) -> u64 {
     for sent in 0.. {
         match connection.send_timeout(&message("noise", len, sent), SHORT) {
             Ok(()) => {}
@@ -176,7 +176,7 @@ fn a_rate_is_noticed_by_a_sender_that_sleeps() {
     let link = agree(link, &mut peer, "window=2 qos");
     let connection = open(&link, &mut peer);
     let rate = Some(Rate { bytes_per_second: 2000, burst: 1088 });
-    connection.set_share(TrafficClass { rate, ..TrafficClass::default() }).unwrap();
+    connection.set_traffic_class(TrafficClass { rate, ..TrafficClass::default() }).unwrap();
     thread::scope(|scope| {
         let sender = scope.spawn(|| {
             for (len, seed) in [(1, 1), (1, 2), (1024, 3)] {
@@ -203,7 +203,7 @@ fn who_waits_for_a_rate_sees_a_death() {
     let link = agree(link, &mut peer, "window=2 qos");
     let (rated, starving) = (open(&link, &mut peer), open(&link, &mut peer));
     let rate = Some(Rate { bytes_per_second: 1, burst: 1088 });
-    rated.set_share(TrafficClass { rate, ..TrafficClass::default() }).unwrap();
+    rated.set_traffic_class(TrafficClass { rate, ..TrafficClass::default() }).unwrap();
     rated.send(&[0; 1024]).unwrap();
     assert!(matches!(rated.send_timeout(&[0; 10], SHORT), Err(Error::Timeout { .. })));
     thread::scope(|scope| {
@@ -262,7 +262,7 @@ fn what_was_not_agreed_is_refused() {
     let link = agree(link, &mut peer, "capabilities=8");
     let connection = open(&link, &mut peer);
     assert!(connection.congestion().is_none());
-    assert!(matches!(connection.set_share(TrafficClass::default()), Err(Error::Unsupported { .. })));
+    assert!(matches!(connection.set_traffic_class(TrafficClass::default()), Err(Error::Unsupported { .. })));
     peer.ask(format!("push {} {} 100", op::CREDIT, connection.id()));
     peer.ask(format!("push {} {} 0 1", op::SHARE, connection.id()));
     peer.ask(format!("push {} 1", op::PROBE));
@@ -282,7 +282,7 @@ fn shares_travel_and_bad_ones_are_named() {
     let link = agree(link, &mut peer, "qos");
     let connection = open(&link, &mut peer);
     let id = connection.id();
-    connection.set_share(TrafficClass { class: Class::BULK, weight: 3, rate: None }).unwrap();
+    connection.set_traffic_class(TrafficClass { class: Class::BULK, weight: 3, rate: None }).unwrap();
     connection.send(b"behind it").unwrap();
     assert_eq!(peer.ask(format!("lane-recv {id}")), told(b"behind it"));
     assert_eq!(peer.ask(format!("lane-share {id}")), "7 3");
@@ -294,12 +294,12 @@ fn shares_travel_and_bad_ones_are_named() {
         (1, rate(1000, 1087), "1088"),
         (1, rate(1000, u64::MAX), "burst"),
     ] {
-        match connection.set_share(TrafficClass { weight, rate, ..TrafficClass::default() }) {
-            Err(Error::Share { reason }) => assert!(reason.contains(word), "{reason}"),
+        match connection.set_traffic_class(TrafficClass { weight, rate, ..TrafficClass::default() }) {
+            Err(Error::TrafficClass { reason }) => assert!(reason.contains(word), "{reason}"),
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(connection.share().weight, 3, "what was refused changes nothing");
+    assert_eq!(connection.traffic_class().weight, 3, "what was refused changes nothing");
     for (class, weight, code) in [(8, 1, ErrorCode::InvalidSize), (0, 0, ErrorCode::InvalidSize)] {
         let before = link.stats().side(Role::Primary).refused_with(code);
         peer.ask(format!("push {} {id} {class} {weight}", op::SHARE));
@@ -323,7 +323,7 @@ fn rates_are_kept() {
     let link = agree(link, &mut peer, "qos window=16");
     let (slow, free) = (open(&link, &mut peer), open(&link, &mut peer));
     let rate = Rate { bytes_per_second: 400_000, burst: 2 * 1088 };
-    slow.set_share(TrafficClass { rate: Some(rate), ..TrafficClass::default() }).unwrap();
+    slow.set_traffic_class(TrafficClass { rate: Some(rate), ..TrafficClass::default() }).unwrap();
     const COUNT: u64 = 100;
     peer.tell(format!("bg lane-drain {} {COUNT}", slow.id()));
     peer.hear_ok();

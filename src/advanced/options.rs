@@ -1,13 +1,15 @@
 //! What an end brings into a negotiation, as its owner says it.
 
-#[cfg(feature = "encrypt")]
 use std::sync::Arc;
 
-use super::{Compression, Reliability};
+use super::reliability::Reliability;
 use crate::agreement::{Agreement, Capabilities, Features, Terms, Version};
+use crate::demux::ReliableConfig;
 use crate::demux::negotiation::Offer;
+use crate::link::pipeline::Limits;
+use hqq_features::Layer;
 #[cfg(feature = "compress")]
-use hqq_features::compress::{Codec, Codecs, Settings};
+use hqq_features::compress::{Codec, Codecs, CompressionLayer, Settings};
 #[cfg(feature = "encrypt")]
 use hqq_features::encrypt::{Cipher, Ciphers, Key};
 
@@ -109,7 +111,7 @@ impl AdvancedOptions {
         self
     }
 
-    /// Quality of service: connections have [classes, weights and rates](crate::advanced::AdvancedConnection::set_share).
+    /// Quality of service: connections have [classes, weights and rates](crate::advanced::Connection::set_share).
     /// Messages of the link itself have none, and go ahead of all that waits.
     #[must_use]
     pub fn qos(mut self) -> Self {
@@ -194,6 +196,17 @@ impl AdvancedOptions {
         terms
     }
 
+    /// What this end brings along for messages that are kept.
+    pub(super) fn reliable_config(&self) -> Option<ReliableConfig> {
+        self.reliable.as_ref().map(Reliability::config)
+    }
+
+    /// What is kept at the most by this agreement; `None` if nothing is.
+    pub(super) fn limits(&self, agreement: &Agreement) -> Option<Limits> {
+        let reliable = self.reliable_by(agreement)?;
+        Some(Limits { bytes: reliable.bytes, messages: agreement.terms.kept as usize })
+    }
+
     /// How messages are kept by this agreement, if they are.
     pub(super) fn reliable_by(&self, agreement: &Agreement) -> Option<&Reliability> {
         let agreed = agreement.capabilities.contains(Capabilities::RELIABLE_DELIVERY);
@@ -218,16 +231,16 @@ impl AdvancedOptions {
         again
     }
 
-    /// The layer that was agreed on.
+    /// The layer that compresses, if that was agreed on.
     #[cfg(feature = "compress")]
-    pub(super) fn compression_layer(&self, agreement: &Agreement) -> Option<Compression> {
+    pub(super) fn compression_layer(&self, agreement: &Agreement) -> Option<Arc<dyn Layer>> {
         let agreed = Codecs::from_bits(agreement.terms.codecs.into());
         let has = agreement.features.contains(Features::COMPRESSION);
-        has.then(|| Compression::new(&self.codecs, self.compress, agreed))
+        has.then(|| Arc::new(CompressionLayer::new(&self.codecs, self.compress, agreed)) as Arc<dyn Layer>)
     }
 
     #[cfg(not(feature = "compress"))]
-    pub(super) fn compression_layer(&self, _: &Agreement) -> Option<Compression> {
+    pub(super) fn compression_layer(&self, _: &Agreement) -> Option<Arc<dyn Layer>> {
         None
     }
 }

@@ -4,10 +4,12 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
-use crate::error::ErrorCode;
+use crate::error::{Error, ErrorCode};
+use crate::link::standard::StandardLink;
 use crate::options::{Clock, Options};
 use crate::shm::layout::RingMode;
 use crate::shm::packet::{Packet, op};
+use crate::shm::words::Role;
 use crate::sync::Ordering;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -97,32 +99,4 @@ fn whoever_wakes_the_other_measures_soon() {
         secondary.recv().unwrap();
     }
     assert!(primary.metrics().unwrap().directions[0].probes_sent > before);
-}
-
-/// The peer remembers so many counters: what was sealed longer ago must not be sent.
-#[cfg(feature = "encrypt")]
-#[test]
-fn what_was_sealed_too_long_ago_is_sealed_again() {
-    use hqq_features::encrypt::Key;
-
-    let (primary, secondary) = StandardLink::pair().unwrap();
-    let wanted = AdvancedOptions::new().encryption(Key::shared([5; 32]));
-    let theirs = wanted.clone();
-    let peer = thread::spawn(move || AdvancedLink::wait_for_negotiation(secondary, &theirs, SOON));
-    let link = AdvancedLink::negotiate(primary, &wanted, SOON).unwrap();
-    let peer = peer.join().unwrap().unwrap();
-    let Some(Pipeline::Encrypted(encryption, _)) = link.pipeline.as_deref() else {
-        panic!("it was agreed on")
-    };
-    let mut into = [0; Encryption::HEADER + 1];
-    let mut seal = || encryption.seal(b"x", &[0; 16], &mut into).unwrap();
-    let first = seal();
-    assert_eq!(encryption.send_in_order(first, || 7), Some(7));
-    let last = (0..1024).map(|_| seal()).last().unwrap();
-    assert_eq!(encryption.send_in_order(first, || 7), Some(7), "half the window");
-    let last = seal().max(last);
-    assert_eq!(encryption.send_in_order(first, || 7), None);
-    assert_eq!(encryption.send_in_order(last, || 7), Some(7));
-    link.send(b"still understood").unwrap();
-    assert_eq!(&*peer.recv().unwrap(), b"still understood");
 }

@@ -11,6 +11,7 @@
 //! inbox has room for a whole ring, so that a reply that waits behind plain messages always comes through to a
 //! process that has not neglected them before.
 
+pub(crate) mod frame;
 pub(crate) mod negotiation;
 mod reliable;
 mod scheduler;

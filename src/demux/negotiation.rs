@@ -371,17 +371,6 @@ pub(crate) trait Keying: Send + fmt::Debug {
     fn read(&mut self, message: &[u8; KEY_LEN]) -> bool;
 }
 
-/// Who makes frames unreadable to others, for those that reliable delivery sends again.
-pub(crate) trait Sealing: Send + Sync + fmt::Debug {
-    /// Bytes that it adds.
-    fn overhead(&self) -> usize;
-    /// Puts what is made of the message with this sequence into `into`, which is as long as that.
-    ///
-    /// # Errors
-    /// What the cipher says.
-    fn seal(&self, sequence: u64, message: &[u8], into: &mut [u8]) -> Result<()>;
-}
-
 /// Bytes of each of the two messages that keys are made by.
 pub(crate) const KEY_LEN: usize = 48;
 

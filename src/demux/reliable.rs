@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::{Demux, LinkContext};
 use crate::agreement::{Agreement, Capabilities};
-use crate::demux::negotiation::{Event, Sealing};
+use crate::demux::frame::{frame_error, link_context};
+use crate::demux::negotiation::Event;
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::endpoint::{Payload, SlotBytes};
 use crate::shm::packet::{Packet, op};
+use hqq_features::LayerStack;
 use hqq_features::reliable::{
     Ack, AckPolicy, HEADER, Inbox, InboxCounts, Position, Receipt, ReliableError, Resend, Resume, Start,
     Started, Store, StoreCounts, StoreFull, StoreLimits, Verdict, header, split_frame,
@@ -40,7 +42,7 @@ pub(crate) struct ReliableDelivery {
     resumed: bool,
     /// Frames can be made.
     ready: bool,
-    sealing: Option<Arc<dyn Sealing>>,
+    layers: Arc<LayerStack>,
     /// The present peer has begun: what is acknowledged from here on is its own.
     begun: bool,
     /// Acknowledgements go out now.
@@ -89,7 +91,7 @@ impl ReliableDelivery {
             active: false,
             resumed: false,
             ready: false,
-            sealing: None,
+            layers: Arc::default(),
             begun: false,
             telling: false,
             told: None,
@@ -118,7 +120,7 @@ impl ReliableDelivery {
             ends.inbox.detach();
         }
         (self.active, self.resumed, self.ready, self.begun) = (false, false, false, false);
-        (self.sealing, self.telling, self.told) = (None, false, None);
+        (self.layers, self.telling, self.told) = (Arc::default(), false, None);
     }
 
     fn judge(&mut self, payload: &Payload<'static>) -> Judged {
@@ -170,14 +172,14 @@ impl ReliableDelivery {
     fn flush(&mut self, cx: LinkContext<'_>, sent: &mut usize, lent: &mut bool) -> Result<()> {
         let Some(ends) = self.ends.as_mut().filter(|_| self.ready) else { return Ok(()) };
         let show = |packet: &_| cx.show(true, packet);
-        let sealing = self.sealing.as_deref();
+        let layers = &*self.layers;
         let resent = ends.store.resend(|item| {
             match item {
                 Resend::Start(start) => {
                     let packet = Packet { op: op::START, operands: start.encode() };
                     cx.region.send_packet(&packet, show)
                 }
-                Resend::Message { sequence, message } => place(cx, sealing, sequence, message, lent),
+                Resend::Message { sequence, message } => place(cx, layers, sequence, message, lent),
             }
             .inspect(|()| *sent += 1)
         });
@@ -205,38 +207,37 @@ impl ReliableDelivery {
 /// Makes a message's frame and sends it. `lent` becomes true if buffers were out for it in vain.
 fn place(
     cx: LinkContext<'_>,
-    sealing: Option<&dyn Sealing>,
+    layers: &LayerStack,
     sequence: u64,
     message: &[u8],
     lent: &mut bool,
 ) -> Result<()> {
     let region = cx.region;
     let show = |packet: &_| cx.show(true, packet);
-    let fill = |into: &mut [u8]| {
-        let (ahead, behind) = into.split_at_mut(HEADER);
-        ahead.copy_from_slice(&header(sequence));
-        match sealing {
-            Some(sealing) => sealing.seal(sequence, message, behind),
-            None => {
-                behind.copy_from_slice(message);
-                Ok(())
-            }
-        }
-    };
-    let len = HEADER + sealing.map_or(0, Sealing::overhead) + message.len();
     if !region.has_room() {
         // Nothing is made for a message that cannot go.
         return Err(Error::RingFull { slots: region.layout().geometry.slots().into() });
     }
-    if len <= region.max_inline() {
-        let mut inline = SlotBytes::zeroed(len);
-        fill(inline.bytes_mut())?;
-        return region.send_inline(&inline, show);
+    let context = link_context(sequence);
+    let mut encoder = layers.prepare(message, &context).map_err(frame_error)?;
+    let room = HEADER + encoder.min_room();
+    let mut fill = |into: &mut [u8]| {
+        let (head, body) = into.split_at_mut(HEADER);
+        head.copy_from_slice(&header(sequence));
+        encoder.write(body).map(|len| HEADER + len).map_err(frame_error)
+    };
+    if room <= region.max_inline() {
+        let mut bytes = SlotBytes::zeroed(room);
+        let len = fill(bytes.bytes_mut())?;
+        bytes.truncate(len);
+        return region.send_inline(&bytes, show);
     }
-    let mut buffer = region.loan(len)?;
-    let filled = fill(buffer.bytes_mut());
-    let sent = match filled {
-        Ok(()) => region.send(buffer, show),
+    let mut buffer = region.loan(room)?;
+    let sent = match fill(buffer.bytes_mut()) {
+        Ok(len) => {
+            buffer.truncate(len);
+            region.send(buffer, show)
+        }
         Err(error) => Err((error, buffer)),
     };
     sent.map_err(|(error, buffer)| {
@@ -284,10 +285,10 @@ impl Demux {
         }
     }
 
-    /// Frames can be made from here on: by `sealing`, or as they are.
-    pub(crate) fn deliver_by(&mut self, sealing: Option<Arc<dyn Sealing>>) {
+    /// Frames can be made from here on: by `layers`, or as they are.
+    pub(crate) fn deliver_by(&mut self, layers: Arc<LayerStack>) {
         if let Some(delivery) = self.delivery() {
-            (delivery.sealing, delivery.ready) = (sealing, true);
+            (delivery.layers, delivery.ready) = (layers, true);
         }
     }
 
@@ -369,7 +370,7 @@ impl Demux {
         let Some(Ends { store, .. }) = &mut delivery.ends else { return Err(unready()) };
         let sequence = store.push(message).map_err(full)?;
         let mut lent = false;
-        let placed = place(cx, delivery.sealing.as_deref(), sequence, message, &mut lent);
+        let placed = place(cx, &delivery.layers, sequence, message, &mut lent);
         if placed.is_err() {
             let taken_back = store.withdraw(sequence);
             debug_assert!(taken_back, "nobody has seen message {sequence}");

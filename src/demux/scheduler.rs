@@ -165,16 +165,16 @@ impl EgressScheduler {
     // ---- classes and rates ----
 
     /// How a connection is treated.
-    pub(crate) fn share(&self, id: u64) -> TrafficClass {
+    pub(crate) fn traffic_class(&self, id: u64) -> TrafficClass {
         self.queues.get(&id).map_or_else(TrafficClass::default, |queue| queue.share)
     }
 
     /// How a connection is treated from now on, as its owner says; the peer is told.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] without quality of service; [`Error::Share`].
-    pub(crate) fn set_share(&mut self, id: u64, share: TrafficClass, now: Duration) -> Result<()> {
-        let refused = |reason: String| Error::Share { reason };
+    /// [`Error::Unsupported`] without quality of service; [`Error::TrafficClass`].
+    pub(crate) fn set_traffic_class(&mut self, id: u64, share: TrafficClass, now: Duration) -> Result<()> {
+        let refused = |reason: String| Error::TrafficClass { reason };
         if matches!(self.order, Order::Fifo(_)) {
             return Err(Error::Unsupported { what: "quality of service was not agreed on: ask for it" });
         }
@@ -220,7 +220,7 @@ impl EgressScheduler {
         if self.queues.get(&id).is_some_and(|queue| queue.settled) {
             return Ok(());
         }
-        let share = TrafficClass { class, weight, ..self.share(id) };
+        let share = TrafficClass { class, weight, ..self.traffic_class(id) };
         self.change(id, share, now).map_err(|_| ErrorCode::InvalidSize)
     }
 

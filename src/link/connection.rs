@@ -1,21 +1,26 @@
-//! Layer 3: logical connections as the caller holds them. What they may do when is in `connection.rs`.
+//! Logical connections as the caller holds them. What they may do in which state is in `demux/table.rs`.
 
 use std::fmt;
 use std::net::Shutdown;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::demux::frame::{connection_context, frame_error};
 use crate::demux::table::{Chunk, ConnEnd, LinkEnd, Pop, TableError};
 use crate::demux::{ChunkData, Stop, home};
 use crate::error::{Error, Result};
 use crate::link::core::LinkCore;
 use crate::link::deadline::Wait;
+use crate::link::pipeline::Pipeline;
 use crate::link::send::unless_transient;
-use crate::link::standard::StandardLink;
+use crate::link::stream::Rest;
 use crate::link::timed_mutex::{TimedGuard, TimedMutex};
 use crate::link::wait::WaitReason;
 use crate::shm::buffer::Buffer;
 use crate::shm::packet::{CloseHow, ConnCopy, Packet, op};
+use hqq_features::LayerStack;
+use hqq_features::flow::Congestion;
+use hqq_features::qos::TrafficClass;
 
 /// A logical connection on a link: a byte stream ([`Read`](std::io::Read), [`Write`](std::io::Write)) and messages
 /// of any length up to the limit, beside others on the same link.
@@ -51,6 +56,8 @@ pub struct Connection {
     id: u64,
     sending: TimedMutex<()>,
     reading: TimedMutex<Reading>,
+    /// The layers that its messages pass through, if any.
+    layers: Option<Box<Layers>>,
 }
 
 /// What a reader has begun.
@@ -62,57 +69,23 @@ struct Reading {
     message: Vec<u8>,
 }
 
-impl StandardLink {
-    /// Opens a connection and waits until the peer accepts it.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] if it does not; [`Error::TooMany`]; [`Error::Unsupported`] on a split link; the link's
-    /// end.
-    pub fn open_connection(&self) -> Result<Connection> {
-        open(self.core(), Wait::Forever)
-    }
+/// The layers that the messages of a connection pass through.
+struct Layers {
+    stack: LayerStack,
+    /// What a reader has left of a decoded message. Whoever locks it has [`Connection::reading`].
+    rest: Mutex<Rest>,
+}
 
-    /// Opens a connection and waits for the peer to accept it no longer than `time`.
-    ///
-    /// # Errors
-    /// As [`open_connection`](Self::open_connection), or [`Error::Timeout`].
-    pub fn open_connection_timeout(&self, time: Duration) -> Result<Connection> {
-        open(self.core(), Wait::from(time))
-    }
-
-    /// Waits for a connection that the peer opens, and accepts it.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] on a split link; the link's end.
-    pub fn accept_connection(&self) -> Result<Connection> {
-        accept(self.core(), Wait::Forever)
-    }
-
-    /// Waits for a connection no longer than `time`.
-    ///
-    /// # Errors
-    /// As [`accept_connection`](Self::accept_connection), or [`Error::Timeout`].
-    pub fn accept_connection_timeout(&self, time: Duration) -> Result<Connection> {
-        accept(self.core(), Wait::from(time))
-    }
-
-    /// Accepts a connection if the peer has opened one.
-    ///
-    /// # Errors
-    /// As [`accept_connection`](Self::accept_connection), or [`Error::NoneWaiting`].
-    pub fn try_accept_connection(&self) -> Result<Connection> {
-        ready_to_sort(self.core())?;
-        match try_accept(self.core(), 0)? {
-            Some(connection) => Ok(connection),
-            None => {
-                self.core().idle();
-                Err(Error::NoneWaiting)
-            }
-        }
+impl Layers {
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn ready_to_sort(core: &LinkCore) -> Result<()> {
+/// The most bytes of a stream in one message with layers: enough for a codec, and little to hold twice.
+const MOST: u64 = 64 << 10;
+
+fn start_demux(core: &LinkCore) -> Result<()> {
     if core.is_split() {
         return Err(Error::Unsupported { what: "a split link carries no connections: share it instead" });
     }
@@ -120,8 +93,9 @@ fn ready_to_sort(core: &LinkCore) -> Result<()> {
     Ok(())
 }
 
-fn open(core: &Arc<LinkCore>, wait: Wait) -> Result<Connection> {
-    ready_to_sort(core)?;
+/// Opens a connection, and waits for the peer to accept it.
+pub(crate) fn open(core: &Arc<LinkCore>, pipeline: Option<&Pipeline>, wait: Wait) -> Result<Connection> {
+    start_demux(core)?;
     let request = |demux: &mut crate::demux::Demux| {
         if demux.is_backed_up() {
             return Ok(None);
@@ -140,7 +114,7 @@ fn open(core: &Arc<LinkCore>, wait: Wait) -> Result<Connection> {
     }
     let id = core.wait(WaitReason::OPEN, wait, |own| core.pump(own, |demux, _| request(demux)))?;
     // From here on, dropping it takes the request back.
-    let connection = Connection::new(core.clone(), id);
+    let connection = Connection::new(core, id, pipeline);
     core.wait(WaitReason::ANSWER, wait, |own| {
         core.pump(own, |demux, _| match demux.table.ready(id) {
             Ok(true) => Ok(Some(())),
@@ -152,13 +126,21 @@ fn open(core: &Arc<LinkCore>, wait: Wait) -> Result<Connection> {
     Ok(connection)
 }
 
-fn accept(core: &Arc<LinkCore>, wait: Wait) -> Result<Connection> {
-    ready_to_sort(core)?;
-    core.wait(WaitReason::ACCEPT, wait, |own| try_accept(core, own))
+/// Accepts a connection that the peer opens.
+pub(crate) fn accept(core: &Arc<LinkCore>, pipeline: Option<&Pipeline>, wait: Wait) -> Result<Connection> {
+    start_demux(core)?;
+    let id = match wait {
+        Wait::No => try_accept(core, 0)?.ok_or_else(|| {
+            core.idle();
+            Error::NoneWaiting
+        })?,
+        wait => core.wait(WaitReason::ACCEPT, wait, |own| try_accept(core, own))?,
+    };
+    Ok(Connection::new(core, id, pipeline))
 }
 
-fn try_accept(core: &Arc<LinkCore>, own: u64) -> Result<Option<Connection>> {
-    let id = core.pump(own, |demux, empty| {
+fn try_accept(core: &LinkCore, own: u64) -> Result<Option<u64>> {
+    core.pump(own, |demux, empty| {
         if demux.is_backed_up() {
             return Ok(None);
         }
@@ -171,8 +153,7 @@ fn try_accept(core: &Arc<LinkCore>, own: u64) -> Result<Option<Connection>> {
         demux.queue(Packet::new(op::CONN_ACCEPT, [id]));
         demux.opened(core.context(), id);
         Ok(Some(id))
-    })?;
-    Ok(id.map(|id| Connection::new(core.clone(), id)))
+    })
 }
 
 fn link_error(core: &LinkCore, end: LinkEnd) -> Error {
@@ -185,13 +166,17 @@ fn link_error(core: &LinkCore, end: LinkEnd) -> Error {
 }
 
 impl Connection {
-    fn new(core: Arc<LinkCore>, id: u64) -> Self {
+    fn new(core: &Arc<LinkCore>, id: u64, pipeline: Option<&Pipeline>) -> Self {
         core.open_handle();
-        Self { core, id, sending: TimedMutex::new(()), reading: TimedMutex::new(Reading::default()) }
-    }
-
-    pub(crate) fn core(&self) -> &Arc<LinkCore> {
-        &self.core
+        Self {
+            core: core.clone(),
+            id,
+            sending: TimedMutex::new(()),
+            reading: TimedMutex::new(Reading::default()),
+            layers: pipeline
+                .and_then(|pipeline| pipeline.of_connection(id))
+                .map(|stack| Box::new(Layers { stack, rest: Mutex::default() })),
+        }
     }
 
     /// Its number on the link: odd if the Primary opened it, even if the Secondary did.
@@ -208,6 +193,55 @@ impl Connection {
             ConnEnd::Cut { received, size } => Error::Cut { received, size },
             ConnEnd::Link(end) => link_error(&self.core, end),
         }
+    }
+
+    // ---- traffic ----
+
+    /// How urgent it is, its weight, and its rate, in the direction that this end sends. It begins with what the peer has
+    /// asked for, or [`TrafficClass::default`].
+    pub fn traffic_class(&self) -> TrafficClass {
+        self.core.traffic_class(self.id)
+    }
+
+    /// Sets how urgent it is, its weight, and its rate, for messages that this end sends from now on. The peer is told the
+    /// class and the weight, and uses them for its own direction unless it sets its own.
+    ///
+    /// ```
+    /// # use std::thread;
+    /// # use std::time::Duration;
+    /// # use hqq::{AdvancedLink, StandardLink};
+    /// use hqq::advanced::AdvancedOptions;
+    /// use hqq::features::qos::{Class, Rate, TrafficClass};
+    ///
+    /// # let (primary, secondary) = StandardLink::pair()?;
+    /// # let soon = Duration::from_secs(5);
+    /// let options = AdvancedOptions::new().qos();
+    /// # let theirs = options.clone();
+    /// # let peer = thread::spawn(move || {
+    /// #     let link = AdvancedLink::wait_for_negotiation(secondary, &theirs, soon)?;
+    /// #     let bulk = link.accept_connection()?;
+    /// #     bulk.recv()
+    /// # });
+    /// let link = AdvancedLink::negotiate(primary, &options, soon)?;
+    /// let bulk = link.open_connection()?;
+    /// let rate = Some(Rate { bytes_per_second: 10_000_000, burst: 1_000_000 });
+    /// bulk.set_traffic_class(TrafficClass { class: Class::BULK, rate, ..TrafficClass::default() })?;
+    /// bulk.send(b"when there is time")?;
+    /// # assert_eq!(peer.join().unwrap()?, b"when there is time");
+    /// # Ok::<(), hqq::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where quality of service was not agreed on; [`Error::TrafficClass`] for a weight or rate of
+    /// zero, or a burst that is less than a buffer and a slot.
+    pub fn set_traffic_class(&self, class: TrafficClass) -> Result<()> {
+        self.core.set_traffic_class(self.id, class)
+    }
+
+    /// How sending stands: what is queued, what credit there is, and how long it was missing. `None` where flow control was
+    /// not agreed on.
+    pub fn congestion(&self) -> Option<Congestion> {
+        self.core.congestion(self.id)
     }
 
     // ---- sending ----
@@ -230,16 +264,20 @@ impl Connection {
         self.send_wait(message, Wait::from(time))
     }
 
-    pub(crate) fn send_wait(&self, message: &[u8], wait: Wait) -> Result<()> {
-        self.send_made(wait, || Ok(message))
+    fn send_wait(&self, message: &[u8], wait: Wait) -> Result<()> {
+        match &self.layers {
+            None => self.send_made(wait, || Ok(message)),
+            Some(layers) => self.send_made(wait, || {
+                let frame =
+                    layers.stack.encode_to_vec(message, &connection_context(self.id)).map_err(frame_error)?;
+                self.core.note_framed(message.len(), frame.len());
+                Ok(frame)
+            }),
+        }
     }
 
     /// Sends what `make` makes when the turn of this thread has come: messages go in the order in which they are made.
-    pub(crate) fn send_made<M: AsRef<[u8]>>(
-        &self,
-        wait: Wait,
-        make: impl FnOnce() -> Result<M>,
-    ) -> Result<()> {
+    fn send_made<M: AsRef<[u8]>>(&self, wait: Wait, make: impl FnOnce() -> Result<M>) -> Result<()> {
         let _sending = lock(&self.sending, wait, "another sender on the connection")?;
         let made = make()?;
         let message = made.as_ref();
@@ -391,8 +429,34 @@ impl Connection {
         self.recv_wait(Wait::No)
     }
 
-    pub(crate) fn recv_wait(&self, wait: Wait) -> Result<Vec<u8>> {
-        self.finish(&mut *self.reading(wait)?, wait)
+    fn recv_wait(&self, wait: Wait) -> Result<Vec<u8>> {
+        self.next_message(&mut *self.reading(wait)?, wait)
+    }
+
+    /// The next message: what is left of one that a stream has begun, or else what comes.
+    fn next_message(&self, reading: &mut Reading, wait: Wait) -> Result<Vec<u8>> {
+        let Some(layers) = &self.layers else { return self.finish(reading, wait) };
+        let rest = layers.rest().take();
+        if let Some(rest) = rest {
+            return Ok(rest);
+        }
+        let frame = self.finish(reading, wait)?;
+        let limit = self.core.region().bounds().max_message;
+        match layers.stack.decode(&frame, &connection_context(self.id), limit) {
+            Ok(decoded) => Ok(match decoded.range() {
+                // All of it but a header: no second copy.
+                Some(range) if range.end == frame.len() => {
+                    let mut message = frame;
+                    message.drain(..range.start);
+                    message
+                }
+                _ => decoded.into_vec(&frame),
+            }),
+            Err(error) => {
+                self.core.refuse_frame(op::CONN_COPY);
+                Err(frame_error(error))
+            }
+        }
     }
 
     /// Receives the rest of a message.
@@ -424,6 +488,16 @@ impl Connection {
     pub fn recv_into(&self, into: &mut [u8]) -> Result<usize> {
         let wait = Wait::Forever;
         let mut reading = self.reading(wait)?;
+        if let Some(layers) = &self.layers {
+            let message = self.next_message(&mut reading, wait)?;
+            let Some(place) = into.get_mut(..message.len()) else {
+                let error = Error::TooLarge { len: message.len() as u64, limit: into.len() as u64 };
+                layers.rest().put_back(message);
+                return Err(error);
+            };
+            place.copy_from_slice(&message);
+            return Ok(message.len());
+        }
         let begun = reading.message.len() as u64;
         let (chunk, read) = self.next_chunk(&mut reading, wait)?;
         let len = chunk.copy_size - chunk.offset - *read as u64 + begun;
@@ -449,6 +523,12 @@ impl Connection {
             return Ok(0);
         }
         let mut reading = self.reading(Wait::Forever)?;
+        if let Some(layers) = &self.layers {
+            let mut rest = std::mem::take(&mut *layers.rest());
+            let count = rest.read(into, || self.next_message(&mut reading, Wait::Forever));
+            *layers.rest() = rest;
+            return count;
+        }
         if !reading.message.is_empty() {
             let count = into.len().min(reading.message.len());
             into[..count].copy_from_slice(&reading.message[..count]);
@@ -473,6 +553,17 @@ impl Connection {
                 return Ok(count);
             }
         }
+    }
+
+    /// Writes bytes as a stream; how many of them.
+    pub(crate) fn write(&self, from: &[u8]) -> Result<usize> {
+        let limit = MOST.min(self.core.region().bounds().max_message) as usize;
+        let most = self.layers.as_ref().map_or(from.len(), |layers| layers.stack.max_message_len(limit));
+        let part = &from[..from.len().min(most)];
+        if !part.is_empty() {
+            self.send_wait(part, Wait::Forever)?;
+        }
+        Ok(part.len())
     }
 
     // ---- closing ----

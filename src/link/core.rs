@@ -13,7 +13,6 @@ use crate::demux::{Demux, LinkContext};
 use crate::error::{Error, Result};
 use crate::link::waiters::Waiters;
 use crate::options::{Clock, Options, Trace};
-use crate::shm::endpoint::Payload;
 use crate::shm::region::{OwnedRegion, Region};
 use crate::shm::words::{Holder, Role, SeatWord};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -21,6 +20,7 @@ use crate::sync::{AtomicU64, Ordering, fence};
 use super::meter::Meter;
 use super::pace::Pace;
 use super::state::{LinkState, PeerEnd, Snapshot};
+use super::stream::StreamReader;
 
 /// Who is at the other end, as the kernel says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +82,7 @@ pub(crate) struct LinkCore {
     /// Held by who gathers a run, or must know that nobody does.
     pub(super) gather: Mutex<()>,
     pub(super) corrupt: OnceLock<(&'static str, u64)>,
-    /// The message that `Read` has not finished.
-    pub(crate) reading: Mutex<Option<(Payload<'static>, usize)>>,
+    pub(super) reading: Mutex<StreamReader>,
 }
 
 impl std::fmt::Debug for LinkCore {
@@ -131,7 +130,7 @@ impl LinkCore {
             gate: Mutex::new(()),
             gather: Mutex::new(()),
             corrupt: OnceLock::new(),
-            reading: Mutex::new(None),
+            reading: Mutex::default(),
         })
     }
 
@@ -165,7 +164,7 @@ impl LinkCore {
     }
 
     /// From now on messages pass through a pipeline of layers.
-    pub(crate) fn change_messages(&self) {
+    pub(crate) fn transform_messages(&self) {
         self.state.transform();
     }
 
@@ -377,10 +376,7 @@ impl LinkCore {
         if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.shutdown(true, true);
             self.lock().clear(self.region());
-            let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some((payload, _)) = reading {
-                self.give(payload);
-            }
+            self.end_stream();
             // The peer may have left something in the socket that would keep us at its closing.
             sock::purge(self.parts.socket.as_fd());
         }

@@ -23,19 +23,19 @@ impl LinkCore {
     }
 
     /// How a connection is treated.
-    pub(crate) fn share(&self, id: u64) -> TrafficClass {
-        self.lock().egress.as_ref().map_or_else(TrafficClass::default, |egress| egress.share(id))
+    pub(crate) fn traffic_class(&self, id: u64) -> TrafficClass {
+        self.lock().egress.as_ref().map_or_else(TrafficClass::default, |egress| egress.traffic_class(id))
     }
 
     /// How a connection is treated from now on.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] without quality of service; [`Error::Share`].
-    pub(crate) fn set_share(&self, id: u64, share: TrafficClass) -> Result<()> {
+    /// [`Error::Unsupported`] without quality of service; [`Error::TrafficClass`].
+    pub(crate) fn set_traffic_class(&self, id: u64, class: TrafficClass) -> Result<()> {
         let mut demux = self.lock();
         let now = self.now();
         let set = match &mut demux.egress {
-            Some(egress) => egress.set_share(id, share, now),
+            Some(egress) => egress.set_traffic_class(id, class, now),
             None => Err(Error::Unsupported { what: "quality of service was not agreed on: ask for it" }),
         };
         self.dispatch(&mut demux, None);

@@ -1,34 +1,32 @@
-//! Layer 3: what the caller holds: loans to fill and messages to read.
+//! What the caller of a link holds: loans to fill and messages to read. They are the same on a
+//! [`StandardLink`](crate::StandardLink) and an [`AdvancedLink`](crate::AdvancedLink).
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytemuck::{AnyBitPattern, Pod};
 
 use crate::error::{Error, Result};
+use crate::link::body::{Body, Held, HeldMessage, MessageBody};
 use crate::link::core::LinkCore;
 use crate::link::deadline::Wait;
-use crate::shm::endpoint::Payload;
-
-/// The bytes of a payload. Only for trusted peers.
-#[inline(always)]
-pub(crate) fn bytes<'p>(payload: &'p Payload<'static>) -> &'p [u8] {
-    match payload {
-        Payload::Slot(inline) => inline.bytes(),
-        Payload::Pool(buffer) => buffer.bytes(),
-    }
-}
+use crate::link::pipeline::HeldLoan;
+use hqq_features::reliable::Receipt;
 
 /// What a handle holds until it is taken out of it.
 const HELD: &str = "the handle holds it until it is consumed";
 
 /// Memory for one message, to be filled in place and sent without a copy.
 ///
-/// Made by [`StandardLink::loan`](crate::StandardLink::loan); dereferences to `[u8]`. What it holds at first is
-/// whatever was there. Dropping it unsent gives the buffers back. It stays on the thread that made it.
+/// Made by the `loan` methods of links; dereferences to `[u8]`. What it holds at first is whatever was there. Dropping it
+/// unsent releases the buffers. It stays on the thread that made it.
+///
+/// On a link whose messages are compressed, encrypted or kept until they are acknowledged, a loan is private memory, zeroed,
+/// and what the layers make of it enters shared memory when it is sent.
 ///
 /// ```
 /// let (primary, secondary) = hqq::StandardLink::pair()?;
@@ -41,7 +39,7 @@ const HELD: &str = "the handle holds it until it is consumed";
 /// ```
 pub struct Loan<'a> {
     core: &'a Arc<LinkCore>,
-    payload: Option<Payload<'static>>,
+    body: HeldLoan<'a>,
     /// Where only one thread may send, a loan must not carry the right to another.
     thread: PhantomData<*const ()>,
 }
@@ -71,32 +69,29 @@ impl<'a> Loan<'a> {
     /// A handle that holds nothing yet.
     #[inline(always)]
     pub(crate) fn empty(core: &'a Arc<LinkCore>) -> Self {
-        Self { core, payload: None, thread: PhantomData }
+        Self { core, body: Held::nothing(), thread: PhantomData }
     }
 
     /// Where the memory is put.
     #[inline(always)]
-    pub(crate) fn place(&mut self) -> &mut Option<Payload<'static>> {
-        &mut self.payload
+    pub(crate) fn place(&mut self) -> &mut HeldLoan<'a> {
+        &mut self.body
     }
 
     /// Sends only the first `len` bytes, or all if there are fewer.
     pub fn truncate(&mut self, len: usize) {
-        match self.payload.as_mut().expect(HELD) {
-            Payload::Slot(inline) => inline.truncate(len),
-            Payload::Pool(buffer) => buffer.truncate(len),
-        }
+        self.body.get_mut().expect(HELD).truncate(len);
     }
 
-    /// Sends the message, waiting while the ring is full.
+    /// Sends the message, waiting while there is no room.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::PeerDead`], [`Error::PeerGone`] or [`Error::Corrupt`] if the link has ended;
-    /// the buffers are given back.
+    /// the buffers are released.
     #[inline(always)]
     pub fn send(self) -> Result<()> {
         let mut loan = self;
-        let sent = loan.core.send_payload(&mut loan.payload, Wait::Forever);
+        let sent = loan.core.send_body(&mut loan.body, Wait::Forever);
         if sent.is_ok() {
             // Nothing is left to drop.
             mem::forget(loan);
@@ -107,10 +102,25 @@ impl<'a> Loan<'a> {
     /// Sends the message if there is room now.
     ///
     /// # Errors
-    /// As [`send`](Self::send), or [`Error::RingFull`]; with the loan, to be tried again.
+    /// As [`send`](Self::send), or [`Error::RingFull`] and whatever else a send would have to wait for; with the loan,
+    /// to be tried again.
     #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
-    pub fn try_send(mut self) -> Result<(), TrySendError<Self>> {
-        match self.core.try_send_payload(&mut self.payload) {
+    pub fn try_send(self) -> Result<(), TrySendError<Self>> {
+        self.send_wait(Wait::No)
+    }
+
+    /// Sends the message, waiting for room no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), or [`Error::Timeout`]; with the loan.
+    #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
+    pub fn send_timeout(self, time: Duration) -> Result<(), TrySendError<Self>> {
+        self.send_wait(time.into())
+    }
+
+    #[expect(clippy::result_large_err, reason = "as above")]
+    fn send_wait(mut self, wait: Wait) -> Result<(), TrySendError<Self>> {
+        match self.core.send_body(&mut self.body, wait) {
             Ok(()) => Ok(()),
             Err(error) => Err(TrySendError { error, loan: self }),
         }
@@ -122,32 +132,27 @@ impl Deref for Loan<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        bytes(self.payload.as_ref().expect(HELD))
+        self.body.bytes()
     }
 }
 
 impl DerefMut for Loan<'_> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
-        match self.payload.as_mut().expect(HELD) {
-            Payload::Slot(inline) => inline.bytes_mut(),
-            Payload::Pool(buffer) => buffer.bytes_mut(),
-        }
+        self.body.bytes_mut()
     }
 }
 
 impl Drop for Loan<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if let Some(payload) = self.payload.take() {
-            self.core.give(payload);
-        }
+        self.core.release_loan(&mut self.body);
     }
 }
 
 impl fmt::Debug for Loan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loan").field("len", &self.payload.as_ref().map(Payload::len)).finish()
+        f.debug_struct("Loan").field("len", &self.body.get().map(Body::len)).finish()
     }
 }
 
@@ -174,8 +179,9 @@ pub struct TypedLoan<'a, T: Pod> {
 
 impl<'a, T: Pod> TypedLoan<'a, T> {
     pub(crate) fn new(mut loan: Loan<'a>) -> Result<Self> {
-        loan.fill(0);
-        let at = loan.as_ptr().addr();
+        let bytes = &mut *loan;
+        bytes.fill(0);
+        let at = bytes.as_ptr().addr();
         if at % align_of::<T>() != 0 {
             return Err(Error::TypeAlign { want: align_of::<T>(), found: 1 << at.trailing_zeros() });
         }
@@ -228,49 +234,70 @@ pub(crate) fn cast<T: AnyBitPattern>(bytes: &[u8]) -> Result<&T> {
     })
 }
 
-/// A received message, read in place; dereferences to `[u8]`. Dropping it gives its buffers back to the sender.
+/// A received message; dereferences to `[u8]`. It is read where the peer wrote it, or in private memory where a layer such as
+/// compression has decoded it. Dropping it releases its buffers to the sender.
 pub struct Message<'a> {
     core: &'a Arc<LinkCore>,
-    payload: Option<Payload<'static>>,
+    body: HeldMessage,
 }
 
 impl<'a> Message<'a> {
     /// A handle that holds nothing yet.
     #[inline(always)]
     pub(crate) fn empty(core: &'a Arc<LinkCore>) -> Self {
-        Self { core, payload: None }
+        Self { core, body: Held::nothing() }
     }
 
     /// Where the message is put.
     #[inline(always)]
-    pub(crate) fn place(&mut self) -> &mut Option<Payload<'static>> {
-        &mut self.payload
+    pub(crate) fn place(&mut self) -> &mut HeldMessage {
+        &mut self.body
     }
+
     /// Makes the message independent of the link's handle, to be kept or moved to another thread. Its buffers
     /// stay taken from the sender's pool until it is dropped; copies nothing.
     pub fn detach(mut self) -> OwnedMessage {
-        OwnedMessage { core: self.core.clone(), payload: self.payload.take() }
+        let body = std::mem::replace(&mut self.body, Held::nothing());
+        OwnedMessage { core: self.core.clone(), body }
     }
 
-    /// Gives its buffers back and holds nothing then.
+    /// Releases its buffers and holds nothing then.
     #[inline(always)]
-    pub(crate) fn give_back(&mut self) {
-        // What came in the slot is not moved once more for nothing.
-        if matches!(self.payload, Some(Payload::Pool(_))) {
-            if let Some(payload) = self.payload.take() {
-                self.core.give(payload);
-            }
-        } else {
-            self.payload = None;
-        }
+    pub(crate) fn release(&mut self) {
+        self.core.release_message(&mut self.body);
     }
 
-    /// The payload, to be given back by the caller.
-    pub(crate) fn into_payload(mut self) -> Payload<'static> {
-        self.payload.take().expect(HELD)
+    /// The body, to be released by the caller.
+    pub(crate) fn into_body(mut self) -> MessageBody {
+        self.body.take().expect(HELD)
     }
 
-    /// Reads the message as a value of type `T`.
+    /// The message in memory of its own. Copies it.
+    pub fn into_vec(self) -> Vec<u8> {
+        self.to_vec()
+    }
+
+    /// The receipt, which names the message for ever on a link with
+    /// [reliable delivery](crate::advanced::AdvancedOptions::reliable): a receiver that acknowledges inside its own commit
+    /// stores it there. `None` on other links.
+    pub fn receipt(&self) -> Option<Receipt> {
+        self.body.get().and_then(Body::receipt)
+    }
+
+    /// Acknowledges the message: it is processed, and will not be delivered again. See
+    /// [`AdvancedLink::acknowledge`](crate::AdvancedLink::acknowledge). Without reliable delivery nothing happens.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn acknowledge(mut self) -> Result<()> {
+        let receipt = self.receipt();
+        // The peer may wait for the buffers as well.
+        self.release();
+        receipt.map_or(Ok(()), |receipt| self.core.acknowledge(receipt))
+    }
+
+    /// Reads the message as a value of type `T`. A message that a layer has decoded is where the allocator put it, which may
+    /// not be aligned as a `T` must be: `bytemuck::pod_read_unaligned` copies it from there.
     ///
     /// # Errors
     /// [`Error::TypeSize`] or [`Error::TypeAlign`] if it cannot be one.
@@ -284,20 +311,20 @@ impl Deref for Message<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        bytes(self.payload.as_ref().expect(HELD))
+        self.body.bytes()
     }
 }
 
 impl Drop for Message<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.give_back();
+        self.release();
     }
 }
 
 impl fmt::Debug for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message").field("len", &self.payload.as_ref().map(Payload::len)).finish()
+        f.debug_struct("Message").field("len", &self.body.get().map(Body::len)).finish()
     }
 }
 
@@ -306,10 +333,15 @@ impl fmt::Debug for Message<'_> {
 /// It keeps the memory mapped, but not the link open.
 pub struct OwnedMessage {
     core: Arc<LinkCore>,
-    payload: Option<Payload<'static>>,
+    body: HeldMessage,
 }
 
 impl OwnedMessage {
+    /// The receipt; see [`Message::receipt`].
+    pub fn receipt(&self) -> Option<Receipt> {
+        self.body.get().and_then(Body::receipt)
+    }
+
     /// Reads the message as a value of type `T`; see [`Message::cast`].
     ///
     /// # Errors
@@ -323,21 +355,19 @@ impl Deref for OwnedMessage {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        bytes(self.payload.as_ref().expect(HELD))
+        self.body.bytes()
     }
 }
 
 impl Drop for OwnedMessage {
     fn drop(&mut self) {
-        if let Some(payload) = self.payload.take() {
-            self.core.give(payload);
-        }
+        self.core.release_message(&mut self.body);
     }
 }
 
 impl fmt::Debug for OwnedMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnedMessage").field("len", &self.payload.as_ref().map(Payload::len)).finish()
+        f.debug_struct("OwnedMessage").field("len", &self.body.get().map(Body::len)).finish()
     }
 }
 

@@ -3,9 +3,12 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
+use super::body::{Body, Decoded, HeldMessage, MessageBody, PrivateMessage, Stored};
 use super::core::LinkCore;
 use super::deadline::Wait;
+use super::pipeline::HeldLoan;
 use super::state::{PeerEnd, Snapshot};
+use super::stream::{Hole, StreamReader, copy};
 use super::wait::WaitReason;
 use crate::demux::{Demux, Pumped, Stop};
 use crate::error::{Error, Result};
@@ -100,10 +103,14 @@ impl LinkCore {
 
     /// Why nothing more will be received once the ring is drained.
     pub(crate) fn recv_end(&self) -> Option<Error> {
+        if self.state().is_undisturbed() {
+            return self.peer_now().no_send().then_some(Error::Closed);
+        }
         self.end_of(|state| state.is_recv_shut(), |(no_send, _)| no_send)
     }
 
     /// Why nothing more comes, or goes, in a direction: because of what this end did, or of what the peer said or did.
+    #[cold]
     pub(super) fn end_of(
         &self,
         is_shut: impl FnOnce(Snapshot) -> bool,
@@ -125,7 +132,7 @@ impl LinkCore {
 
     /// Puts the next message into `into`, if there is one. `own` as in [`pump`](Self::pump).
     #[inline(always)]
-    pub(crate) fn take(&self, own: u64, into: &mut Option<Payload<'static>>) -> Result<bool> {
+    pub(crate) fn take(&self, own: u64, into: &mut HeldMessage) -> Result<bool> {
         if self.state().takes_directly() {
             if let Some(position) = self.region().receive_plain(into, |fault| self.refuse(fault, own)) {
                 self.arrived(position, into);
@@ -137,12 +144,20 @@ impl LinkCore {
 
     /// Puts the next message into `into`, waiting for it until `wait`.
     #[inline(always)]
-    pub(crate) fn take_wait(&self, wait: Wait, into: &mut Option<Payload<'static>>) -> Result<()> {
-        if self.take(0, into)? { Ok(()) } else { self.await_message(wait, into) }
+    pub(crate) fn take_wait(&self, wait: Wait, into: &mut HeldMessage) -> Result<()> {
+        if self.take(0, into)? {
+            return Ok(());
+        }
+        if wait == Wait::No {
+            self.idle();
+            return Err(Error::RingEmpty);
+        }
+        self.await_message(wait, into)
     }
 
+    /// Goes on where there was none yet.
     #[cold]
-    fn await_message(&self, wait: Wait, into: &mut Option<Payload<'static>>) -> Result<()> {
+    pub(super) fn await_message(&self, wait: Wait, into: &mut HeldMessage) -> Result<()> {
         if wait == Wait::No {
             self.idle();
             return Err(Error::RingEmpty);
@@ -153,7 +168,7 @@ impl LinkCore {
     /// Puts the next message into `into` if it can be taken the short way, and wakes nobody: that is left to the caller,
     /// ahead of anything that may take long.
     #[inline(always)]
-    pub(crate) fn take_quietly(&self, into: &mut Option<Payload<'static>>) -> bool {
+    pub(crate) fn take_quietly(&self, into: &mut HeldMessage) -> bool {
         if !self.state().takes_directly() {
             return false;
         }
@@ -180,8 +195,8 @@ impl LinkCore {
 
     /// As [`take`](Self::take), with an eye on the link's end.
     #[inline(never)]
-    fn take_slowly(&self, own: u64, into: &mut Option<Payload<'static>>) -> Result<bool> {
-        Ok(self.take_receipted(own)?.map(|(payload, _)| *into = Some(payload)).is_some())
+    fn take_slowly(&self, own: u64, into: &mut HeldMessage) -> Result<bool> {
+        Ok(self.take_receipted(own)?.map(|(payload, _)| *into = payload.into()).is_some())
     }
 
     /// The next message, if there is one, and its receipt if it is to be acknowledged.
@@ -218,8 +233,9 @@ impl LinkCore {
         for _ in 0..cx.region.layout().geometry.slots() {
             match cx.region.receive(wanted, |packet| cx.show(false, packet))? {
                 Incoming::Message(payload, position) => {
-                    let mut payload = Some(payload);
-                    self.arrived(position, &mut payload);
+                    let mut body = HeldMessage::from(payload);
+                    self.arrived(position, &mut body);
+                    let payload = body.take().and_then(Body::into_payload);
                     return Ok(payload.map_or(Look::Busy, |payload| Look::Got(payload, None)));
                 }
                 Incoming::Empty => return Ok(Look::Empty),
@@ -256,7 +272,7 @@ impl LinkCore {
     /// A message came straight from the ring: its slot is free, and it is the next one unless others have begun to
     /// sort meanwhile.
     #[inline(always)]
-    fn arrived(&self, position: u64, message: &mut Option<Payload<'static>>) {
+    fn arrived(&self, position: u64, message: &mut HeldMessage) {
         self.notify_peer(self.region().wake_senders());
         if self.state().is_demuxed() {
             self.reorder(position, message);
@@ -265,9 +281,11 @@ impl LinkCore {
 
     /// Puts the oldest message that is there in the place of one that came straight.
     #[cold]
-    fn reorder(&self, position: u64, message: &mut Option<Payload<'static>>) {
+    fn reorder(&self, position: u64, message: &mut HeldMessage) {
         let mut demux = self.lock();
-        *message = message.take().map(|payload| demux.reorder(position, payload));
+        if let Some(payload) = message.take().and_then(Body::into_payload) {
+            *message = demux.reorder(position, payload).into();
+        }
         self.unlock_and_flush(demux, 0);
     }
 
@@ -296,6 +314,47 @@ impl LinkCore {
         }
     }
 
+    /// Releases what a received message consists of.
+    #[inline(always)]
+    pub(crate) fn release_message(&self, body: &mut HeldMessage) {
+        // What came in the slot holds nothing, and is not moved once more for that.
+        if let Some(Body::Stored(_)) = body.get() {
+            match body.take() {
+                Some(Body::Stored(Stored::Pool(buffer))) => {
+                    debug_assert!(self.region().inward().owns(&buffer), "it was received");
+                    self.region().inward().pool.give(buffer.run());
+                    self.notify_peer(self.region().wake_senders());
+                }
+                Some(Body::Stored(Stored::Private(message))) => self.release_boxed(message),
+                _ => {}
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn release_boxed(&self, message: Box<PrivateMessage>) {
+        self.release_private(*message);
+    }
+
+    /// Releases what a decoded message still holds of what came.
+    #[cold]
+    pub(crate) fn release_private(&self, message: PrivateMessage) {
+        if let Decoded::Within(payload, _) = message.bytes {
+            self.give(payload);
+        }
+    }
+
+    /// Releases a loan that was not sent.
+    #[inline(always)]
+    pub(crate) fn release_loan(&self, body: &mut HeldLoan<'_>) {
+        if let Some(Body::Stored(_)) = body.get() {
+            if let Some(Body::Stored(Stored::Pool(buffer))) = body.take() {
+                self.give_buffer(buffer);
+            }
+        }
+    }
+
     /// As [`give`](Self::give), for a buffer.
     #[inline(always)]
     pub(crate) fn give_buffer(&self, buffer: Buffer<'static>) {
@@ -314,6 +373,59 @@ impl LinkCore {
         if self.waiters.anyone_waits(0) {
             // Our own threads may wait for buffers.
             self.waiters.wake();
+        }
+    }
+
+    /// Reads bytes as a stream from the messages that `next` receives; 0 at the end. A message is acknowledged when its bytes
+    /// have been read and the next are asked for.
+    pub(crate) fn read(&self, into: &mut [u8], next: impl Fn() -> Result<MessageBody>) -> Result<usize> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        let mut reader = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hole) = &reader.hole {
+            return Err(hole.error());
+        }
+        loop {
+            let StreamReader { message, receipt, hole } = &mut *reader;
+            let (body, done) = match message {
+                Some(begun) => begun,
+                None => {
+                    if let Some(receipt) = receipt.take() {
+                        self.acknowledge(receipt)?;
+                    }
+                    match next() {
+                        Ok(body) => {
+                            *receipt = body.receipt();
+                            message.insert((body, 0))
+                        }
+                        Err(Error::Closed) => return Ok(0),
+                        Err(error) => {
+                            *hole = Hole::of(&error);
+                            return Err(error);
+                        }
+                    }
+                }
+            };
+            let rest = &body.bytes()[*done..];
+            let count = copy(rest, into);
+            *done += count;
+            if count == rest.len() {
+                if let Some((body, _)) = message.take() {
+                    self.release_message(&mut body.into());
+                }
+            }
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Releases what a stream's reader still holds.
+    pub(super) fn end_stream(&self) {
+        let mut reader = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((body, _)) = reader.message.take() {
+            self.release_message(&mut body.into());
         }
     }
 }

@@ -7,16 +7,16 @@ use super::deadline::Wait;
 use super::recv::Receipted;
 use super::send::unless_transient;
 use super::wait::WaitReason;
-use crate::demux::negotiation::Sealing;
 use crate::demux::{Demux, Stop};
 use crate::error::{Error, Result};
+use hqq_features::LayerStack;
 use hqq_features::reliable::Receipt;
 
 impl LinkCore {
     /// Frames can be made from here on: what is kept goes out.
-    pub(crate) fn deliver_by(&self, sealing: Option<Arc<dyn Sealing>>) {
+    pub(crate) fn deliver_by(&self, layers: Arc<LayerStack>) {
         let mut demux = self.lock();
-        demux.deliver_by(sealing);
+        demux.deliver_by(layers);
         self.unlock_and_flush(demux, 0);
     }
 

@@ -3,13 +3,15 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
+use super::body::{Body, Held, Stored};
 use super::core::LinkCore;
 use super::deadline::Wait;
+use super::pipeline::{HeldLoan, Pipeline};
 use super::wait::WaitReason;
 use crate::demux::{Demux, LinkContext};
 use crate::error::{Error, Result};
 use crate::shm::buffer::Buffer;
-use crate::shm::endpoint::{Payload, SlotBytes};
+use crate::shm::endpoint::SlotBytes;
 use crate::shm::packet::ConnCopy;
 
 impl LinkCore {
@@ -120,15 +122,15 @@ impl LinkCore {
         Err(Error::Closed)
     }
 
-    /// Whether a message may be sent now, with nothing else to be done about it.
+    /// Whether a frame may be put into the ring now, with nothing else to be done about it.
     #[inline(always)]
-    fn sends_straight(&self) -> bool {
+    fn posts_directly(&self) -> bool {
         self.state().posts_directly() && !self.peer_word().no_recv()
     }
 
-    /// As [`sends_straight`](Self::sends_straight), of a message as the caller has it.
+    /// Whether a message may be put into the ring now as it is, with nothing else to be done about it.
     #[inline(always)]
-    fn sends_unchanged(&self) -> bool {
+    pub(crate) fn sends_directly(&self) -> bool {
         self.state().sends_directly() && !self.peer_word().no_recv()
     }
 
@@ -138,32 +140,47 @@ impl LinkCore {
         len <= self.region().max_inline()
     }
 
-    /// Sends a message that fits the slot, waiting for room.
+    /// Sends a message that fits the slot, where it can be [sent directly](Self::sends_directly), waiting for room until
+    /// `wait`.
     #[inline(always)]
-    pub(crate) fn send_inline(&self, message: &SlotBytes) -> Result<()> {
-        if self.sends_straight() {
-            return match self.region().send_inline(message, |_| {}) {
-                Ok(()) => self.announce_sent(),
-                Err(error) => self.send_inline_patiently(error, *message, Wait::Forever),
-            };
+    pub(crate) fn send_in_slot(&self, bytes: &SlotBytes, message: &[u8], wait: Wait) -> Result<()> {
+        match self.region().send_inline(bytes, |_| {}) {
+            Ok(()) => self.announce_sent(),
+            Err(error) => self.send_again(error, message, wait),
         }
-        self.send_inline_slowly(*message)
     }
 
-    #[inline(never)]
-    fn send_inline_slowly(&self, message: SlotBytes) -> Result<()> {
-        self.send_payload(&mut Some(Payload::Slot(message)), Wait::Forever)
-    }
-
-    /// As [`send_patiently`](Self::send_patiently).
     #[cold]
-    fn send_inline_patiently(&self, failure: Error, message: SlotBytes, wait: Wait) -> Result<()> {
-        self.send_payload_patiently(failure, &mut Some(Payload::Slot(message)), wait)
+    fn send_again(&self, failure: Error, message: &[u8], wait: Wait) -> Result<()> {
+        self.failed(&failure);
+        self.send_patiently(failure, message, wait)
+    }
+
+    /// Goes on where a try has failed.
+    #[cold]
+    pub(crate) fn send_patiently(&self, failure: Error, message: &[u8], wait: Wait) -> Result<()> {
+        if wait == Wait::No || !failure.is_transient() {
+            return Err(failure);
+        }
+        if self.fits_slot(message.len()) {
+            let mut body = Body::Slot(SlotBytes::of(message)).into();
+            return self.wait_for_room(wait, || self.try_send_body(&mut body));
+        }
+        // A buffer once found is kept while the ring is full.
+        let mut body = HeldLoan::nothing();
+        self.loan_frame(message.len(), 1, wait, &mut body)?;
+        if let Some(body) = body.get_mut() {
+            body.bytes_mut().copy_from_slice(message);
+        }
+        let sent = self.send_body(&mut body, wait);
+        self.release_loan(&mut body);
+        sent
     }
 
     /// Whether it is worth while to try to send a message. Only loads, and mostly of the line that comes free next.
     pub(super) fn may_have_room(&self) -> bool {
-        !self.state().posts_directly() || self.state().is_demuxed() || self.region().has_room()
+        let state = self.state();
+        !state.posts_directly() || state.is_demuxed() || self.region().has_room()
     }
 
     /// Fails as a send that does not wait would for want of a slot, or for the link's end. Stale as soon as it returns.
@@ -175,39 +192,64 @@ impl LinkCore {
         self.failed_with(Error::RingFull { slots: self.region().facts().geometry.slots().into() })
     }
 
-    /// Tries to send a message.
+    /// Sends a message as it is, where it does not fit the slot or cannot be [sent directly](Self::sends_directly), waiting
+    /// for room until `wait`.
     #[inline(always)]
-    pub(crate) fn try_send(&self, message: &[u8]) -> Result<()> {
-        self.try_send_or(message, || self.try_send_slowly(message))
-    }
-
-    /// Tries to send a message the short way; `slowly` sends what cannot go there, and all that must be changed first.
-    #[inline(always)]
-    pub(crate) fn try_send_or(&self, message: &[u8], slowly: impl FnOnce() -> Result<()>) -> Result<()> {
-        if message.len() <= self.region().max_inline() && self.sends_unchanged() {
-            return match self.region().send_inline(&SlotBytes::of(message), |_| {}) {
-                Ok(()) => self.announce_sent(),
-                Err(error) => self.failed_with(error),
-            };
+    pub(crate) fn send_slowly(&self, message: &[u8], wait: Wait) -> Result<()> {
+        let region = self.region();
+        if message.len() > region.max_inline()
+            && message.len() as u64 <= region.max_single()
+            && self.posts_directly()
+        {
+            if let Ok(mut buffer) = region.loan(message.len()) {
+                buffer.bytes_mut().copy_from_slice(message);
+                return match region.send_kept(&buffer, |_| {}) {
+                    Ok(()) => {
+                        self.prepare_next();
+                        self.announce_sent()
+                    }
+                    Err(error) => self.send_copied(error, buffer, wait),
+                };
+            }
         }
-        slowly()
+        match self.try_send_uncommon(message) {
+            Ok(()) => Ok(()),
+            Err(error) => self.send_patiently(error, message, wait),
+        }
     }
 
-    /// A message that does not fit the slot, or takes the long way.
+    /// After a send through the pool: if this is the only thread that takes buffers, it need not wait for the word of the
+    /// next one.
+    #[inline(always)]
+    fn prepare_next(&self) {
+        let region = self.region();
+        if region.is_single() {
+            region.prepare();
+        }
+    }
+
+    /// Goes on where a try has failed. A buffer once found is kept while the ring is full.
+    #[cold]
+    fn send_copied(&self, failure: Error, buffer: Buffer<'static>, wait: Wait) -> Result<()> {
+        self.failed(&failure);
+        let mut body = Body::Stored(Stored::Pool(buffer)).into();
+        let sent = self.send_body_patiently(failure, &mut body, wait);
+        self.release_loan(&mut body);
+        sent
+    }
+
+    /// Sends a message that takes several buffers, or takes turns, or is traced, if there is room.
     #[inline(never)]
-    pub(crate) fn try_send_slowly(&self, message: &[u8]) -> Result<()> {
-        if message.len() <= self.region().max_inline() {
+    fn try_send_uncommon(&self, message: &[u8]) -> Result<()> {
+        if self.fits_slot(message.len()) {
             return self.try_post(|cx| cx.region.send_bytes(message, |packet| cx.show(true, packet)));
         }
-        let mut slot = None;
-        // Without an alignment to heed, what does not fit the slot is always a buffer.
-        self.try_loan(message.len(), 1, &mut slot)?;
-        if let Some(Payload::Pool(buffer)) = &mut slot {
-            buffer.bytes_mut().copy_from_slice(message);
-        }
-        let sent = self.try_send_payload(&mut slot);
-        if let Some(payload) = slot {
-            self.give(payload);
+        let mut body = HeldLoan::nothing();
+        self.try_loan_frame(message.len(), 1, &mut body)?;
+        body.bytes_mut().copy_from_slice(message);
+        let sent = self.try_send_body(&mut body);
+        if sent.is_err() {
+            self.release_loan(&mut body);
         }
         sent
     }
@@ -304,124 +346,81 @@ impl LinkCore {
         Ok(())
     }
 
-    /// Sends a message, waiting for room until `wait`.
+    /// Sends what `body` holds, waiting for room until `wait`; on failure it is still there.
     #[inline(always)]
-    pub(crate) fn send(&self, message: &[u8], wait: Wait) -> Result<()> {
-        self.send_or(message, wait, || self.try_send_slowly(message))
-    }
-
-    /// As [`send`](Self::send), with another long way. It may wait: then it does not fail for want of room.
-    #[inline(always)]
-    pub(crate) fn send_or(
-        &self,
-        message: &[u8],
-        wait: Wait,
-        slowly: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
-        match self.try_send_or(message, slowly) {
+    pub(crate) fn send_body(&self, body: &mut HeldLoan<'_>, wait: Wait) -> Result<()> {
+        match self.try_send_body(body) {
             Ok(()) => Ok(()),
-            Err(error) => self.send_patiently(error, message, wait),
+            Err(error) if wait == Wait::No => Err(error),
+            Err(error) => self.send_body_patiently(error, body, wait),
         }
     }
 
-    /// Goes on where a try has failed.
-    #[cold]
-    fn send_patiently(&self, failure: Error, message: &[u8], wait: Wait) -> Result<()> {
-        // What has to be changed is not sent as it is, whatever failed.
-        if wait == Wait::No || !failure.is_transient() || self.state().is_transformed() {
-            return Err(failure);
-        }
-        if self.fits_slot(message.len()) {
-            return self.send_inline_patiently(failure, SlotBytes::of(message), wait);
-        }
-        // A buffer once found is kept while the ring is full.
-        let mut slot = None;
-        self.loan(message.len(), 1, wait, &mut slot)?;
-        match &mut slot {
-            Some(Payload::Slot(inline)) => inline.bytes_mut().copy_from_slice(message),
-            Some(Payload::Pool(buffer)) => buffer.bytes_mut().copy_from_slice(message),
-            None => {}
-        }
-        let sent = self.send_payload(&mut slot, wait);
-        if let Some(payload) = slot {
-            self.give(payload);
-        }
-        sent
-    }
-
-    /// Sends what `slot` holds, without waiting; on failure it is still there.
     #[inline(always)]
-    pub(crate) fn try_send_payload(&self, slot: &mut Option<Payload<'static>>) -> Result<()> {
-        let sent = match slot {
-            Some(Payload::Pool(buffer)) if !buffer.is_empty() && self.sends_straight() => {
-                self.region().send_kept(buffer, |_| {})
-            }
-            Some(Payload::Slot(inline)) if self.sends_straight() => self.region().send_inline(inline, |_| {}),
-            _ => return self.try_send_payload_slowly(slot),
-        };
-        match sent {
-            Ok(()) => {
-                let pooled = matches!(slot, Some(Payload::Pool(_)));
-                // Its buffers are the peer's now: forget the handle.
-                *slot = None;
-                let region = self.region();
-                if region.is_single() && pooled {
-                    // This is the thread that takes buffers: it need not wait for the next one's word.
-                    region.prepare();
+    fn try_send_body(&self, body: &mut HeldLoan<'_>) -> Result<()> {
+        // Each way returns by itself: what a send costs depends on it.
+        match body.get() {
+            Some(Body::Stored(Stored::Pool(buffer))) if !buffer.is_empty() && self.posts_directly() => {
+                if let Err(error) = self.region().send_kept(buffer, |_| {}) {
+                    return self.failed_with(error);
                 }
+                // Its buffers are the peer's now.
+                body.forget();
+                self.prepare_next();
                 self.announce_sent()
             }
-            Err(error) => self.failed_with(error),
+            Some(Body::Slot(bytes)) if self.posts_directly() => {
+                if let Err(error) = self.region().send_inline(bytes, |_| {}) {
+                    return self.failed_with(error);
+                }
+                body.forget();
+                self.announce_sent()
+            }
+            _ => self.try_send_body_slowly(body),
         }
     }
 
     #[inline(never)]
-    fn try_send_payload_slowly(&self, slot: &mut Option<Payload<'static>>) -> Result<()> {
-        if let Some(Payload::Pool(buffer)) = slot.take_if(|payload| payload.is_empty()) {
-            // An empty message needs no buffer, and somebody may wait for this one.
-            self.give_buffer(buffer);
+    fn try_send_body_slowly(&self, body: &mut HeldLoan<'_>) -> Result<()> {
+        if let Some(Body::Stored(Stored::Private(loan))) = body.get() {
+            loan.send(self, Wait::No)?;
+            drop(body.take());
+            return Ok(());
         }
-        slot.get_or_insert(Payload::Slot(SlotBytes::zeroed(0)));
+        if body.get().is_none_or(|body| body.len() == 0) {
+            // An empty message needs no buffer, and somebody may wait for this one.
+            self.release_loan(body);
+            *body = Body::Slot(SlotBytes::zeroed(0)).into();
+        }
         self.try_post(|cx| {
             let seen = |packet: &_| cx.show(true, packet);
-            match slot.take() {
-                None => Ok(()),
-                Some(Payload::Slot(inline)) => cx.region.send_inline(&inline, seen).inspect_err(|_| {
-                    *slot = Some(Payload::Slot(inline));
+            match body.take() {
+                Some(Body::Slot(bytes)) => cx.region.send_inline(&bytes, seen).inspect_err(|_| {
+                    *body = Body::Slot(bytes).into();
                 }),
-                Some(Payload::Pool(buffer)) => cx.region.send(buffer, seen).map_err(|(error, buffer)| {
-                    *slot = Some(Payload::Pool(buffer));
-                    error
-                }),
+                Some(Body::Stored(Stored::Pool(buffer))) => {
+                    cx.region.send(buffer, seen).map_err(|(error, buffer)| {
+                        *body = Body::Stored(Stored::Pool(buffer)).into();
+                        error
+                    })
+                }
+                None | Some(Body::Stored(Stored::Private(_))) => Ok(()),
             }
         })
     }
 
-    /// Sends what `slot` holds, waiting for room until `wait`.
-    #[inline(always)]
-    pub(crate) fn send_payload(&self, slot: &mut Option<Payload<'static>>, wait: Wait) -> Result<()> {
-        match self.try_send_payload(slot) {
-            Ok(()) => Ok(()),
-            Err(error) => self.send_payload_patiently(error, slot, wait),
-        }
-    }
-
-    /// As [`send_patiently`](Self::send_patiently).
+    /// Goes on where a try has failed.
     #[cold]
-    fn send_payload_patiently(
-        &self,
-        failure: Error,
-        slot: &mut Option<Payload<'static>>,
-        wait: Wait,
-    ) -> Result<()> {
-        if wait == Wait::No {
+    fn send_body_patiently(&self, failure: Error, body: &mut HeldLoan<'_>, wait: Wait) -> Result<()> {
+        if wait == Wait::No || !failure.is_transient() {
             return Err(failure);
         }
-        self.failed(&failure);
-        if !failure.is_transient() {
-            return Err(failure);
+        if let Some(Body::Stored(Stored::Private(loan))) = body.get() {
+            loan.send(self, wait)?;
+            drop(body.take());
+            return Ok(());
         }
-        self.wait_for_room(wait, || self.try_send_payload(slot))
+        self.wait_for_room(wait, || self.try_send_body(body))
     }
 
     /// Waits until a send succeeds, or fails for good.
@@ -432,19 +431,29 @@ impl LinkCore {
         })
     }
 
-    /// Puts memory for a message of `len` bytes into `into`, without waiting.
+    /// Puts memory of the link for a frame of `len` bytes into `into`, waiting for it until `wait`.
     #[inline(always)]
-    pub(crate) fn try_loan(
+    pub(crate) fn loan_frame<P>(
         &self,
         len: usize,
         align: usize,
-        into: &mut Option<Payload<'static>>,
+        wait: Wait,
+        into: &mut Held<P>,
     ) -> Result<()> {
+        match self.try_loan_frame(len, align, into) {
+            Ok(()) => Ok(()),
+            Err(error) if wait == Wait::No => Err(error),
+            Err(error) => self.loan_patiently(error, len, align, wait, into),
+        }
+    }
+
+    #[inline(always)]
+    fn try_loan_frame<P>(&self, len: usize, align: usize, into: &mut Held<P>) -> Result<()> {
         let region = self.region();
-        if len > region.max_inline() && len as u64 <= region.max_single() && self.sends_straight() {
+        if len > region.max_inline() && len as u64 <= region.max_single() && self.posts_directly() {
             return match region.loan(len) {
                 Ok(buffer) => {
-                    *into = Some(Payload::Pool(buffer));
+                    *into = Body::Stored(Stored::Pool(buffer)).into();
                     Ok(())
                 }
                 Err(error) => self.loan_failed(error, len, align, into),
@@ -454,14 +463,8 @@ impl LinkCore {
     }
 
     #[cold]
-    fn loan_failed(
-        &self,
-        failure: Error,
-        len: usize,
-        align: usize,
-        into: &mut Option<Payload<'static>>,
-    ) -> Result<()> {
-        // Some of the buffers may just be gathered, and come home at once.
+    fn loan_failed<P>(&self, failure: Error, len: usize, align: usize, into: &mut Held<P>) -> Result<()> {
+        // Some of the buffers may just be gathered, and be free again at once.
         if failure.is_transient() {
             self.try_loan_slowly(len, align, into)
         } else {
@@ -469,48 +472,47 @@ impl LinkCore {
         }
     }
 
-    fn try_loan_slowly(&self, len: usize, align: usize, into: &mut Option<Payload<'static>>) -> Result<()> {
-        *into = Some(if len <= self.region().max_inline() && align <= align_of::<SlotBytes>() {
+    fn try_loan_slowly<P>(&self, len: usize, align: usize, into: &mut Held<P>) -> Result<()> {
+        *into = if len <= self.region().max_inline() && align <= align_of::<SlotBytes>() {
             self.check_send()?;
-            Payload::Slot(SlotBytes::zeroed(len))
+            Body::Slot(SlotBytes::zeroed(len)).into()
         } else {
-            Payload::Pool(self.take_buffer(len)?)
-        });
+            Body::Stored(Stored::Pool(self.take_buffer(len)?)).into()
+        };
         Ok(())
     }
 
-    /// As [`try_loan`](Self::try_loan), waiting for it until `wait`.
-    #[inline(always)]
-    pub(crate) fn loan(
-        &self,
-        len: usize,
-        align: usize,
-        wait: Wait,
-        into: &mut Option<Payload<'static>>,
-    ) -> Result<()> {
-        match self.try_loan(len, align, into) {
-            Ok(()) => Ok(()),
-            Err(error) => self.loan_patiently(error, len, align, wait, into),
-        }
-    }
-
-    /// As [`send_patiently`](Self::send_patiently).
+    /// Goes on where a try has failed.
     #[cold]
-    fn loan_patiently(
+    fn loan_patiently<P>(
         &self,
         failure: Error,
         len: usize,
         align: usize,
         wait: Wait,
-        into: &mut Option<Payload<'static>>,
+        into: &mut Held<P>,
     ) -> Result<()> {
-        if wait == Wait::No || !failure.is_transient() {
+        if !failure.is_transient() {
             return Err(failure);
         }
         self.wait(WaitReason::BUFFER, wait, |own| {
             self.keep_demuxing(own)?;
-            unless_transient(self.try_loan(len, align, into))
+            unless_transient(self.try_loan_frame(len, align, into))
         })
+    }
+
+    /// The part of a write that goes into one message: what is made of it fits a buffer.
+    pub(crate) fn stream_part<'b>(&self, pipeline: Option<&Pipeline>, from: &'b [u8]) -> &'b [u8] {
+        let region = self.region();
+        let size = region.facts().geometry.buffer_size().min(region.max_message()) as usize;
+        let most = match pipeline {
+            None => size,
+            Some(pipeline) => {
+                let limit = usize::try_from(pipeline.max_message(self)).unwrap_or(usize::MAX);
+                pipeline.max_plain_len(size).min(limit).max(1)
+            }
+        };
+        &from[..from.len().min(most)]
     }
 
     /// Takes buffers for a message of `len` bytes, without waiting.

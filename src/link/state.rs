@@ -65,9 +65,8 @@ const NO_RECV: u64 = RECV_SHUT | CORRUPT;
 /// What keeps a frame from being posted directly, and a message from being sent directly.
 const SLOW_POST: u64 = NO_SEND | OUTGOING | SERIAL_SEND | TRACED;
 const SLOW_SEND: u64 = SLOW_POST | TRANSFORMED;
-/// What keeps a frame from being taken directly, and a message from being received directly.
+/// What keeps a frame from being taken directly.
 const SLOW_TAKE: u64 = NO_RECV | DEMUXED | SERIAL_RECV | TRACED;
-const SLOW_RECV: u64 = SLOW_TAKE | TRANSFORMED;
 
 impl PeerEnd {
     const fn number(self) -> u64 {
@@ -127,16 +126,16 @@ impl Snapshot {
         !self.has(SLOW_TAKE)
     }
 
-    /// Whether a message can be taken from the ring as it is, with nothing else to be done.
-    #[inline(always)]
-    pub(super) fn receives_directly(self) -> bool {
-        !self.has(SLOW_RECV)
-    }
-
-    /// Whether messages are received from the ring without the lock, if perhaps with a trace or a pipeline.
+    /// Whether messages are received from the ring without the lock, if perhaps with a trace.
     #[inline(always)]
     pub(super) fn receives_unlocked(self) -> bool {
         !self.has(NO_RECV | DEMUXED | SERIAL_RECV)
+    }
+
+    /// Whether nothing is known that ends a direction.
+    #[inline(always)]
+    pub(super) fn is_undisturbed(self) -> bool {
+        !self.has(NO_SEND | NO_RECV)
     }
 
     /// Whether this end may send, as far as it knows.
@@ -189,12 +188,6 @@ impl Snapshot {
     /// Whether shared memory was found to be corrupt.
     pub(super) fn is_corrupt(self) -> bool {
         self.has(CORRUPT)
-    }
-
-    /// Whether messages pass through a pipeline of layers.
-    #[inline(always)]
-    pub(super) fn is_transformed(self) -> bool {
-        self.has(TRANSFORMED)
     }
 
     /// Whether chunks of connections go by credit, class or rate.
@@ -372,20 +365,20 @@ mod tests {
             (LinkState::shut_send, false, true),
             (LinkState::shut_recv, true, false),
             (LinkState::corrupt, false, false),
-            (LinkState::transform, false, false),
+            (LinkState::transform, false, true),
             (LinkState::regulate, true, true),
         ];
         for (number, (transition, sends, receives)) in all.into_iter().enumerate() {
             let state = LinkState::new(RingMode::Mpmc, false);
-            assert!(state.load().sends_directly() && state.load().receives_directly());
+            assert!(state.load().sends_directly() && state.load().takes_directly());
             transition(&state);
-            let after = (state.load().sends_directly(), state.load().receives_directly());
+            let after = (state.load().sends_directly(), state.load().takes_directly());
             assert_eq!(after, (sends, receives), "transition {number}");
         }
         let serial = LinkState::new(RingMode::Spsc, false);
-        assert!(!serial.load().sends_directly() && !serial.load().receives_directly());
+        assert!(!serial.load().sends_directly() && !serial.load().takes_directly());
         serial.split(false);
-        assert!(serial.load().sends_directly() && serial.load().receives_directly());
+        assert!(serial.load().sends_directly() && serial.load().takes_directly());
         assert!(!LinkState::new(RingMode::Mpmc, true).load().sends_directly());
     }
 

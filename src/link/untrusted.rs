@@ -1,19 +1,25 @@
-//! Layer 3: links to peers that are trusted with nothing.
+//! Links to peers that are trusted with nothing.
 //!
 //! Shared memory may change under a reader's eyes, so no plain slice of it is ever handed out: messages are copied
 //! out, loans are written into, by volatile accesses.
 
 use std::fmt;
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::demux::WireError;
+use crate::error::Result;
+use crate::link::body::{Body, Held, HeldMessage, Stored};
 use crate::link::core::{LinkCore, Peer};
 use crate::link::deadline::Wait;
-use crate::link::standard::StandardLink;
+use crate::link::message::{RecvIntoError, TrySendError};
+use crate::link::methods::link_methods;
+use crate::link::pipeline::{HeldLoan, Pipeline};
+use crate::link::standard::{ShutdownHandle, StandardLink, shut};
 use crate::observe::Stats;
-use crate::shm::endpoint::Payload;
+use crate::shm::layout::Geometry;
 use crate::shm::words::Role;
 
 /// A link to a peer of any user. It has a [`StandardLink`]'s manners, but messages and loans that only copy.
@@ -29,42 +35,17 @@ impl UntrustedLink {
         Self { link }
     }
 
-    /// Which end this is.
-    pub fn role(&self) -> Role {
-        self.link.role()
-    }
-
-    /// Who is at the other end, as the kernel says.
-    pub fn peer(&self) -> Peer {
-        self.link.peer()
-    }
-
-    /// The longest message that can be sent, bytes.
-    pub fn max_message(&self) -> u64 {
-        self.link.max_message()
-    }
-
-    /// The link's counters. The peer can write them too.
-    pub fn stats(&self) -> Stats {
-        self.link.stats()
-    }
-
-    /// Ends one or both directions; see [`StandardLink::shutdown`].
-    pub fn shutdown(&self, how: Shutdown) {
-        self.link.shutdown(how);
-    }
-
-    /// Whether each end's payload is protected from the other; see [`Options::protected`](crate::Options::protected).
-    pub fn is_protected(&self) -> bool {
-        self.link.is_protected()
-    }
-
     pub(crate) fn link_mut(&mut self) -> &mut StandardLink {
         &mut self.link
     }
 
     fn core(&self) -> &Arc<LinkCore> {
         self.link.core()
+    }
+
+    /// No layers: messages travel as they are.
+    fn pipeline(&self) -> Option<&Pipeline> {
+        None
     }
 
     /// Sends a copy of `message`, waiting for room.
@@ -75,40 +56,28 @@ impl UntrustedLink {
         self.send_wait(message, Wait::Forever)
     }
 
-    /// Sends a copy of `message`, waiting for room no longer than `time`: a peer that takes nothing shall not hold up
-    /// a thread for ever.
-    ///
-    /// # Errors
-    /// As [`StandardLink::send_timeout`].
-    pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
-        self.send_wait(message, Wait::from(time))
-    }
-
     /// Sends a copy of `message` if there is room now.
     ///
     /// # Errors
     /// As [`StandardLink::try_send`].
     pub fn try_send(&self, message: &[u8]) -> Result<()> {
-        let mut loan = self.empty();
-        self.core().try_loan(message.len(), 1, &mut loan.payload)?;
-        loan.write_at(0, message);
-        self.core().try_send_payload(&mut loan.payload)
+        self.send_wait(message, Wait::No)
+    }
+
+    /// Sends a copy of `message`, waiting no longer than `time` for room: a peer that receives nothing must not hold up
+    /// a thread for ever.
+    ///
+    /// # Errors
+    /// As [`StandardLink::send_timeout`].
+    pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
+        self.send_wait(message, time.into())
     }
 
     fn send_wait(&self, message: &[u8], wait: Wait) -> Result<()> {
-        let mut loan = self.loan_until(message.len(), wait)?;
+        let mut loan = UntrustedLoan { core: self.core(), body: Held::nothing() };
+        self.core().loan_frame(message.len(), 1, wait, &mut loan.body)?;
         loan.write_at(0, message);
-        self.core().send_payload(&mut loan.payload, wait)
-    }
-
-    fn empty(&self) -> UntrustedLoan<'_> {
-        UntrustedLoan { core: self.core(), payload: None }
-    }
-
-    fn loan_until(&self, len: usize, wait: Wait) -> Result<UntrustedLoan<'_>> {
-        let mut loan = self.empty();
-        self.core().loan(len, 1, wait, &mut loan.payload)?;
-        Ok(loan)
+        self.core().send_body(&mut loan.body, wait)
     }
 
     /// Lends memory for a message of `len` bytes, waiting for it.
@@ -116,7 +85,15 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::loan`].
     pub fn loan(&self, len: usize) -> Result<UntrustedLoan<'_>> {
-        self.loan_until(len, Wait::Forever)
+        self.loan_wait(len, Wait::Forever)
+    }
+
+    /// Lends memory for a message of `len` bytes if there is some now.
+    ///
+    /// # Errors
+    /// As [`StandardLink::try_loan`].
+    pub fn try_loan(&self, len: usize) -> Result<UntrustedLoan<'_>> {
+        self.loan_wait(len, Wait::No)
     }
 
     /// Lends memory for a message of `len` bytes, waiting for it no longer than `time`.
@@ -124,7 +101,14 @@ impl UntrustedLink {
     /// # Errors
     /// As [`StandardLink::loan_timeout`].
     pub fn loan_timeout(&self, len: usize, time: Duration) -> Result<UntrustedLoan<'_>> {
-        self.loan_until(len, Wait::from(time))
+        self.loan_wait(len, time.into())
+    }
+
+    #[inline(always)]
+    fn loan_wait(&self, len: usize, wait: Wait) -> Result<UntrustedLoan<'_>> {
+        let mut loan = UntrustedLoan { core: self.core(), body: Held::nothing() };
+        self.core().loan_frame(len, 1, wait, &mut loan.body)?;
+        Ok(loan)
     }
 
     /// Receives the next message, waiting for it.
@@ -135,33 +119,46 @@ impl UntrustedLink {
         self.recv_wait(Wait::Forever)
     }
 
-    /// Receives the next message, waiting for it no longer than `time`.
-    ///
-    /// # Errors
-    /// As [`StandardLink::recv_timeout`].
-    pub fn recv_timeout(&self, time: Duration) -> Result<UntrustedMessage<'_>> {
-        self.recv_wait(Wait::from(time))
-    }
-
     /// Receives the next message if there is one now.
     ///
     /// # Errors
     /// As [`StandardLink::try_recv`].
     pub fn try_recv(&self) -> Result<UntrustedMessage<'_>> {
-        let mut message = UntrustedMessage { core: self.core(), payload: None };
-        if self.core().take(0, &mut message.payload)? {
-            return Ok(message);
-        }
-        self.core().idle();
-        Err(Error::RingEmpty)
+        self.recv_wait(Wait::No)
     }
 
+    /// Receives the next message, waiting for it no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`StandardLink::recv_timeout`].
+    pub fn recv_timeout(&self, time: Duration) -> Result<UntrustedMessage<'_>> {
+        self.recv_wait(time.into())
+    }
+
+    #[inline(always)]
     fn recv_wait(&self, wait: Wait) -> Result<UntrustedMessage<'_>> {
-        let mut message = UntrustedMessage { core: self.core(), payload: None };
-        self.core().take_wait(wait, &mut message.payload)?;
+        let mut message = UntrustedMessage { core: self.core(), body: Held::nothing() };
+        if !self.core().take(0, &mut message.body)? {
+            self.core().await_message(wait, &mut message.body)?;
+        }
         Ok(message)
     }
+
+    /// Receives the next message into a slice, waiting for it. How many bytes it has.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv); [`RecvIntoError::TooSmall`] with the message if the slice is too small.
+    pub fn recv_into(&self, into: &mut [u8]) -> Result<usize, RecvIntoError<UntrustedMessage<'_>>> {
+        let message = self.recv()?;
+        let len = message.len();
+        if len > into.len() {
+            return Err(RecvIntoError::TooSmall { message, capacity: into.len() });
+        }
+        Ok(message.copy_to(into))
+    }
 }
+
+link_methods!(UntrustedLink);
 
 impl fmt::Debug for UntrustedLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -169,19 +166,16 @@ impl fmt::Debug for UntrustedLink {
     }
 }
 
-/// What a handle holds until it is taken out of it.
-const HELD: &str = "the handle holds it until it is consumed";
-
 /// A received message of an untrusted peer: to be copied out. Dropping it gives its buffers back.
 pub struct UntrustedMessage<'a> {
     core: &'a Arc<LinkCore>,
-    payload: Option<Payload<'static>>,
+    body: HeldMessage,
 }
 
 impl UntrustedMessage<'_> {
     /// Bytes of the message. Checked when it was received, and kept in private memory.
     pub fn len(&self) -> usize {
-        self.payload.as_ref().map_or(0, Payload::len)
+        self.body.len()
     }
 
     /// Whether it has none.
@@ -191,10 +185,11 @@ impl UntrustedMessage<'_> {
 
     /// Copies the bytes from `offset` on into `to`; how many there were.
     pub fn read_at(&self, offset: usize, to: &mut [u8]) -> usize {
-        match self.payload.as_ref().expect(HELD) {
-            Payload::Pool(buffer) => buffer.copy_to(offset, to),
-            Payload::Slot(inline) => {
-                let rest = inline.bytes().get(offset..).unwrap_or(&[]);
+        match self.body.get() {
+            Some(Body::Stored(Stored::Pool(buffer))) => buffer.copy_to(offset, to),
+            // Its bytes are in private memory already.
+            _ => {
+                let rest = self.body.bytes().get(offset..).unwrap_or(&[]);
                 let count = rest.len().min(to.len());
                 to[..count].copy_from_slice(&rest[..count]);
                 count
@@ -217,9 +212,7 @@ impl UntrustedMessage<'_> {
 
 impl Drop for UntrustedMessage<'_> {
     fn drop(&mut self) {
-        if let Some(payload) = self.payload.take() {
-            self.core.give(payload);
-        }
+        self.core.release_message(&mut self.body);
     }
 }
 
@@ -232,21 +225,19 @@ impl fmt::Debug for UntrustedMessage<'_> {
 /// Memory for one message to an untrusted peer: to be written into. Dropping it unsent gives the buffers back.
 pub struct UntrustedLoan<'a> {
     core: &'a Arc<LinkCore>,
-    payload: Option<Payload<'static>>,
+    body: HeldLoan<'a>,
 }
 
 impl UntrustedLoan<'_> {
     /// Writes `from` at `offset`, as far as there is room; how many bytes fitted.
     pub fn write_at(&mut self, offset: usize, from: &[u8]) -> usize {
-        match self.payload.as_mut().expect(HELD) {
-            Payload::Pool(buffer) => buffer.write_at(offset, from),
-            Payload::Slot(inline) => {
-                let rest = inline.bytes_mut().get_mut(offset..).unwrap_or(&mut []);
-                let count = rest.len().min(from.len());
-                rest[..count].copy_from_slice(&from[..count]);
-                count
-            }
+        if let Some(Body::Stored(Stored::Pool(buffer))) = self.body.get_mut() {
+            return buffer.write_at(offset, from);
         }
+        let rest = self.body.bytes_mut().get_mut(offset..).unwrap_or(&mut []);
+        let count = rest.len().min(from.len());
+        rest[..count].copy_from_slice(&from[..count]);
+        count
     }
 
     /// The bytes themselves, if the peer cannot write to them: on a [protected](crate::Options::protected) link, and for
@@ -267,40 +258,63 @@ impl UntrustedLoan<'_> {
     /// ```
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         let protected = self.core.region().facts().modes.protected;
-        match self.payload.as_mut().expect(HELD) {
-            Payload::Slot(inline) => Some(inline.bytes_mut()),
-            Payload::Pool(buffer) => protected.then(|| buffer.bytes_mut()),
+        match self.body.get_mut()? {
+            Body::Stored(Stored::Pool(buffer)) => protected.then(|| buffer.bytes_mut()),
+            body => Some(body.bytes_mut()),
         }
     }
 
-    /// Sends the message, waiting while the ring is full.
+    /// Sends only the first `len` bytes, or all if there are fewer.
+    pub fn truncate(&mut self, len: usize) {
+        if let Some(body) = self.body.get_mut() {
+            body.truncate(len);
+        }
+    }
+
+    /// Sends the message, waiting while there is no room.
     ///
     /// # Errors
     /// As [`Loan::send`](crate::Loan::send).
     pub fn send(mut self) -> Result<()> {
-        self.core.send_payload(&mut self.payload, Wait::Forever)
+        self.core.send_body(&mut self.body, Wait::Forever)
     }
 
-    /// Sends the message, waiting while the ring is full no longer than `time`. If it cannot be sent it is dropped.
+    /// Sends the message if there is room now.
     ///
     /// # Errors
-    /// As [`send`](Self::send), or [`Error::Timeout`].
-    pub fn send_timeout(mut self, time: Duration) -> Result<()> {
-        self.core.send_payload(&mut self.payload, Wait::from(time))
+    /// As [`Loan::try_send`](crate::Loan::try_send), with the loan.
+    #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
+    pub fn try_send(self) -> Result<(), TrySendError<Self>> {
+        self.send_wait(Wait::No)
+    }
+
+    /// Sends the message, waiting for room no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), or [`Error::Timeout`](crate::Error::Timeout); with the loan.
+    #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
+    pub fn send_timeout(self, time: Duration) -> Result<(), TrySendError<Self>> {
+        self.send_wait(time.into())
+    }
+
+    #[expect(clippy::result_large_err, reason = "as above")]
+    fn send_wait(mut self, wait: Wait) -> Result<(), TrySendError<Self>> {
+        match self.core.send_body(&mut self.body, wait) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(TrySendError { error, loan: self }),
+        }
     }
 }
 
 impl Drop for UntrustedLoan<'_> {
     fn drop(&mut self) {
-        if let Some(payload) = self.payload.take() {
-            self.core.give(payload);
-        }
+        self.core.release_loan(&mut self.body);
     }
 }
 
 impl fmt::Debug for UntrustedLoan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = self.payload.as_ref().map_or(0, Payload::len);
+        let len = self.body.len();
         f.debug_struct("UntrustedLoan").field("len", &len).finish()
     }
 }

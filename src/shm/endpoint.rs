@@ -453,7 +453,11 @@ impl<'a> Region<'a> {
     /// detours. Puts the message into `into`, where it stays without being moved once more, and returns its position in
     /// the ring. `None` says nothing; a packet that was refused meanwhile is shown to `refused`.
     #[inline(always)]
-    pub fn receive_plain(&self, into: &mut Option<Payload<'a>>, refused: impl FnOnce(Fault)) -> Option<u64> {
+    pub fn receive_plain<P: From<Payload<'a>>>(
+        &self,
+        into: &mut P,
+        refused: impl FnOnce(Fault),
+    ) -> Option<u64> {
         let (ticket, operation) = self.consumer().hold_at_head(Packet::is_plain)?;
         let inward = self.inward();
         let position = ticket.position();
@@ -466,7 +470,7 @@ impl<'a> Region<'a> {
             let words = core::array::from_fn(|index| ticket.operand(1 + index));
             count(inward.byte_counters, &ticket, len.into());
             self.consumer().release(ticket);
-            *into = Some(Payload::Slot(SlotBytes { words, len }));
+            *into = Payload::Slot(SlotBytes { words, len }).into();
             return Some(position);
         }
         let (first, len) = (ticket.operand(1), ticket.operand(2));
@@ -484,17 +488,17 @@ impl<'a> Region<'a> {
         }
         count(inward.byte_counters, &ticket, len);
         self.consumer().release(ticket);
-        *into = Some(Payload::Pool(self.single(inward, run.first, len as usize)));
+        *into = Payload::Pool(self.single(inward, run.first, len as usize)).into();
         Some(position)
     }
 
     /// A message that is empty, takes several buffers, or is refused.
     #[cold]
-    fn receive_odd(
+    fn receive_odd<P: From<Payload<'a>>>(
         &self,
         ticket: Ticket<'_>,
         operation: u8,
-        into: &mut Option<Payload<'a>>,
+        into: &mut P,
         refused: impl FnOnce(Fault),
     ) -> Option<u64> {
         // A copy of its own: nothing that was looked at before is used.
@@ -502,7 +506,7 @@ impl<'a> Region<'a> {
         match self.finish(ticket, &packet, |_| {}) {
             Incoming::Refused(fault) => refused(fault),
             Incoming::Message(payload, position) => {
-                *into = Some(payload);
+                *into = payload.into();
                 return Some(position);
             }
             _ => {}

@@ -263,7 +263,7 @@ fn connected(link: &AdvancedLink, peer: &AdvancedLink, memory: &Memory, bytes: &
             }
             2 => {
                 let share = TrafficClass { weight: u32::from(choice >> 4), ..TrafficClass::default() };
-                let _ = ours.set_share(share);
+                let _ = ours.set_traffic_class(share);
             }
             _ => match ours.try_recv() {
                 Ok(message) => {

@@ -425,7 +425,7 @@ fn session(link: UntrustedLink, random: &mut fastrand::Rng, tally: &Tally) {
                     Some(place) => place.copy_from_slice(&bytes[..len]),
                     None => _ = loan.write_at(0, &bytes[..len]),
                 }
-                if random.bool() { loan.send_timeout(SHORT) } else { Ok(()) }
+                if random.bool() { loan.send_timeout(SHORT).map_err(|failed| failed.error) } else { Ok(()) }
             }),
             14..=25 => link.try_recv().map(|message| {
                 if message.copy_to(&mut bytes) != message.len().min(bytes.len()) {

@@ -191,7 +191,7 @@ fn weights_and_classes_are_kept() {
     let share = |class, weight| TrafficClass { class, weight, rate: None };
     for (id, weight) in [(1, 1), (3, 3)] {
         egress.opened(id, at(0));
-        egress.set_share(id, share(Class::NORMAL, weight), at(0)).unwrap();
+        egress.set_traffic_class(id, share(Class::NORMAL, weight), at(0)).unwrap();
         egress.submit(chunk(id, 100), at(0));
     }
     let went = run(&mut egress, at(0), 400);
@@ -199,7 +199,7 @@ fn weights_and_classes_are_kept() {
     assert!((99..=101).contains(&of(1, &went)), "{}", of(1, &went));
     // Who is more urgent goes first; the others get their guaranteed part.
     egress.opened(5, at(0));
-    egress.set_share(5, share(Class::URGENT, 1), at(0)).unwrap();
+    egress.set_traffic_class(5, share(Class::URGENT, 1), at(0)).unwrap();
     egress.submit(chunk(5, 100), at(0));
     let went = run(&mut egress, at(0), 640);
     assert_eq!(went[0], 5);
@@ -213,7 +213,9 @@ fn while_somebody_is_urgent_the_others_fill_a_part_of_the_ring() {
     for id in [1, 3] {
         egress.opened(id, at(0));
     }
-    egress.set_share(3, TrafficClass { class: Class::URGENT, ..TrafficClass::default() }, at(0)).unwrap();
+    egress
+        .set_traffic_class(3, TrafficClass { class: Class::URGENT, ..TrafficClass::default() }, at(0))
+        .unwrap();
     egress.submit(chunk(1, 100), at(0));
     let mut went = 0;
     while let Some(id) = egress.next(at(0), |_| false) {
@@ -233,7 +235,7 @@ fn a_rate_sets_an_alarm() {
     let mut egress = egress(Features::QOS, 0);
     egress.opened(1, at(0));
     let rate = Some(Rate { bytes_per_second: 108_800, burst: SIZE + SLOT });
-    egress.set_share(1, TrafficClass { rate, ..TrafficClass::default() }, at(0)).unwrap();
+    egress.set_traffic_class(1, TrafficClass { rate, ..TrafficClass::default() }, at(0)).unwrap();
     egress.submit(chunk(1, SIZE), at(0));
     assert_eq!(egress.next(at(0), |_| true), Some(1));
     egress.sent(1, 1, 0, at(0));
@@ -253,22 +255,26 @@ fn a_share_changes_while_a_chunk_waits() {
         egress.opened(id, at(0));
         egress.submit(chunk(id, 100), at(0));
     }
-    egress.set_share(3, TrafficClass { class: Class::URGENT, ..TrafficClass::default() }, at(0)).unwrap();
+    egress
+        .set_traffic_class(3, TrafficClass { class: Class::URGENT, ..TrafficClass::default() }, at(0))
+        .unwrap();
     assert_eq!(egress.next(at(0), |_| true), Some(3));
-    let refused = egress.set_share(1, TrafficClass { weight: 0, ..TrafficClass::default() }, at(0));
-    assert!(matches!(&refused, Err(Error::Share { reason }) if *reason == QosError::WeightZero.to_string()));
+    let refused = egress.set_traffic_class(1, TrafficClass { weight: 0, ..TrafficClass::default() }, at(0));
+    assert!(
+        matches!(&refused, Err(Error::TrafficClass { reason }) if *reason == QosError::WeightZero.to_string())
+    );
     assert_eq!(egress.next(at(0), |_| true), Some(1), "still there");
     // Neither the same share nor a refused one gives back what a rate has cost.
     let rate = Some(Rate { bytes_per_second: 1000, burst: SIZE + SLOT });
     let share = TrafficClass { rate, ..TrafficClass::default() };
-    egress.set_share(3, share, at(0)).unwrap();
+    egress.set_traffic_class(3, share, at(0)).unwrap();
     egress.submit(chunk(3, SIZE), at(0));
     assert_eq!(egress.next(at(0), |_| true), Some(3));
     egress.sent(3, 1, 0, at(0));
     let _ = egress.outcome(3);
     for share in [share, TrafficClass { weight: 0, rate: None, ..share }, TrafficClass { weight: 9, ..share }]
     {
-        let _ = egress.set_share(3, share, at(0));
+        let _ = egress.set_traffic_class(3, share, at(0));
         egress.submit(chunk(3, 1), at(0));
         assert_eq!(egress.next(at(0), |_| true), None);
         assert_eq!(egress.withdraw(3, at(0)), None);
@@ -280,10 +286,10 @@ fn the_peer_is_heard_until_the_owner_has_spoken() {
     let mut egress = egress(Features::QOS, 0);
     assert_eq!(egress.asked(2, 7, 3, at(0)), Ok(()));
     egress.opened(2, at(0));
-    assert_eq!(egress.share(2), TrafficClass { class: Class::BULK, weight: 3, rate: None });
-    egress.set_share(2, TrafficClass::default(), at(0)).unwrap();
+    assert_eq!(egress.traffic_class(2), TrafficClass { class: Class::BULK, weight: 3, rate: None });
+    egress.set_traffic_class(2, TrafficClass::default(), at(0)).unwrap();
     assert_eq!(egress.asked(2, 0, 9, at(0)), Ok(()));
-    assert_eq!(egress.share(2), TrafficClass::default());
+    assert_eq!(egress.traffic_class(2), TrafficClass::default());
     for (class, weight) in [(8, 1), (u64::MAX, 1), (0, 0), (0, 1 << 32)] {
         assert_eq!(egress.asked(2, class, weight, at(0)), Err(ErrorCode::InvalidSize), "{class} {weight}");
     }

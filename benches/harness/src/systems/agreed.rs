@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use hqq::advanced::{AdvancedConnection, AdvancedOptions, Reliability};
+use hqq::Connection;
+use hqq::advanced::{AdvancedOptions, Reliability};
 use hqq::features::compress::Codec;
 use hqq::features::encrypt::{Cipher, Ciphers, Key};
 use hqq::features::qos::{Class, TrafficClass};
@@ -98,8 +99,8 @@ impl Agreed {
             By::Connection => Box::new(Lane { lane: meet()?, bytes: vec![0; session.size()] }),
             By::Urgent(ours, beside) => {
                 let (urgent, bulk) = (meet()?, meet()?);
-                urgent.set_share(TrafficClass { class: ours, ..TrafficClass::default() })?;
-                bulk.set_share(TrafficClass {
+                urgent.set_traffic_class(TrafficClass { class: ours, ..TrafficClass::default() })?;
+                bulk.set_traffic_class(TrafficClass {
                     class: beside.unwrap_or(Class::BULK),
                     ..TrafficClass::default()
                 })?;
@@ -170,7 +171,7 @@ impl Way for Kept {
 
 /// Messages on a connection.
 struct Lane {
-    lane: AdvancedConnection,
+    lane: Connection,
     bytes: Vec<u8>,
 }
 
@@ -187,8 +188,8 @@ impl Way for Lane {
 
 /// Two connections, used by one thread at each end: so it is the link that is measured, and not who gets the processor.
 struct Two {
-    urgent: AdvancedConnection,
-    bulk: AdvancedConnection,
+    urgent: Connection,
+    bulk: Connection,
     busy: bool,
     load: Vec<u8>,
 }

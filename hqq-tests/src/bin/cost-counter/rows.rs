@@ -274,7 +274,7 @@ macro_rules! in_place {
                 let fill = |bytes: &mut [u8]| bytes[..8].copy_from_slice(&black_box(7_u64).to_ne_bytes());
                 $near.send_with(black_box($len), fill).expect(ROOM);
             },
-            || _ = black_box($far.try_recv_with(|bytes| bytes[0]).expect(SENT)),
+            || _ = black_box($far.recv_with(|bytes| bytes[0]).expect(SENT)),
         );
         Ok(())
     }};
@@ -378,7 +378,7 @@ fn link_batch(drive: Drive, options: Options) -> hqq::Result<()> {
     drive.go(
         || assert_eq!(near.send_batch(black_box(&batch)).expect(ROOM), BATCH),
         || {
-            assert_eq!(far.try_recv_batch(&mut received, BATCH).expect(SENT), BATCH);
+            assert_eq!(far.recv_batch(&mut received, BATCH).expect(SENT), BATCH);
             received.drain(..).for_each(|message| {
                 black_box(message[0]);
             });

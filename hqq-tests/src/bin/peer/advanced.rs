@@ -107,7 +107,7 @@ fn lane(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
         }
         // How the connection is treated here: class and weight.
         "lane-share" => {
-            let share = connection.share();
+            let share = connection.traffic_class();
             return Ok(format!("{} {}", share.class.number(), share.weight));
         }
         "lane-drop" => drop(lock(&state.lanes).remove(&id)),

@@ -8,7 +8,6 @@ use std::str::{FromStr, SplitWhitespace};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use hqq::advanced::AdvancedConnection;
 use hqq::{AdvancedLink, Connection, Listener, Options, OwnedMessage, StandardLink, UntrustedLink};
 use hqq_tests::trace;
 
@@ -23,7 +22,7 @@ pub struct State {
     pub untrusted: Mutex<Option<Arc<UntrustedLink>>>,
     pub advanced: Mutex<Option<Arc<AdvancedLink>>>,
     pub connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
-    pub lanes: Mutex<BTreeMap<u64, Arc<AdvancedConnection>>>,
+    pub lanes: Mutex<BTreeMap<u64, Arc<Connection>>>,
     pub held: Mutex<Vec<OwnedMessage>>,
     pub raw: Mutex<Sockets>,
     /// Copies of another process's sockets.
