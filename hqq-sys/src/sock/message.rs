@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
-use super::Creds;
+use super::socket::Creds;
 
 // Missing from `libc`; the same number everywhere.
 const SCM_PIDFD: libc::c_int = 4;

@@ -1,4 +1,4 @@
-//! Listeners at paths: taking over what a dead one left, and tidying up.
+//! Listening at an address; taking over the socket file of a dead listener, and removing one's own.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,11 +10,33 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::{Address, connect, socket};
+use super::address::Address;
+use super::socket::{connect, socket};
 
 /// How long to wait for another process that holds the directory's lock.
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(5);
+
+/// Listens at an address. `backlog` is how many callers may wait for [`accept`].
+///
+/// A path is made into a socket file with the rights that the umask leaves. One that a dead
+/// listener left is taken over, see [`take_over`].
+///
+/// # Errors
+/// [`io::ErrorKind::AddrInUse`] if somebody listens there or the path is something else than a
+/// socket; [`io::ErrorKind::InvalidInput`] for a name that is empty or too long;
+/// [`io::ErrorKind::Unsupported`] before Linux 6.5; the kernel's for the path.
+pub fn listen(address: &Address, backlog: i32) -> io::Result<OwnedFd> {
+    match address {
+        Address::Path(path) => take_over(path, backlog),
+        Address::Abstract(_) => {
+            let fd = socket()?;
+            rustix::net::bind(&fd, &address.to_unix()?)?;
+            rustix::net::listen(&fd, backlog)?;
+            Ok(fd)
+        }
+    }
+}
 
 /// Listens at `path`, replacing the socket file of a listener that is gone.
 ///
@@ -75,7 +97,7 @@ pub struct FileId {
 }
 
 /// The identity of the file at `path`, not following a link. Take it right after
-/// [`super::listen`], for [`unlink_if_ours`].
+/// [`listen`], for [`unlink_if_ours`].
 ///
 /// # Errors
 /// The kernel's for the path.
@@ -140,7 +162,7 @@ fn lock_parent(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{accept, listen, recv};
+    use super::super::{accept, recv};
     use super::*;
     use std::os::fd::AsFd;
     use std::path::PathBuf;
