@@ -13,7 +13,8 @@ use crate::demux::{Demux, LinkContext};
 use crate::error::{Error, Result};
 use crate::link::waiters::Waiters;
 use crate::options::{Clock, Options, Trace};
-use crate::shm::region::{OwnedRegion, Region};
+use crate::shm::region::Region;
+use crate::shm::region::owned::OwnedRegion;
 use crate::shm::words::{Holder, Role, SeatWord};
 use crate::sync::{AtomicU64, Ordering, fence};
 

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::mem::{offset_of, size_of};
 
-use super::{Observer, load};
+use crate::observe::load::load;
+use crate::observe::observer::Observer;
 use crate::shm::layout::DirectionLayout;
 use crate::shm::packet::{Bounds, Operation, Packet, op};
 use crate::shm::region::{Facts, Views};
@@ -172,7 +173,7 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     fn run(observer: &'a Observer) -> Self {
-        let views = *observer.views.views();
+        let views = *observer.views();
         let seats = &views.superblock().seats;
         let seats = std::array::from_fn(|i| SeatWord::from_word(load(&seats[i].word)));
         let facts = *observer.facts();

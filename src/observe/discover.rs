@@ -8,8 +8,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use super::Observer;
 use crate::error::{Error, Result};
+use crate::observe::observer::Observer;
 
 /// A region that some process has open.
 #[derive(Clone, Debug, PartialEq, Eq)]

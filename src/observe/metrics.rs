@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::load;
+use crate::observe::load::load;
 use crate::shm::region::Views;
 use crate::shm::words::{Role, SideMetrics};
 use crate::sync::{AtomicU64, Ordering};

@@ -6,9 +6,10 @@
 
 use crate::agreement::Agreed;
 use crate::error::ErrorCode;
+use crate::observe::load::load;
 use crate::shm::region::Views;
 use crate::shm::words::{BufferState, BufferWord, Lap, Role, SideCounters, Slot, SlotState, Stamp};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::AtomicU64;
 
 /// The counters of a link at about one moment; each word is read once while both ends may go on.
 ///
@@ -162,11 +163,6 @@ impl SideStats {
     pub fn heard_total(&self) -> u64 {
         self.heard.iter().fold(0, |sum, n| sum.wrapping_add(*n))
     }
-}
-
-/// Relaxed, as plain as a load can be: the memory may be mapped for reading only.
-fn load(word: &AtomicU64) -> u64 {
-    word.load(Ordering::Relaxed)
 }
 
 fn sum(words: &[AtomicU64]) -> u64 {

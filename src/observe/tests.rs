@@ -9,15 +9,17 @@ use hqq_sys::mem::{self, Mapping};
 
 use super::check::misfits;
 use super::*;
-use crate::error::ErrorCode;
+use crate::error::{Error, ErrorCode};
 use crate::shm::endpoint::{Incoming, Payload};
 use crate::shm::layout::{Geometry, Modes, RingMode, required_bytes};
 use crate::shm::packet::{NO_BUFFER, Packet, op};
-use crate::shm::region::{OwnedRegion, Setup, Views};
+use crate::shm::region::owned::OwnedRegion;
+use crate::shm::region::{Setup, Views};
 use crate::shm::words::{
-    BufferState, BufferWord, Holder, Lap, LeaseWord, Seat, Side, SideCounters, SleepersWord, SlotState,
-    Stamp, Superblock,
+    BufferState, BufferWord, Holder, Lap, LeaseWord, Role, Seat, SeatWord, Side, SideCounters, SleepersWord,
+    SlotState, Stamp, Superblock,
 };
+use crate::sync::{AtomicU64, Ordering};
 
 const PRIMARY: Holder = Holder::new(0, 1);
 const SECONDARY: Holder = Holder::new(1, 1);

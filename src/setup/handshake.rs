@@ -34,7 +34,8 @@ use crate::link::reattach::Successor;
 use crate::options::{Options, TraceEvent};
 use crate::shm::layout::Layout;
 use crate::shm::packet::{Packet, op};
-use crate::shm::region::{OwnedRegion, Region, Setup};
+use crate::shm::region::owned::OwnedRegion;
+use crate::shm::region::{Region, Setup};
 use crate::shm::words::{FORMAT, Holder, MAGIC, Role, SEATS, SeatWord};
 use crate::sync::Ordering;
 

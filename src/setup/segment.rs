@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::shm::endpoint::{Incoming, Payload};
 use crate::shm::layout::{RingMode, required_bytes};
-use crate::shm::region::OwnedRegion;
+use crate::shm::region::owned::OwnedRegion;
 use crate::shm::superblock::Setup;
 use crate::shm::words::Role;
 

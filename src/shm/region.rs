@@ -669,7 +669,5 @@ fn private_words<'a>(scratch: &'a mut [u64], geometry: &Geometry) -> Result<&'a 
 
 mod direction;
 #[cfg(feature = "std")]
-mod owned;
+pub(crate) mod owned;
 pub(crate) use direction::{Direction, prefetch};
-#[cfg(feature = "std")]
-pub(crate) use owned::{OwnedRegion, OwnedViews};
