@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::mem::{self, Mapping};
 
 /// Where the second line lies, bytes: two lines on, since processors fetch lines in pairs.
-const FRO: usize = 128;
+const SECOND_LINE: usize = 128;
 /// Polls between looks at the clock.
 const POLLS: u32 = 1 << 16;
 
@@ -49,11 +49,11 @@ impl RawLine {
         if !mem::facts(memfd)?.sealed {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "only sealed memory can be relied on"));
         }
-        Ok(Self { memory: Mapping::map(memfd, FRO + 64)? })
+        Ok(Self { memory: Mapping::map(memfd, SECOND_LINE + 64)? })
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: the offsets used are 0 and FRO, which lie in the mapping and are aligned for a word, since it
+        // SAFETY: the offsets used are 0 and SECOND_LINE, which lie in the mapping and are aligned for a word, since it
         // begins on a page; it can be written to, is sealed, so that it stays there, and lives as long as
         // `self`; all processes access the word atomically.
         unsafe { AtomicU64::from_ptr(self.memory.base().as_ptr().add(offset).cast()) }
@@ -66,7 +66,7 @@ impl RawLine {
     #[inline]
     pub fn ping(&self, n: u64, patience: Duration) -> io::Result<()> {
         self.word(0).store(n, Ordering::Release);
-        await_word(self.word(FRO), n, patience)
+        await_word(self.word(SECOND_LINE), n, patience)
     }
 
     /// Waits until the other process has written `n` to one line, and writes it to the other.
@@ -76,7 +76,7 @@ impl RawLine {
     #[inline]
     pub fn pong(&self, n: u64, patience: Duration) -> io::Result<()> {
         await_word(self.word(0), n, patience)?;
-        self.word(FRO).store(n, Ordering::Release);
+        self.word(SECOND_LINE).store(n, Ordering::Release);
         Ok(())
     }
 }
@@ -121,21 +121,21 @@ const PAUSES: u32 = 256;
 pub const RING: u64 = SLOTS * LINE as u64;
 
 /// Polls before somebody who waits begins to offer its processor to others.
-const IMPATIENT: u64 = 1 << 20;
+const YIELD_AFTER: u64 = 1 << 20;
 /// Polls before it gives up: some ten seconds.
-const LOST: u64 = IMPATIENT + (1 << 24);
+const GIVE_UP_AFTER: u64 = YIELD_AFTER + (1 << 24);
 
 /// Counts a poll; once there were very many, offers the processor to others, and at last gives up.
 #[inline(always)]
-fn still_waiting(polls: &mut u64) -> io::Result<()> {
+fn count_poll(polls: &mut u64) -> io::Result<()> {
     *polls += 1;
-    if *polls < IMPATIENT { Ok(()) } else { long_waiting(*polls) }
+    if *polls < YIELD_AFTER { Ok(()) } else { yield_or_give_up(*polls) }
 }
 
 #[cold]
-fn long_waiting(polls: u64) -> io::Result<()> {
+fn yield_or_give_up(polls: u64) -> io::Result<()> {
     std::thread::yield_now();
-    if polls < LOST { Ok(()) } else { Err(io::Error::new(io::ErrorKind::TimedOut, "nothing comes")) }
+    if polls < GIVE_UP_AFTER { Ok(()) } else { Err(io::Error::new(io::ErrorKind::TimedOut, "nothing comes")) }
 }
 
 #[cfg(test)]

@@ -70,10 +70,10 @@ pub fn inherit_fd(cmd: &mut Command, fd: BorrowedFd<'_>, env: &str) -> io::Resul
 /// [`io::ErrorKind::InvalidInput`] if it is no number from 3 on,
 /// [`io::ErrorKind::InvalidData`] if the number is not such a socket, or was taken before.
 pub fn inherited(env: &str) -> io::Result<OwnedFd> {
-    take(env, env::var_os(env))
+    inherited_from(env, env::var_os(env))
 }
 
-fn take(env: &str, value: Option<OsString>) -> io::Result<OwnedFd> {
+fn inherited_from(env: &str, value: Option<OsString>) -> io::Result<OwnedFd> {
     // Two threads must not both find the descriptor inheritable.
     static ONCE: Mutex<()> = Mutex::new(());
     let _once = ONCE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -264,7 +264,7 @@ mod tests {
             (Some(&file_number), io::ErrorKind::InvalidData, "not a Unix socket"),
             (Some(&own_number), io::ErrorKind::InvalidData, "not inherited"),
         ] {
-            let e = take("SOME_VARIABLE", value.map(OsString::from)).unwrap_err();
+            let e = inherited_from("SOME_VARIABLE", value.map(OsString::from)).unwrap_err();
             assert_eq!(e.kind(), kind, "{e}");
             let text = e.to_string();
             assert!(text.contains("SOME_VARIABLE") && text.contains(words), "{text}");

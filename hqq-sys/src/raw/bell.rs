@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use super::still_waiting;
+use super::count_poll;
 use crate::sock;
 
 /// How long to sleep for a message, seconds.
@@ -57,7 +57,7 @@ impl Bell {
             match recv(&self.socket, &mut *into, RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return Err(io::ErrorKind::ConnectionReset.into()),
                 Ok((_, len)) => return Ok(len.min(into.len())),
-                Err(Errno::AGAIN | Errno::INTR) => still_waiting(&mut polls)?,
+                Err(Errno::AGAIN | Errno::INTR) => count_poll(&mut polls)?,
                 Err(error) => return Err(error.into()),
             }
         }

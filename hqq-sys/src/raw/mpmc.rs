@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::{LINE, PAUSES, SLOTS, sealed, still_waiting};
+use super::{LINE, PAUSES, SLOTS, count_poll, sealed};
 use crate::mem::Mapping;
 
 /// Moves one line for each message: a stamp and up to 56 bytes of payload. The stamp says who may use the slot, as in
@@ -82,7 +82,7 @@ impl<const FENCE: bool> Mpmc<FENCE> {
                 self.position += 1; // another one's
             } else if found < due {
                 (0..PAUSES).for_each(|_| std::hint::spin_loop());
-                still_waiting(&mut polls)?;
+                count_poll(&mut polls)?;
             }
         }
     }

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{sealed, still_waiting};
+use super::{count_poll, sealed};
 use crate::mem::Mapping;
 
 /// The payload that fits the stamp's line.
@@ -22,8 +22,10 @@ const PAGE: usize = 4096;
 pub struct Ping {
     memory: Mapping,
     size: usize,
-    /// Where what goes out lies, and what comes in.
-    ways: [usize; 2],
+    /// Offset of the outgoing messages, bytes.
+    outgoing: usize,
+    /// Offset of the incoming messages, bytes.
+    incoming: usize,
     sent: u64,
     received: u64,
 }
@@ -31,7 +33,7 @@ pub struct Ping {
 impl Ping {
     /// Bytes of memory for payloads of `size` bytes.
     pub fn memory(size: usize) -> u64 {
-        2 * way(size) as u64
+        2 * direction_len(size) as u64
     }
 
     /// One end; the other has the other value of `leads`.
@@ -39,16 +41,16 @@ impl Ping {
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] unless it is a sealed memfd of that many bytes; those of [`Mapping::map`].
     pub fn new(memfd: BorrowedFd<'_>, size: usize, leads: bool) -> io::Result<Self> {
-        let memory = Mapping::map(sealed(memfd)?, 2 * way(size))?;
-        let ways = if leads { [0, way(size)] } else { [way(size), 0] };
-        Ok(Self { memory, size, ways, sent: 0, received: 0 })
+        let memory = Mapping::map(sealed(memfd)?, 2 * direction_len(size))?;
+        let (outgoing, incoming) = if leads { (0, direction_len(size)) } else { (direction_len(size), 0) };
+        Ok(Self { memory, size, outgoing, incoming, sent: 0, received: 0 })
     }
 
     /// Sends what `fill` writes. The other end must have received what was sent before.
     #[inline(always)]
     pub fn send(&mut self, fill: impl FnOnce(&mut [u8])) {
         self.sent += 1;
-        let (stamp, payload) = self.way(self.ways[0], self.sent);
+        let (stamp, payload) = self.place(self.outgoing, self.sent);
         // SAFETY: within the mapping, see `way`; the other end reads it only between the stamp's store below and its
         // answer to that.
         fill(unsafe { slice::from_raw_parts_mut(payload, self.size) });
@@ -62,11 +64,11 @@ impl Ping {
     #[inline(always)]
     pub fn recv<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
         self.received += 1;
-        let (stamp, payload) = self.way(self.ways[1], self.received);
+        let (stamp, payload) = self.place(self.incoming, self.received);
         let mut polls = 0;
         while stamp.load(Ordering::Acquire) != self.received {
             std::hint::spin_loop();
-            still_waiting(&mut polls)?;
+            count_poll(&mut polls)?;
         }
         // SAFETY: within the mapping, see `way`; the other end writes it again only after this one has sent.
         Ok(read(unsafe { slice::from_raw_parts(payload, self.size) }))
@@ -74,7 +76,7 @@ impl Ping {
 
     /// The stamp and the payload of message `number` on a way.
     #[inline(always)]
-    fn way(&self, at: usize, number: u64) -> (&AtomicU64, *mut u8) {
+    fn place(&self, at: usize, number: u64) -> (&AtomicU64, *mut u8) {
         let place = number as usize % PLACES * self.size.next_multiple_of(PAGE);
         let within = if self.size <= INLINE { 8 } else { PAGE + place };
         // SAFETY: `memory` and `new` made room for both ways: a stamp at the beginning of each, and the payload within
@@ -87,6 +89,6 @@ impl Ping {
 }
 
 /// Bytes from one way to the other: a page for the stamp, and those of the payload.
-fn way(size: usize) -> usize {
+fn direction_len(size: usize) -> usize {
     PAGE + if size <= INLINE { 0 } else { PLACES * size.next_multiple_of(PAGE) }
 }

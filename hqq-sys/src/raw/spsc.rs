@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::{LINE, PAUSES, SLOTS, sealed, still_waiting};
+use super::{LINE, PAUSES, SLOTS, count_poll, sealed};
 use crate::mem::Mapping;
 
 /// Moves one line for each message: a stamp and up to 56 bytes of payload. Each end keeps its position to itself; there is
@@ -36,7 +36,7 @@ impl<const FENCE: bool> Spsc<FENCE> {
         let mut polls = 0;
         while stamp.load(Ordering::Acquire) != 2 * lap {
             (0..PAUSES).for_each(|_| std::hint::spin_loop());
-            still_waiting(&mut polls)?;
+            count_poll(&mut polls)?;
         }
         // SAFETY: the rest of the slot's line; by its stamp the receiver has done with it.
         fill(unsafe { slice::from_raw_parts_mut(payload, LINE - 8) });
@@ -58,7 +58,7 @@ impl<const FENCE: bool> Spsc<FENCE> {
         let mut polls = 0;
         while stamp.load(Ordering::Acquire) != 2 * lap + 1 {
             (0..PAUSES).for_each(|_| std::hint::spin_loop());
-            still_waiting(&mut polls)?;
+            count_poll(&mut polls)?;
         }
         // SAFETY: the rest of the slot's line; by its stamp the sender has done with it.
         let seen = read(unsafe { slice::from_raw_parts(payload, LINE - 8) });
