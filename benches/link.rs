@@ -43,11 +43,11 @@ fn core(c: &mut Criterion) {
     }
     for count in [1, 4] {
         let words: Vec<AtomicU64> = (0..64).map(|_| AtomicU64::new(BufferWord::FREE.word())).collect();
-        let marks: Vec<AtomicU64> = (0..64).map(|_| AtomicU64::new(0)).collect();
+        let lent: Vec<AtomicU64> = (0..64).map(|_| AtomicU64::new(0)).collect();
         let (lease, [hint, spare]) = (AtomicU64::new(LeaseWord::VACANT.word()), [0, 0].map(AtomicU64::new));
-        let pool = Pool::new(&words, &lease, &marks, &hint, &spare, ours, false);
+        let pool = Pool::new(&words, &lease, &lent, &hint, &spare, ours, false);
         group.bench_function(BenchmarkId::new("take and give buffers", count), |b| {
-            b.iter(|| pool.give(pool.take(black_box(count)).expect("the pool is whole")))
+            b.iter(|| pool.give(pool.allocate(black_box(count)).expect("the pool is whole")))
         });
     }
     group.finish();

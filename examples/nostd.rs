@@ -2,7 +2,7 @@
 //!
 //! Layers 0 to 2 of HQQ need neither an operating system nor an allocator. Here all memory is one static, as on a
 //! microcontroller with two cores; two threads play the cores. Each word says who holds what it stands for, and
-//! that is all that the two have in common: cursors and marks are each side's own.
+//! that is all that the two have in common: cursors and lent flags are each side's own.
 //!
 //! A whole region, with superblock, seats and both directions, is laid out by `Region::init` on a base pointer and a
 //! length; the documentation of the module `hqq::shm::endpoint` shows that. It is `unsafe`, since nobody but the caller can
@@ -43,12 +43,12 @@ struct Private {
     cursors: [AtomicU64; 2],
     hint: AtomicU64,
     spare: AtomicU64,
-    marks: [AtomicU64; BUFFERS],
+    lent: [AtomicU64; BUFFERS],
 }
 
 impl Private {
     fn pool(&self, holder: Holder) -> Pool<'_> {
-        Pool::new(&SHARED.pool, &SHARED.lease, &self.marks, &self.hint, &self.spare, holder, true)
+        Pool::new(&SHARED.pool, &SHARED.lease, &self.lent, &self.hint, &self.spare, holder, true)
     }
 }
 
@@ -59,7 +59,7 @@ fn send() {
     let ring = Producer::new(&SHARED.slots, &private.cursors[0], holder, true);
     for number in 1..=MESSAGES {
         let run = loop {
-            match pool.take(1) {
+            match pool.allocate(1) {
                 Ok(run) => break run,
                 Err(Shortage::Impossible(what)) => panic!("{what:?}"),
                 Err(_) => thread::yield_now(),

@@ -284,8 +284,8 @@ impl Link {
 
     /// Takes a message; its slot stays taken unless it is to be released.
     fn receive(&self, by: Holder, start: u64, release: bool) -> Option<u64> {
-        let marks = [AtomicU64::quiet(start), AtomicU64::quiet(start)];
-        let consumer = Consumer::new(&self.slots, &marks[0], &marks[1], by, false);
+        let cursors = [AtomicU64::quiet(start), AtomicU64::quiet(start)];
+        let consumer = Consumer::new(&self.slots, &cursors[0], &cursors[1], by, false);
         let took = consumer.take(|_| true, || {}).expect("only possible words");
         let Take::Packet(ticket, packet) = took else { return None };
         if release {
@@ -298,7 +298,7 @@ impl Link {
     fn succeed(&self) -> Vec<u64> {
         let Some(holder) = self.shared.join() else { return Vec::new() };
         let receive = |_| {
-            let start = Consumer::scan_for_tail(&self.slots).expect("only possible words");
+            let start = Consumer::scan_for_head(&self.slots).expect("only possible words");
             self.receive(holder, start, true)
         };
         (0..2).filter_map(receive).collect()

@@ -15,7 +15,7 @@ const HOLDERS: [Holder; 3] = [Holder::new(0, 1), Holder::new(1, 2), Holder::new(
 
 /// A process's private words.
 struct Private {
-    marks: [AtomicU64; 2],
+    lent: [AtomicU64; 2],
     hint: AtomicU64,
     spare: AtomicU64,
 }
@@ -31,7 +31,7 @@ struct Shared {
 impl Shared {
     fn new() -> Self {
         let word = |value| AtomicU64::new(value);
-        let private = || Private { marks: [word(0), word(0)], hint: word(0), spare: word(0) };
+        let private = || Private { lent: [word(0), word(0)], hint: word(0), spare: word(0) };
         let free = BufferWord::FREE.word();
         Self {
             words: [word(free), word(free)],
@@ -42,13 +42,13 @@ impl Shared {
     }
 
     fn pool(&self, process: usize, single: bool) -> Pool<'_> {
-        let Private { marks, hint, spare } = &self.private[process];
-        Pool::new(&self.words, &self.lease, marks, hint, spare, HOLDERS[process], single)
+        let Private { lent, hint, spare } = &self.private[process];
+        Pool::new(&self.words, &self.lease, lent, hint, spare, HOLDERS[process], single)
     }
 
     /// Takes a run and writes its payload; what was written is its own as long as it is held.
     fn fill(&self, process: usize, count: u32, value: u64) -> Option<Run> {
-        match self.pool(process, false).take(count) {
+        match self.pool(process, false).allocate(count) {
             Ok(run) => {
                 run.indices().for_each(|index| self.payload[index].write(value));
                 Some(run)
@@ -67,8 +67,8 @@ impl Shared {
     /// Everything is at home, and can be taken.
     fn is_whole(&self) {
         let pool = self.pool(0, false);
-        assert_eq!(pool.free(), 2);
-        assert_eq!(pool.take(2), Ok(Run { first: 0, count: 2 }));
+        assert_eq!(pool.count_free(), 2);
+        assert_eq!(pool.allocate(2), Ok(Run { first: 0, count: 2 }));
     }
 }
 
@@ -140,10 +140,10 @@ fn a_gatherer_sees_what_the_last_one_left() {
         shared.words[1].store(BufferWord::held(HOLDERS[2]).word(), hqq::sync::Ordering::Relaxed);
         let other = {
             let shared = shared.clone();
-            thread::spawn(move || shared.pool(0, false).take(2))
+            thread::spawn(move || shared.pool(0, false).allocate(2))
         };
         let legal = [Err(Shortage::Busy), Err(Shortage::Exhausted(1))];
-        assert!(legal.contains(&shared.pool(1, false).take(2)));
+        assert!(legal.contains(&shared.pool(1, false).allocate(2)));
         assert!(legal.contains(&other.join().unwrap()));
         assert_eq!(shared.lease.load(hqq::sync::Ordering::Relaxed), LeaseWord::VACANT.word());
     });
@@ -156,7 +156,7 @@ fn give_then_take(name: &'static str, single: bool) {
         reader.hold(Run { first: 0, count: 2 }).unwrap();
         let writer = {
             let shared = shared.clone();
-            thread::spawn(move || match shared.pool(0, single).take(1) {
+            thread::spawn(move || match shared.pool(0, single).allocate(1) {
                 Ok(run) => shared.payload[run.first as usize].write(1),
                 Err(shortage) => assert_eq!(shortage, Shortage::Exhausted(0)),
             })
@@ -247,7 +247,7 @@ fn what_is_in_use_stays_mapped() {
 }
 
 /// Legal outcomes for one buffer that goes round from a sender by a ring to a receiver and back to another thread
-/// of the sender's process: that thread gets it only when the receiver has read it, with its mark clear; no word
+/// of the sender's process: that thread gets it only when the receiver has read it, with its lent flag clear; no word
 /// on the way is impossible.
 #[test]
 fn a_buffer_goes_round() {
@@ -269,8 +269,8 @@ fn a_buffer_goes_round() {
         let receiver = {
             let (shared, slots) = (shared.clone(), slots.clone());
             thread::spawn(move || {
-                let marks = [AtomicU64::new(0), AtomicU64::new(0)];
-                let consumer = Consumer::new(&*slots, &marks[0], &marks[1], HOLDERS[2], false);
+                let cursors = [AtomicU64::new(0), AtomicU64::new(0)];
+                let consumer = Consumer::new(&*slots, &cursors[0], &cursors[1], HOLDERS[2], false);
                 if let Take::Packet(ticket, packet) = consumer.take(|_| true, || {}).expect("possible words")
                 {
                     let run = Run { first: packet.operands[1] as u32, count: 1 };

@@ -29,14 +29,14 @@ struct Shared {
 
 /// A process's private words.
 struct Private {
-    marks: [AtomicU64; 2],
+    lent: [AtomicU64; 2],
     cursors: [AtomicU64; 4],
 }
 
 impl Private {
     fn new() -> Self {
         Self {
-            marks: [AtomicU64::new(0), AtomicU64::new(0)],
+            lent: [AtomicU64::new(0), AtomicU64::new(0)],
             cursors: [START, START, 0, 0].map(AtomicU64::new),
         }
     }
@@ -51,7 +51,7 @@ impl Private {
 
     fn pool<'a>(&'a self, shared: &'a Shared, holder: Holder) -> Pool<'a> {
         let [_, _, hint, spare] = &self.cursors;
-        Pool::new(&shared.words, &shared.lease, &self.marks, hint, spare, holder, false)
+        Pool::new(&shared.words, &shared.lease, &self.lent, hint, spare, holder, false)
     }
 }
 
@@ -83,7 +83,7 @@ impl Shared {
     /// Takes buffer 0 if it is free, writes it and sends it; what came of it.
     fn send(&self, private: &Private, holder: Holder, value: u64) -> bool {
         let pool = private.pool(self, holder);
-        let Ok(run) = pool.take(1) else { return false };
+        let Ok(run) = pool.allocate(1) else { return false };
         assert_eq!(run, BUFFER);
         self.payload.write(value);
         let producer = private.producer(self, holder);
@@ -130,7 +130,7 @@ fn die(shared: &Arc<Shared>, last: impl FnOnce(&Shared, &Private) + 'static) {
 
 /// The dead took the buffer, wrote half of it, and claimed a slot.
 fn hole(shared: &Shared, private: &Private) {
-    private.pool(shared, DEAD).take(1).unwrap();
+    private.pool(shared, DEAD).allocate(1).unwrap();
     shared.payload.write(99);
     let _claimed = private.producer(shared, DEAD).claim().unwrap();
 }
@@ -154,7 +154,7 @@ fn a_hole_beside_the_living() {
             thread::spawn(move || shared.send(&Private::new(), SENDER, 8))
         };
         die(&shared, |shared, private| {
-            if private.pool(shared, DEAD).take(1).is_ok() {
+            if private.pool(shared, DEAD).allocate(1).is_ok() {
                 shared.payload.write(99);
             }
             let _claimed = private.producer(shared, DEAD).claim();
@@ -200,7 +200,7 @@ fn two_recoverers() {
     }
 }
 
-/// Legal outcomes for a packet that a dead receiver had taken, recovered beside a living receiver whose marks are
+/// Legal outcomes for a packet that a dead receiver had taken, recovered beside a living receiver whose cursors are
 /// past it and a producer: it and the next message are delivered once each.
 #[test]
 fn a_returned_packet_is_received_once() {
@@ -270,8 +270,8 @@ fn a_slot_is_read_whole_or_not_at_all() {
         let shared = Shared::new();
         shared.words[1].store(BufferWord::owned(DEAD).word(), Ordering::Relaxed);
         let slots = Arc::new([slot(0)]);
-        let marks = [0; 3].map(AtomicU64::quiet);
-        let producer = Producer::new(&*slots, &marks[0], SENDER, false);
+        let cursors = [0; 3].map(AtomicU64::quiet);
+        let producer = Producer::new(&*slots, &cursors[0], SENDER, false);
         let ticket = producer.claim().expect("room");
         producer.publish(ticket, &Packet::new(op::STANDARD_LINK_COPY, [1, 0, 8]));
         let recoverer = {
@@ -282,7 +282,7 @@ fn a_slot_is_read_whole_or_not_at_all() {
                 recover(direction, geometry, DEAD, &mut [0; 2]).expect("only possible words")
             })
         };
-        let consumer = Consumer::new(&*slots, &marks[1], &marks[2], RECEIVER, false);
+        let consumer = Consumer::new(&*slots, &cursors[1], &cursors[2], RECEIVER, false);
         let Ok(Take::Packet(ticket, _)) = consumer.take(|_| true, || {}) else { panic!("there is one") };
         consumer.release(ticket);
         let ticket = producer.claim().expect("room");
@@ -328,7 +328,7 @@ fn a_gather_cut_short() {
             thread::spawn(move || {
                 let private = Private::new();
                 let pool = private.pool(&shared, SENDER);
-                if let Ok(run) = pool.take(2) {
+                if let Ok(run) = pool.allocate(2) {
                     shared.payload.write(1);
                     pool.give(run);
                 }
@@ -338,14 +338,14 @@ fn a_gather_cut_short() {
             let leased = LeaseWord::leased(DEAD).word();
             let vacant = LeaseWord::VACANT.word();
             let lease = shared.lease.compare_exchange(vacant, leased, Ordering::Acquire, Ordering::Relaxed);
-            if lease.is_ok() && private.pool(shared, DEAD).take(1).is_ok_and(|run| run == BUFFER) {
+            if lease.is_ok() && private.pool(shared, DEAD).allocate(1).is_ok_and(|run| run == BUFFER) {
                 shared.payload.write(99);
             }
         });
         shared.recover();
         sender.join().unwrap();
         shared.is_clean();
-        assert!(Private::new().pool(&shared, SENDER).take(2).is_ok());
+        assert!(Private::new().pool(&shared, SENDER).allocate(2).is_ok());
     });
 }
 
@@ -358,11 +358,11 @@ fn a_lease_hands_on_the_buffers() {
         shared.words[1].store(BufferWord::FREE.word(), Ordering::Relaxed);
         die(&shared, |shared, private| {
             shared.lease.store(LeaseWord::leased(DEAD).word(), Ordering::Relaxed);
-            private.pool(shared, DEAD).take(1).unwrap();
+            private.pool(shared, DEAD).allocate(1).unwrap();
         });
         let gatherer = {
             let shared = shared.clone();
-            thread::spawn(move || Private::new().pool(&shared, SENDER).take(2))
+            thread::spawn(move || Private::new().pool(&shared, SENDER).allocate(2))
         };
         shared.recover();
         let legal = [Ok(Run { first: 0, count: 2 }), Err(Shortage::Busy)];

@@ -16,17 +16,17 @@ const START: u64 = FIRST * 2;
 const P: [Holder; 2] = [Holder::new(0, 1), Holder::new(1, 9)];
 const C: [Holder; 2] = [Holder::new(2, 31), Holder::new(3, 1)];
 
-/// A process's private marks.
-struct Marks {
+/// A process's private cursors.
+struct Cursors {
     tail: AtomicU64,
     head: AtomicU64,
     floor: AtomicU64,
 }
 
-impl Marks {
+impl Cursors {
     fn new(at: u64) -> Self {
-        let mark = || AtomicU64::new(at);
-        Self { tail: mark(), head: mark(), floor: mark() }
+        let cursor = || AtomicU64::new(at);
+        Self { tail: cursor(), head: cursor(), floor: cursor() }
     }
 }
 
@@ -34,19 +34,19 @@ impl Marks {
 struct Ring {
     slots: [Slot; 2],
     payload: [Payload; 2],
-    senders: [Marks; 2],
-    receivers: [Marks; 2],
+    senders: [Cursors; 2],
+    receivers: [Cursors; 2],
     single: (bool, bool),
 }
 
 impl Ring {
     fn new(single: (bool, bool)) -> Self {
-        let marks = || [Marks::new(START), Marks::new(START)];
+        let cursors = || [Cursors::new(START), Cursors::new(START)];
         Self {
             slots: [slot(FIRST), slot(FIRST)],
             payload: [Payload::new(), Payload::new()],
-            senders: marks(),
-            receivers: marks(),
+            senders: cursors(),
+            receivers: cursors(),
             single,
         }
     }
@@ -56,8 +56,8 @@ impl Ring {
     }
 
     fn consumer(&self, process: usize) -> Consumer<'_> {
-        let marks = &self.receivers[process];
-        Consumer::new(&self.slots, &marks.head, &marks.floor, C[process], self.single.1)
+        let cursors = &self.receivers[process];
+        Consumer::new(&self.slots, &cursors.head, &cursors.floor, C[process], self.single.1)
     }
 
     /// Sends `value`, or gives the slot up for a zero; false if the ring is full or others are in the way.
@@ -93,7 +93,7 @@ impl Ring {
         }
     }
 
-    /// Takes the next value if it is where the head mark says, and looks further only if not, as a receive does.
+    /// Takes the next value if it is where the head cursor says, and looks further only if not, as a receive does.
     fn receive_at_head(&self, process: usize) -> Option<u64> {
         let consumer = self.consumer(process);
         let Some((ticket, packet)) = consumer.take_at_head(|_| true) else { return self.receive(process) };
@@ -201,7 +201,7 @@ fn two_producers_one_consumer() {
     two_to_one("2p1c, tombstones", [0, 1], [&[10, 0, 12], &[0, 21]]);
 }
 
-/// Legal outcomes: as above, for two threads of one process, which share their tail mark.
+/// Legal outcomes: as above, for two threads of one process, which share their tail cursor.
 #[test]
 fn two_producers_of_one_process() {
     two_to_one("2p1c, one process", [0, 0], [&[10, 11], &[20, 21]]);
@@ -235,7 +235,7 @@ fn one_producer_two_consumers() {
     one_to_two("1p2c", [0, 1]);
 }
 
-/// Legal outcomes: as above, for two threads of one process, which share their marks.
+/// Legal outcomes: as above, for two threads of one process, which share their cursors.
 #[test]
 fn two_consumers_of_one_process() {
     one_to_two("1p2c, one process", [0, 0]);
@@ -263,7 +263,7 @@ fn a_lagging_consumer() {
 }
 
 /// A producer is late with the second of three slots, the third is published; one consumer takes both, another,
-/// which begins to look at the marks of `process`, comes after it.
+/// which begins to look at the cursors of `process`, comes after it.
 fn behind_a_taker(name: &str, process: usize) {
     explore(name, 3, 20, move || {
         let ring = Arc::new(Ring::new((false, false)));
@@ -289,7 +289,7 @@ fn behind_a_taker(name: &str, process: usize) {
     });
 }
 
-/// Legal outcomes for a consumer that has looked away for a lap, or shares its marks with the one that takes: it
+/// Legal outcomes for a consumer that has looked away for a lap, or shares its cursors with the one that takes: it
 /// gets 2, 3 or nothing. It never finds a slot ahead of a taken one in a state that order makes impossible.
 #[test]
 fn a_consumer_behind_another() {
@@ -346,7 +346,7 @@ fn peek_is_whole_or_nothing() {
     });
 }
 
-/// Legal outcomes for a consumer that attaches while a producer sends: its marks begin at or before the oldest
+/// Legal outcomes for a consumer that attaches while a producer sends: its cursors begin at or before the oldest
 /// packet, so it gets every one, in order.
 #[test]
 fn a_newcomer_misses_nothing() {
@@ -356,7 +356,7 @@ fn a_newcomer_misses_nothing() {
             let ring = ring.clone();
             thread::spawn(move || send_all(&ring, 0, &[1, 2]))
         };
-        let start = Consumer::scan_for_tail(&ring.slots).expect("only possible words");
+        let start = Consumer::scan_for_head(&ring.slots).expect("only possible words");
         let (head, floor) = (AtomicU64::new(start), AtomicU64::new(start));
         let sent = sender.join().unwrap();
         let consumer = Consumer::new(&ring.slots, &head, &floor, C[1], false);
@@ -370,7 +370,7 @@ fn a_newcomer_misses_nothing() {
     });
 }
 
-/// Legal outcomes for a newcomer's survey while messages go round for several laps: a mark that lets it send or
+/// Legal outcomes for a newcomer's survey while messages go round for several laps: a cursor that lets it send or
 /// receive, never an impossible word.
 #[test]
 fn a_newcomer_survives_traffic() {
@@ -386,12 +386,12 @@ fn a_newcomer_survives_traffic() {
                     }
                 })
             };
-            let scan_for_tail = if sends { Producer::scan_for_tail } else { Consumer::scan_for_tail };
-            let start = scan_for_tail(&ring.slots).expect("only possible words");
+            let scan = if sends { Producer::scan_for_tail } else { Consumer::scan_for_head };
+            let start = scan(&ring.slots).expect("only possible words");
             others.join().unwrap();
-            let marks = if sends { &ring.senders[1] } else { &ring.receivers[1] };
-            for mark in [&marks.tail, &marks.head, &marks.floor] {
-                mark.store(start, Ordering::Relaxed);
+            let cursors = if sends { &ring.senders[1] } else { &ring.receivers[1] };
+            for cursor in [&cursors.tail, &cursors.head, &cursors.floor] {
+                cursor.store(start, Ordering::Relaxed);
             }
             assert!(ring.send(usize::from(sends), 4));
             assert_eq!(ring.receive(usize::from(!sends)), Some(4));
@@ -404,8 +404,8 @@ fn a_newcomer_survives_traffic() {
 /// of a claimed one in a state that order makes impossible.
 #[test]
 fn a_producer_behind_another() {
-    // How the one that goes on claims, and whether the other shares its mark.
-    for (by, how) in ["at its mark", "from behind"].into_iter().enumerate() {
+    // How the one that goes on claims, and whether the other shares its cursor.
+    for (by, how) in ["at its cursor", "from behind"].into_iter().enumerate() {
         for (process, whose) in ["one process", "another process"].into_iter().enumerate() {
             behind_a_claimer(&format!("behind a claimer {how}, {whose}"), by == 1, process);
         }
@@ -512,13 +512,13 @@ fn what_is_taken_back_is_whole() {
                 producer.retract(read, whole).expect("only possible words");
             })
         };
-        let (slots, payload, marks) = &*shared;
-        let producer = Producer::new(slots, &marks[0], P[0], false);
+        let (slots, payload, cursors) = &*shared;
+        let producer = Producer::new(slots, &cursors[0], P[0], false);
         let ticket = producer.claim().expect("room");
         payload.write(1);
         producer.publish(ticket, &Packet::new(op::CONN_CREATE, [1, !1]));
         let floor = AtomicU64::new(0);
-        let consumer = Consumer::new(slots, &marks[1], &floor, C[0], false);
+        let consumer = Consumer::new(slots, &cursors[1], &floor, C[0], false);
         // Skips what was taken back, and takes nothing else.
         let _ = consumer.take(|_| false, || {}).expect("only possible words");
         if let Ok(ticket) = producer.claim() {

@@ -144,8 +144,8 @@ fn a_receiver_waits_for_data() {
                 shared.ring(Want::Data);
             })
         };
-        let marks = [AtomicU64::new(0), AtomicU64::new(0)];
-        let consumer = Consumer::new(&*slots, &marks[0], &marks[1], RECEIVER, false);
+        let cursors = [AtomicU64::new(0), AtomicU64::new(0)];
+        let consumer = Consumer::new(&*slots, &cursors[0], &cursors[1], RECEIVER, false);
         shared.wait(0, Want::Data, || consumer.is_ready());
         let Ok(Take::Packet(_, packet)) = consumer.take(|_| true, || {}) else { panic!("it was ready") };
         assert_eq!(packet.operands[0], 7);
@@ -167,8 +167,8 @@ fn a_sender_waits_for_room() {
         let receiver = {
             let (shared, slots) = (shared.clone(), slots.clone());
             thread::spawn(move || {
-                let marks = [AtomicU64::new(0), AtomicU64::new(0)];
-                let consumer = Consumer::new(&*slots, &marks[0], &marks[1], RECEIVER, false);
+                let cursors = [AtomicU64::new(0), AtomicU64::new(0)];
+                let consumer = Consumer::new(&*slots, &cursors[0], &cursors[1], RECEIVER, false);
                 let Ok(Take::Packet(ticket, _)) = consumer.take(|_| true, || {}) else { panic!("lost") };
                 consumer.release(ticket);
                 shared.ring(Want::Space);

@@ -30,14 +30,14 @@ struct Shared {
 struct Process {
     holder: Holder,
     cursors: [AtomicU64; 5],
-    marks: [AtomicU64; BUFFERS],
+    lent: [AtomicU64; BUFFERS],
 }
 
 impl Process {
     fn new(seat: usize) -> Self {
         let start = FIRST.wrapping_mul(SLOTS as u64);
         let cursors = [start, start, start, 0, 0].map(AtomicU64::new);
-        Self { holder: holder(seat), cursors, marks: [0; BUFFERS].map(AtomicU64::new) }
+        Self { holder: holder(seat), cursors, lent: [0; BUFFERS].map(AtomicU64::new) }
     }
 
     fn producer<'a>(&'a self, shared: &'a Shared) -> Producer<'a> {
@@ -50,7 +50,7 @@ impl Process {
 
     fn pool<'a>(&'a self, shared: &'a Shared) -> Pool<'a> {
         let [.., hint, spare] = &self.cursors;
-        Pool::new(&shared.words, &shared.lease, &self.marks, hint, spare, self.holder, false)
+        Pool::new(&shared.words, &shared.lease, &self.lent, hint, spare, self.holder, false)
     }
 }
 
@@ -111,7 +111,7 @@ impl Shared {
         let mut packet = Packet::new(op::CONN_CREATE, [value]);
         let mut run = None;
         if value % 2 == 0 {
-            match pool.take(1) {
+            match pool.allocate(1) {
                 Ok(taken) => {
                     self.enter(taken, process.holder);
                     packet = Packet::new(op::STANDARD_LINK_COPY, [value, taken.first.into(), 8]);
@@ -278,7 +278,7 @@ fn gathers_beside_singles() {
                 let process = Process::new(seat);
                 let pool = process.pool(&shared);
                 for _ in 0..3 {
-                    match pool.take(count) {
+                    match pool.allocate(count) {
                         Ok(run) => {
                             assert_eq!(run.count, count);
                             shared.enter(run, process.holder);
@@ -296,7 +296,7 @@ fn gathers_beside_singles() {
             thread.join().unwrap();
         }
         let process = Process::new(4);
-        let whole = process.pool(&shared).take(BUFFERS as u32);
+        let whole = process.pool(&shared).allocate(BUFFERS as u32);
         assert_eq!(whole, Ok(Run { first: 0, count: BUFFERS as u32 }));
     });
 }

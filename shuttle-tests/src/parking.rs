@@ -12,18 +12,18 @@ use shuttle::thread;
 use crate::explore;
 use crate::waiters::Waiters;
 
-/// One process: its announcements, its private marks, and where its threads wait.
+/// One process: its announcements, its private cursors, and where its threads wait.
 struct Process {
     sleepers: AtomicU64,
     /// Of its producer, and two of its consumer.
-    marks: [AtomicU64; 3],
+    cursors: [AtomicU64; 3],
     waiters: Waiters,
 }
 
 impl Process {
     fn new() -> Self {
-        let marks = [0, 0, 0].map(AtomicU64::new);
-        Self { sleepers: AtomicU64::new(SleepersWord::AWAKE), marks, waiters: Waiters::new().unwrap() }
+        let cursors = [0, 0, 0].map(AtomicU64::new);
+        Self { sleepers: AtomicU64::new(SleepersWord::AWAKE), cursors, waiters: Waiters::new().unwrap() }
     }
 
     /// As a waiting call of a link does it.
@@ -70,7 +70,7 @@ impl<const N: usize> Link<N> {
 
     fn send(&self, side: usize, value: u64) {
         let (own, peer) = (&self.sides[side], &self.sides[1 - side]);
-        let producer = Producer::new(&self.rings[side], &own.marks[0], Holder::new(side, 1), false);
+        let producer = Producer::new(&self.rings[side], &own.cursors[0], Holder::new(side, 1), false);
         let ticket = own.until(Want::Space, || match producer.claim() {
             Ok(ticket) => Some(ticket),
             Err(Denied::Full | Denied::Busy) => None,
@@ -82,7 +82,7 @@ impl<const N: usize> Link<N> {
 
     fn receive(&self, side: usize) -> u64 {
         let (own, peer) = (&self.sides[side], &self.sides[1 - side]);
-        let [_, head, floor] = &own.marks;
+        let [_, head, floor] = &own.cursors;
         let consumer = Consumer::new(&self.rings[1 - side], head, floor, Holder::new(side, 1), false);
         let (ticket, packet) =
             own.until(Want::Data, || match consumer.take(|_| true, || {}).expect("only possible words") {

@@ -91,9 +91,9 @@ fn sleepers_on_both_sides() {
             .map(|seat| {
                 let shared = shared.clone();
                 thread::spawn(move || {
-                    let marks = [0, 0].map(AtomicU64::new);
+                    let cursors = [0, 0].map(AtomicU64::new);
                     let holder = Holder::new(seat, 1);
-                    let consumer = Consumer::new(&shared.slots, &marks[0], &marks[1], holder, false);
+                    let consumer = Consumer::new(&shared.slots, &cursors[0], &cursors[1], holder, false);
                     let share = SENDERS as u64 * EACH / RECEIVERS as u64;
                     let receive = |_| {
                         shared.until(seat, Want::Data, || {

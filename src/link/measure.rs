@@ -82,7 +82,7 @@ impl LinkCore {
                 Err(TryLockError::WouldBlock) => return skip(),
             }
         };
-        if !cx.region.producer().has_room_behind((slots / 8).max(1)) {
+        if !cx.region.producer().has_room_after((slots / 8).max(1)) {
             return skip();
         }
         let probe = Packet::new(op::PROBE, [nanos(now)]);

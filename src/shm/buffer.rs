@@ -19,7 +19,7 @@ pub struct Buffer<'a> {
     capacity: usize,
     run: Run,
     /// The address of its region, which is even, plus the direction.
-    home: usize,
+    pool_id: usize,
     memory: PhantomData<&'a [u8]>,
 }
 
@@ -36,13 +36,13 @@ impl<'a> Buffer<'a> {
     /// # Safety
     /// `at` must be valid for reads and writes of `capacity` bytes during `'a`, `len` at most `capacity`, and
     /// this process must hold `run` (its mark set) for as long as the handle exists.
-    pub(crate) unsafe fn new(at: NonNull<u8>, len: usize, capacity: usize, run: Run, home: usize) -> Self {
+    pub(crate) unsafe fn new(at: NonNull<u8>, len: usize, capacity: usize, run: Run, pool_id: usize) -> Self {
         debug_assert!(len <= capacity);
-        Self { at, len, capacity, run, home, memory: PhantomData }
+        Self { at, len, capacity, run, pool_id, memory: PhantomData }
     }
 
     /// Where the buffers of the region at address `region`, which is even, and of `direction` belong.
-    pub(crate) const fn home(region: usize, direction: usize) -> usize {
+    pub(crate) const fn pool_id_of(region: usize, direction: usize) -> usize {
         debug_assert!(region % 2 == 0 && direction < 2);
         region | direction
     }
@@ -71,14 +71,14 @@ impl<'a> Buffer<'a> {
 
     /// The [`home`](Self::home) of the buffers.
     #[inline(always)]
-    pub(crate) fn belongs_to(&self) -> usize {
-        self.home
+    pub(crate) fn pool_id(&self) -> usize {
+        self.pool_id
     }
 
     /// The direction whose pool the buffers belong to.
     #[inline(always)]
     pub fn direction(&self) -> usize {
-        self.home & 1
+        self.pool_id & 1
     }
 
     /// The bytes in use. Only for a trusted peer: it must not write them while the slice lives.
@@ -158,7 +158,7 @@ mod tests {
         let at = NonNull::new(memory.as_mut_ptr()).unwrap();
         let run = Run { first: 0, count: 1 };
         // SAFETY: the array outlives the handle and nothing else touches it meanwhile.
-        let mut buffer = unsafe { Buffer::new(at, 50, 64, run, Buffer::home(0, 0)) };
+        let mut buffer = unsafe { Buffer::new(at, 50, 64, run, Buffer::pool_id_of(0, 0)) };
         let data: [u8; 60] = core::array::from_fn(|i| i as u8 + 1);
         for offset in 0..60 {
             buffer.bytes_mut().fill(0);

@@ -204,7 +204,7 @@ impl Drop for Claimed<'_> {
 }
 
 #[inline(always)]
-fn count(words: &[AtomicU64], ticket: &Ticket<'_>, bytes: u64) {
+fn count_bytes(words: &[AtomicU64], ticket: &Ticket<'_>, bytes: u64) {
     // There are as many as slots, a power of two.
     let word = &words[ticket.position() as usize & (words.len() - 1)];
     // Only the ticket's holder stores to this word, so no read-modify-write is needed.
@@ -212,7 +212,7 @@ fn count(words: &[AtomicU64], ticket: &Ticket<'_>, bytes: u64) {
 }
 
 #[cold]
-fn short(shortage: Shortage, wanted: u64) -> Error {
+fn shortage_error(shortage: Shortage, wanted: u64) -> Error {
     match shortage {
         Shortage::Exhausted(free) => Error::PoolExhausted { wanted, free },
         Shortage::Fragmented(longest) => Error::PoolFragmented { wanted, longest },
@@ -232,9 +232,9 @@ impl<'a> Region<'a> {
         if len as u64 > self.max_single() {
             return self.loan_run(len);
         }
-        match self.out().pool.take_one() {
+        match self.out().pool.allocate_one() {
             Ok(run) => Ok(self.single(self.out(), run.first, len)),
-            Err(shortage) => Err(short(shortage, 1)),
+            Err(shortage) => Err(shortage_error(shortage, 1)),
         }
     }
 
@@ -246,9 +246,9 @@ impl<'a> Region<'a> {
         }
         // At most the whole pool, as the limit is at most its bytes.
         let wanted = self.layout().geometry.run_for(len as u64);
-        match self.out().pool.take(wanted as u32) {
+        match self.out().pool.allocate(wanted as u32) {
             Ok(run) => Ok(self.buffer(self.out(), run, len)),
-            Err(shortage) => Err(short(shortage, wanted)),
+            Err(shortage) => Err(shortage_error(shortage, wanted)),
         }
     }
 
@@ -268,7 +268,7 @@ impl<'a> Region<'a> {
         let packet = packet(copy_id);
         seen(&packet);
         let next = producer.next_slot(position);
-        claimed.publish(&packet, |ticket| count(self.out().byte_counters, ticket, bytes));
+        claimed.publish(&packet, |ticket| count_bytes(self.out().byte_counters, ticket, bytes));
         prefetch(next);
         Ok(copy_id)
     }
@@ -465,10 +465,10 @@ impl<'a> Region<'a> {
             let first = ticket.operand(0);
             let len = (first >> 56) as u8;
             if len as usize > self.max_inline() {
-                return self.receive_odd(ticket, operation, into, refused);
+                return self.receive_uncommon(ticket, operation, into, refused);
             }
             let words = core::array::from_fn(|index| ticket.operand(1 + index));
-            count(inward.byte_counters, &ticket, len.into());
+            count_bytes(inward.byte_counters, &ticket, len.into());
             self.consumer().release(ticket);
             *into = Payload::Slot(SlotBytes { words, len }).into();
             return Some(position);
@@ -480,13 +480,13 @@ impl<'a> Region<'a> {
             && len.wrapping_sub(1) < self.max_single();
         let run = Run { first: first as u32, count: 1 };
         if !single {
-            return self.receive_odd(ticket, operation, into, refused);
+            return self.receive_uncommon(ticket, operation, into, refused);
         }
         inward.prefetch_message(first as usize, self.layout().geometry.stride(), len as usize);
         if inward.pool.hold(run).is_err() {
-            return self.receive_odd(ticket, operation, into, refused);
+            return self.receive_uncommon(ticket, operation, into, refused);
         }
-        count(inward.byte_counters, &ticket, len);
+        count_bytes(inward.byte_counters, &ticket, len);
         self.consumer().release(ticket);
         *into = Payload::Pool(self.single(inward, run.first, len as usize)).into();
         Some(position)
@@ -494,7 +494,7 @@ impl<'a> Region<'a> {
 
     /// A message that is empty, takes several buffers, or is refused.
     #[cold]
-    fn receive_odd<P: From<Payload<'a>>>(
+    fn receive_uncommon<P: From<Payload<'a>>>(
         &self,
         ticket: Ticket<'_>,
         operation: u8,
@@ -503,7 +503,7 @@ impl<'a> Region<'a> {
     ) -> Option<u64> {
         // A copy of its own: nothing that was looked at before is used.
         let packet = self.consumer().copy(&ticket, operation);
-        match self.finish(ticket, &packet, |_| {}) {
+        match self.finish_receive(ticket, &packet, |_| {}) {
             Incoming::Refused(fault) => refused(fault),
             Incoming::Message(payload, position) => {
                 *into = payload.into();
@@ -522,7 +522,7 @@ impl<'a> Region<'a> {
     #[inline]
     pub fn receive(&self, wanted: impl Fn(u8) -> bool, seen: impl FnOnce(&Packet)) -> Result<Incoming<'a>> {
         match self.consumer().take_at_head(&wanted) {
-            Some((ticket, packet)) => Ok(self.finish(ticket, &packet, seen)),
+            Some((ticket, packet)) => Ok(self.finish_receive(ticket, &packet, seen)),
             None => self.receive_slow(wanted, seen),
         }
     }
@@ -535,7 +535,7 @@ impl<'a> Region<'a> {
             self.counters(self.role()).tombstones.fetch_add(tombstones, Ordering::Relaxed);
         }
         Ok(match taken {
-            Take::Packet(ticket, packet) => self.finish(ticket, &packet, seen),
+            Take::Packet(ticket, packet) => self.finish_receive(ticket, &packet, seen),
             _ if tombstones > 0 => Incoming::Skipped,
             Take::Other(op) => Incoming::Other(op),
             Take::Empty => Incoming::Empty,
@@ -545,7 +545,12 @@ impl<'a> Region<'a> {
 
     /// Checks a taken packet, holds its buffers, and releases its slot.
     #[inline(always)]
-    fn finish(&self, ticket: Ticket<'_>, packet: &Packet, seen: impl FnOnce(&Packet)) -> Incoming<'a> {
+    fn finish_receive(
+        &self,
+        ticket: Ticket<'_>,
+        packet: &Packet,
+        seen: impl FnOnce(&Packet),
+    ) -> Incoming<'a> {
         let consumer = self.consumer();
         let position = ticket.position();
         let incoming = self.examine(packet, position);
@@ -555,7 +560,7 @@ impl<'a> Region<'a> {
             _ => 0,
         };
         if bytes > 0 {
-            count(self.inward().byte_counters, &ticket, bytes);
+            count_bytes(self.inward().byte_counters, &ticket, bytes);
         }
         consumer.release(ticket);
         if let Incoming::Refused(Fault { run: Some(run), .. }) = incoming {
@@ -569,7 +574,7 @@ impl<'a> Region<'a> {
     #[inline]
     fn examine(&self, packet: &Packet, position: u64) -> Incoming<'a> {
         match Operation::check(packet, &self.bounds()) {
-            Ok(operation) => self.accept(packet.op, operation, position),
+            Ok(operation) => self.hold_buffers(packet.op, operation, position),
             Err(mut fault) => {
                 // Buffers that somebody here holds are not the packet's to give.
                 fault.run = fault.run.filter(|&run| self.inward().pool.hold(run).is_ok());
@@ -580,7 +585,7 @@ impl<'a> Region<'a> {
 
     /// Holds the buffers of a checked operation.
     #[inline(always)]
-    fn accept(&self, op: u8, operation: Operation, position: u64) -> Incoming<'a> {
+    fn hold_buffers(&self, op: u8, operation: Operation, position: u64) -> Incoming<'a> {
         let hold = |run: Run, len: u64, context| match self.inward().pool.hold(run) {
             Ok(()) => Ok(self.buffer(self.inward(), run, len as usize)),
             Err(_) => Err(Fault { code: ErrorCode::BufferOverflow, context, op, run: None }),
@@ -683,6 +688,6 @@ impl<'a> Region<'a> {
 
     #[inline(always)]
     fn wake(&self, want: Want) -> u64 {
-        self.theirs().map_or(0, |theirs| theirs.check(want))
+        self.peer_sleepers().map_or(0, |sleepers| sleepers.check(want))
     }
 }

@@ -79,15 +79,15 @@ fn impossible(word: u64) -> Shortage {
 pub struct Pool<'a> {
     words: &'a [AtomicU64],
     lease: &'a AtomicU64,
-    marks: &'a [AtomicU64],
+    lent: &'a [AtomicU64],
     hint: &'a AtomicU64,
     /// The buffer that was taken ahead of time, plus one; 0 for none.
     spare: &'a AtomicU64,
     /// The word of a buffer that this end has on loan, and of one that it holds.
-    owned: u64,
-    held: u64,
+    owned_word: u64,
+    held_word: u64,
     /// The word of a buffer that is taken ahead of time.
-    ahead: u64,
+    spare_word: u64,
     holder: Holder,
     single: bool,
 }
@@ -103,16 +103,16 @@ impl<'a> Pool<'a> {
     pub fn new(
         words: &'a [AtomicU64],
         lease: &'a AtomicU64,
-        marks: &'a [AtomicU64],
+        lent: &'a [AtomicU64],
         hint: &'a AtomicU64,
         spare: &'a AtomicU64,
         holder: Holder,
         single: bool,
     ) -> Self {
-        assert!(words.len() == marks.len());
-        let (owned, held) = (BufferWord::owned(holder).word(), BufferWord::held(holder).word());
-        let ahead = BufferWord::spare(holder).word();
-        Self { words, lease, marks, hint, spare, owned, held, ahead, holder, single }
+        assert!(words.len() == lent.len());
+        let (owned_word, held_word) = (BufferWord::owned(holder).word(), BufferWord::held(holder).word());
+        let spare_word = BufferWord::spare(holder).word();
+        Self { words, lease, lent, hint, spare, owned_word, held_word, spare_word, holder, single }
     }
 
     /// How many buffers there are.
@@ -126,9 +126,9 @@ impl<'a> Pool<'a> {
     /// # Errors
     /// [`Shortage`]: nothing was taken.
     #[inline]
-    pub fn take(&self, count: u32) -> Result<Run, Shortage> {
+    pub fn allocate(&self, count: u32) -> Result<Run, Shortage> {
         if count == 1 {
-            return self.take_one();
+            return self.allocate_one();
         }
         // It may be just the one that the run needs.
         self.give_spare();
@@ -147,13 +147,13 @@ impl<'a> Pool<'a> {
     /// # Errors
     /// As there.
     #[inline(always)]
-    pub fn take_one(&self) -> Result<Run, Shortage> {
-        match self.take_spare() {
+    pub fn allocate_one(&self) -> Result<Run, Shortage> {
+        match self.pop_spare() {
             Some(run) => {
-                self.words[run.first as usize].store(self.owned, Ordering::Relaxed);
+                self.words[run.first as usize].store(self.owned_word, Ordering::Relaxed);
                 Ok(run)
             }
-            None => self.take_fresh(),
+            None => self.allocate_next(),
         }
     }
 
@@ -164,10 +164,10 @@ impl<'a> Pool<'a> {
         if self.has_spare() {
             return None;
         }
-        let run = self.take_fresh().ok()?;
+        let run = self.allocate_next().ok()?;
         let spare = u64::from(run.first) + 1;
         // Still this thread's alone: whoever gets it from the private word is behind this.
-        self.words[run.first as usize].store(self.ahead, Ordering::Relaxed);
+        self.words[run.first as usize].store(self.spare_word, Ordering::Relaxed);
         if self.single {
             self.spare.store(spare, Ordering::Relaxed);
         } else if self.spare.compare_exchange(0, spare, Ordering::Release, Ordering::Relaxed).is_err()
@@ -194,7 +194,7 @@ impl<'a> Pool<'a> {
     /// Gives back what [`prepare`](Self::prepare) took, if nobody has used it. Whether there was anything. For threads that
     /// may take.
     pub fn give_spare(&self) -> bool {
-        let spare = self.take_spare();
+        let spare = self.pop_spare();
         if let Some(run) = spare {
             self.give(run);
         }
@@ -202,7 +202,7 @@ impl<'a> Pool<'a> {
     }
 
     #[inline(always)]
-    fn take_spare(&self) -> Option<Run> {
+    fn pop_spare(&self) -> Option<Run> {
         if !self.has_spare() {
             return None;
         }
@@ -219,38 +219,38 @@ impl<'a> Pool<'a> {
     }
 
     #[inline(always)]
-    fn take_fresh(&self) -> Result<Run, Shortage> {
+    fn allocate_next(&self) -> Result<Run, Shortage> {
         // The usual case first: the buffer after the one that was taken last has come home.
-        let turn = self.hint.load(Ordering::Relaxed) as usize;
-        let index = self.index(turn);
-        if self.win(index)? { Ok(self.won(turn, index)) } else { self.take_other(turn) }
+        let hint = self.hint.load(Ordering::Relaxed) as usize;
+        let index = self.index(hint);
+        if self.win(index)? { Ok(self.advance_hint(hint, index)) } else { self.allocate_any(hint) }
     }
 
     /// The buffer whose turn it is: each once in as many turns as there are buffers. Two in a row have their words in
     /// different lines, so that a sender and a receiver at work on two messages do not meet in one; and no more than
     /// sixteen are mixed, so that those that are kept lie close together and leave room for runs.
     #[inline(always)]
-    fn index(&self, turn: usize) -> usize {
+    fn index(&self, hint: usize) -> usize {
         let buffers = self.words.len();
         // Eight words a line.
-        let mixed = turn & !15 | (turn & 1) << 3 | turn >> 1 & 7;
+        let mixed = hint & !15 | (hint & 1) << 3 | hint >> 1 & 7;
         // The number of buffers is a power of two.
-        (if buffers < 16 { turn } else { mixed }) & (buffers - 1)
+        (if buffers < 16 { hint } else { mixed }) & (buffers - 1)
     }
 
     #[inline(always)]
-    fn won(&self, turn: usize, index: usize) -> Run {
-        self.hint.store(turn.wrapping_add(1) as u64, Ordering::Relaxed);
+    fn advance_hint(&self, hint: usize, index: usize) -> Run {
+        self.hint.store(hint.wrapping_add(1) as u64, Ordering::Relaxed);
         Run { first: index as u32, count: 1 }
     }
 
     #[cold]
-    fn take_other(&self, start: usize) -> Result<Run, Shortage> {
+    fn allocate_any(&self, start: usize) -> Result<Run, Shortage> {
         for step in 1..self.words.len() {
-            let turn = start.wrapping_add(step);
-            let index = self.index(turn);
+            let hint = start.wrapping_add(step);
+            let index = self.index(hint);
             if self.win(index)? {
-                return Ok(self.won(turn, index));
+                return Ok(self.advance_hint(hint, index));
             }
         }
         Err(Shortage::Exhausted(0))
@@ -267,11 +267,12 @@ impl<'a> Pool<'a> {
         }
         if self.single {
             // Only receivers store to a free buffer's word, and they stored last when they gave it.
-            word.store(self.owned, Ordering::Relaxed);
-        } else if word.compare_exchange(free, self.owned, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            word.store(self.owned_word, Ordering::Relaxed);
+        } else if word.compare_exchange(free, self.owned_word, Ordering::Acquire, Ordering::Relaxed).is_err()
+        {
             return Ok(false);
         }
-        if self.mark(index) {
+        if self.set_lent(index) {
             return Ok(true);
         }
         // The word said free while our own code still has the buffer: only a corrupt peer does that.
@@ -336,7 +337,7 @@ impl<'a> Pool<'a> {
     #[inline(always)]
     pub fn pass(&self, run: Run) {
         if run.count == 1 {
-            self.marks[run.first as usize].store(0, Ordering::Relaxed);
+            self.lent[run.first as usize].store(0, Ordering::Relaxed);
         } else {
             self.pass_run(run);
         }
@@ -345,7 +346,7 @@ impl<'a> Pool<'a> {
     #[cold]
     fn pass_run(&self, run: Run) {
         for index in run.indices() {
-            self.marks[index].store(0, Ordering::Relaxed);
+            self.lent[index].store(0, Ordering::Relaxed);
         }
     }
 
@@ -359,25 +360,25 @@ impl<'a> Pool<'a> {
             return self.hold_run(run);
         }
         let index = run.first as usize;
-        if !self.mark(index) {
+        if !self.set_lent(index) {
             return Err(AlreadyHeld);
         }
         // Ordered before the slot's release by that store (ring.free).
-        self.words[index].store(self.held, Ordering::Relaxed);
+        self.words[index].store(self.held_word, Ordering::Relaxed);
         Ok(())
     }
 
     #[cold]
     fn hold_run(&self, run: Run) -> Result<(), AlreadyHeld> {
         for index in run.indices() {
-            if !self.mark(index) {
+            if !self.set_lent(index) {
                 self.pass_run(Run { first: run.first, count: (index - run.first as usize) as u32 });
                 return Err(AlreadyHeld);
             }
         }
         for index in run.indices() {
             // As in `hold`.
-            self.words[index].store(self.held, Ordering::Relaxed);
+            self.words[index].store(self.held_word, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -397,31 +398,31 @@ impl<'a> Pool<'a> {
 
     #[inline(always)]
     fn give_one(&self, index: usize) {
-        self.marks[index].store(0, Ordering::Release);
+        self.lent[index].store(0, Ordering::Release);
         self.words[index].store(BufferWord::FREE.word(), Ordering::Release); // edge(pool.give): release
     }
 
     /// Sets a buffer's private mark; false if it was set.
     #[inline(always)]
-    fn mark(&self, index: usize) -> bool {
-        let mark = &self.marks[index];
+    fn set_lent(&self, index: usize) -> bool {
+        let lent = &self.lent[index];
         if self.single {
-            let was = mark.load(Ordering::Relaxed);
-            mark.store(1, Ordering::Relaxed);
+            let was = lent.load(Ordering::Relaxed);
+            lent.store(1, Ordering::Relaxed);
             was == 0
         } else {
-            mark.swap(1, Ordering::Relaxed) == 0
+            lent.swap(1, Ordering::Relaxed) == 0
         }
     }
 
     /// Whether this process has any buffer of this pool, on loan or received.
     pub fn is_in_use(&self) -> bool {
         // Who finds a mark clear is after the last look at the buffer: it may unmap the memory.
-        self.marks.iter().any(|mark| mark.load(Ordering::Acquire) != 0)
+        self.lent.iter().any(|lent| lent.load(Ordering::Acquire) != 0)
     }
 
     /// Counts the free buffers. A picture that may be stale when it is returned.
-    pub fn free(&self) -> u64 {
+    pub fn count_free(&self) -> u64 {
         let free = |word: &&AtomicU64| {
             BufferWord::from_word(word.load(Ordering::Relaxed)).state() == Some(BufferState::Free)
         };

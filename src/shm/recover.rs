@@ -81,13 +81,13 @@ pub fn recover(
     let named = &mut named[..direction.words.len()];
     named.fill(0);
     for slot in direction.slots {
-        settle(slot, dead, &mut done)?;
+        recover_slot(slot, dead, &mut done)?;
         if let Some(run) = buffers_of(slot, &bounds) {
-            // A run counts up where it begins and down behind its end; the sum tells how many name a buffer.
+            // A run counts up where it begins and down after its end; the sum tells how many name a buffer.
             let run = run.indices();
             named[run.start] = named[run.start].wrapping_add(1);
-            if let Some(behind) = named.get_mut(run.end) {
-                *behind = behind.wrapping_sub(1);
+            if let Some(next) = named.get_mut(run.end) {
+                *next = next.wrapping_sub(1);
             }
         }
     }
@@ -114,7 +114,7 @@ pub fn recover(
 }
 
 /// Finishes or undoes what the dead did to one slot.
-fn settle(slot: &Slot, dead: Holder, done: &mut Recovered) -> Result<(), Impossible> {
+fn recover_slot(slot: &Slot, dead: Holder, done: &mut Recovered) -> Result<(), Impossible> {
     let found = load_for_update(&slot.stamp, Ordering::Relaxed);
     let stamp = Stamp::from_word(found);
     let state = stamp.state().ok_or(Impossible { what: "a ring stamp", found })?;
@@ -125,8 +125,8 @@ fn settle(slot: &Slot, dead: Holder, done: &mut Recovered) -> Result<(), Impossi
         SlotState::Taken(by) if by == dead => (Stamp::published(stamp.lap(), stamp.op()), &mut done.returned),
         _ => return Ok(()),
     };
-    let settled = slot.stamp.compare_exchange(found, after.word(), Ordering::Release, Ordering::Relaxed); // edge(ring.publish): release
-    *count += u64::from(settled.is_ok());
+    let exchanged = slot.stamp.compare_exchange(found, after.word(), Ordering::Release, Ordering::Relaxed); // edge(ring.publish): release
+    *count += u64::from(exchanged.is_ok());
     Ok(())
 }
 

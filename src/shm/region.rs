@@ -54,7 +54,7 @@ pub struct Region<'a> {
     out: Direction<'a>,
     inward: Direction<'a>,
     /// The other side's announcements; `None` in spin-only mode.
-    theirs: Option<Sleepers<'a>>,
+    peer_sleepers: Option<Sleepers<'a>>,
     /// Not to be shared by threads: in the single modes only one may send, and one receive.
     thread: PhantomData<core::cell::Cell<()>>,
 }
@@ -311,35 +311,44 @@ impl<'a> Region<'a> {
         scratch: &'a [AtomicU64],
     ) -> Result<Self> {
         let (out, inward) = (role.direction(), role.other().direction());
-        let (cursors, marks) = scratch.split_at(2 * CURSOR_WORDS);
-        let (ours, theirs) = cursors.split_at(CURSOR_WORDS);
-        let marks = marks.split_at(facts.geometry.buffers() as usize);
+        let (cursors, lent) = scratch.split_at(2 * CURSOR_WORDS);
+        let (sending, receiving) = cursors.split_at(CURSOR_WORDS);
+        let lent = lent.split_at(facts.geometry.buffers() as usize);
         scratch.iter().for_each(|word| word.store(0, Ordering::Relaxed));
-        ours[private::TAIL].store(Producer::scan_for_tail(views.slots(out))?, Ordering::Relaxed);
-        let head = Consumer::scan_for_tail(views.slots(inward))?;
-        theirs[private::HEAD].store(head, Ordering::Relaxed);
-        theirs[private::FLOOR].store(head, Ordering::Relaxed);
+        sending[private::TAIL].store(Producer::scan_for_tail(views.slots(out))?, Ordering::Relaxed);
+        let head = Consumer::scan_for_head(views.slots(inward))?;
+        receiving[private::HEAD].store(head, Ordering::Relaxed);
+        receiving[private::FLOOR].store(head, Ordering::Relaxed);
         let ring = facts.modes.ring;
         let direction_of = |index: usize| {
             let sends = index == out;
             let single = if sends { ring.single_producer() } else { ring.single_consumer() };
             let [hint, spare] = if sends { [private::HINT, private::SPARE] } else { [private::UNUSED; 2] };
             let words = views.buffer_words(index);
-            let marks = if index == 0 { marks.0 } else { marks.1 };
+            let lent = if index == 0 { lent.0 } else { lent.1 };
             Direction {
-                pool: Pool::new(words, views.lease(index), marks, &ours[hint], &ours[spare], holder, single),
+                pool: Pool::new(
+                    words,
+                    views.lease(index),
+                    lent,
+                    &sending[hint],
+                    &sending[spare],
+                    holder,
+                    single,
+                ),
                 payload: AtomicPtr::new(views.payload(index).as_ptr()),
                 byte_counters: if sends {
                     views.byte_counters_sent(out)
                 } else {
                     views.byte_counters_received(inward)
                 },
-                home: Buffer::home(views.base.addr().get(), index),
+                pool_id: Buffer::pool_id_of(views.base.addr().get(), index),
             }
         };
         let sides = &views.superblock().sides;
         let adaptive = facts.modes.wait == WaitMode::Adaptive;
-        let (tail, head, floor) = (&ours[private::TAIL], &theirs[private::HEAD], &theirs[private::FLOOR]);
+        let (tail, head, floor) =
+            (&sending[private::TAIL], &receiving[private::HEAD], &receiving[private::FLOOR]);
         Ok(Self {
             views,
             facts,
@@ -354,7 +363,7 @@ impl<'a> Region<'a> {
             consumer: Consumer::new(views.slots(inward), head, floor, holder, ring.single_consumer()),
             out: direction_of(out),
             inward: direction_of(inward),
-            theirs: adaptive.then(|| Sleepers::new(&sides[role.other().direction()].sleepers)),
+            peer_sleepers: adaptive.then(|| Sleepers::new(&sides[role.other().direction()].sleepers)),
             thread: PhantomData,
         })
     }
@@ -461,8 +470,8 @@ impl<'a> Region<'a> {
 
     /// The other side's announcements; `None` in spin-only mode.
     #[inline(always)]
-    pub(crate) fn theirs(&self) -> Option<&Sleepers<'a>> {
-        self.theirs.as_ref()
+    pub(crate) fn peer_sleepers(&self) -> Option<&Sleepers<'a>> {
+        self.peer_sleepers.as_ref()
     }
 
     /// The ring that this end sends into.
@@ -474,13 +483,13 @@ impl<'a> Region<'a> {
     /// A number that changes whenever this end sends something.
     #[cfg(feature = "std")]
     pub(crate) fn sent_so_far(&self) -> u64 {
-        self.producer().mark()
+        self.producer().cursor()
     }
 
     /// A number that grows by one with each packet that this end takes at the ring's head.
     #[cfg(feature = "std")]
     pub(crate) fn received_so_far(&self) -> u64 {
-        self.consumer().mark()
+        self.consumer().cursor()
     }
 
     /// Whether the peer has taken what this end sent to a position of the ring. Only loads.
@@ -535,7 +544,7 @@ impl<'a> Region<'a> {
         // the assertion; callers hold the run.
         unsafe {
             let at = NonNull::new_unchecked(payload.add(offset as usize));
-            Buffer::new(at, len, capacity, run, direction.home)
+            Buffer::new(at, len, capacity, run, direction.pool_id)
         }
     }
 
@@ -553,7 +562,7 @@ impl<'a> Region<'a> {
         // SAFETY: as in `buffer`.
         unsafe {
             let at = NonNull::new_unchecked(payload.add(first as usize * geometry.stride() as usize));
-            Buffer::new(at, len, capacity, run, direction.home)
+            Buffer::new(at, len, capacity, run, direction.pool_id)
         }
     }
 

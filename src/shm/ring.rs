@@ -46,7 +46,7 @@
 
 use crate::error::Impossible;
 use crate::shm::packet::{Packet, op};
-use crate::shm::words::{Grip, Holder, Lap, Slot, SlotState, Stamp};
+use crate::shm::words::{Holder, HolderBits, Lap, Slot, SlotState, Stamp};
 use crate::sync::{AtomicU64, Ordering, fence, load_for_update};
 
 /// A position that its caller has claimed or taken. Must be published or released.
@@ -195,7 +195,7 @@ fn after(a: u64, b: u64) -> bool {
 pub struct Producer<'a> {
     slots: Slots<'a>,
     tail: &'a AtomicU64,
-    holder_bits: Grip,
+    holder_bits: HolderBits,
     single: bool,
 }
 
@@ -206,7 +206,7 @@ impl<'a> Producer<'a> {
     /// Unless the number of slots is a power of two.
     #[inline(always)]
     pub fn new(slots: &'a [Slot], tail: &'a AtomicU64, holder: Holder, single: bool) -> Self {
-        Self { slots: Slots::new(slots), tail, holder_bits: Grip::of(holder), single }
+        Self { slots: Slots::new(slots), tail, holder_bits: HolderBits::of(holder), single }
     }
 
     /// Where a newcomer's `tail` mark starts: no later than the next position to be claimed.
@@ -338,7 +338,7 @@ impl<'a> Producer<'a> {
     }
 
     /// Where the next claim begins to look.
-    pub fn mark(&self) -> u64 {
+    pub fn cursor(&self) -> u64 {
         self.tail.load(Ordering::Relaxed)
     }
 
@@ -352,12 +352,12 @@ impl<'a> Producer<'a> {
     /// Whether a claim is worth trying. Only loads.
     #[inline]
     pub fn has_room(&self) -> bool {
-        self.has_room_behind(0)
+        self.has_room_after(0)
     }
 
     /// Whether there is room for one more packet behind so many. Only loads, and as good as receivers release slots in order.
     #[inline(always)]
-    pub fn has_room_behind(&self, others: u64) -> bool {
+    pub fn has_room_after(&self, others: u64) -> bool {
         let position = self.tail.load(Ordering::Relaxed).wrapping_add(others);
         let stamp = Stamp::from_word(load_for_update(&self.slots.at(position).stamp, Ordering::Relaxed));
         stamp.lap().ahead_of(self.slots.lap(position)) >= 0 || stamp.state().is_none()
@@ -370,7 +370,7 @@ pub struct Consumer<'a> {
     slots: Slots<'a>,
     head: &'a AtomicU64,
     floor: &'a AtomicU64,
-    holder_bits: Grip,
+    holder_bits: HolderBits,
     single: bool,
 }
 
@@ -396,14 +396,14 @@ impl<'a> Consumer<'a> {
         holder: Holder,
         single: bool,
     ) -> Self {
-        Self { slots: Slots::new(slots), head, floor, holder_bits: Grip::of(holder), single }
+        Self { slots: Slots::new(slots), head, floor, holder_bits: HolderBits::of(holder), single }
     }
 
     /// Where a newcomer's marks start: at the oldest packet that has not been released.
     ///
     /// # Errors
     /// A stamp that no operation leaves.
-    pub fn scan_for_tail(slots: &[Slot]) -> Result<u64, Impossible> {
+    pub fn scan_for_head(slots: &[Slot]) -> Result<u64, Impossible> {
         let slots = Slots::new(slots);
         let tail = slots.scan_for_tail()?;
         // All that is a lap behind a claimed position was released; walk on over what else was.
@@ -496,7 +496,7 @@ impl<'a> Consumer<'a> {
     }
 
     /// Where the next take begins to look.
-    pub fn mark(&self) -> u64 {
+    pub fn cursor(&self) -> u64 {
         self.head.load(Ordering::Relaxed)
     }
 

@@ -81,7 +81,7 @@ impl<'a> Seats<'a> {
     /// # Errors
     /// A word that no operation leaves.
     pub fn leave(&self, own: Holder) -> Result<bool, Impossible> {
-        self.free(own, |word, from, to| {
+        self.make_vacant(own, |word, from, to| {
             word.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed) // edge(seats.vacate): release
         })
     }
@@ -94,10 +94,12 @@ impl<'a> Seats<'a> {
     pub fn vacate(&self, dead: Holder) -> Result<bool, Impossible> {
         // edge(seats.clear): acquire
         // edge(seats.vacate): release
-        self.free(dead, |word, from, to| word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed))
+        self.make_vacant(dead, |word, from, to| {
+            word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
+        })
     }
 
-    fn free(
+    fn make_vacant(
         &self,
         holder: Holder,
         exchange: impl Fn(&AtomicU64, u64, u64) -> Result<u64, u64>,

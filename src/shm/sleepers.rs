@@ -68,11 +68,11 @@ impl<'a> Sleepers<'a> {
     pub fn check(&self, want: Want) -> u64 {
         fence(Ordering::SeqCst); // edge(sleepers.event): fence after the event's store
         let word = SleepersWord::from_word(self.word.load(Ordering::Relaxed)); // edge(sleepers.announce): load
-        if word.seats(want) == 0 { 0 } else { self.strike(want) }
+        if word.seats(want) == 0 { 0 } else { self.clear(want) }
     }
 
     #[cold]
-    fn strike(&self, want: Want) -> u64 {
+    fn clear(&self, want: Want) -> u64 {
         let word = self.word.fetch_and(!SleepersWord::all(want), Ordering::Relaxed);
         SleepersWord::from_word(word).seats(want)
     }

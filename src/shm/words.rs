@@ -135,9 +135,9 @@ impl Lap {
 
 /// What a free or a published stamp gains when somebody takes hold of the slot: the next state, and the holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grip(u64);
+pub struct HolderBits(u64);
 
-impl Grip {
+impl HolderBits {
     /// The grip of `holder`.
     pub const fn of(holder: Holder) -> Self {
         let claimed = Stamp::claimed(Lap(0), holder).0 - Stamp::free(Lap(0)).0;
@@ -200,7 +200,7 @@ impl Stamp {
 
     /// A producer takes hold of a slot with this free stamp, or a consumer of one with this published stamp.
     #[inline(always)]
-    pub const fn held_by(self, holder_bits: Grip) -> Self {
+    pub const fn held_by(self, holder_bits: HolderBits) -> Self {
         Self(self.0 + holder_bits.0)
     }
 

@@ -9,7 +9,7 @@ const R: Holder = Holder::new(1, 5);
 struct Memory {
     words: Vec<AtomicU64>,
     lease: AtomicU64,
-    marks: [Vec<AtomicU64>; 3],
+    lent: [Vec<AtomicU64>; 3],
     hints: [AtomicU64; 3],
     spares: [AtomicU64; 3],
 }
@@ -20,7 +20,7 @@ impl Memory {
         Self {
             words: words(BufferWord::FREE.word()),
             lease: AtomicU64::new(LeaseWord::VACANT.word()),
-            marks: [words(0), words(0), words(0)],
+            lent: [words(0), words(0), words(0)],
             hints: [const { AtomicU64::new(0) }; 3],
             spares: [const { AtomicU64::new(0) }; 3],
         }
@@ -29,7 +29,7 @@ impl Memory {
     fn pool(&self, holder: Holder, single: bool) -> Pool<'_> {
         let process = [S, T, R].iter().position(|known| *known == holder).expect("one of three");
         let (hint, spare) = (&self.hints[process], &self.spares[process]);
-        Pool::new(&self.words, &self.lease, &self.marks[process], hint, spare, holder, single)
+        Pool::new(&self.words, &self.lease, &self.lent[process], hint, spare, holder, single)
     }
 
     fn state(&self, index: usize) -> Option<BufferState> {
@@ -50,22 +50,22 @@ fn taken_ahead(single: bool) {
     let memory = Memory::new(8);
     let pool = memory.pool(S, single);
     assert_eq!((pool.prepare(), pool.prepare()), (Some(0), None));
-    assert_eq!((pool.free(), memory.state(0)), (7, Some(BufferState::Spare(S))));
+    assert_eq!((pool.count_free(), memory.state(0)), (7, Some(BufferState::Spare(S))));
     assert!(pool.is_in_use());
     // Another process on this side has no part in it.
-    assert_eq!(memory.pool(T, false).take(1), Ok(run(1, 1)));
-    assert_eq!(pool.take(1), Ok(run(0, 1)));
+    assert_eq!(memory.pool(T, false).allocate(1), Ok(run(1, 1)));
+    assert_eq!(pool.allocate(1), Ok(run(0, 1)));
     assert!(!pool.give_spare());
     // All of a pool can be taken, and a run finds it whole.
     pool.give(run(0, 1));
     memory.pool(T, false).give(run(1, 1));
     assert!(pool.prepare().is_some());
-    assert_eq!(pool.take(8), Ok(run(0, 8)));
+    assert_eq!(pool.allocate(8), Ok(run(0, 8)));
     assert_eq!(pool.prepare(), None);
     pool.give(run(0, 8));
     assert!(pool.prepare().is_some());
     assert!(pool.give_spare());
-    assert_eq!(pool.free(), 8);
+    assert_eq!(pool.count_free(), 8);
     assert!(!pool.is_in_use());
 }
 
@@ -75,15 +75,15 @@ fn singles_are_all_handed_out_once() {
         let memory = Memory::new(8);
         let pool = memory.pool(S, single);
         for _ in 0..3 {
-            let mut taken: Vec<Run> = (0..8).map(|_| pool.take(1).unwrap()).collect();
-            assert_eq!(pool.take(1), Err(Shortage::Exhausted(0)));
-            assert_eq!(pool.free(), 0);
+            let mut taken: Vec<Run> = (0..8).map(|_| pool.allocate(1).unwrap()).collect();
+            assert_eq!(pool.allocate(1), Err(Shortage::Exhausted(0)));
+            assert_eq!(pool.count_free(), 0);
             taken.sort_by_key(|run| run.first);
             assert!(taken.iter().enumerate().all(|(index, run)| *run == self::run(index as u32, 1)));
             assert_eq!(memory.state(5), Some(BufferState::Owned(S)));
             pool.give(taken.remove(5));
-            assert_eq!(pool.free(), 1);
-            assert_eq!(pool.take(1), Ok(run(5, 1)));
+            assert_eq!(pool.count_free(), 1);
+            assert_eq!(pool.allocate(1), Ok(run(5, 1)));
             taken.push(run(5, 1));
             taken.into_iter().for_each(|run| pool.give(run));
         }
@@ -95,24 +95,24 @@ fn runs_are_consecutive_and_travel_whole() {
     for single in [false, true] {
         let memory = Memory::new(8);
         let pool = memory.pool(S, single);
-        assert_eq!(pool.take(8), Ok(run(0, 8)));
+        assert_eq!(pool.allocate(8), Ok(run(0, 8)));
         pool.give(run(0, 8));
-        assert_eq!(pool.free(), 8);
-        assert_eq!((pool.take(3), pool.take(3)), (Ok(run(0, 3)), Ok(run(3, 3))));
-        assert_eq!(pool.take(3), Err(Shortage::Exhausted(2)));
-        assert_eq!(pool.free(), 2, "what the failed gather won is free again");
+        assert_eq!(pool.count_free(), 8);
+        assert_eq!((pool.allocate(3), pool.allocate(3)), (Ok(run(0, 3)), Ok(run(3, 3))));
+        assert_eq!(pool.allocate(3), Err(Shortage::Exhausted(2)));
+        assert_eq!(pool.count_free(), 2, "what the failed gather won is free again");
         pool.give(run(0, 3));
-        assert_eq!(pool.take(4), Err(Shortage::Fragmented(3)));
-        assert_eq!(pool.take(6), Err(Shortage::Exhausted(5)));
-        assert_eq!(pool.free(), 5);
+        assert_eq!(pool.allocate(4), Err(Shortage::Fragmented(3)));
+        assert_eq!(pool.allocate(6), Err(Shortage::Exhausted(5)));
+        assert_eq!(pool.count_free(), 5);
         // It passes to a receiver and comes home whole.
         pool.pass(run(3, 3));
         let receiver = memory.pool(R, single);
         receiver.hold(run(3, 3)).unwrap();
         assert_eq!(memory.state(4), Some(BufferState::Held(R)));
-        assert_eq!(pool.take(6), Err(Shortage::Exhausted(5)));
+        assert_eq!(pool.allocate(6), Err(Shortage::Exhausted(5)));
         receiver.give(run(3, 3));
-        assert_eq!(pool.take(8), Ok(run(0, 8)));
+        assert_eq!(pool.allocate(8), Ok(run(0, 8)));
         assert_eq!(memory.lease.load(Ordering::Relaxed), LeaseWord::VACANT.word());
     }
 }
@@ -122,13 +122,13 @@ fn a_leased_pool_is_busy_for_runs_only() {
     let memory = Memory::new(4);
     memory.lease.store(LeaseWord::leased(T).word(), Ordering::Relaxed);
     let pool = memory.pool(S, false);
-    assert_eq!(pool.take(2), Err(Shortage::Busy));
-    assert_eq!(pool.take(1), Ok(run(0, 1)));
+    assert_eq!(pool.allocate(2), Err(Shortage::Busy));
+    assert_eq!(pool.allocate(1), Ok(run(0, 1)));
     assert_eq!(memory.lease.load(Ordering::Relaxed), LeaseWord::leased(T).word());
     for bad in [0, 2, u64::MAX] {
         memory.lease.store(bad, Ordering::Relaxed);
         let impossible = Impossible { what: "a pool lease", found: bad };
-        assert_eq!(pool.take(2), Err(Shortage::Impossible(impossible)));
+        assert_eq!(pool.allocate(2), Err(Shortage::Impossible(impossible)));
     }
 }
 
@@ -137,13 +137,13 @@ fn a_lent_buffer_is_not_handed_out_whatever_its_word_says() {
     for single in [false, true] {
         let memory = Memory::new(2);
         let pool = memory.pool(S, single);
-        let (lent, other) = (pool.take(1).unwrap(), pool.take(1).unwrap());
+        let (lent, other) = (pool.allocate(1).unwrap(), pool.allocate(1).unwrap());
         memory.words[lent.first as usize].store(BufferWord::FREE.word(), Ordering::Relaxed);
         let impossible = Impossible { what: "a buffer word", found: BufferWord::FREE.word() };
-        assert_eq!(pool.take(1), Err(Shortage::Impossible(impossible)));
+        assert_eq!(pool.allocate(1), Err(Shortage::Impossible(impossible)));
         memory.words[lent.first as usize].store(BufferWord::FREE.word(), Ordering::Relaxed);
         pool.give(other);
-        assert_eq!(pool.take(2), Err(Shortage::Impossible(impossible)));
+        assert_eq!(pool.allocate(2), Err(Shortage::Impossible(impossible)));
         assert_eq!(memory.lease.load(Ordering::Relaxed), LeaseWord::VACANT.word());
     }
 }
@@ -155,10 +155,10 @@ fn impossible_words_are_named_and_the_rest_stays_whole() {
         memory.words[2].store(bad, Ordering::Relaxed);
         let pool = memory.pool(S, false);
         let impossible = Impossible { what: "a buffer word", found: bad };
-        assert_eq!(pool.take(3), Err(Shortage::Impossible(impossible)));
-        assert_eq!(pool.free(), 3, "what the gather won before is free again");
-        assert_eq!((pool.take(1), pool.take(1)), (Ok(run(0, 1)), Ok(run(1, 1))));
-        assert_eq!(pool.take(1), Err(Shortage::Impossible(impossible)));
+        assert_eq!(pool.allocate(3), Err(Shortage::Impossible(impossible)));
+        assert_eq!(pool.count_free(), 3, "what the gather won before is free again");
+        assert_eq!((pool.allocate(1), pool.allocate(1)), (Ok(run(0, 1)), Ok(run(1, 1))));
+        assert_eq!(pool.allocate(1), Err(Shortage::Impossible(impossible)));
     }
 }
 
@@ -192,7 +192,7 @@ fn concurrent_takers_never_share() {
             scope.spawn(move || {
                 let pool = memory.pool(holder, false);
                 for _ in 0..10_000 {
-                    let run = match pool.take(count) {
+                    let run = match pool.allocate(count) {
                         Ok(run) => run,
                         Err(Shortage::Impossible(what)) => panic!("{what:?}"),
                         Err(_) => {
@@ -215,6 +215,6 @@ fn concurrent_takers_never_share() {
     });
     assert!(won.into_inner() >= 20_000, "singles at least mostly succeed");
     let pool = memory.pool(S, false);
-    assert_eq!(pool.free(), BUFFERS as u64);
-    assert_eq!(pool.take(8), Ok(run(0, 8)));
+    assert_eq!(pool.count_free(), BUFFERS as u64);
+    assert_eq!(pool.allocate(8), Ok(run(0, 8)));
 }

@@ -22,7 +22,7 @@ struct World {
 /// A process's private words.
 struct Process {
     holder: Holder,
-    marks: [AtomicU64; 4],
+    lent: [AtomicU64; 4],
     tail: AtomicU64,
     head: AtomicU64,
     floor: AtomicU64,
@@ -43,10 +43,10 @@ impl World {
 
     fn join(&self, holder: Holder) -> Process {
         let at = || AtomicU64::new(self.lap * 4);
-        let marks = [const { AtomicU64::new(0) }; 4];
+        let lent = [const { AtomicU64::new(0) }; 4];
         Process {
             holder,
-            marks,
+            lent,
             tail: at(),
             head: at(),
             floor: at(),
@@ -86,7 +86,7 @@ impl Process {
     }
 
     fn pool<'a>(&'a self, world: &'a World) -> Pool<'a> {
-        Pool::new(&world.words, &world.lease, &self.marks, &self.hint, &self.spare, self.holder, false)
+        Pool::new(&world.words, &world.lease, &self.lent, &self.hint, &self.spare, self.holder, false)
     }
 
     /// Does the first `steps` of the four steps of a send: take, claim, pass, publish. What it has in hand then.
@@ -97,7 +97,7 @@ impl Process {
         count: u32,
         steps: usize,
     ) -> Option<(Run, Option<Ticket<'w>>)> {
-        let run = (steps > 0).then(|| self.pool(world).take(count).expect("buffers"))?;
+        let run = (steps > 0).then(|| self.pool(world).allocate(count).expect("buffers"))?;
         if steps == 1 {
             return Some((run, None));
         }
@@ -146,7 +146,7 @@ impl Process {
 
 /// Nothing leaked: every buffer is free, every slot goes round, runs can be gathered.
 fn is_whole(world: &World, sender: &Process, receiver: &Process) {
-    assert_eq!(sender.pool(world).free(), 4);
+    assert_eq!(sender.pool(world).count_free(), 4);
     assert_eq!(world.lease.load(Ordering::Relaxed), LeaseWord::VACANT.word());
     for round in 0..5 {
         (0..4).for_each(|i| assert!(sender.send(world, 1000 + round * 4 + i, 1, 4).is_none()));
@@ -427,7 +427,7 @@ fn a_receiver_dies_after_each_step() {
 fn a_process_dies_with_both_ends_in_hand() {
     kill_at_each_step(4, |world, dead, stop| {
         let taken = dead.receive(world, stop.min(2));
-        let free = dead.pool(world).free() > 0;
+        let free = dead.pool(world).count_free() > 0;
         if free && (stop < 2 || taken.is_none()) {
             dead.send(world, 300, 1, stop);
             return ((stop == 4).then_some(300), None);

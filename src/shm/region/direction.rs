@@ -21,7 +21,7 @@ pub(crate) struct Direction<'a> {
     /// Payload bytes that this end sent or received through each slot.
     pub(crate) byte_counters: &'a [AtomicU64],
     /// What its buffers say of where they belong.
-    pub(super) home: usize,
+    pub(super) pool_id: usize,
 }
 
 impl Direction<'_> {
@@ -58,7 +58,7 @@ impl Direction<'_> {
     /// Whether a buffer belongs here.
     #[inline(always)]
     pub(crate) fn owns(&self, buffer: &Buffer<'_>) -> bool {
-        buffer.belongs_to() == self.home
+        buffer.pool_id() == self.pool_id
     }
 }
 

@@ -125,20 +125,20 @@ impl<M: Memory> OwnedRegion<M> {
     ///
     /// # Errors
     /// [`Error::TooSmallMemory`].
-    pub(crate) fn set_payload(&self, direction: usize, memory: Mapping) -> Result<()> {
+    pub(crate) fn set_payload(&self, index: usize, memory: Mapping) -> Result<()> {
         let (have, need) = (memory.len() as u64, self.region.layout().payload_len());
         if have < need {
             return Err(Error::TooSmallMemory { what: "the payload", have, need });
         }
         let mut payload = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
         let (current, former) = &mut *payload;
-        let ours = direction == self.region.role().direction();
-        let flow = if ours { self.region.out() } else { self.region.inward() };
-        flow.payload.store(memory.base().as_ptr(), Ordering::Relaxed);
-        former.extend(current[direction].replace(memory));
+        let sends = index == self.region.role().direction();
+        let direction = if sends { self.region.out() } else { self.region.inward() };
+        direction.payload.store(memory.base().as_ptr(), Ordering::Relaxed);
+        former.extend(current[index].replace(memory));
         // Whoever reads the pointer has marked its buffers before. So behind a barrier on all threads, either a mark is
         // seen here, or nobody has the old pointer or will get it.
-        if process_barrier() && !flow.pool.is_in_use() {
+        if process_barrier() && !direction.pool.is_in_use() {
             former.clear();
         }
         Ok(())

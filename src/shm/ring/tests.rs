@@ -12,7 +12,7 @@ const D: Holder = Holder::new(7, 9);
 /// Laps at which the rings of these tests begin: at zero, and just before the wrap.
 const LAPS: [u64; 3] = [0, (1 << 39) - 1, (1 << 39) - 3];
 
-/// A ring's slots and one process's marks at each end.
+/// A ring's slots and one process's cursors at each end.
 struct Ring {
     slots: Vec<Slot>,
     tail: AtomicU64,
@@ -209,7 +209,7 @@ fn a_slow_consumer_holds_up_producers_one_lap_later_and_no_consumer() {
         let slow = Consumer::new(&ring.slots, &other, &other, D, false);
         let Ok(Take::Packet(ticket, _)) = slow.take(|_| true, || {}) else { panic!() };
         assert_eq!(ring.receive(), Some(2));
-        // The head mark has come round to the slot that is still taken, one lap behind.
+        // The head cursor has come round to the slot that is still taken, one lap behind.
         assert_eq!(ring.receive(), None);
         assert!(!ring.consumer().is_ready());
         assert_eq!(ring.producer().claim(), Err(Denied::Full));
@@ -264,7 +264,7 @@ fn newcomers_find_their_place_in_any_state() {
 
 fn newcomer(ring: &Ring, start: u64, waiting: std::ops::Range<u64>, claimed: bool) {
     let tail = AtomicU64::new(Producer::scan_for_tail(&ring.slots).unwrap());
-    let at = Consumer::scan_for_tail(&ring.slots).unwrap();
+    let at = Consumer::scan_for_head(&ring.slots).unwrap();
     let (head, floor) = (AtomicU64::new(at), AtomicU64::new(at));
     let producer = Producer::new(&ring.slots, &tail, Q, false);
     let consumer = Consumer::new(&ring.slots, &head, &floor, D, false);
@@ -291,7 +291,7 @@ fn a_newcomer_to_a_ring_in_which_a_slow_consumer_is_a_lap_behind() {
         let tail = AtomicU64::new(Producer::scan_for_tail(&ring.slots).expect("a sound ring"));
         let newcomer = Producer::new(&ring.slots, &tail, Q, false);
         assert_eq!(newcomer.claim(), Err(Denied::Full));
-        let at = AtomicU64::new(Consumer::scan_for_tail(&ring.slots).expect("a sound ring"));
+        let at = AtomicU64::new(Consumer::scan_for_head(&ring.slots).expect("a sound ring"));
         ring.consumer().release(held);
         let ticket = newcomer.claim().expect("room");
         newcomer.publish(ticket, &packet(7));
@@ -329,7 +329,7 @@ fn impossible_words_are_named_at_both_ends() {
             }
             if Stamp::from_word(bad).state().is_none() {
                 assert_eq!(Producer::scan_for_tail(&ring.slots).unwrap_err().found, bad);
-                assert_eq!(Consumer::scan_for_tail(&ring.slots).unwrap_err().found, bad);
+                assert_eq!(Consumer::scan_for_head(&ring.slots).unwrap_err().found, bad);
             }
         }
     }
@@ -357,7 +357,7 @@ fn no_pair_of_words_holds_a_call() {
                     if let Ok(Take::Packet(ticket, _)) = ring.consumer().take(|_| true, || {}) {
                         ring.consumer().release(ticket);
                     }
-                    let _ = (Producer::scan_for_tail(&ring.slots), Consumer::scan_for_tail(&ring.slots));
+                    let _ = (Producer::scan_for_tail(&ring.slots), Consumer::scan_for_head(&ring.slots));
                     calls += 1;
                 }
             }
@@ -366,7 +366,7 @@ fn no_pair_of_words_holds_a_call() {
     assert_eq!(calls, 36 * 36 * 2 * 4);
 }
 
-/// Threads at both ends, half of them sharing marks and half with their own: each value arrives once, and the
+/// Threads at both ends, half of them sharing cursors and half with their own: each value arrives once, and the
 /// values that one consumer gets of one producer are in order.
 fn stress(capacity: u64, mode: RingMode, producers: u64, consumers: usize) {
     const EACH: u64 = 10_000;

@@ -275,7 +275,7 @@ pub const CORE: &[Mutant] = &[
     mutant(
         "successors: former payload stays mapped while it is read",
         "src/shm/region/owned.rs",
-        "if process_barrier() && !flow.pool.is_in_use() {",
+        "if process_barrier() && !direction.pool.is_in_use() {",
         "if process_barrier() {",
         "-p hqq-tests --test reattach",
     ),
@@ -443,22 +443,22 @@ pub const CORE: &[Mutant] = &[
     mutant(
         "pool: a buffer that is owned is not allocated again",
         "src/shm/pool.rs",
-        "        if self.mark(index) {\n            return Ok(true);",
-        "        let _ = self.mark(index);\n        if true {\n            return Ok(true);",
+        "        if self.set_lent(index) {\n            return Ok(true);",
+        "        let _ = self.set_lent(index);\n        if true {\n            return Ok(true);",
         "-p hqq --lib pool",
     ),
     mutant(
         "pool: a buffer that is held is not received again",
         "src/shm/pool.rs",
-        "        if !self.mark(index) {\n            return Err(AlreadyHeld);",
-        "        if !self.mark(index) && false {\n            return Err(AlreadyHeld);",
+        "        if !self.set_lent(index) {\n            return Err(AlreadyHeld);",
+        "        if !self.set_lent(index) && false {\n            return Err(AlreadyHeld);",
         "-p hqq --lib pool",
     ),
     mutant(
         "pool: the same, for a run",
         "src/shm/pool.rs",
-        "            if !self.mark(index) {\n                self.pass_run(",
-        "            if !self.mark(index) && false {\n                self.pass_run(",
+        "            if !self.set_lent(index) {\n                self.pass_run(",
+        "            if !self.set_lent(index) && false {\n                self.pass_run(",
         "-p hqq --lib pool",
     ),
     mutant(

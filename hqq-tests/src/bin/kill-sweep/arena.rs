@@ -255,7 +255,7 @@ impl Arena {
         let (out, inward) = (region.role().direction(), region.role().other().direction());
         let ours = &own[..HAND_WORDS];
         ours[0].store(Producer::scan_for_tail(views.slots(out))?, Ordering::Relaxed);
-        let head = Consumer::scan_for_tail(views.slots(inward))?;
+        let head = Consumer::scan_for_head(views.slots(inward))?;
         ours[1].store(head, Ordering::Relaxed);
         ours[2].store(head, Ordering::Relaxed);
         let marks = &own[HAND_WORDS..];

@@ -376,7 +376,7 @@ impl<'a> World<'a> {
         let held = match middle {
             Middle::Nothing => Held::Nothing,
             Middle::Claims => {
-                let run = hands.pool(out).take(1).map_err(|shortage| format!("{shortage:?}"))?;
+                let run = hands.pool(out).allocate(1).map_err(|shortage| format!("{shortage:?}"))?;
                 let number = self.number();
                 self.arena.write(out, run, &oracle::message(number, POOL));
                 let ticket = hands.producer().claim().map_err(|denied| format!("{denied:?}"))?;
@@ -524,7 +524,7 @@ fn take(hands: &Hands, mark: bool) -> Setting<(Ticket<'_>, Packet, Option<Run>)>
 
 /// Takes the lease and one buffer, as a gather does.
 fn gather(hands: &Hands) -> Setting<usize> {
-    let run = hands.pool(hands.out()).take(1).map_err(|shortage| format!("{shortage:?}"))?;
+    let run = hands.pool(hands.out()).allocate(1).map_err(|shortage| format!("{shortage:?}"))?;
     let leased = LeaseWord::leased(hands.holder).word();
     let lease = hands.views.lease(hands.out());
     let vacant = LeaseWord::VACANT.word();
