@@ -1,16 +1,17 @@
-//! Layer 2: payload memory. The unsafe code that turns a run of buffers into bytes.
+//! Payload memory: the unsafe code that turns a run of buffers into bytes.
 //!
-//! A [`Buffer`] is a run that this process holds, with the memory behind it. Plain slices are for peers that
-//! are trusted not to write what they have sent or lent; the `copy` and `write` forms are sound whatever the
-//! peer does, for they touch the memory with volatile accesses only.
+//! A [`Buffer`] is a run that this process holds, with its memory. Plain slices ([`Buffer::bytes`], [`Buffer::bytes_mut`])
+//! are for trusted peers, which do not write to a message that they have sent. [`Buffer::copy_to`] and
+//! [`Buffer::write_at`] are sound with any peer, because they access the memory with volatile accesses only.
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use crate::shm::packet::Run;
 
-/// A run of buffers held by this process, on loan or received. Give it back to its region: dropping it leaks
-/// the buffers until this end's seat is recovered.
+/// A run of buffers that this process holds, on loan or received. Return it with
+/// [`Region::give`](crate::shm::region::Region::give): if it is dropped, the buffers leak until this end's seat is
+/// recovered.
 #[derive(Debug)]
 #[must_use = "give the buffers back to the region"]
 pub struct Buffer<'a> {
@@ -18,36 +19,36 @@ pub struct Buffer<'a> {
     len: usize,
     capacity: usize,
     run: Run,
-    /// The address of its region, which is even, plus the direction.
+    /// Address of the region, which is even, plus the direction.
     pool_id: usize,
     memory: PhantomData<&'a [u8]>,
 }
 
-// SAFETY: a Buffer is the only handle of this process to its bytes (the pool's private marks see to it), so it
-// may move to another thread; shared references to it only read.
+// SAFETY: a Buffer is the only handle of this process to its bytes (the pool's lent flags make sure of that), so it may
+// move to another thread; shared references to it only read.
 unsafe impl Send for Buffer<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Buffer<'_> {}
 
 impl<'a> Buffer<'a> {
-    /// A handle to the `capacity` bytes of `run`, the first `len` of them in use. `home` says where they
-    /// belong.
+    /// Makes a handle to the `capacity` bytes of `run` at `at`. The first `len` bytes are in use. `pool_id` identifies the
+    /// pool of the run.
     ///
     /// # Safety
-    /// `at` must be valid for reads and writes of `capacity` bytes during `'a`, `len` at most `capacity`, and
-    /// this process must hold `run` (its mark set) for as long as the handle exists.
+    /// `at` must be valid for reads and writes of `capacity` bytes during `'a`, `len` at most `capacity`, and this process
+    /// must hold `run` (its lent flags set) as long as the handle exists.
     pub(crate) unsafe fn new(at: NonNull<u8>, len: usize, capacity: usize, run: Run, pool_id: usize) -> Self {
         debug_assert!(len <= capacity);
         Self { at, len, capacity, run, pool_id, memory: PhantomData }
     }
 
-    /// Where the buffers of the region at address `region`, which is even, and of `direction` belong.
+    /// Identifies the pool of `direction` in the region at address `region`, which is even.
     pub(crate) const fn pool_id_of(region: usize, direction: usize) -> usize {
         debug_assert!(region % 2 == 0 && direction < 2);
         region | direction
     }
 
-    /// Bytes in use.
+    /// Number of bytes in use.
     #[inline(always)]
     pub fn len(&self) -> usize {
         self.len
@@ -58,52 +59,52 @@ impl<'a> Buffer<'a> {
         self.len == 0
     }
 
-    /// Uses only the first `len` bytes, or fewer if there are fewer. The run stays whole.
+    /// Shortens the bytes in use to `len`, if they are longer. The run keeps all its buffers.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// The buffers.
+    /// The run of buffers.
     #[inline(always)]
     pub fn run(&self) -> Run {
         self.run
     }
 
-    /// The [`home`](Self::home) of the buffers.
+    /// Identifies the pool of the buffers; see [`pool_id_of`](Self::pool_id_of).
     #[inline(always)]
     pub(crate) fn pool_id(&self) -> usize {
         self.pool_id
     }
 
-    /// The direction whose pool the buffers belong to.
+    /// Direction whose pool the buffers belong to.
     #[inline(always)]
     pub fn direction(&self) -> usize {
         self.pool_id & 1
     }
 
-    /// The bytes in use. Only for a trusted peer: it must not write them while the slice lives.
+    /// The bytes in use. Only with a trusted peer: the peer must not write to them while the slice lives.
     #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: valid for `len` bytes by `new`; no other handle of this process writes them; that the peer
-        // does not is what "trusted" means (docs/spec.md, "Buffers").
+        // SAFETY: valid for `len` bytes by `new`; no other handle of this process writes them, and a trusted peer does not
+        // either (docs/spec.md, "Buffers").
         unsafe { core::slice::from_raw_parts(self.at.as_ptr(), self.len) }
     }
 
-    /// The bytes in use, to be written. Only for a trusted peer, as [`bytes`](Self::bytes).
+    /// The bytes in use, for writing. Only with a trusted peer, as [`bytes`](Self::bytes).
     #[inline(always)]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and `&mut self` makes this the only slice.
         unsafe { core::slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
     }
 
-    /// Copies bytes from `offset` on into `to`; how many there were. Sound even if the peer writes meanwhile:
-    /// the copy may then be torn, and nothing else happens.
+    /// Copies the bytes in use from `offset` on to `to`, as many as fit. Returns their number. If the peer writes to the
+    /// memory meanwhile, the copy may be torn, but the call stays sound.
     pub fn copy_to(&self, offset: usize, to: &mut [u8]) -> usize {
         let count = self.len.saturating_sub(offset).min(to.len());
         let mut done = 0;
         while done < count {
-            // SAFETY: `offset + done < len`, so the address is inside the handle's memory; the word-sized read
-            // only happens at an aligned address with eight bytes left.
+            // SAFETY: `offset + done < len`, so the address lies in the handle's memory; a word is read only at an aligned
+            // address with eight bytes left.
             unsafe {
                 let from = self.at.as_ptr().add(offset + done);
                 if count - done >= 8 && from.addr() % 8 == 0 {
@@ -119,7 +120,7 @@ impl<'a> Buffer<'a> {
         count
     }
 
-    /// Copies `from` to `offset`, as far as there is room; how many bytes fitted. Sound as
+    /// Copies `from` to the bytes in use from `offset` on, as many as fit. Returns their number. Sound with any peer, as
     /// [`copy_to`](Self::copy_to).
     pub fn write_at(&mut self, offset: usize, from: &[u8]) -> usize {
         let count = self.len.saturating_sub(offset).min(from.len());
@@ -142,7 +143,7 @@ impl<'a> Buffer<'a> {
         count
     }
 
-    /// Bytes that the run has room for.
+    /// Size of the run, bytes.
     pub fn capacity(&self) -> usize {
         self.capacity
     }

@@ -1,8 +1,8 @@
-//! Layer 2: what one end can do without waiting: loans, sends and receives over ring, pool and payload, with every
-//! packet checked. Works on memory that the caller brings, without an allocator and without the standard library.
+//! The operations of one end that never wait, as methods of [`Region`]: loan, send, receive, give. They combine ring, pool
+//! and payload, and check every received packet. They need neither an allocator nor the standard library.
 //!
-//! Nothing here rings a doorbell. After a send call [`Region::wake_receivers`], after a receive or a give
-//! [`Region::wake_senders`], and wake the seats that they name; a caller that only polls needs neither.
+//! They do not ring doorbells. After a send call [`Region::wake_receivers`], after a receive or a give
+//! [`Region::wake_senders`], and wake the seats that these return. If both ends only poll, this is not needed.
 //!
 //! ```
 //! use core::ptr::NonNull;
@@ -47,7 +47,7 @@ use crate::shm::ring::{Denied, Producer, Take, Ticket};
 use crate::shm::words::Want;
 use crate::sync::{AtomicU64, Ordering};
 
-/// A small message, copied out of its slot.
+/// A message of up to [`INLINE_MAX`] bytes, copied out of its slot or to be sent in one.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(16))]
 pub struct SlotBytes {
@@ -56,38 +56,38 @@ pub struct SlotBytes {
 }
 
 impl SlotBytes {
-    /// The bytes.
+    /// The message.
     #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
         &bytemuck::bytes_of(&self.words)[..self.len as usize]
     }
 
-    /// The bytes, to be written.
+    /// The message, for writing.
     #[inline(always)]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut bytemuck::bytes_of_mut(&mut self.words)[..self.len as usize]
     }
 
-    /// `len` zero bytes.
+    /// Makes a message of `len` zero bytes.
     ///
     /// # Panics
-    /// If that is more than [`INLINE_MAX`].
+    /// If `len` exceeds [`INLINE_MAX`].
     #[inline(always)]
     pub fn zeroed(len: usize) -> Self {
         assert!(len <= INLINE_MAX);
         Self { words: [0; 6], len: len as u8 }
     }
 
-    /// A copy of `message`.
+    /// Copies `message`.
     ///
     /// # Panics
-    /// If it is longer than [`INLINE_MAX`].
+    /// If `message` is longer than [`INLINE_MAX`].
     #[inline(always)]
     pub fn of(message: &[u8]) -> Self {
         Self { words: gather(message), len: message.len() as u8 }
     }
 
-    /// Uses only the first `len` bytes.
+    /// Shortens the message to `len` bytes, if it is longer.
     pub fn truncate(&mut self, len: usize) {
         if len < self.len as usize {
             self.bytes_mut()[len..].fill(0);
@@ -96,11 +96,11 @@ impl SlotBytes {
     }
 }
 
-/// Up to 48 bytes as six words, the rest of them zero. Without a copy whose length only the processor knows: such a
-/// one costs more than the rest of a send.
+/// Packs up to 48 bytes into six words, padded with zeros. Each copy has a constant length: one of variable length would
+/// cost more than the rest of a send.
 ///
 /// # Panics
-/// If there are more bytes.
+/// If there are more than 48 bytes.
 #[inline(always)]
 fn gather(bytes: &[u8]) -> [u64; INLINE_MAX / 8] {
     let word = |at: usize| {
@@ -108,7 +108,7 @@ fn gather(bytes: &[u8]) -> [u64; INLINE_MAX / 8] {
         word.copy_from_slice(&bytes[at..at + 8]);
         u64::from_ne_bytes(word)
     };
-    // The last word overlaps the one before; what that has is shifted out.
+    // The last word overlaps the one before; the shift removes the bytes of that one.
     let len = bytes.len();
     let last = || word(len - 8) >> (8 * (len.wrapping_neg() % 8));
     match len {
@@ -123,7 +123,7 @@ fn gather(bytes: &[u8]) -> [u64; INLINE_MAX / 8] {
     }
 }
 
-/// Fewer than eight bytes as a word.
+/// Packs fewer than eight bytes into a word.
 #[inline(always)]
 fn short_word(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
@@ -133,17 +133,17 @@ fn short_word(bytes: &[u8]) -> u64 {
     u64::from_ne_bytes(word)
 }
 
-/// A message on the link itself.
+/// A message of the link itself.
 #[derive(Debug)]
 pub enum Payload<'a> {
-    /// Copied out of the slot.
+    /// A private copy of a message that travelled in its slot.
     Slot(SlotBytes),
-    /// In the pool.
+    /// A message in buffers of the pool.
     Pool(Buffer<'a>),
 }
 
 impl Payload<'_> {
-    /// Its bytes.
+    /// Size of the message, bytes.
     pub fn len(&self) -> usize {
         match self {
             Self::Slot(inline) => inline.len as usize,
@@ -151,34 +151,34 @@ impl Payload<'_> {
         }
     }
 
-    /// Whether it has none.
+    /// Whether the message is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// What was received.
+/// Result of [`Region::receive`].
 #[derive(Debug)]
 pub enum Incoming<'a> {
-    /// A message, and its position in the ring.
+    /// A message of the link itself, and the position of its packet in the ring.
     Message(Payload<'a>, u64),
-    /// Data on a connection, and the buffer with it.
+    /// A chunk of data on a connection, with its buffer. `None` for an empty message.
     ConnData(ConnCopy, Option<Buffer<'a>>),
     /// Any other operation.
     Control(Operation),
-    /// A packet that was refused. Tell the peer, unless it is an OpError.
+    /// A packet that was refused. Report it to the peer, unless the packet is an OpError.
     Refused(Fault),
-    /// The next packet's opcode was not wanted; it stays.
+    /// The opcode of the next packet, which the caller did not want. The packet stays in the ring.
     Other(u8),
-    /// Nothing there.
+    /// No packet is published.
     Empty,
-    /// Other threads were faster again and again; try once more.
+    /// Other threads took each packet that this call read. Try again.
     Busy,
-    /// Only tombstones so far, whose slots are free now: wake the senders, and try once more.
+    /// Only tombstones so far. Their slots are free now: wake the senders and try again.
     Skipped,
 }
 
-/// A claimed slot that becomes a tombstone if a panicking hook keeps it from being published.
+/// A claimed slot that becomes a tombstone if a hook panics before it is published.
 struct Claimed<'p> {
     producer: &'p Producer<'p>,
     ticket: Option<Ticket<'p>>,
@@ -203,11 +203,12 @@ impl Drop for Claimed<'_> {
     }
 }
 
+/// Adds `bytes` to the byte counter of the ticket's slot.
 #[inline(always)]
 fn count_bytes(words: &[AtomicU64], ticket: &Ticket<'_>, bytes: u64) {
-    // There are as many as slots, a power of two.
+    // As many words as slots, which is a power of two.
     let word = &words[ticket.position() as usize & (words.len() - 1)];
-    // Only the ticket's holder stores to this word, so no read-modify-write is needed.
+    // Only the holder of the slot stores to this word, so no read-modify-write is needed.
     word.store(word.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
 }
 
@@ -222,10 +223,10 @@ fn shortage_error(shortage: Shortage, wanted: u64) -> Error {
 }
 
 impl<'a> Region<'a> {
-    /// Takes buffers for a message of `len` bytes.
+    /// Allocates buffers for a message of `len` bytes.
     ///
     /// # Errors
-    /// [`Error::TooLarge`]; [`Error::PoolExhausted`], [`Error::PoolFragmented`] or [`Error::Busy`], which pass;
+    /// [`Error::TooLarge`]; [`Error::PoolExhausted`], [`Error::PoolFragmented`] or [`Error::Busy`], which are temporary;
     /// [`Error::Corrupt`].
     #[inline(always)]
     pub fn loan(&self, len: usize) -> Result<Buffer<'a>> {
@@ -244,7 +245,7 @@ impl<'a> Region<'a> {
         if len as u64 > limit {
             return Err(Error::TooLarge { len: len as u64, limit });
         }
-        // At most the whole pool, as the limit is at most its bytes.
+        // The limit is at most the size of the pool, so this is at most the number of buffers.
         let wanted = self.layout().geometry.run_for(len as u64);
         match self.out().pool.allocate(wanted as u32) {
             Ok(run) => Ok(self.buffer(self.out(), run, len)),
@@ -252,7 +253,8 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Claims a slot, lets `packet` make the packet from its CopyID, and publishes it.
+    /// Claims a slot, calls `packet` with its CopyID to make the packet, and publishes that. Counts `bytes` as sent. Returns
+    /// the CopyID. `seen` is called with the packet just before it is published.
     #[inline(always)]
     fn post(
         &self,
@@ -282,35 +284,35 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// The CopyID that goes with a position: 1 for the first of the region (ruling 10), in 56 bits.
+    /// CopyID of the ticket's position, in 56 bits: 1 for the first position of the region (ruling 10).
     #[inline(always)]
     fn copy_id(&self, ticket: &Ticket<'_>) -> u64 {
         ticket.position().wrapping_add(self.copy_base()) << 8 >> 8
     }
 
-    /// Sends a loan. `seen` is shown the packet just before it is published.
+    /// Sends a loan. `seen` is called with the packet just before it is published.
     ///
     /// # Errors
     /// [`Error::RingFull`], [`Error::Busy`] or [`Error::Corrupt`], with the loan.
     ///
     /// # Panics
-    /// If the buffer is not a loan of this direction.
+    /// If `buffer` is not a loan of this end.
     #[inline(always)]
     pub fn send(&self, buffer: Buffer<'a>, seen: impl FnOnce(&Packet)) -> Result<(), (Error, Buffer<'a>)> {
         self.send_kept(&buffer, seen).map_err(|error| (error, buffer))
     }
 
-    /// As [`send`](Self::send). The handle stays with the caller, who must forget it if this succeeds.
+    /// As [`send`](Self::send), but borrows the handle. If this succeeds, the caller must not use the handle any more.
     ///
     /// # Errors
-    /// As there.
+    /// As [`send`](Self::send), without the loan.
     #[inline(always)]
     pub(crate) fn send_kept(&self, buffer: &Buffer<'a>, seen: impl FnOnce(&Packet)) -> Result<()> {
         let out = self.out();
         assert!(out.owns(buffer), "a loan of this end");
         let (run, len) = (buffer.run(), buffer.len() as u64);
         self.post(len, seen, |copy_id| {
-            // A run that carries nothing comes home at once: an empty message names no buffer.
+            // An empty message names no buffer, so the run is freed at once.
             if len == 0 {
                 out.pool.give(run);
                 return Packet::new(op::STANDARD_LINK_COPY, [copy_id, NO_BUFFER, 0]);
@@ -323,7 +325,7 @@ impl<'a> Region<'a> {
         Ok(())
     }
 
-    /// Sends up to [`INLINE_MAX`] bytes in the slot itself.
+    /// Sends a message in the slot itself. `seen` is called with the packet just before it is published.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -338,7 +340,8 @@ impl<'a> Region<'a> {
         Ok(())
     }
 
-    /// Copies a message in and sends it: in the slot if it fits, else through the pool.
+    /// Copies `message` and sends it: in the slot if it fits, else through the pool. `seen` is called with the packet just
+    /// before it is published.
     ///
     /// # Errors
     /// As [`loan`](Self::loan) and [`send`](Self::send).
@@ -355,7 +358,7 @@ impl<'a> Region<'a> {
         })
     }
 
-    /// Sends a packet that carries no buffer.
+    /// Sends a packet that names no buffer. `seen` is called with the packet just before it is published.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -363,14 +366,14 @@ impl<'a> Region<'a> {
         self.post(0, seen, |_| *packet).map(drop)
     }
 
-    /// Sends a chunk of a connection's copy in a loan; `None` for an empty message. `copy_id` is the copy's, or 0
-    /// for its first chunk. The copy's id.
+    /// Sends a chunk of a copy on a connection. `buffer` is a loan with the chunk, or `None` for an empty message.
+    /// `chunk.copy_id` is 0 for the first chunk of a copy, which gets a new id. Returns the id of the copy.
     ///
     /// # Errors
     /// As [`send`](Self::send).
     ///
     /// # Panics
-    /// As there.
+    /// As [`send`](Self::send).
     pub fn send_chunk(
         &self,
         chunk: &ConnCopy,
@@ -380,7 +383,7 @@ impl<'a> Region<'a> {
         let out = self.out();
         let stride = self.layout().geometry.stride();
         assert!(buffer.as_ref().is_none_or(|buffer| out.owns(buffer)), "a loan of this end");
-        // BufferSize is the run's whole room, so that the receiver gives all of it back.
+        // BufferSize is the size of the whole run, so that the receiver frees all of it.
         let place = buffer.as_ref().map(|buffer| (buffer.run(), buffer.capacity() as u64));
         let sent = self.post(chunk.transfer_size, seen, |fresh| {
             let copy_id = if chunk.copy_id == 0 { fresh } else { chunk.copy_id };
@@ -406,9 +409,8 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Takes the buffer of the next [loan](Self::loan) ahead of time, so that the loan need not wait for the line that says
-    /// who holds it: for when there is nothing else to do. Nothing happens if one has been taken already, or if none is
-    /// free.
+    /// Allocates a spare buffer for the next [loan](Self::loan), so that the loan need not wait for the cache line of the
+    /// buffer's word. Call it when idle. Does nothing if there is a spare already or no buffer is free.
     #[inline(always)]
     pub fn prepare(&self) {
         self.out().prepare(self.layout().geometry.stride());
@@ -421,27 +423,27 @@ impl<'a> Region<'a> {
         self.out().pool.is_single()
     }
 
-    /// Whether a buffer has been taken ahead of time.
+    /// Whether there is a spare buffer.
     #[cfg(feature = "std")]
     pub(crate) fn has_spare(&self) -> bool {
         self.out().pool.has_spare()
     }
 
-    /// Gives back what [`prepare`](Self::prepare) took, if no loan has used it. Whether there was anything.
+    /// Frees the spare buffer. Returns whether there was one.
     pub fn give_spare(&self) -> bool {
         self.out().pool.give_spare()
     }
 
-    /// Gives buffers back to their pool: a loan unsent, or a message that has been read.
+    /// Frees a loan that was not sent, or a message that has been read.
     ///
     /// # Panics
-    /// If they are another region's.
+    /// If `buffer` belongs to another region.
     #[inline(always)]
     pub fn give(&self, buffer: Buffer<'a>) {
         self.direction_of(&buffer).pool.give(buffer.run());
     }
 
-    /// Gives a message's buffers back, if it has any.
+    /// Frees the buffers of a message, if it has any.
     #[inline(always)]
     pub fn give_message(&self, message: Payload<'a>) {
         if let Payload::Pool(buffer) = message {
@@ -449,9 +451,9 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Takes the next packet if it is a message on the link itself, where the head mark says: the usual case, without
-    /// detours. Puts the message into `into`, where it stays without being moved once more, and returns its position in
-    /// the ring. `None` says nothing; a packet that was refused meanwhile is shown to `refused`.
+    /// Fast path of [`receive`](Self::receive): takes the packet at the head cursor if it is a message of the link itself.
+    /// Stores the message in `into`, so that it need not be moved again, and returns its position in the ring. `None` does
+    /// not mean that the ring is empty: call `receive` then. If the packet is refused, `refused` is called with the fault.
     #[inline(always)]
     pub fn receive_plain<P: From<Payload<'a>>>(
         &self,
@@ -474,7 +476,7 @@ impl<'a> Region<'a> {
             return Some(position);
         }
         let (first, len) = (ticket.operand(1), ticket.operand(2));
-        // One buffer of the pool, and neither an empty message nor one that is too long for it.
+        // One buffer of the pool, and a message that is not empty and fits into it.
         let single = first < inward.pool.buffers()
             && ticket.operand(3) <= 1
             && len.wrapping_sub(1) < self.max_single();
@@ -492,7 +494,7 @@ impl<'a> Region<'a> {
         Some(position)
     }
 
-    /// A message that is empty, takes several buffers, or is refused.
+    /// Finishes [`receive_plain`](Self::receive_plain) for a message that is empty, uses several buffers, or is refused.
     #[cold]
     fn receive_uncommon<P: From<Payload<'a>>>(
         &self,
@@ -501,7 +503,7 @@ impl<'a> Region<'a> {
         into: &mut P,
         refused: impl FnOnce(Fault),
     ) -> Option<u64> {
-        // A copy of its own: nothing that was looked at before is used.
+        // Copies the packet again: operands that were loaded before are not used.
         let packet = self.consumer().copy(&ticket, operation);
         match self.finish_receive(ticket, &packet, |_| {}) {
             Incoming::Refused(fault) => refused(fault),
@@ -514,8 +516,8 @@ impl<'a> Region<'a> {
         None
     }
 
-    /// Takes the next packet whose opcode is `wanted`, checks it and holds its buffers. `seen` is shown it once its
-    /// slot is free again.
+    /// Takes the next packet if its opcode is `wanted`, checks it, holds its buffers and releases its slot. `seen` is called
+    /// with the packet after its slot was released.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
@@ -570,13 +572,13 @@ impl<'a> Region<'a> {
         incoming
     }
 
-    /// Checks a packet and holds the buffers that it names.
+    /// Checks a packet and holds its buffers.
     #[inline]
     fn examine(&self, packet: &Packet, position: u64) -> Incoming<'a> {
         match Operation::check(packet, &self.bounds()) {
             Ok(operation) => self.hold_buffers(packet.op, operation, position),
             Err(mut fault) => {
-                // Buffers that somebody here holds are not the packet's to give.
+                // Buffers that this process already holds must not be freed.
                 fault.run = fault.run.filter(|&run| self.inward().pool.hold(run).is_ok());
                 Incoming::Refused(fault)
             }
@@ -612,19 +614,19 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Whether a send is worth trying, as far as the ring goes. Only loads; stale as soon as it returns.
+    /// Whether the ring has a free slot for a send. Loads only; the result may be outdated when it is returned.
     pub fn has_room(&self) -> bool {
         self.producer().has_room()
     }
 
-    /// Whether a receive is worth trying. Only loads; stale as soon as it returns. Packets that recovery put back
-    /// behind others are found by [`receive`](Self::receive) alone.
+    /// Whether there is a packet at the head cursor. Loads only; the result may be outdated when it is returned. Does not
+    /// find packets below the cursor that recovery published again; [`receive`](Self::receive) does.
     pub fn has_packet(&self) -> bool {
         self.consumer().is_ready()
     }
 
-    /// A copy of the next packet, unchecked, which stays where it is; `None` if there is none or another thread is
-    /// just taking it.
+    /// Copies the next packet, unchecked, and leaves it in the ring. `None` if there is none, or if another thread takes it
+    /// during the call.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
@@ -632,8 +634,8 @@ impl<'a> Region<'a> {
         Ok(self.consumer().peek()?)
     }
 
-    /// Takes back packets of this end that nobody has received, those whose opcode is `unwanted`, and gives home the
-    /// buffers that `run_of` finds in them.
+    /// Withdraws packets of this end that the peer has not taken and whose opcode is `unwanted`. Frees the buffers that
+    /// `run_of` returns for them.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
@@ -651,7 +653,7 @@ impl<'a> Region<'a> {
         })?)
     }
 
-    /// Whether any packet of the other end's, with an opcode that is `wanted`, has not been received.
+    /// Whether the ring has a packet of the peer whose opcode is `wanted`.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
@@ -660,22 +662,25 @@ impl<'a> Region<'a> {
         Ok(self.consumer().holds(wanted)?)
     }
 
-    /// After something was sent: the seats of the other side to wake, a bit each. Always 0 in spin-only mode.
+    /// Call after a send. Returns the seats of the peer's side that the caller must wake, a bit for each seat. Always 0 in
+    /// spin-only mode.
     #[inline(always)]
-    #[must_use = "the seats have been struck off: nobody else will wake them"]
+    #[must_use = "the announcements are cleared: no other process will wake these seats"]
     pub fn wake_receivers(&self) -> u64 {
         self.wake(Want::Data)
     }
 
-    /// After a slot or buffer was given back: the seats of the other side to wake, a bit each.
+    /// Call after a receive or a give. Returns the seats of the peer's side that the caller must wake, a bit for each seat.
+    /// Always 0 in spin-only mode.
     #[inline(always)]
-    #[must_use = "the seats have been struck off: nobody else will wake them"]
+    #[must_use = "the announcements are cleared: no other process will wake these seats"]
     pub fn wake_senders(&self) -> u64 {
         self.wake(Want::Space)
     }
 
-    /// After a recovery: the seats of both sides that sleep, whatever they wait for, a bit each.
-    #[must_use = "the seats have been struck off: nobody else will wake them"]
+    /// Call after a recovery. Returns all sleeping seats of both sides, which the caller must wake, a bit for each seat.
+    /// Always 0 in spin-only mode.
+    #[must_use = "the announcements are cleared: no other process will wake these seats"]
     pub fn wake_all(&self) -> u64 {
         let ours = self.sleepers(self.role());
         match self.facts().modes.wait {

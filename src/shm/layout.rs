@@ -1,25 +1,26 @@
-//! Layer 0: from a geometry to checked, page-aligned offsets.
+//! Geometry, modes and layout of a region: from the number of slots and buffers to page-aligned offsets.
 //!
 //! ```text
-//! superblock | ring 0, pool 0, tallies 0 | buffers 0 | ring 1, pool 1, tallies 1 | buffers 1
+//! superblock | ring 0, pool 0, byte counters 0 | buffers 0 | ring 1, pool 1, byte counters 1 | buffers 1
 //! ```
 //!
-//! Every section begins on a page. All arithmetic is checked; a [`Layout`] that exists has offsets that fit.
+//! Every section between bars begins on a page. [`Layout::new`] checks that all offsets fit.
 
 use crate::error::{Error, Result};
 use crate::shm::words::SLOT_BYTES;
 
-/// Bytes of a cache line; buffers lie a multiple of it apart.
+/// Size of a cache line, bytes. The distance between buffers is a multiple of it.
 pub const LINE: u64 = 64;
-/// The most slots of a ring.
+/// Maximum number of slots of a ring.
 pub const MAX_SLOTS: u32 = 1 << 20;
-/// The most buffers of a pool.
+/// Maximum number of buffers of a pool.
 pub const MAX_BUFFERS: u32 = 1 << 20;
 
-/// Who may use a ring at the same time. Chosen at creation, for both directions alike.
+/// How many threads may send into a ring, and how many may receive from it, at the same time. Fixed when the region is
+/// created, for both directions.
 ///
-/// The single forms need no read-modify-write on the ring. **Split a link in such a mode**
-/// ([`split`](crate::StandardLink::split)): as long as it is whole, its threads take turns by a private lock, which
+/// The single modes need no atomic read-modify-write on the ring. **Split a link in such a mode**
+/// ([`split`](crate::StandardLink::split)): a link that is not split serializes its threads with a private lock, which
 /// costs more than the mode saves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RingMode {
@@ -48,26 +49,26 @@ impl RingMode {
     }
 }
 
-/// How a blocked call waits. Chosen at creation, for both ends.
+/// How a blocked call waits. Fixed when the region is created, for both ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WaitMode {
-    /// Spins for a short, adaptive while, then sleeps in the kernel. A sender pays a fence for each message.
+    /// Polls for a short, adaptive time, then sleeps in the kernel. Each send needs a memory fence.
     #[default]
     Adaptive,
-    /// Spins for ever. No fence.
+    /// Polls without end. A send needs no fence.
     Spin,
 }
 
-/// The modes word of the superblock: bit 0 single producer, bit 1 single consumer, bit 16 spin only, bit 17 protected,
-/// bit 63 always set.
+/// Modes word of the superblock: bit 0 single producer, bit 1 single consumer, bit 16 spin only, bit 17 protected, bit 63
+/// always set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Modes {
-    /// The rings' mode.
+    /// Mode of both rings.
     pub ring: RingMode,
-    /// How waiting calls wait.
+    /// How blocked calls wait.
     pub wait: WaitMode,
-    /// Payload does not lie in the region but in memory of each writer's own, which the other end cannot write to. The
-    /// region's payload sections are then unused.
+    /// Whether each end writes its payload to memory of its own, which the peer can only read. The payload sections of the
+    /// region are then unused.
     pub protected: bool,
 }
 
@@ -87,7 +88,7 @@ impl Modes {
             | (self.ring.single_consumer() as u64) << 1
     }
 
-    /// The modes in a word as loaded; `None` if it has a bit that we do not know.
+    /// Decodes a modes word. `None` if it has an unknown bit, or bit 63 is not set.
     pub const fn from_word(word: u64) -> Option<Self> {
         let ring = match word & 3 {
             0 => RingMode::Mpmc,
@@ -101,7 +102,7 @@ impl Modes {
     }
 }
 
-/// How many slots and buffers each direction has, and of what size.
+/// Number of slots and buffers of each direction, and the size of a buffer.
 ///
 /// ```
 /// use hqq::shm::layout::{Geometry, required_bytes};
@@ -119,7 +120,7 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// A geometry of `slots` ring slots and `buffers` buffers of `buffer_size` bytes in each direction.
+    /// Checks a geometry of `slots` ring slots and `buffers` buffers of `buffer_size` bytes in each direction.
     ///
     /// # Errors
     /// [`Error::Geometry`] unless `slots` and `buffers` are powers of two of at least 2 and at most 2^20, and
@@ -142,75 +143,74 @@ impl Geometry {
         Ok(Self { slots, buffers, buffer_size })
     }
 
-    /// Slots of each ring.
+    /// Number of slots of each ring.
     pub const fn slots(&self) -> u32 {
         self.slots
     }
 
-    /// Buffers of each pool.
+    /// Number of buffers of each pool.
     pub const fn buffers(&self) -> u32 {
         self.buffers
     }
 
-    /// Usable bytes of a buffer.
+    /// Usable size of a buffer, bytes.
     pub const fn buffer_size(&self) -> u64 {
         self.buffer_size
     }
 
-    /// Bytes from one buffer's start to the next's: the size rounded up to a cache line.
+    /// Distance from one buffer's start to the next, bytes: the size rounded up to a cache line.
     pub const fn stride(&self) -> u64 {
         self.buffer_size.next_multiple_of(LINE)
     }
 
-    /// Usable bytes of a run of `count` consecutive buffers.
+    /// Usable size of a run of `count` consecutive buffers, bytes.
     #[inline]
     pub const fn run_bytes(&self, count: u32) -> u64 {
         if count == 0 { 0 } else { (count as u64 - 1) * self.stride() + self.buffer_size }
     }
 
-    /// How many consecutive buffers hold `len` bytes. May exceed [`buffers`](Self::buffers).
+    /// Number of consecutive buffers that hold `len` bytes. May exceed [`buffers`](Self::buffers).
     #[inline]
     pub const fn run_for(&self, len: u64) -> u64 {
         if len <= self.buffer_size { 1 } else { 1 + (len - self.buffer_size).div_ceil(self.stride()) }
     }
 }
 
-/// Offsets of one direction, bytes from the region's start.
+/// Offsets of the sections of one direction, in bytes from the region's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectionLayout {
-    /// Ring slots.
+    /// Slots of the ring.
     pub ring: u64,
-    /// Buffer words.
+    /// Words of the pool's buffers.
     pub pool: u64,
-    /// The lease for runs.
+    /// Lease of the pool.
     pub lease: u64,
-    /// Payload bytes sent through each slot, a word per slot.
+    /// Counters of payload bytes sent, one word for each slot.
     pub sent: u64,
-    /// Payload bytes received through each slot, a word per slot.
+    /// Counters of payload bytes received, one word for each slot.
     pub received: u64,
-    /// Payload.
+    /// Payload buffers.
     pub buffers: u64,
 }
 
-/// Where everything lies.
+/// Offsets of all sections of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// What was asked for.
+    /// Number of slots and buffers, and the buffer size.
     pub geometry: Geometry,
-    /// Bytes of a page.
+    /// Page size, bytes.
     pub page: u64,
-    /// The two directions: Primary to Secondary, Secondary to Primary.
+    /// The directions: from the Primary to the Secondary, and back.
     pub directions: [DirectionLayout; 2],
-    /// Bytes of the region.
+    /// Length of the region, bytes.
     pub len: u64,
 }
 
 impl Layout {
-    /// The layout of a geometry on pages of `page` bytes.
+    /// Computes the layout of `geometry` on pages of `page` bytes.
     ///
     /// # Errors
-    /// [`Error::Geometry`] if the page size is no power of two of at least 4096, or the whole is over 2^46
-    /// bytes.
+    /// [`Error::Geometry`] unless the page size is a power of two from 4,096 to 2^30, and the region has at most 2^46 bytes.
     pub const fn new(geometry: Geometry, page: u64) -> Result<Self> {
         if !page.is_power_of_two() || page < 4096 || page > 1 << 30 {
             return Err(Error::Geometry {
@@ -219,7 +219,7 @@ impl Layout {
                 rule: "a power of two from 4096 to 1073741824",
             });
         }
-        // Each factor is at most 2^41, and each count at most 2^20, so that nothing here can overflow.
+        // Nothing overflows: sizes are at most 2^41 and counts at most 2^20.
         const fn direction(start: u64, geometry: &Geometry, page: u64) -> (DirectionLayout, u64) {
             let slots = geometry.slots as u64;
             let buffers = geometry.buffers as u64;
@@ -247,22 +247,22 @@ impl Layout {
 }
 
 impl Layout {
-    /// Bytes of one direction's payload on pages of its own.
+    /// Size of one direction's payload, bytes, rounded up to a page.
     pub const fn payload_len(&self) -> u64 {
         (self.geometry.buffers as u64 * self.geometry.stride()).next_multiple_of(self.page)
     }
 
-    /// The parts of the region that are not payload.
+    /// Ranges of the region that hold no payload, in bytes from its start.
     pub const fn control(&self) -> [core::ops::Range<u64>; 2] {
         let [first, second] = &self.directions;
         [0..first.buffers, second.ring..second.buffers]
     }
 }
 
-/// Private words of each direction for cursors, on lines of their own.
+/// Number of private words for the cursors of each direction. They fill whole cache lines.
 pub const CURSOR_WORDS: usize = 16;
 
-/// Bytes of a region with this geometry on pages of `page` bytes (the specification's `sizeStandardLink`).
+/// Size of a region with this geometry on pages of `page` bytes, in bytes (the specification's `sizeStandardLink`).
 ///
 /// # Errors
 /// As [`Layout::new`].
@@ -270,8 +270,8 @@ pub fn required_bytes(geometry: &Geometry, page: u64) -> Result<u64> {
     Ok(Layout::new(*geometry, page)?.len)
 }
 
-/// How many `u64` words of private memory an end needs: its own cursors, and the set of buffers that it has
-/// lent or holds. The peer never sees them, so that nothing it writes can mislead us.
+/// Number of `u64` words of private memory that an end needs: its cursors, and a lent flag for each buffer. The peer cannot
+/// change them.
 pub const fn required_scratch(geometry: &Geometry) -> usize {
     CURSOR_WORDS * 2 + 2 * geometry.buffers as usize
 }

@@ -1,14 +1,14 @@
-//! Layer 0: packets and the operations they stand for.
+//! Packets, and the check that turns them into operations.
 //!
-//! A [`Packet`] is the private copy of a slot: opcode and seven operands, whatever they hold. An [`Operation`]
-//! is one that has been checked against the [`Bounds`] of the link; nothing else may be acted upon.
+//! A [`Packet`] is a private copy of a slot: an opcode and seven operands with any values. [`Operation::check`] compares it
+//! with the [`Bounds`] of the link. Only the resulting [`Operation`] may be acted upon.
 
 use crate::error::ErrorCode;
 use crate::shm::layout::Geometry;
 
-/// Numbers of the operations (specification, "Operation Codes"; from 0x10 to 0x7F and 0xFE our own).
+/// Opcodes (specification, "Operation Codes"). Those from 0x10 to 0x7F and 0xFE are HQQ's own.
 pub mod op {
-    /// Report of an error.
+    /// Reports that a packet was refused.
     pub const ERROR: u8 = 0x00;
     /// Creates a connection.
     pub const CONN_CREATE: u8 = 0x01;
@@ -16,51 +16,51 @@ pub mod op {
     pub const CONN_ACCEPT: u8 = 0x02;
     /// Closes a connection, or one half of it.
     pub const CONN_CLOSE: u8 = 0x03;
-    /// Data on a connection.
+    /// Carries a chunk of data on a connection.
     pub const CONN_COPY: u8 = 0x04;
-    /// Asks for protocol features.
+    /// Proposes a protocol version, features and capabilities.
     pub const PROTO_NEGOTIATE: u8 = 0x05;
-    /// Answers such a request.
+    /// Answers such a proposal.
     pub const PROTO_ACK: u8 = 0x06;
-    /// A message of up to 48 bytes in the slot itself (ours).
+    /// Carries a message of up to 48 bytes in the slot itself.
     pub const INLINE_COPY: u8 = 0x10;
-    /// First message of a handshake: the Primary greets (ours; on the socket, never in a ring).
+    /// Handshake, on the socket: the Primary's first message.
     pub const HELLO: u8 = 0x20;
-    /// The Secondary's answer (ours, on the socket).
+    /// Handshake, on the socket: the Secondary's answer.
     pub const JOIN: u8 = 0x21;
-    /// The Primary's region, with its descriptor (ours, on the socket).
+    /// Handshake, on the socket: the Primary sends its region, with the descriptor.
     pub const OFFER: u8 = 0x22;
-    /// The Secondary has attached (ours, on the socket).
+    /// Handshake, on the socket: the Secondary has attached.
     pub const READY: u8 = 0x23;
-    /// Handshake, the Primary's last word: the link is made.
+    /// Handshake, on the socket: the Primary confirms that the link is established.
     pub const WELCOME: u8 = 0x24;
-    /// What the features of its sender need to know (ours).
+    /// Negotiation: parameters of the sender's features.
     pub const TERMS: u8 = 0x30;
-    /// From here on its sender follows what was agreed (ours).
+    /// Negotiation: the sender applies the agreed features from the next packet on.
     pub const BEGIN: u8 = 0x31;
-    /// One of the two messages that keys are made by (ours).
+    /// Negotiation: one of the two messages of the key exchange.
     pub const KEY: u8 = 0x32;
-    /// How much may be sent on a connection (ours).
+    /// Flow control: how many chunks may be sent on a connection.
     pub const CREDIT: u8 = 0x33;
-    /// How urgent a connection is, and its weight (ours).
+    /// QoS: class and weight of a connection.
     pub const SHARE: u8 = 0x34;
-    /// What a receiver of reliable delivery knows to be processed (ours).
+    /// Reliable delivery: the receiver reports which messages it has processed.
     pub const RESUME: u8 = 0x35;
-    /// Where a sender of reliable delivery goes on (ours).
+    /// Reliable delivery: the sequence number with which the sender continues.
     pub const START: u8 = 0x36;
-    /// Which messages of reliable delivery are processed (ours).
+    /// Reliable delivery: the receiver acknowledges processed messages.
     pub const PROCESSED: u8 = 0x37;
-    /// A moment, to be compared with that of its arrival (ours).
+    /// Carries its time of sending, to measure latency.
     pub const PROBE: u8 = 0x38;
-    /// A slot that was claimed and will never be filled (ours). Receivers skip it.
+    /// Marks a slot that was claimed and will never be filled. Receivers skip it.
     pub const TOMBSTONE: u8 = 0xFE;
-    /// A message in the pool.
+    /// Carries a message of the link itself in the pool, or an empty one.
     pub const STANDARD_LINK_COPY: u8 = 0xFF;
 }
 
-/// The longest message that rides in the slot itself, bytes.
+/// Maximum size of a message that travels in the slot itself, bytes.
 pub const INLINE_MAX: usize = 48;
-/// In place of a buffer index or offset: there is none, the message is empty.
+/// Value in place of a buffer's index or offset where the message is empty.
 pub const NO_BUFFER: u64 = u64::MAX;
 
 /// A private copy of a slot's opcode and operands.
@@ -68,12 +68,12 @@ pub const NO_BUFFER: u64 = u64::MAX;
 pub struct Packet {
     /// The opcode.
     pub op: u8,
-    /// The operands 0 to 6.
+    /// Operands 0 to 6.
     pub operands: [u64; 7],
 }
 
 impl Packet {
-    /// A packet with the given first operands, the others zero.
+    /// Makes a packet whose operands begin with `first`; the others are zero.
     pub const fn new<const N: usize>(op: u8, first: [u64; N]) -> Self {
         let mut operands = [0; 7];
         let mut i = 0;
@@ -84,18 +84,19 @@ impl Packet {
         Self { op, operands }
     }
 
-    /// An OpError packet: what it is about, why, and which opcode was refused (ruling 11).
+    /// Makes an OpError packet (ruling 11). `context` is the connection or copy that it concerns, `failed` the opcode that
+    /// was refused.
     pub const fn error(context: u64, code: ErrorCode, failed: u8) -> Self {
         Self::new(op::ERROR, [context, code.number(), failed as u64])
     }
 
-    /// Whether the packet is a message on the link itself, not on a connection.
+    /// Whether `op` is a message of the link itself, not of a connection.
     #[inline(always)]
     pub const fn is_plain(op: u8) -> bool {
         op == op::STANDARD_LINK_COPY || op == op::INLINE_COPY
     }
 
-    /// The 64 bytes of a packet outside the ring: opcode, seven zero bytes, operands little-endian.
+    /// Encodes the packet for transport outside the ring: opcode, seven zero bytes, little-endian operands.
     pub fn to_bytes(&self) -> [u8; 64] {
         let mut bytes = [0; 64];
         bytes[0] = self.op;
@@ -105,7 +106,7 @@ impl Packet {
         bytes
     }
 
-    /// The packet in 64 bytes, `None` if the seven bytes beside the opcode are not zero.
+    /// Decodes a packet. `None` unless the seven bytes after the opcode are zero.
     pub fn from_bytes(bytes: &[u8; 64]) -> Option<Self> {
         if bytes[1..8] != [0; 7] {
             return None;
@@ -119,7 +120,7 @@ impl Packet {
         Some(Self { op: bytes[0], operands })
     }
 
-    /// The operation's name in the specification, for traces.
+    /// Name of opcode `op` in the specification, for traces.
     pub const fn name(op: u8) -> &'static str {
         match op {
             op::ERROR => "OpError",
@@ -151,19 +152,19 @@ impl Packet {
     }
 }
 
-/// Which halves of a connection an OpConnClose closes, seen from its sender: its second operand.
+/// Second operand of OpConnClose: the halves of a connection that its sender closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseHow {
-    /// Both: the specification's form.
+    /// Both halves, as in the specification.
     Both = 0,
-    /// It writes no more.
+    /// The sender writes no more.
     Write = 1,
-    /// It reads no more.
+    /// The sender reads no more.
     Read = 2,
 }
 
 impl CloseHow {
-    /// The form with this number on the wire.
+    /// Decodes the operand. `None` for a number over 2.
     pub const fn from_number(number: u64) -> Option<Self> {
         match number {
             0 => Some(Self::Both),
@@ -173,188 +174,188 @@ impl CloseHow {
         }
     }
 
-    /// The number on the wire.
+    /// The operand.
     pub const fn number(self) -> u64 {
         self as u64
     }
 }
 
-/// Consecutive buffers that travel as one.
+/// Consecutive buffers that carry one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Index of the first.
+    /// Index of the first buffer.
     pub first: u32,
-    /// How many: at least 1.
+    /// Number of buffers, at least 1.
     pub count: u32,
 }
 
 impl Run {
-    /// The indices of the run.
+    /// Indices of the buffers.
     pub fn indices(self) -> core::ops::Range<usize> {
         self.first as usize..self.first as usize + self.count as usize
     }
 }
 
-/// The operands of an OpConnCopy, checked.
+/// Operands of an OpConnCopy, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnCopy {
-    /// The connection.
+    /// Id of the connection.
     pub conn: u64,
-    /// The copy that this chunk belongs to.
+    /// Id of the copy (message) that this chunk is part of.
     pub copy_id: u64,
-    /// Bytes of the whole copy.
+    /// Size of the whole copy, bytes.
     pub copy_size: u64,
-    /// Bytes of this chunk.
+    /// Size of this chunk, bytes.
     pub transfer_size: u64,
-    /// Where the chunk lies in the copy.
+    /// Offset of the chunk in the copy, bytes.
     pub transfer_offset: u64,
-    /// The buffers with the chunk; `None` for an empty message.
+    /// Buffers that contain the chunk. `None` for an empty message.
     pub run: Option<Run>,
 }
 
-/// A packet whose operands have been checked.
+/// A packet whose opcode and operands have been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// The peer refused something.
+    /// The peer refused a packet.
     Error {
-        /// Connection, or copy.
+        /// Id of the connection or copy that it concerns.
         context: u64,
-        /// The code's number, known to us or not.
+        /// Number of the error code, known or not.
         code: u64,
         /// The opcode that was refused.
         failed: u8,
     },
     /// The peer creates a connection.
     ConnCreate {
-        /// Its id.
+        /// Id of the connection.
         conn: u64,
     },
-    /// The peer accepts ours.
+    /// The peer accepts a connection that this end created.
     ConnAccept {
-        /// Its id.
+        /// Id of the connection.
         conn: u64,
     },
-    /// The peer closes a connection or a half.
+    /// The peer closes a connection or one half of it.
     ConnClose {
-        /// Its id.
+        /// Id of the connection.
         conn: u64,
-        /// Which halves.
+        /// The halves that the peer closes.
         how: CloseHow,
     },
-    /// Data on a connection.
+    /// A chunk of data on a connection.
     ConnCopy(ConnCopy),
-    /// The peer proposes a protocol version and features.
+    /// The peer proposes a protocol version, features and capabilities.
     Negotiate {
-        /// (major << 8) | minor.
+        /// `major << 8 | minor`.
         version: u64,
-        /// Features it wants.
+        /// Bits of the features that the peer wants.
         features: u64,
-        /// Capabilities it has.
+        /// Bits of the capabilities that the peer has.
         capabilities: u64,
     },
-    /// The peer settles them.
+    /// The peer answers a proposal.
     Ack {
-        /// (major << 8) | minor.
+        /// `major << 8 | minor`.
         version: u64,
-        /// Features in force.
+        /// Bits of the agreed features.
         features: u64,
-        /// Capabilities in force.
+        /// Bits of the agreed capabilities.
         capabilities: u64,
     },
-    /// What the peer's features need to know.
+    /// Parameters of the peer's features.
     Terms {
-        /// As they came.
+        /// The operands, not checked.
         operands: [u64; 7],
     },
-    /// One of the messages that keys are made by.
+    /// A message of the key exchange.
     Key {
-        /// Its bytes.
+        /// The 48 bytes of the message.
         words: [u64; 6],
     },
-    /// The peer follows what was agreed from here on.
+    /// The peer applies the agreed features from the next packet on.
     Begin {
-        /// Features in force.
+        /// Bits of the agreed features.
         features: u64,
-        /// Capabilities in force.
+        /// Bits of the agreed capabilities.
         capabilities: u64,
     },
-    /// How much this end may send on a connection.
+    /// The peer grants credit on a connection.
     Credit {
-        /// Its id.
+        /// Id of the connection.
         conn: u64,
-        /// Chunks since the beginning.
+        /// Number of chunks that this end may send, counted from the connection's creation.
         total: u64,
     },
-    /// How the peer would like a connection to be treated.
+    /// The peer states the QoS class and weight of a connection, so that this end may treat it alike.
     Share {
-        /// Its id.
+        /// Id of the connection.
         conn: u64,
-        /// How urgent it is.
+        /// Number of the class.
         class: u64,
-        /// Its weight in the class.
+        /// Weight within the class.
         weight: u64,
     },
-    /// One of the packets of reliable delivery: Resume, Start or Processed.
+    /// A packet of reliable delivery: Resume, Start or Processed.
     Delivery {
-        /// Which.
+        /// The opcode.
         op: u8,
-        /// As they came.
+        /// The operands, not checked.
         operands: [u64; 7],
     },
-    /// When the peer sent this.
+    /// A latency probe.
     Probe {
-        /// Nanoseconds of the monotonic clock.
+        /// Time of sending: nanoseconds of the monotonic clock.
         at: u64,
     },
-    /// A message in the slot.
+    /// A message in the slot itself.
     Inline {
-        /// Unique per sender.
+        /// Id of the copy, unique for its sender.
         copy_id: u64,
-        /// Its bytes.
+        /// Size of the message, bytes.
         len: u8,
-        /// Its bytes, then zeros.
+        /// The message, padded with zeros if the peer keeps the protocol.
         words: [u64; 6],
     },
     /// A message in the pool, or an empty one.
     Copy {
-        /// Unique per sender.
+        /// Id of the copy, unique for its sender.
         copy_id: u64,
-        /// Bytes of the message.
+        /// Size of the message, bytes.
         len: u64,
-        /// The buffers with it; `None` for an empty message.
+        /// Buffers that contain the message. `None` for an empty one.
         run: Option<Run>,
     },
 }
 
-/// A packet that must not be acted upon, and what the peer is told.
+/// Why a packet was refused, as reported to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What is wrong.
+    /// Error code.
     pub code: ErrorCode,
-    /// The connection or copy that it is about.
+    /// Id of the connection or copy that it concerns.
     pub context: u64,
-    /// The packet's opcode.
+    /// Opcode of the packet.
     pub op: u8,
-    /// Buffers that the packet names in order, though it is refused: their receiver gives them home.
+    /// Buffers of the packet, if it names them correctly. The receiver frees them although it refuses the packet.
     pub run: Option<Run>,
 }
 
-/// What the operands of packets in one direction are checked against. Private memory, never the superblock.
+/// Limits that the packets of one direction are checked against. Kept in private memory, so that a peer cannot change them.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// The link's geometry.
+    /// Number of slots and buffers, and the buffer size.
     pub geometry: Geometry,
-    /// The longest message that this end accepts, bytes.
+    /// Maximum size of a message that this end accepts, bytes.
     pub max_message: u64,
 }
 
 impl Operation {
-    /// Checks a packet.
+    /// Checks a packet against the limits of the link.
     ///
     /// # Errors
-    /// [`Fault`] with the code for the peer: `InvalidOp` for an unknown opcode, `InvalidSize` for sizes that
-    /// contradict each other, `MemoryAlign` for an offset that is no buffer's start, `BufferOverflow` for
-    /// what lies outside the pool, `MemorySmall` for a message over this end's limit.
+    /// [`Fault`] with the code for the peer: `InvalidOp` for an unknown opcode, `InvalidSize` for sizes that contradict each
+    /// other, `MemoryAlign` for an offset at which no buffer starts, `BufferOverflow` for buffers outside the pool or a
+    /// message longer than its buffers, `MemorySmall` for a message over this end's limit.
     #[inline]
     pub fn check(packet: &Packet, bounds: &Bounds) -> Result<Self, Fault> {
         let [a, b, c, ..] = packet.operands;
@@ -433,7 +434,7 @@ impl Operation {
 }
 
 impl Bounds {
-    /// Checks an OpStandardLinkCopy: the buffers with its message, `None` for an empty one.
+    /// Checks an OpStandardLinkCopy. Returns the buffers of the message, or `None` for an empty one.
     #[inline(always)]
     pub(crate) fn check_copy(&self, packet: &Packet) -> Result<Option<Run>, Fault> {
         let [context, first, len, count, ..] = packet.operands;
@@ -449,14 +450,14 @@ impl Bounds {
         Ok(Some(run))
     }
 
-    /// The run of `count` buffers from `first`, if it lies in the pool and holds `len` bytes.
+    /// Checks that the run of `count` buffers from `first` lies in the pool and can contain `len` bytes.
     #[inline]
     fn run(&self, first: u64, count: u64, len: u64) -> Result<Run, ErrorCode> {
         let buffers = u64::from(self.geometry.buffers());
         if first >= buffers || count > buffers - first {
             return Err(ErrorCode::BufferOverflow);
         }
-        // Both are below 2^21 by the line above.
+        // The check above limits both to 2^20.
         let run = Run { first: first as u32, count: count as u32 };
         if len > self.geometry.run_bytes(run.count) {
             return Err(ErrorCode::BufferOverflow);

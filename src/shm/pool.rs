@@ -1,71 +1,73 @@
-//! Layer 1: who holds which buffer. Words only, no payload; no unsafe.
+//! The buffer pool of one direction: which process holds which buffer. Words only, no payload; no unsafe.
 //!
 //! # State
 //!
-//! One word a buffer, in shared memory ([`BufferWord`]):
+//! Shared memory has one word for each buffer ([`BufferWord`]):
 //!
 //! ```text
-//!          take (CAS)            hold (store)            give (store)
+//!        allocate (CAS)          hold (store)            give (store)
 //!   free ------------> owned(S) --------------> held(R) --------------> free
 //!     ^                  |  |  ^
-//!     +-- give (store) --+  |  |         a loan that was dropped unsent
-//!     |    prepare (store)  v  |  take (store)
-//!     +-- give (store) -- spare(S)       taken ahead of the loan that will want it
+//!     +-- give (store) --+  |  |             a loan that was dropped unsent
+//!     |    prepare (store)  v  |  allocate (store)
+//!     +-- give (store) -- spare(S)           allocated before the loan that will use it
 //! ```
 //!
-//! Beside it each process keeps one private word a buffer, the *mark*: set while this process has the buffer lent
-//! out to its own code. The peer cannot write it. A buffer whose mark is set is never handed out again, whatever
-//! its shared word says.
+//! *Give* returns a buffer to the pool. Each process also has one private word for each buffer, the *lent flag*: set
+//! while the process has lent the buffer to its own code. The peer cannot write it. A buffer whose flag is set is not
+//! allocated or received again, whatever its shared word says.
 //!
 //! # Invariants
 //!
 //! - **One holder**: at every instruction a buffer is free, owned by a sender, in a published or taken slot, or
-//!   held by a receiver. A published slot decides over the word: the word still says `owned` while the packet
-//!   is in flight, and it may say `held` for a moment before the slot is released. So recovery reads the slots
-//!   first.
-//! - **Marks inside words**: the mark is set after the word is won and cleared before the word is given away or
-//!   the packet is published, so that whoever wins the word next finds the mark clear.
-//! - **Runs**: a message longer than a buffer takes consecutive buffers. Only the holder of the *lease* word
-//!   gathers more than one, so two gatherers never hold half of what the other needs; it makes one pass over
-//!   the pool and gives back what it got when a word in the middle is lost to a single take. The run travels
-//!   whole: a message shorter than its loan still names every buffer of it, so no tail is forgotten.
+//!   held by a receiver. A slot takes precedence over the word: the word is still `owned` while the packet is in
+//!   flight, and may be `held` shortly before the slot is released. So recovery reads the slots first.
+//! - **Lent flags inside words**: a flag is set after the word was won, and cleared before the word is freed or the
+//!   packet published. So a thread that wins the word next finds the flag clear.
+//! - **Runs**: a message longer than a buffer uses consecutive buffers. Only the holder of the *lease* word gathers
+//!   more than one, so two gatherers cannot each hold half of what the other needs. A gather passes over the pool
+//!   once, and frees the words won so far where it meets one that is not free. A message shorter than its loan still
+//!   names every buffer of the run, so all of them are freed.
 //!
 //! # Edges
 //!
 //! | label | store | load | guarantees |
 //! |---|---|---|---|
-//! | pool.give | `give`, release | `take`, acquire | the last reader is done with the payload before the next writer begins |
-//! | pool.lease | `gather`, release | `gather`, acquire | a gatherer sees the words as the one before left them |
-//! | pool.spare | `prepare`, release | `take`, acquire | who uses what another thread took has its `take` behind it |
+//! | pool.give | `give`, release | `allocate`, acquire | the last reader is done with the payload before the next writer begins |
+//! | pool.lease | `gather`, release | `gather`, acquire | a gatherer sees the words as the previous gatherer left them |
+//! | pool.spare | `prepare`, release | `allocate`, acquire | a thread that uses a spare buffer of another thread is after its allocation |
 //!
-//! What a receiver sees of the payload is the ring's edge (ring.publish).
+//! The ring's edge (ring.publish) makes the payload visible to the receiver.
 //!
 //! # Where a process can die
 //!
-//! After `take`: the word names the dead and no slot names the buffer; recovery frees it. After publish: the slot
-//! decides, the message is delivered. After `hold`, before the slot is released: the slot decides, recovery
-//! publishes it again and leaves the word. After the release: the word names the dead; recovery frees it. Inside
-//! a gather: each word won so far names the dead, and so does the lease.
+//! | death | the words | recovery |
+//! |---|---|---|
+//! | after `allocate` | the word names the dead holder, no slot names the buffer | frees the buffer |
+//! | after publish | a slot names the buffer | leaves the word; the message is delivered |
+//! | after `hold`, before the slot's release | a taken slot names the buffer | publishes the packet again, leaves the word |
+//! | after the slot's release | the word names the dead holder, no slot names the buffer | frees the buffer |
+//! | inside a gather | the lease and each word won so far name the dead holder | frees the buffers, vacates the lease |
 
 use crate::error::Impossible;
 use crate::shm::packet::Run;
 use crate::shm::words::{BufferState, BufferWord, Holder, LeaseWord};
 use crate::sync::{AtomicU64, Ordering, load_for_update};
 
-/// Why nothing could be taken.
+/// Why no buffers were allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortage {
-    /// Fewer free buffers than wanted; how many were seen.
+    /// Fewer buffers were free than wanted: this many.
     Exhausted(u64),
-    /// Enough, but the longest run that was seen is too short.
+    /// Enough buffers were free, but the longest run of free ones had only this many.
     Fragmented(u64),
-    /// Another thread or process gathers a run just now.
+    /// Another thread or process is gathering a run.
     Busy,
-    /// A word that no operation leaves.
+    /// A buffer word or lease that no operation stores.
     Impossible(Impossible),
 }
 
-/// A buffer that the peer names cannot be held: this process holds it already.
+/// Error of [`Pool::hold`]: the packet names a buffer that this process already holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlreadyHeld;
 
@@ -74,31 +76,32 @@ fn impossible(word: u64) -> Shortage {
     Shortage::Impossible(Impossible { what: "a buffer word", found: word })
 }
 
-/// The buffers of one direction, seen from one end of it.
+/// Pool of one direction, as used by one end.
 #[derive(Clone, Copy, Debug)]
 pub struct Pool<'a> {
     words: &'a [AtomicU64],
     lease: &'a AtomicU64,
     lent: &'a [AtomicU64],
     hint: &'a AtomicU64,
-    /// The buffer that was taken ahead of time, plus one; 0 for none.
+    /// Index of the spare buffer plus one; 0 for none.
     spare: &'a AtomicU64,
-    /// The word of a buffer that this end has on loan, and of one that it holds.
+    /// Word of a buffer that this end has on loan.
     owned_word: u64,
+    /// Word of a buffer that this end has received.
     held_word: u64,
-    /// The word of a buffer that is taken ahead of time.
+    /// Word of a buffer that this end keeps as its spare.
     spare_word: u64,
     holder: Holder,
     single: bool,
 }
 
 impl<'a> Pool<'a> {
-    /// The pool over its shared words and lease, with this process's private words: a mark for each buffer, where to
-    /// look next, and what is taken ahead of time (both zero at first). With `single`, no other thread takes (on the
-    /// sending end) or holds (on the receiving end).
+    /// Creates a pool for `holder` over the shared `words` and `lease`. `lent` (one flag for each buffer), `hint` (how many
+    /// single buffers were allocated) and `spare` are private words of this process, initially zero. With `single`, no
+    /// other thread allocates (on the sending end) or holds (on the receiving end).
     ///
     /// # Panics
-    /// Unless there is a mark for each word.
+    /// Unless `words` and `lent` have the same length.
     #[inline(always)]
     pub fn new(
         words: &'a [AtomicU64],
@@ -115,37 +118,37 @@ impl<'a> Pool<'a> {
         Self { words, lease, lent, hint, spare, owned_word, held_word, spare_word, holder, single }
     }
 
-    /// How many buffers there are.
+    /// Number of buffers.
     #[inline(always)]
     pub fn buffers(&self) -> u64 {
         self.words.len() as u64
     }
 
-    /// Takes `count` consecutive free buffers for a loan.
+    /// Allocates `count` consecutive free buffers for a loan.
     ///
     /// # Errors
-    /// [`Shortage`]: nothing was taken.
+    /// [`Shortage`], with the reason that nothing was allocated.
     #[inline]
     pub fn allocate(&self, count: u32) -> Result<Run, Shortage> {
         if count == 1 {
             return self.allocate_one();
         }
-        // It may be just the one that the run needs.
+        // The run may need the spare buffer.
         self.give_spare();
         self.gather(count)
     }
 
-    /// The index and the word of the buffer that is tried first when the next one is taken.
+    /// Index and word of the buffer that the next allocation of a single buffer tries first.
     #[inline(always)]
     pub fn next(&self) -> (usize, &'a AtomicU64) {
         let index = self.index(self.hint.load(Ordering::Relaxed) as usize);
         (index, &self.words[index])
     }
 
-    /// As [`take`](Self::take), a single buffer.
+    /// Allocates one buffer: the spare if there is one, or else a free buffer.
     ///
     /// # Errors
-    /// As there.
+    /// As [`allocate`](Self::allocate).
     #[inline(always)]
     pub fn allocate_one(&self) -> Result<Run, Shortage> {
         match self.pop_spare() {
@@ -157,8 +160,9 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// Takes a buffer ahead of time, for the next [`take`](Self::take) of one: its word has then been fetched from the
-    /// processor that gave it back. Which one; `None` if there is one already, or if none is free. For threads that may take.
+    /// Allocates a spare buffer, which the next [`allocate_one`](Self::allocate_one) uses. So that call need not wait for
+    /// the word's cache line from the processor that freed it. Returns the buffer's index, or `None` if there is a spare
+    /// already or no buffer is free. Only for threads that may allocate.
     #[inline(always)]
     pub fn prepare(&self) -> Option<usize> {
         if self.has_spare() {
@@ -166,7 +170,7 @@ impl<'a> Pool<'a> {
         }
         let run = self.allocate_next().ok()?;
         let spare = u64::from(run.first) + 1;
-        // Still this thread's alone: whoever gets it from the private word is behind this.
+        // No other thread has the buffer yet: it reaches them only through the store to `spare` below.
         self.words[run.first as usize].store(self.spare_word, Ordering::Relaxed);
         if self.single {
             self.spare.store(spare, Ordering::Relaxed);
@@ -179,20 +183,19 @@ impl<'a> Pool<'a> {
         Some(run.first as usize)
     }
 
-    /// Whether only one thread may take.
+    /// Whether only one thread may allocate.
     #[inline(always)]
     pub fn is_single(&self) -> bool {
         self.single
     }
 
-    /// Whether a buffer has been taken ahead of time. Stale as soon as it returns.
+    /// Whether there is a spare buffer. The result may be outdated when it is returned.
     #[inline(always)]
     pub fn has_spare(&self) -> bool {
         self.spare.load(Ordering::Relaxed) != 0
     }
 
-    /// Gives back what [`prepare`](Self::prepare) took, if nobody has used it. Whether there was anything. For threads that
-    /// may take.
+    /// Frees the spare buffer. Returns whether there was one. Only for threads that may allocate.
     pub fn give_spare(&self) -> bool {
         let spare = self.pop_spare();
         if let Some(run) = spare {
@@ -220,19 +223,21 @@ impl<'a> Pool<'a> {
 
     #[inline(always)]
     fn allocate_next(&self) -> Result<Run, Shortage> {
-        // The usual case first: the buffer after the one that was taken last has come home.
+        // Fast path: the buffer after the last one allocated is free.
         let hint = self.hint.load(Ordering::Relaxed) as usize;
         let index = self.index(hint);
         if self.win(index)? { Ok(self.advance_hint(hint, index)) } else { self.allocate_any(hint) }
     }
 
-    /// The buffer whose turn it is: each once in as many turns as there are buffers. Two in a row have their words in
-    /// different lines, so that a sender and a receiver at work on two messages do not meet in one; and no more than
-    /// sixteen are mixed, so that those that are kept lie close together and leave room for runs.
+    /// Index of the buffer to try for a value of the hint. Consecutive values visit every buffer once.
+    ///
+    /// The words of two consecutive buffers lie in different cache lines, so that a sender and a receiver that work on
+    /// successive messages do not share one. Only groups of sixteen are permuted, so that buffers in use lie close
+    /// together and leave long runs free.
     #[inline(always)]
     fn index(&self, hint: usize) -> usize {
         let buffers = self.words.len();
-        // Eight words a line.
+        // A cache line has eight words.
         let mixed = hint & !15 | (hint & 1) << 3 | hint >> 1 & 7;
         // The number of buffers is a power of two.
         (if buffers < 16 { hint } else { mixed }) & (buffers - 1)
@@ -256,7 +261,7 @@ impl<'a> Pool<'a> {
         Err(Shortage::Exhausted(0))
     }
 
-    /// Takes one buffer if it is free, word and mark.
+    /// Makes a buffer this end's if it is free: its word, then its lent flag. False if it is not free.
     #[inline(always)]
     fn win(&self, index: usize) -> Result<bool, Shortage> {
         let word = &self.words[index];
@@ -266,7 +271,7 @@ impl<'a> Pool<'a> {
             return Self::not_free(found);
         }
         if self.single {
-            // Only receivers store to a free buffer's word, and they stored last when they gave it.
+            // No other thread allocates, and receivers do not store to the word of a free buffer.
             word.store(self.owned_word, Ordering::Relaxed);
         } else if word.compare_exchange(free, self.owned_word, Ordering::Acquire, Ordering::Relaxed).is_err()
         {
@@ -275,7 +280,7 @@ impl<'a> Pool<'a> {
         if self.set_lent(index) {
             return Ok(true);
         }
-        // The word said free while our own code still has the buffer: only a corrupt peer does that.
+        // The word was free, but our own code still has the buffer: only a corrupt peer does that.
         Err(impossible(found))
     }
 
@@ -332,8 +337,7 @@ impl<'a> Pool<'a> {
         Err(shortage(if free < count { free as u64 } else { longest as u64 }))
     }
 
-    /// Lets go of a loan's marks because its packet is about to be published: from then on the words are the
-    /// receiver's to change.
+    /// Clears the lent flags of a loan whose packet is about to be published. After that the receiver changes the words.
     #[inline(always)]
     pub fn pass(&self, run: Run) {
         if run.count == 1 {
@@ -350,10 +354,10 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// Marks the buffers of a packet as held, before its slot is released.
+    /// Marks the buffers of a received packet as held by this end. Call it before the packet's slot is released.
     ///
     /// # Errors
-    /// [`AlreadyHeld`] if this process holds one of them already; then none was marked anew.
+    /// [`AlreadyHeld`] if this process holds one of them already. Then no flag and no word is changed.
     #[inline(always)]
     pub fn hold(&self, run: Run) -> Result<(), AlreadyHeld> {
         if run.count != 1 {
@@ -363,7 +367,7 @@ impl<'a> Pool<'a> {
         if !self.set_lent(index) {
             return Err(AlreadyHeld);
         }
-        // Ordered before the slot's release by that store (ring.free).
+        // The release of the slot orders this store before it (ring.free).
         self.words[index].store(self.held_word, Ordering::Relaxed);
         Ok(())
     }
@@ -383,7 +387,7 @@ impl<'a> Pool<'a> {
         Ok(())
     }
 
-    /// Gives a run back: a dropped loan, or a message that has been read.
+    /// Frees a run: a loan that was not sent, or a message that has been read.
     #[inline(always)]
     pub fn give(&self, run: Run) {
         if run.count == 1 { self.give_one(run.first as usize) } else { self.give_range(run.indices()) }
@@ -402,7 +406,7 @@ impl<'a> Pool<'a> {
         self.words[index].store(BufferWord::FREE.word(), Ordering::Release); // edge(pool.give): release
     }
 
-    /// Sets a buffer's private mark; false if it was set.
+    /// Sets a buffer's lent flag. False if it was set already.
     #[inline(always)]
     fn set_lent(&self, index: usize) -> bool {
         let lent = &self.lent[index];
@@ -415,13 +419,13 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// Whether this process has any buffer of this pool, on loan or received.
+    /// Whether this process has any buffer of the pool, on loan or received.
     pub fn is_in_use(&self) -> bool {
-        // Who finds a mark clear is after the last look at the buffer: it may unmap the memory.
+        // Acquire: a caller that finds all flags clear may unmap the memory, after the last access to it.
         self.lent.iter().any(|lent| lent.load(Ordering::Acquire) != 0)
     }
 
-    /// Counts the free buffers. A picture that may be stale when it is returned.
+    /// Counts the free buffers. The result may be outdated when it is returned.
     pub fn count_free(&self) -> u64 {
         let free = |word: &&AtomicU64| {
             BufferWord::from_word(word.load(Ordering::Relaxed)).state() == Some(BufferState::Free)

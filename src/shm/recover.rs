@@ -1,29 +1,29 @@
-//! Layer 1: finishing or undoing what a dead seat left. No unsafe.
+//! Recovery: completes or undoes the unfinished operations of a dead process in one direction. No unsafe.
 //!
-//! Recovery runs only on proof of death, never on a timeout. It may itself be killed, and run again or beside
-//! another: every step is a compare-exchange on the exact word that names the dead, and the steps need no order
-//! among themselves but one: the slots are read before the buffer words.
+//! Recovery runs only on proof of death, never on a timeout. The recoverer may be killed, and several may run at the same
+//! time or one after the other: every step is a compare-exchange on the exact word that names the dead holder. Only one
+//! order is needed: slots are read before buffer words.
 //!
 //! | found | meaning | becomes |
 //! |---|---|---|
-//! | slot claimed by the dead | a hole: it will never be filled | a tombstone, published |
-//! | slot taken by the dead | a packet that was not fully received | published again |
-//! | buffer owned or held by the dead, named by no published or taken slot | nobody's | free |
-//! | lease held by the dead | a gather cut short | vacant |
+//! | slot claimed by the dead holder | a slot that will never be filled | a tombstone, published |
+//! | slot taken by the dead holder | a packet that was not fully received | published again |
+//! | buffer owned, held or kept as a spare by the dead holder, named by no published or taken slot | not in use | free |
+//! | lease held by the dead holder | an interrupted gather | vacant |
 //!
-//! A buffer word that a slot names stays as it is: the slot decides, and its next receiver overwrites the word.
-//! A slot that changes while it is read was published or taken by a living process; the words of the dead are
-//! then no longer in it, because its receiver marked them before it released the slot (ring.free).
+//! The word of a buffer that a slot names is left alone: the slot takes precedence, and its next receiver overwrites the
+//! word. A slot that changes while it is read was published or taken by a living process. Its packet names no buffer in
+//! the dead holder's name any more, because its receiver marked them as held before it released the slot (ring.free).
 //!
 //! # Edges
 //!
 //! | label | store | load | guarantees |
 //! |---|---|---|---|
-//! | ring.publish | tombstones and returned packets, release | `find` and `hold` in ring.rs, acquire | a returned packet is seen whole: the compare-exchange carries on what its producer released |
+//! | ring.publish | tombstones and returned packets, release | `find` and `hold` in ring.rs, acquire | a returned packet is seen whole: the compare-exchange continues its producer's release sequence |
 //! | ring.reuse | `publish` in ring.rs, a release fence | the scan's operands, acquire | operands of the next packet are not taken for this one's |
 //! | ring.free | `release` in ring.rs | the scan of slots, acquire | a released slot's buffers are seen as held or free |
-//! | pool.give | buffers freed, release | `take` in pool.rs, acquire | as for any give |
-//! | pool.lease | lease vacated, release | `gather` in pool.rs, acquire | as for any gather |
+//! | pool.give | buffers freed, release | `allocate` in pool.rs, acquire | as for `give` in pool.rs |
+//! | pool.lease | lease vacated, release | `gather` in pool.rs, acquire | as for `gather` in pool.rs |
 
 use crate::error::Impossible;
 use crate::shm::layout::Geometry;
@@ -31,14 +31,14 @@ use crate::shm::packet::{Bounds, Operation, Packet, Run, op};
 use crate::shm::words::{BufferState, BufferWord, Holder, LeaseWord, Slot, SlotState, Stamp};
 use crate::sync::{AtomicU64, Ordering, load_for_update};
 
-/// What recovery did.
+/// Counts of what a recovery did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Holes that became tombstones.
+    /// Claimed slots that became tombstones.
     pub tombstones: u64,
-    /// Packets that were handed out again.
+    /// Taken packets that were published again.
     pub returned: u64,
-    /// Buffers that came home.
+    /// Buffers that were freed.
     pub buffers: u64,
 }
 
@@ -50,22 +50,22 @@ impl core::ops::AddAssign for Recovered {
     }
 }
 
-/// The shared words of one direction.
+/// Shared words of one direction.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectionWords<'a> {
-    /// The ring.
+    /// Slots of the ring.
     pub slots: &'a [Slot],
-    /// The buffer words.
+    /// Words of the pool's buffers.
     pub words: &'a [AtomicU64],
-    /// The lease.
+    /// Lease of the pool.
     pub lease: &'a AtomicU64,
 }
 
-/// Clears one direction of what `dead` left there. `named` is private scratch: one word a buffer, contents
-/// ignored and overwritten.
+/// Recovers one direction from the death of `dead`. `named` is private scratch of one word for each buffer; its contents
+/// are overwritten.
 ///
 /// # Errors
-/// A word that no operation leaves. What was done until then stays done.
+/// [`Impossible`] for a word that no operation stores. Steps done before it stay done.
 ///
 /// # Panics
 /// If `named` is shorter than the pool.
@@ -75,7 +75,7 @@ pub fn recover(
     dead: Holder,
     named: &mut [u64],
 ) -> Result<Recovered, Impossible> {
-    // Whatever this end's own limit is: a packet decides over the buffers that it names.
+    // No message limit: a packet over this end's limit protects the buffers that it names, too.
     let bounds = Bounds { geometry, max_message: u64::MAX };
     let mut done = Recovered::default();
     let named = &mut named[..direction.words.len()];
@@ -83,7 +83,8 @@ pub fn recover(
     for slot in direction.slots {
         recover_slot(slot, dead, &mut done)?;
         if let Some(run) = buffers_of(slot, &bounds) {
-            // A run counts up where it begins and down after its end; the sum tells how many name a buffer.
+            // Adds one where a run begins and subtracts one after its end: a running sum counts the packets that name
+            // each buffer.
             let run = run.indices();
             named[run.start] = named[run.start].wrapping_add(1);
             if let Some(next) = named.get_mut(run.end) {
@@ -108,12 +109,12 @@ pub fn recover(
     }
     let leased = LeaseWord::leased(dead).word();
     let vacant = LeaseWord::VACANT.word();
-    // Nothing to do if somebody else holds it, or nobody.
+    // A failure means that another process holds the lease, or none does.
     let _ = direction.lease.compare_exchange(leased, vacant, Ordering::Release, Ordering::Relaxed); // edge(pool.lease): release
     Ok(done)
 }
 
-/// Finishes or undoes what the dead did to one slot.
+/// Publishes a tombstone or the packet again if `dead` holds the slot. Counts it in `done`.
 fn recover_slot(slot: &Slot, dead: Holder, done: &mut Recovered) -> Result<(), Impossible> {
     let found = load_for_update(&slot.stamp, Ordering::Relaxed);
     let stamp = Stamp::from_word(found);
@@ -130,7 +131,7 @@ fn recover_slot(slot: &Slot, dead: Holder, done: &mut Recovered) -> Result<(), I
     Ok(())
 }
 
-/// The buffers that a published or taken slot names.
+/// The run that a published or taken slot names.
 fn buffers_of(slot: &Slot, bounds: &Bounds) -> Option<Run> {
     let found = load_for_update(&slot.stamp, Ordering::Acquire); // edge(ring.free): acquire
     let stamp = Stamp::from_word(found);
@@ -147,7 +148,7 @@ fn buffers_of(slot: &Slot, bounds: &Bounds) -> Option<Run> {
         Ok(Operation::Copy { run, .. }) => run,
         Ok(Operation::ConnCopy(copy)) => copy.run,
         Ok(_) => None,
-        // Refused, but its receiver gives these home.
+        // The receiver refuses the packet, but frees these.
         Err(fault) => fault.run,
     }
 }

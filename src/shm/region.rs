@@ -1,7 +1,7 @@
-//! Layer 2: from bytes to words. Creating a region, attaching to one, and the views that the layers above use.
-//! The unsafe code that casts memory lives here.
+//! One end of a region: creating a region, attaching to one, recovering a dead peer, leaving. The unsafe code that casts
+//! memory to words is in this file.
 //!
-//! A [`Region`] keeps a private copy of the geometry: what the superblock says later is of no importance.
+//! A [`Region`] keeps a private copy of the geometry, so later changes of the superblock have no effect.
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -23,7 +23,7 @@ use crate::shm::words::{
 };
 use crate::sync::{AtomicU64, Ordering, require_memory};
 
-/// The words of a region, as they lie in memory. What [`Region`] and observers are made of.
+/// Words of a region in mapped memory. [`Region`] and observers read the region through them.
 #[derive(Clone, Copy, Debug)]
 pub struct Views<'a> {
     base: NonNull<u8>,
@@ -31,12 +31,12 @@ pub struct Views<'a> {
     memory: PhantomData<&'a Superblock>,
 }
 
-// SAFETY: everything reached through Views is atomic words.
+// SAFETY: Views gives access to atomic words only.
 unsafe impl Send for Views<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Views<'_> {}
 
-/// One end of a region: the memory, this process's seat in it, and its private words.
+/// One end of a region: the mapped words, this process's seat, and its private words.
 #[derive(Debug)]
 pub struct Region<'a> {
     views: Views<'a>,
@@ -45,44 +45,44 @@ pub struct Region<'a> {
     holder: Holder,
     limit: u64,
     max_inline: usize,
-    /// The longest message in one buffer.
+    /// Maximum size of a message in one buffer, bytes.
     max_single: u64,
-    /// What is added to a position to make a CopyID of it.
+    /// Added to a position to get its CopyID.
     copy_base: u64,
     producer: Producer<'a>,
     consumer: Consumer<'a>,
     out: Direction<'a>,
     inward: Direction<'a>,
-    /// The other side's announcements; `None` in spin-only mode.
+    /// Announcements of the peer's side. `None` in spin-only mode.
     peer_sleepers: Option<Sleepers<'a>>,
-    /// Not to be shared by threads: in the single modes only one may send, and one receive.
+    /// Not `Sync`: in the single modes only one thread may send, and only one may receive.
     thread: PhantomData<core::cell::Cell<()>>,
 }
 
 impl<'a> Views<'a> {
-    /// The words of the region at `base`, checked as by [`Region::inspect`]. Takes no seat.
+    /// Checks the region of `len` bytes at `base` as [`Region::inspect`] does. Does not join a seat.
     ///
     /// # Errors
-    /// As `inspect`.
+    /// As [`Region::inspect`].
     ///
     /// # Safety
-    /// The memory must be valid during `'a`: for reads, and for writes if a word is ever stored to. Whoever
-    /// stores keeps the protocol, or no end of the region may hand out plain slices.
+    /// The memory must be valid for reads during `'a`, and for writes if the caller stores to a word. Stores must keep the
+    /// protocol as long as an end of the region gives out plain slices of payload.
     pub unsafe fn new(base: NonNull<u8>, len: u64, page: u64) -> Result<Self> {
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the contract, which is the same.
         let facts = unsafe { Region::inspect(base, len, page) }?;
         Ok(Self { base, layout: Layout::new(facts.geometry, page)?, memory: PhantomData })
     }
 
-    /// Where everything lies.
+    /// Offsets of the region's sections.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The first page.
+    /// The superblock.
     #[inline(always)]
     pub fn superblock(&self) -> &'a Superblock {
-        // SAFETY: the layout begins with a superblock page, checked to lie in the memory, which is valid for 'a.
+        // SAFETY: the layout begins with the superblock's page; it was checked to fit into the memory, which is valid for 'a.
         unsafe { self.base.cast::<Superblock>().as_ref() }
     }
 
@@ -101,7 +101,7 @@ impl<'a> Views<'a> {
         }
     }
 
-    /// The ring slots of a direction.
+    /// Slots of the ring of a direction.
     #[inline(always)]
     pub fn slots(&self, direction: usize) -> &'a [Slot] {
         // SAFETY: as in `words`, for slots, which are 64 bytes and aligned to it.
@@ -111,42 +111,43 @@ impl<'a> Views<'a> {
         }
     }
 
-    /// The buffer words of a direction.
+    /// Words of the buffers of a direction.
     #[inline(always)]
     pub fn buffer_words(&self, direction: usize) -> &'a [AtomicU64] {
         self.words(self.offsets(direction).pool, self.layout.geometry.buffers())
     }
 
-    /// The lease for runs of a direction.
+    /// Lease of the pool of a direction.
     #[inline(always)]
     pub fn lease(&self, direction: usize) -> &'a AtomicU64 {
         &self.words(self.offsets(direction).lease, 1)[0]
     }
 
-    /// Payload bytes sent through each slot. A slot's word is stored only by who has claimed the slot.
+    /// Counters of payload bytes sent through each slot of a direction. Only the holder of a claimed slot stores to its word.
     #[inline(always)]
     pub fn byte_counters_sent(&self, direction: usize) -> &'a [AtomicU64] {
         self.words(self.offsets(direction).sent, self.layout.geometry.slots())
     }
 
-    /// Payload bytes received through each slot. A slot's word is stored only by who has taken the slot.
+    /// Counters of payload bytes received through each slot of a direction. Only the holder of a taken slot stores to its
+    /// word.
     #[inline(always)]
     pub fn byte_counters_received(&self, direction: usize) -> &'a [AtomicU64] {
         self.words(self.offsets(direction).received, self.layout.geometry.slots())
     }
 
-    /// Where the payload of a direction begins, in a region that is not protected.
+    /// Start of the payload of a direction, in a region that is not protected.
     fn payload(&self, direction: usize) -> NonNull<u8> {
         // SAFETY: the offset is one of the checked layout, which the memory holds.
         unsafe { self.base.add(self.offsets(direction).buffers as usize) }
     }
 
-    /// The seats.
+    /// Seats of the region.
     pub fn seats(&self) -> Seats<'a> {
         Seats::new(&self.superblock().seats)
     }
 
-    /// Writes every control word of a new region, the ready word last.
+    /// Writes every control word of a new region; the ready word last.
     fn write(&self, setup: &Setup<'_>, creator: SeatWord) {
         superblock::write(self.superblock(), setup, &self.layout, creator);
         let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
@@ -166,29 +167,29 @@ impl<'a> Views<'a> {
     }
 }
 
-/// Indices into the private words of a direction.
+/// Indices into the private words of a direction. Those of sending and of receiving are in separate arrays.
 mod private {
     pub const TAIL: usize = 0;
     pub const HINT: usize = 8;
     pub const SPARE: usize = 9;
-    /// Both of the pool that this end does not take from.
+    /// Hint and spare of the pool from which this end does not allocate.
     pub const UNUSED: usize = 10;
     pub const HEAD: usize = 0;
     pub const FLOOR: usize = 1;
 }
 
 impl<'a> Region<'a> {
-    /// Lays a region out in `len` bytes at `base` and takes seat 0 as its Primary (the specification's
-    /// `openStandardLink`, first half). Overwrites whatever is there. `scratch` is private memory of
+    /// Creates a region in the `len` bytes at `base` and joins seat 0 as its Primary (the specification's
+    /// `openStandardLink`, first half). Overwrites the memory. `scratch` is private memory of at least
     /// [`required_scratch`] words.
     ///
     /// # Errors
-    /// [`Error::Geometry`], [`Error::Misaligned`] unless `base` is on a page, [`Error::TooSmallMemory`] for
-    /// the memory or the scratch.
+    /// [`Error::Geometry`]; [`Error::Misaligned`] unless `base` is at the start of a page; [`Error::TooSmallMemory`] for
+    /// the memory or the scratch; [`Error::Unsupported`] for a protected region.
     ///
     /// # Safety
-    /// The memory must be valid for reads and writes during `'a` and touched by nothing but this protocol:
-    /// other processes that map it are attached to it, and are trusted with the payload that they share.
+    /// The memory must be valid for reads and writes during `'a`, and only this protocol may access it: other processes
+    /// that map it are attached to the region, and are trusted with its payload.
     pub unsafe fn init(
         base: NonNull<u8>,
         len: u64,
@@ -198,14 +199,14 @@ impl<'a> Region<'a> {
         if setup.modes.protected {
             return Err(Error::Unsupported { what: PAYLOAD_ELSEWHERE });
         }
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the contract, which is the same.
         unsafe { Self::init_seated(base, len, setup, scratch, false) }
     }
 
-    /// As [`init`](Self::init); `locked` if the creator holds the lock on seat 0.
+    /// As [`init`](Self::init). `locked` tells whether the creator holds the lock on the byte of seat 0.
     ///
     /// # Safety
-    /// As there.
+    /// As [`init`](Self::init).
     unsafe fn init_seated(
         base: NonNull<u8>,
         len: u64,
@@ -229,7 +230,8 @@ impl<'a> Region<'a> {
         Self::open(views, facts, Role::Primary, holder, scratch)
     }
 
-    /// Reads what the region at `base` says of itself, without attaching. `page` is this machine's page size.
+    /// Reads and checks the parameters of the region at `base` without attaching. `page` is the page size of this machine,
+    /// bytes.
     ///
     /// # Errors
     /// [`Error::Misaligned`], [`Error::TooSmallMemory`], [`Error::ForeignMagic`], [`Error::NotReady`],
@@ -247,22 +249,23 @@ impl<'a> Region<'a> {
             let need = size_of::<Superblock>() as u64;
             return Err(Error::TooSmallMemory { what: "the region", have: len, need });
         }
-        // SAFETY: aligned and long enough by the lines above, valid by the caller.
+        // SAFETY: the checks above make sure of alignment and length; the caller of validity.
         let superblock = unsafe { base.cast::<Superblock>().as_ref() };
         let facts = superblock::read(superblock, page)?;
         check_memory(base, len, &Layout::new(facts.geometry, page)?)?;
         Ok(facts)
     }
 
-    /// Attaches to the region at `base` on the side of `role`: checks it and takes a seat (the specification's
-    /// `openStandardLink`, second half). `scratch` is private memory of [`required_scratch`] words for the
-    /// geometry that [`inspect`](Self::inspect) reported.
+    /// Attaches to the region at `base` on the side of `role`: checks it and joins a seat (the specification's
+    /// `openStandardLink`, second half). `page` is the page size of this machine, bytes. `scratch` is private memory of at
+    /// least [`required_scratch`] words for the geometry that [`inspect`](Self::inspect) returns.
     ///
     /// # Errors
-    /// As `inspect`; [`Error::TooSmallMemory`] for the scratch, [`Error::NoSeat`], [`Error::Corrupt`].
+    /// As [`inspect`](Self::inspect); [`Error::TooSmallMemory`] for the scratch; [`Error::NoSeat`];
+    /// [`Error::Unsupported`] for a protected region.
     ///
     /// # Safety
-    /// As [`init`](Self::init); the memory must hold a region or be at least readable and writable.
+    /// As [`init`](Self::init). The memory need not hold a region: then this fails.
     pub unsafe fn attach(
         base: NonNull<u8>,
         len: u64,
@@ -270,18 +273,18 @@ impl<'a> Region<'a> {
         role: Role,
         scratch: &'a mut [u64],
     ) -> Result<Self> {
-        // SAFETY: the caller's.
+        // SAFETY: the caller's memory is valid for reads.
         if unsafe { Self::inspect(base, len, page) }?.modes.protected {
             return Err(Error::Unsupported { what: PAYLOAD_ELSEWHERE });
         }
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the contract, which is the same.
         unsafe { Self::attach_seated(base, len, page, role, scratch, |_| Some(false)) }
     }
 
-    /// As [`attach`](Self::attach), in a seat that `prepare` agrees to; see [`Seats::join`].
+    /// As [`attach`](Self::attach), in a seat that `prepare` accepts; see [`Seats::join`].
     ///
     /// # Safety
-    /// As there.
+    /// As [`attach`](Self::attach).
     unsafe fn attach_seated(
         base: NonNull<u8>,
         len: u64,
@@ -290,19 +293,19 @@ impl<'a> Region<'a> {
         scratch: &'a mut [u64],
         prepare: impl FnMut(usize) -> Option<bool>,
     ) -> Result<Self> {
-        // SAFETY: the caller's.
+        // SAFETY: the caller's memory is valid for reads.
         let facts = unsafe { Self::inspect(base, len, page) }?;
         let layout = Layout::new(facts.geometry, page)?;
         let scratch = private_words(scratch, &facts.geometry)?;
         let views = Views { base, layout, memory: PhantomData };
         let holder = views.seats().join(role, prepare)?.ok_or(Error::NoSeat { seats: SEATS })?;
         Self::open(views, facts, role, holder, scratch).inspect_err(|_| {
-            // Nothing was done from this seat.
+            // This seat holds nothing yet.
             let _ = views.seats().leave(holder);
         })
     }
 
-    /// An end with its private words, the marks where the rings stand.
+    /// Makes an end with its private words, the cursors at the present positions of the rings.
     fn open(
         views: Views<'a>,
         facts: Facts,
@@ -357,7 +360,7 @@ impl<'a> Region<'a> {
             limit: u64::MAX,
             max_inline: INLINE_MAX,
             max_single: facts.geometry.buffer_size(),
-            // The first position of the region has CopyID 1 (ruling 10).
+            // Ruling 10: the first position of the region has CopyID 1.
             copy_base: 1u64.wrapping_sub(facts.first_lap << facts.geometry.slots().trailing_zeros()),
             producer: Producer::new(views.slots(out), tail, holder, ring.single_producer()),
             consumer: Consumer::new(views.slots(inward), head, floor, holder, ring.single_consumer()),
@@ -368,158 +371,158 @@ impl<'a> Region<'a> {
         })
     }
 
-    /// Limits the messages that this end sends or accepts to `limit` bytes.
+    /// Limits the size of messages that this end sends or accepts to `limit` bytes.
     pub fn limit_messages(&mut self, limit: u64) {
         self.limit = limit;
         self.max_inline = INLINE_MAX.min(usize::try_from(limit).unwrap_or(INLINE_MAX));
         self.max_single = limit.min(self.facts.geometry.buffer_size());
     }
 
-    /// The longest message in one buffer, bytes.
+    /// Maximum size of a message in one buffer, bytes.
     #[inline(always)]
     pub(crate) fn max_single(&self) -> u64 {
         self.max_single
     }
 
-    /// What is added to a position to make a CopyID of it.
+    /// Number that is added to a position to get its CopyID.
     #[inline(always)]
     pub(crate) fn copy_base(&self) -> u64 {
         self.copy_base
     }
 
-    /// The longest message that rides in the slot, bytes.
+    /// Maximum size of a message that travels in a slot, bytes.
     #[inline(always)]
     pub fn max_inline(&self) -> usize {
         self.max_inline
     }
 
-    /// The longest message in one piece, bytes: the limit, or a whole pool if that is less.
+    /// Maximum size of a message, bytes: the limit of this end, or the size of a pool if that is less.
     #[inline(always)]
     pub fn max_message(&self) -> u64 {
         let geometry = &self.views.layout.geometry;
         self.limit.min(geometry.run_bytes(geometry.buffers()))
     }
 
-    /// What the region was made with. Private memory.
+    /// Parameters of the region: a private copy.
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
 
-    /// Where everything lies. Private memory.
+    /// Offsets of the region's sections: a private copy.
     pub fn layout(&self) -> &Layout {
         &self.views.layout
     }
 
-    /// This end's role.
+    /// Role of this end.
     #[inline(always)]
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// This end's seat and generation.
+    /// Seat and generation of this end.
     #[inline(always)]
     pub fn holder(&self) -> Holder {
         self.holder
     }
 
-    /// What packets are checked against.
+    /// Limits that received packets are checked against.
     #[inline(always)]
     pub fn bounds(&self) -> Bounds {
         Bounds { geometry: self.views.layout.geometry, max_message: self.limit }
     }
 
-    /// The words.
+    /// Words of the region.
     #[cfg(feature = "std")]
     #[inline(always)]
     pub(crate) fn views(&self) -> &Views<'a> {
         &self.views
     }
 
-    /// The first page.
+    /// The superblock.
     #[inline(always)]
     pub(crate) fn superblock(&self) -> &Superblock {
         self.views.superblock()
     }
 
-    /// A seat.
+    /// The seat with number `index`.
     ///
     /// # Panics
-    /// If there is no seat of this number.
+    /// If `index` exceeds 7.
     #[cfg(feature = "std")]
     #[inline(always)]
     pub(crate) fn seat(&self, index: usize) -> &crate::shm::words::Seat {
         &self.superblock().seats[index]
     }
 
-    /// The counters of a side.
+    /// Counters of a side.
     pub(crate) fn counters(&self, side: Role) -> &SideCounters {
         &self.superblock().counters[side.direction()]
     }
 
-    /// The statistics of a side.
+    /// Metrics of a side.
     #[cfg(feature = "std")]
     pub(crate) fn metrics(&self, side: Role) -> &crate::shm::words::SideMetrics {
         &self.superblock().metrics[side.direction()]
     }
 
-    /// The announcements of a side.
+    /// Sleepers that a side has announced.
     #[inline(always)]
     pub(crate) fn sleepers(&self, side: Role) -> Sleepers<'_> {
         Sleepers::new(&self.superblock().sides[side.direction()].sleepers)
     }
 
-    /// The other side's announcements; `None` in spin-only mode.
+    /// Sleepers that the peer's side has announced. `None` in spin-only mode.
     #[inline(always)]
     pub(crate) fn peer_sleepers(&self) -> Option<&Sleepers<'a>> {
         self.peer_sleepers.as_ref()
     }
 
-    /// The ring that this end sends into.
+    /// Sending end of the ring of the outgoing direction.
     #[inline(always)]
     pub(crate) fn producer(&self) -> &Producer<'a> {
         &self.producer
     }
 
-    /// A number that changes whenever this end sends something.
+    /// A number that changes with each packet that this end sends.
     #[cfg(feature = "std")]
     pub(crate) fn sent_so_far(&self) -> u64 {
         self.producer().cursor()
     }
 
-    /// A number that grows by one with each packet that this end takes at the ring's head.
+    /// A number that grows by one with each packet that this end takes at the head of the ring.
     #[cfg(feature = "std")]
     pub(crate) fn received_so_far(&self) -> u64 {
         self.consumer().cursor()
     }
 
-    /// Whether the peer has taken what this end sent to a position of the ring. Only loads.
+    /// Whether the peer has received and released the packet that this end sent at `position`. Loads only.
     #[cfg(feature = "std")]
     pub(crate) fn is_taken(&self, position: u64) -> bool {
         self.producer().is_taken(position)
     }
 
-    /// The ring that this end receives from.
+    /// Receiving end of the ring of the incoming direction.
     #[inline(always)]
     pub(crate) fn consumer(&self) -> &Consumer<'a> {
         &self.consumer
     }
 
-    /// The direction in which this end sends: it takes buffers from the pool.
+    /// The outgoing direction, from whose pool this end allocates.
     #[inline(always)]
     pub(crate) fn out(&self) -> &Direction<'a> {
         &self.out
     }
 
-    /// The direction in which this end receives: it holds buffers of the pool.
+    /// The incoming direction, from whose pool this end holds received buffers.
     #[inline(always)]
     pub(crate) fn inward(&self) -> &Direction<'a> {
         &self.inward
     }
 
-    /// The direction that a buffer of this region belongs to.
+    /// The direction whose pool `buffer` belongs to.
     ///
     /// # Panics
-    /// If it is another region's.
+    /// If `buffer` belongs to another region.
     #[inline(always)]
     pub(crate) fn direction_of(&self, buffer: &Buffer<'_>) -> &Direction<'a> {
         if self.inward.owns(buffer) {
@@ -529,10 +532,11 @@ impl<'a> Region<'a> {
         &self.out
     }
 
-    /// The memory of a run of `direction` that this end holds.
+    /// Makes a handle to the memory of `run`, which this end holds in the pool of `direction`. The first `len` bytes are in
+    /// use.
     ///
     /// # Panics
-    /// If the run does not lie in the pool, or does not hold `len` bytes.
+    /// If the run does not lie in the pool, or is shorter than `len` bytes.
     #[inline]
     pub(crate) fn buffer(&self, direction: &Direction<'a>, run: Run, len: usize) -> Buffer<'a> {
         let geometry = &self.views.layout.geometry;
@@ -540,18 +544,18 @@ impl<'a> Region<'a> {
         assert!(run.indices().end <= geometry.buffers() as usize && len <= capacity);
         let offset = u64::from(run.first) * geometry.stride();
         let payload = direction.payload.load(Ordering::Relaxed);
-        // SAFETY: the payload pointer is never null and has memory for all buffers, valid for 'a; the run lies in it by
-        // the assertion; callers hold the run.
+        // SAFETY: the payload pointer is not null and has memory for all buffers, valid for 'a; the assertion checks that
+        // the run lies in it; callers hold the run.
         unsafe {
             let at = NonNull::new_unchecked(payload.add(offset as usize));
             Buffer::new(at, len, capacity, run, direction.pool_id)
         }
     }
 
-    /// As [`buffer`](Self::buffer), for a run of one.
+    /// As [`buffer`](Self::buffer), for the run of the one buffer `first`.
     ///
     /// # Panics
-    /// As there.
+    /// As [`buffer`](Self::buffer).
     #[inline(always)]
     pub(crate) fn single(&self, direction: &Direction<'a>, first: u32, len: usize) -> Buffer<'a> {
         let geometry = &self.views.layout.geometry;
@@ -566,9 +570,10 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Clears the region of what the dead occupant of a seat left in both directions. Its seat stays taken until it is
-    /// [vacated](Self::vacate); if that has been done, there is nothing to clear. `named` is private scratch of one word a
-    /// buffer. Wake [everybody](Self::wake_all) afterwards: there may be packets to receive and room to send.
+    /// Recovers the slots, buffers and leases that `dead`, the dead occupant of a seat, holds in both directions. Does
+    /// nothing if its seat has been vacated. Else the seat stays joined until [`vacate`](Self::vacate). `named` is private
+    /// scratch of one word for each buffer of a pool. Wake all sleepers afterwards with [`wake_all`](Self::wake_all), since
+    /// there may be packets to receive and room to send.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
@@ -577,13 +582,13 @@ impl<'a> Region<'a> {
     /// If `dead` is this end, or `named` is too short.
     ///
     /// # Safety
-    /// The occupant must be dead, by proof: what it holds is handed to others. Between that proof and this call the seat
-    /// must not see 31 successors.
+    /// There must be proof that the occupant is dead, because what it holds is given to others. Between that proof and this
+    /// call the seat must have fewer than 31 further occupants.
     pub unsafe fn recover(&self, dead: Holder, named: &mut [u64]) -> Result<Recovered> {
         self.recover_dead(dead, named)
     }
 
-    /// As [`recover`](Self::recover), for callers in this crate that have the proof.
+    /// As [`recover`](Self::recover), for callers in this crate, which have the proof of death.
     pub(crate) fn recover_dead(&self, dead: Holder, named: &mut [u64]) -> Result<Recovered> {
         assert!(dead != self.holder, "nobody recovers itself");
         let seats = self.views.seats();
@@ -609,15 +614,15 @@ impl<'a> Region<'a> {
         Ok(done)
     }
 
-    /// Makes the seat of a dead occupant vacant for a successor, after this end has recovered it without an error.
-    /// False while another process recovers it too; call again later, or once that process has been recovered itself.
+    /// Vacates the seat of `dead` after this end has recovered it without an error. False while another process recovers it
+    /// too: call again later, or after that process has been recovered.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
     ///
     /// # Safety
-    /// As [`recover`](Self::recover), and the recovery must have been complete: what is left in the name of `dead`
-    /// would be taken for its 31st successor's.
+    /// As [`recover`](Self::recover), and the recovery must have been complete: words that still name `dead` would be
+    /// attributed to a later occupant with the same generation.
     pub unsafe fn vacate(&self, dead: Holder) -> Result<bool> {
         self.vacate_dead(dead)
     }
@@ -627,8 +632,8 @@ impl<'a> Region<'a> {
         Ok(self.views.seats().vacate(dead)?)
     }
 
-    /// Gives this end's seat up, in order. False, and the seat stays, if buffers are still on loan or being read: they
-    /// could not be told from a successor's. They come home once this process is dead and has been recovered.
+    /// Vacates this end's seat. False, and the seat stays joined, if this end still has buffers on loan or received: their
+    /// words name this occupant. Another process recovers them after this one has died.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
@@ -636,7 +641,7 @@ impl<'a> Region<'a> {
         self.leave_seat()
     }
 
-    /// As [`leave`](Self::leave), for an owner that lets nobody use the region afterwards.
+    /// As [`leave`](Self::leave), for an owner that does not use the region afterwards.
     fn leave_seat(&self) -> Result<bool> {
         self.out.pool.give_spare();
         if self.out.pool.is_in_use() || self.inward.pool.is_in_use() {
@@ -646,11 +651,11 @@ impl<'a> Region<'a> {
     }
 }
 
-/// What who brings a region's memory is told.
+/// Error text for callers that bring their own memory.
 const PAYLOAD_ELSEWHERE: &str =
     "a protected region has its payload elsewhere, and only a handshake can bring it";
 
-/// Whether a region of this layout can lie at `base`.
+/// Checks that a region of this layout fits into the `len` bytes at `base`.
 fn check_memory(base: NonNull<u8>, len: u64, layout: &Layout) -> Result<()> {
     require_memory();
     let address = base.addr().get() as u64;
@@ -663,7 +668,7 @@ fn check_memory(base: NonNull<u8>, len: u64, layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Private memory as atomic words.
+/// Casts private memory to atomic words.
 fn private_words<'a>(scratch: &'a mut [u64], geometry: &Geometry) -> Result<&'a [AtomicU64]> {
     require_memory();
     let need = required_scratch(geometry);
@@ -671,8 +676,8 @@ fn private_words<'a>(scratch: &'a mut [u64], geometry: &Geometry) -> Result<&'a 
         let (have, need) = (scratch.len() as u64 * 8, need as u64 * 8);
         return Err(Error::TooSmallMemory { what: "the scratch", have, need });
     }
-    // SAFETY: an AtomicU64 has the size and alignment of a u64 (IN_MEMORY), and the slice is borrowed mutably
-    // for 'a, so nothing else reaches it.
+    // SAFETY: an AtomicU64 has the size and alignment of a u64 (`require_memory`), and the slice is borrowed mutably
+    // for 'a, so nothing else accesses it.
     Ok(unsafe { core::slice::from_raw_parts(scratch.as_ptr().cast::<AtomicU64>(), need) })
 }
 

@@ -1,9 +1,9 @@
-//! Layer 1: the ring. Many producers and consumers over borrowed slots, the owner in the stamp; no unsafe.
+//! The ring of one direction: many producers and consumers over borrowed slots. Each slot names its holder. No unsafe.
 //!
 //! # State
 //!
-//! There are no cursors in shared memory. A position `p` counts slots from the beginning of time; its slot is
-//! `p mod capacity`, its lap `p / capacity`. The slot's own word says everything ([`Stamp`]):
+//! Shared memory has no cursors. A position `p` counts all slots ever claimed; its slot is `p mod capacity` and its lap
+//! `p / capacity`. The first word of the slot holds the whole state ([`Stamp`]):
 //!
 //! ```text
 //!        claim (CAS)          publish (store)         take (CAS)            release (store)
@@ -12,19 +12,20 @@
 //!                        +--- P died: tombstone --+--- C died: back ----+        (recover.rs)
 //! ```
 //!
-//! Each process keeps *marks*: private positions from which it starts to look. A mark is a hint that may lag and
-//! never decides; it walks forward over what it finds, and no further than the words allow.
+//! Each process keeps *cursors*: private positions at which a search begins. A cursor is a hint and may lag; only stamps
+//! decide. A search moves its cursor forward past slots that others have claimed or taken, and never past a slot that is
+//! still to be claimed or taken.
 //!
 //! # Invariants
 //!
 //! - **Order of claims**: position `p + 1` is claimed only by a producer that saw `p` claimed or later. So the
-//!   claimed positions have no holes. The same holds for takes, but for what recovery put back.
-//! - **Exclusivity**: between claim and publish only the claimer stores to the slot, between take and release
-//!   only the taker; others change such a word only on proof of its holder's death. So publish and release
-//!   are plain stores.
-//! - **A single producer** never claims: a free slot is its own until it publishes. **A single consumer** never
-//!   marks a slot taken: a published one is its own until it releases it.
-//! - **Bounds**: no call looks at more than two laps of slots; what remains is `Busy`.
+//!   claimed positions have no holes. The same holds for takes, except for packets that recovery published again.
+//! - **Exclusivity**: between claim and publish only the claimer stores to the slot, between take and release only
+//!   the taker. Others change such a word only on proof that its holder is dead. So publish and release are plain
+//!   stores.
+//! - **A single producer** writes no claim: a free slot is its own until it publishes. **A single consumer** writes no
+//!   take: a published slot is its own until it releases it.
+//! - **Bounds**: a search reads little more than two laps of slots. A call that has found nothing by then returns `Busy`.
 //!
 //! # Edges
 //!
@@ -32,30 +33,35 @@
 //! |---|---|---|---|
 //! | ring.publish | `publish` and `abandon`, release | `find` and `hold`, acquire | the consumer sees operands, payload and buffer words as the producer left them |
 //! | ring.free | `release`, release | `claim`, acquire | the consumer has read the operands before a producer overwrites them |
-//! | ring.seen | `claim` and `take`, release, on the stamp | `claim` and `find`, acquire | who sees a slot claimed or taken also sees what its holder saw: no slot ahead looks older than it can be |
-//! | ring.tail | `claim`, release, on the private mark | `claim`, acquire | who starts behind a claimed slot also sees what its claimer saw |
-//! | ring.reuse | `publish`, a release fence ahead of the operands | `peek`, operands, acquire | who reads an operand of the next packet then finds the stamp changed |
-//! | ring.head | `take` and `find`, release, on the private mark | `find`, acquire | who starts behind a taken slot also sees what its taker did before it took |
+//! | ring.seen | `claim` and `take`, release, on the stamp | `claim` and `find`, acquire | a thread that sees a slot claimed or taken also sees what its holder saw: no later slot shows an impossibly old stamp |
+//! | ring.tail | `claim`, release, on the private cursor | `claim`, acquire | a thread that starts after a claimed slot also sees what its claimer saw |
+//! | ring.reuse | `publish`, a release fence before the operands | `peek`, operands, acquire | a thread that reads an operand of the next packet then finds the stamp changed |
+//! | ring.head | `take` and `find`, release, on the private cursor | `find`, acquire | a thread that starts after a taken slot also sees what its taker saw |
 //!
 //! # Where a process can die
 //!
-//! Before the claim: nothing happened. Between claim and publish: the slot names the dead; recovery publishes a
-//! tombstone. Between take and release: the slot names the dead and still holds the packet; recovery publishes
-//! it again. After publish or release: done. A paused (not dead) producer holds up the consumers at its slot,
-//! and a paused consumer holds up the producers one lap later; nobody takes the slot from them.
+//! | death | the slot | recovery |
+//! |---|---|---|
+//! | before the claim | unchanged | nothing to do |
+//! | between claim and publish | names the dead holder | publishes a tombstone |
+//! | between take and release | names the dead holder and still has the packet | publishes the packet again |
+//! | after publish or release | complete | nothing to do |
+//!
+//! A producer that is paused, not dead, blocks the consumers at its slot. A paused consumer blocks the producers one lap
+//! later. No slot is taken away from a living holder.
 
 use crate::error::Impossible;
 use crate::shm::packet::{Packet, op};
 use crate::shm::words::{Holder, HolderBits, Lap, Slot, SlotState, Stamp};
 use crate::sync::{AtomicU64, Ordering, fence, load_for_update};
 
-/// A position that its caller has claimed or taken. Must be published or released.
+/// A slot that the caller has claimed or taken. Publish, abandon or release it.
 #[derive(Debug)]
 #[must_use = "the slot stays held until it is published or released"]
 pub struct Ticket<'a> {
     position: u64,
     slot: &'a Slot,
-    /// The slot's word when it was found: free, or published.
+    /// The stamp before the claim or the take: free, or published.
     stamp: Stamp,
 }
 
@@ -68,42 +74,42 @@ impl PartialEq for Ticket<'_> {
 impl Eq for Ticket<'_> {}
 
 impl Ticket<'_> {
-    /// An operand as it is now in a held slot. A peer that breaks the rules may change it: load it once.
+    /// Loads operand number `index` of the held slot. Load each operand once: a hostile peer may change it at any time.
     ///
     /// # Panics
-    /// If there is no such operand.
+    /// If `index` exceeds 6.
     #[inline(always)]
     pub fn operand(&self, index: usize) -> u64 {
         self.slot.operands[index].load(Ordering::Relaxed)
     }
 
-    /// The position: how many slots were claimed before this one, modulo 2^64.
+    /// Position of the slot: how many slots were claimed before it, modulo 2^64.
     pub const fn position(&self) -> u64 {
         self.position
     }
 }
 
-/// Why nothing could be claimed.
+/// Why no slot was claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// The slot next in turn has not been released.
+    /// The next slot still has a packet that has not been released.
     Full,
-    /// Others claimed faster than this call could look; try again.
+    /// Other producers claimed each slot that this call read. Try again.
     Busy,
-    /// A word that no operation leaves.
+    /// A stamp that no operation stores.
     Impossible(Impossible),
 }
 
-/// What a consumer found.
+/// Result of [`Consumer::take`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Take<'a> {
-    /// A packet, copied; its slot is held until released.
+    /// A private copy of a packet. Its slot stays held until the ticket is released.
     Packet(Ticket<'a>, Packet),
-    /// The next packet has an opcode that the caller did not want. It stays.
+    /// The opcode of the next packet, which the caller did not want. The packet stays in the ring.
     Other(u8),
-    /// Nothing has been published.
+    /// No packet is published.
     Empty,
-    /// Others took faster than this call could look; try again.
+    /// Other consumers took each packet that this call read. Try again.
     Busy,
 }
 
@@ -112,11 +118,11 @@ fn impossible(stamp: Stamp) -> Impossible {
     Impossible { what: "a ring stamp", found: stamp.word() }
 }
 
-/// Slots and the arithmetic between positions, indices and laps.
+/// The slots, and conversions between positions, indices and laps.
 #[derive(Clone, Copy, Debug)]
 struct Slots<'a> {
     slots: &'a [Slot],
-    /// The binary logarithm of the capacity.
+    /// Binary logarithm of the capacity.
     shift: u32,
 }
 
@@ -133,7 +139,7 @@ impl<'a> Slots<'a> {
 
     #[inline(always)]
     fn at(self, position: u64) -> &'a Slot {
-        // The mask keeps the index in range, and the compiler knows it by the power of two checked in `new`.
+        // `new` checked that the length is a power of two, so the compiler omits the bounds check.
         &self.slots[position as usize & (self.slots.len() - 1)]
     }
 
@@ -142,22 +148,22 @@ impl<'a> Slots<'a> {
         Lap::new(position >> self.shift)
     }
 
-    /// The position of slot `index` in `lap`, on the turn of the 64-bit count nearest to zero.
+    /// Position of slot `index` in `lap`. A lap has 39 bits, so this is the least of the positions that share them.
     fn position(self, lap: Lap, index: usize) -> u64 {
         lap.number() * self.capacity() + index as u64
     }
 
-    /// A limit for every loop that follows other threads.
+    /// Most iterations of a loop that other threads can prolong.
     #[inline(always)]
     fn max_steps(self) -> u64 {
         2 * self.capacity() + 16
     }
 
-    /// A position behind one that was claimed, and not far behind the last: in a ring at rest, the next to be
-    /// claimed. The ring may be in use meanwhile.
+    /// Scans all slots for the next position to be claimed. While others use the ring, the result may be an earlier
+    /// position, but it directly follows one that was claimed.
     fn scan_for_tail(self) -> Result<u64, Impossible> {
         let first = || Stamp::from_word(load_for_update(&self.slots[0].stamp, Ordering::Relaxed));
-        // A free slot was last claimed in the lap before.
+        // The lap in which the slot was last claimed: for a free slot, the lap before its own.
         let last_claimed = |stamp: Stamp, ahead: i64| {
             let state = stamp.state().ok_or(impossible(stamp))?;
             Ok(if state == SlotState::Free { ahead - 1 } else { ahead })
@@ -170,7 +176,7 @@ impl<'a> Slots<'a> {
             let stamp = Stamp::from_word(load_for_update(&slot.stamp, Ordering::Acquire));
             let ahead = stamp.lap().ahead_of(base);
             let claimed = last_claimed(stamp, ahead)?;
-            // The others may have gone round since the first look, but then the first slot went with them.
+            // Others may have gone round since the first load. Then the first slot's stamp has advanced too.
             if claimed < least || ahead > 1 && stamp.lap().ahead_of(first().lap()) > 1 {
                 return Err(impossible(stamp));
             }
@@ -184,13 +190,13 @@ impl<'a> Slots<'a> {
     }
 }
 
-/// Whether position `a` comes after `b`.
+/// Whether position `a` is after position `b`.
 #[inline(always)]
 fn after(a: u64, b: u64) -> bool {
     a.wrapping_sub(b) as i64 > 0
 }
 
-/// The sending end of a ring.
+/// Sending end of a ring.
 #[derive(Clone, Copy, Debug)]
 pub struct Producer<'a> {
     slots: Slots<'a>,
@@ -200,7 +206,8 @@ pub struct Producer<'a> {
 }
 
 impl<'a> Producer<'a> {
-    /// A producer that starts to look at the private mark `tail`. With `single`, no other thread may produce.
+    /// Creates a producer for `holder`. `tail` is its private cursor, initialized by [`scan_for_tail`](Self::scan_for_tail).
+    /// With `single`, no other thread may produce.
     ///
     /// # Panics
     /// Unless the number of slots is a power of two.
@@ -209,25 +216,25 @@ impl<'a> Producer<'a> {
         Self { slots: Slots::new(slots), tail, holder_bits: HolderBits::of(holder), single }
     }
 
-    /// Where a newcomer's `tail` mark starts: no later than the next position to be claimed.
+    /// Scans `slots` for the initial value of a `tail` cursor. It is at most the next position to be claimed.
     ///
     /// # Errors
-    /// A stamp that no operation leaves.
+    /// [`Impossible`] for a stamp that no operation stores.
     pub fn scan_for_tail(slots: &[Slot]) -> Result<u64, Impossible> {
         Slots::new(slots).scan_for_tail()
     }
 
-    /// Claims the next slot.
+    /// Claims the next free slot.
     ///
     /// # Errors
-    /// [`Denied`]: nothing was claimed.
+    /// [`Denied`], with the reason that no slot was claimed.
     #[inline(always)]
     pub fn claim(&self) -> Result<Ticket<'a>, Denied> {
         let position = self.tail.load(Ordering::Acquire); // edge(ring.tail): acquire
         let slot = self.slots.at(position);
         let lap = self.slots.lap(position);
         let free = Stamp::free(lap);
-        // The usual case first: the mark is right and the slot free, so that its word is known beforehand.
+        // Fast path: the cursor is current and its slot free, so the expected stamp is known without a load.
         let claimed = if self.single {
             load_for_update(&slot.stamp, Ordering::Acquire) == free.word() // edge(ring.free): acquire
         } else {
@@ -269,7 +276,7 @@ impl<'a> Producer<'a> {
                     continue;
                 }
                 (0, _) => position.wrapping_add(1),
-                // One lap behind and not free: the slot's last packet has not been released.
+                // The slot still has its packet of the lap before.
                 (-1, state) if state != SlotState::Free => {
                     denied = Denied::Full;
                     break;
@@ -285,7 +292,7 @@ impl<'a> Producer<'a> {
         Err(denied)
     }
 
-    /// Commits a packet to a claimed slot: from here on it will be delivered.
+    /// Stores `packet` into the claimed slot of `ticket` and commits it: it will be delivered, even if this process dies.
     #[inline(always)]
     pub fn publish(&self, ticket: Ticket<'_>, packet: &Packet) {
         let Ticket { slot, stamp, .. } = ticket;
@@ -297,17 +304,17 @@ impl<'a> Producer<'a> {
         slot.stamp.store(stamp.word(), Ordering::Release); // edge(ring.publish): release
     }
 
-    /// Gives a claimed slot up: consumers skip it.
+    /// Publishes a tombstone in the claimed slot of `ticket`. Consumers skip it.
     pub fn abandon(&self, ticket: Ticket<'_>) {
         let stamp = Stamp::published(ticket.stamp.lap(), op::TOMBSTONE);
         ticket.slot.stamp.store(stamp.word(), Ordering::Release); // edge(ring.publish): release
     }
 
-    /// Takes back what was published and nobody has taken: each packet whose opcode is `unwanted` becomes a tombstone and
-    /// is then shown to `gone`.
+    /// Withdraws published packets that no consumer has taken: replaces each packet whose opcode is `unwanted` by a
+    /// tombstone and then passes it to `gone`.
     ///
     /// # Errors
-    /// A stamp that no operation leaves.
+    /// [`Impossible`] for a stamp that no operation stores. Packets withdrawn before it stay withdrawn.
     pub fn retract(
         &self,
         unwanted: impl Fn(u8) -> bool,
@@ -319,7 +326,7 @@ impl<'a> Producer<'a> {
             if state != SlotState::Published || stamp.op() == op::TOMBSTONE || !unwanted(stamp.op()) {
                 continue;
             }
-            // Theirs only if the exchange finds the slot as it was.
+            // They belong to this packet only if the exchange below finds the stamp unchanged.
             let operands = core::array::from_fn(|i| slot.operands[i].load(Ordering::Relaxed));
             let tombstone = Stamp::published(stamp.lap(), op::TOMBSTONE).word();
             let taken_back =
@@ -331,31 +338,31 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
-    /// The slot after that of `position`: the next one to be claimed, as far as its claimer knows.
+    /// The slot after that of `position`.
     #[inline(always)]
     pub fn next_slot(&self, position: u64) -> &'a Slot {
         self.slots.at(position.wrapping_add(1))
     }
 
-    /// Where the next claim begins to look.
+    /// Position at which the next claim begins its search.
     pub fn cursor(&self) -> u64 {
         self.tail.load(Ordering::Relaxed)
     }
 
-    /// Whether the packet at this position has been taken and its slot released. Only loads; what was claimed more than some
-    /// laps ago counts as taken.
+    /// Whether the packet at `position` has been taken and its slot released. Loads only. True also for any position that
+    /// was claimed more than a lap ago.
     pub fn is_taken(&self, position: u64) -> bool {
         let stamp = Stamp::from_word(load_for_update(&self.slots.at(position).stamp, Ordering::Relaxed));
         stamp.lap().ahead_of(self.slots.lap(position)) > 0 || stamp.state().is_none()
     }
 
-    /// Whether a claim is worth trying. Only loads.
+    /// Whether a claim may succeed. Loads only; the result may be outdated when it is returned.
     #[inline]
     pub fn has_room(&self) -> bool {
         self.has_room_after(0)
     }
 
-    /// Whether there is room for one more packet behind so many. Only loads, and as good as receivers release slots in order.
+    /// Whether a packet may be claimed after `others` more packets. Loads only. Exact if consumers release slots in order.
     #[inline(always)]
     pub fn has_room_after(&self, others: u64) -> bool {
         let position = self.tail.load(Ordering::Relaxed).wrapping_add(others);
@@ -364,7 +371,7 @@ impl<'a> Producer<'a> {
     }
 }
 
-/// The receiving end of a ring.
+/// Receiving end of a ring.
 #[derive(Clone, Copy, Debug)]
 pub struct Consumer<'a> {
     slots: Slots<'a>,
@@ -374,7 +381,7 @@ pub struct Consumer<'a> {
     single: bool,
 }
 
-/// A published slot, and whether it was found at the head mark or below it.
+/// A published slot, and whether it was found at the head cursor or below it.
 struct Found<'a> {
     position: u64,
     slot: &'a Slot,
@@ -383,8 +390,9 @@ struct Found<'a> {
 }
 
 impl<'a> Consumer<'a> {
-    /// A consumer with two private marks: nothing below `floor` is left to take, and all from there to `head`
-    /// has been taken, unless recovery put something back. With `single`, no other thread may consume.
+    /// Creates a consumer for `holder` with two private cursors, both initialized by [`scan_for_head`](Self::scan_for_head).
+    /// Each packet below `floor` has been taken. Each packet from `floor` to `head` has been taken too, unless recovery
+    /// published it again. With `single`, no other thread may consume.
     ///
     /// # Panics
     /// Unless the number of slots is a power of two.
@@ -399,14 +407,14 @@ impl<'a> Consumer<'a> {
         Self { slots: Slots::new(slots), head, floor, holder_bits: HolderBits::of(holder), single }
     }
 
-    /// Where a newcomer's marks start: at the oldest packet that has not been released.
+    /// Scans `slots` for the initial value of both cursors: the position of the oldest packet that is not released.
     ///
     /// # Errors
-    /// A stamp that no operation leaves.
+    /// [`Impossible`] for a stamp that no operation stores.
     pub fn scan_for_head(slots: &[Slot]) -> Result<u64, Impossible> {
         let slots = Slots::new(slots);
         let tail = slots.scan_for_tail()?;
-        // All that is a lap behind a claimed position was released; walk on over what else was.
+        // Positions a lap or more before a claimed one have been released. Skip those released since.
         let mut position = tail.wrapping_sub(slots.capacity());
         while after(tail, position) {
             let stamp = Stamp::from_word(load_for_update(&slots.at(position).stamp, Ordering::Relaxed));
@@ -418,8 +426,8 @@ impl<'a> Consumer<'a> {
         Ok(position)
     }
 
-    /// Takes the next packet if it is where the head mark says and `wanted` says yes to its opcode: the usual case.
-    /// `None` says nothing; [`take`](Self::take) does, and skips tombstones.
+    /// Fast path of [`take`](Self::take): takes the packet at the head cursor if it is published and its opcode is
+    /// `wanted`. `None` does not mean that the ring is empty: call `take` then, which also skips tombstones.
     #[inline(always)]
     pub fn take_at_head(&self, wanted: impl Fn(u8) -> bool) -> Option<(Ticket<'a>, Packet)> {
         let (ticket, operation) = self.hold_at_head(wanted)?;
@@ -427,14 +435,14 @@ impl<'a> Consumer<'a> {
         Some((ticket, packet))
     }
 
-    /// As [`take_at_head`](Self::take_at_head), for callers that want some of the operands: the slot, and the opcode.
+    /// As [`take_at_head`](Self::take_at_head), but copies no operands: returns the held slot and the opcode.
     #[inline(always)]
     pub fn hold_at_head(&self, wanted: impl Fn(u8) -> bool) -> Option<(Ticket<'a>, u8)> {
         let position = self.head.load(Ordering::Acquire); // edge(ring.head): acquire
         let lap = self.slots.lap(position);
         let slot = self.slots.at(position);
         let stamp = Stamp::from_word(load_for_update(&slot.stamp, Ordering::Acquire)); // edge(ring.publish): acquire
-        // Published in this lap, whatever the opcode.
+        // Unless published in this lap, with any opcode.
         if stamp.word() ^ Stamp::published(lap, 0).word() > 0xFF
             || !wanted(stamp.op())
             || stamp.op() == op::TOMBSTONE
@@ -445,17 +453,17 @@ impl<'a> Consumer<'a> {
         Some((ticket, stamp.op()))
     }
 
-    /// Takes the next packet if `wanted` says yes to its opcode. Skips at most one lap of tombstones.
+    /// Takes the next packet if its opcode is `wanted`. Releases the tombstones before it, and calls `skipped` for each.
     ///
     /// # Errors
-    /// A stamp that no operation leaves.
+    /// [`Impossible`] for a stamp that no operation stores.
     #[inline]
     pub fn take(
         &self,
         wanted: impl Fn(u8) -> bool,
         mut skipped: impl FnMut(),
     ) -> Result<Take<'a>, Impossible> {
-        // Where the walk below the head mark goes on, so that many tombstones there are skipped in one walk.
+        // Continues the search below the head cursor here, so that it passes many tombstones only once.
         let mut below = None;
         for _ in 0..self.slots.max_steps() {
             let found = match self.find(below)? {
@@ -481,26 +489,27 @@ impl<'a> Consumer<'a> {
         Ok(Take::Busy)
     }
 
-    /// A copy of the next packet, which stays where it is; `None` if there is none or it is just being taken.
+    /// Copies the next packet and leaves it in the ring. `None` if there is none, or if another consumer takes it during
+    /// the call.
     ///
     /// # Errors
-    /// A stamp that no operation leaves.
+    /// [`Impossible`] for a stamp that no operation stores.
     pub fn peek(&self) -> Result<Option<Packet>, Impossible> {
         let Ok(found) = self.find(None)? else { return Ok(None) };
         let slot = found.slot;
         // edge(ring.reuse): acquire
         let operands = core::array::from_fn(|i| slot.operands[i].load(Ordering::Acquire));
-        // Operands of a published slot do not change; if it still is that one, this was the packet.
+        // The operands of a published slot do not change. So if the stamp is the same, they are those of this packet.
         let same = load_for_update(&slot.stamp, Ordering::Relaxed) == found.stamp.word();
         Ok(same.then_some(Packet { op: found.stamp.op(), operands }))
     }
 
-    /// Where the next take begins to look.
+    /// Position at which the next take begins its search.
     pub fn cursor(&self) -> u64 {
         self.head.load(Ordering::Relaxed)
     }
 
-    /// Whether a take is worth trying. Only loads, and only at the head mark.
+    /// Whether a take may succeed. Loads the stamp at the head cursor only; the result may be outdated when it is returned.
     #[inline]
     pub fn is_ready(&self) -> bool {
         let position = self.head.load(Ordering::Relaxed);
@@ -512,11 +521,11 @@ impl<'a> Consumer<'a> {
         }
     }
 
-    /// Whether the ring holds a packet with an opcode that is `wanted` and has not been released, tombstones apart. Stale as
-    /// soon as it returns.
+    /// Whether any slot has a packet whose opcode is `wanted` and that is not released. Tombstones do not count. The result
+    /// may be outdated when it is returned.
     ///
     /// # Errors
-    /// A stamp that no operation leaves.
+    /// [`Impossible`] for a stamp that no operation stores.
     pub fn holds(&self, wanted: impl Fn(u8) -> bool) -> Result<bool, Impossible> {
         for slot in self.slots.slots {
             let stamp = Stamp::from_word(load_for_update(&slot.stamp, Ordering::Relaxed));
@@ -532,7 +541,7 @@ impl<'a> Consumer<'a> {
         Ok(false)
     }
 
-    /// Gives a slot back to the producers. The packet was copied when it was taken.
+    /// Frees the taken slot of `ticket` for a producer of the next lap. Copy the packet before.
     #[inline(always)]
     pub fn release(&self, ticket: Ticket<'_>) {
         let Ticket { position, slot, stamp } = ticket;
@@ -543,21 +552,21 @@ impl<'a> Consumer<'a> {
         }
     }
 
-    /// Copies the packet of a held slot.
+    /// Copies the packet of the held slot of `ticket`. `operation` is the opcode that the take found.
     #[inline(always)]
     pub fn copy(&self, ticket: &Ticket<'_>, operation: u8) -> Packet {
         let operands = core::array::from_fn(|i| ticket.slot.operands[i].load(Ordering::Relaxed));
         Packet { op: operation, operands }
     }
 
-    /// Takes hold of a found slot; `None` if somebody else was faster.
+    /// Marks a found slot as taken by this holder. `None` if another consumer took it first.
     #[inline(always)]
     fn hold(&self, found: &Found<'a>) -> Option<Ticket<'a>> {
         let Found { position, slot, stamp, at_head } = *found;
         if !self.single {
             let word = stamp.held_by(self.holder_bits).word();
-            // Acquire, because another may have taken the packet since it was found, died, and been recovered: then the
-            // word is the same again and what the dead did to the buffer words comes before what is done now.
+            // Acquire: another consumer may have taken the packet since it was found, died, and been recovered. Then the
+            // stamp is the same again, and what the dead consumer did to buffer words must come before what follows here.
             // edge(ring.publish): acquire
             // edge(ring.seen): release
             slot.stamp.compare_exchange(stamp.word(), word, Ordering::AcqRel, Ordering::Relaxed).ok()?;
@@ -568,7 +577,7 @@ impl<'a> Consumer<'a> {
         Some(Ticket { position, slot, stamp })
     }
 
-    /// The next published slot; below the head mark, none ahead of `below`.
+    /// Finds the next published slot. A search below the head cursor begins at `below` or later.
     #[inline]
     fn find(&self, below: Option<u64>) -> Result<Result<Found<'a>, Take<'a>>, Impossible> {
         let position = self.head.load(Ordering::Acquire); // edge(ring.head): acquire
@@ -598,7 +607,7 @@ impl<'a> Consumer<'a> {
                 (0, SlotState::Published) => {
                     return Ok(Ok(Found { position, slot, stamp, at_head: true }));
                 }
-                // Nothing here yet; or one lap behind, where a slow consumer has not released.
+                // Not published yet; or still a packet of the lap before, which its consumer has not released.
                 (0, SlotState::Free | SlotState::Claimed(_))
                 | (-1, SlotState::Taken(_) | SlotState::Published) => {
                     if position != start {
@@ -620,7 +629,7 @@ impl<'a> Consumer<'a> {
         Ok(Err(Take::Busy))
     }
 
-    /// Looks below the head mark for a packet that recovery put back; raises the floor on the way.
+    /// Searches below the head cursor for a packet that recovery published again. Raises `floor` past released slots.
     fn rescan(&self, head: u64, below: Option<u64>) -> Result<Option<Found<'a>>, Impossible> {
         if self.single {
             return Ok(None);

@@ -1,32 +1,32 @@
-//! Layer 1: who is attached, and who clears up after whom. No unsafe.
+//! The seats of a region: which processes are attached, and which of them recovers a dead one. No unsafe.
 //!
-//! A seat's word ([`SeatWord`]) is joined by who attaches, and made vacant, for the next generation, by who leaves
-//! or by who has recovered the dead. What a word elsewhere says of a holder is about one generation of one seat, so
-//! a seat must not be given to a successor while anybody may still act on what the dead one's holder says. Hence the
-//! *recoverers*: whoever recovers sets its bit in the dead's seat first, and the seat is vacated only when no bit is set.
-//! A recoverer that dies leaves its bit; whoever recovers *it* clears the bit.
+//! A process joins a seat ([`SeatWord`]) to attach. The seat becomes vacant, for its next generation, when its occupant
+//! leaves, or when another process has recovered the dead occupant. Words elsewhere name a holder by seat and generation.
+//! So a seat must not get a new occupant while a recovery for the dead one may still run. Therefore each *recoverer* first
+//! sets its bit in the dead occupant's seat, and the seat is vacated only when no bit is set. If a recoverer dies, its bit
+//! stays until another process has recovered the recoverer.
 //!
 //! # Edges
 //!
 //! | label | store | load | guarantees |
 //! |---|---|---|---|
-//! | seats.vacate | `leave` and `vacate`, release | `join`, acquire | the newcomer sees the region at least as its predecessor, or who recovered that one, left it |
-//! | seats.clear | `finish` and `strike`, release | `vacate`, acquire | who vacates is after every recovery of the seat, and so is the newcomer |
-//! | seats.enter | `join`, release | `enter`, acquire | who recovers is after the dead's joining |
+//! | seats.vacate | `leave` and `vacate`, release | `join`, acquire | the next occupant sees the region at least as the previous one, or its recoverer, left it |
+//! | seats.clear | `finish` and `strike`, release | `vacate`, acquire | the vacating process is after every recovery of the seat, and so is the next occupant |
+//! | seats.enter | `join`, release | `enter`, acquire | the recoverer is after the joining of the dead occupant |
 //!
 //! # Where a process can die
 //!
-//! After `join`: the seat names the dead, and nothing else need do so. After `enter`: the recoverer's bit stands until
-//! it is recovered itself. Between a recovery and `vacate`: anybody may recover again and vacate.
+//! After `join`: the seat names the dead occupant; other words may not. After `enter`: the recoverer's bit stays until the
+//! recoverer is recovered. Between a recovery and `vacate`: any process may recover again and vacate.
 
 use crate::error::Impossible;
 use crate::shm::words::{Holder, Role, Seat, SeatWord};
 use crate::sync::{AtomicU64, Ordering, load_for_update};
 
-/// How often a compare-exchange on a seat is tried: more than all others together can change its word meanwhile.
+/// Most attempts of a compare-exchange on a seat. Other processes that keep the protocol change its word fewer times.
 const TRIES: usize = 64;
 
-/// The seats of a region.
+/// Seats of a region.
 #[derive(Clone, Copy, Debug)]
 pub struct Seats<'a> {
     seats: &'a [Seat],
@@ -39,7 +39,7 @@ fn valid(found: u64) -> Result<SeatWord, Impossible> {
 }
 
 impl<'a> Seats<'a> {
-    /// The given seats, at most eight.
+    /// Wraps at most eight seats.
     pub fn new(seats: &'a [Seat]) -> Self {
         Self { seats }
     }
@@ -48,11 +48,13 @@ impl<'a> Seats<'a> {
         &self.seats[seat].word
     }
 
-    /// Takes the first vacant seat that `prepare` agrees to; `None` if there is none. `prepare` is told the seat's
-    /// number before it is taken, and says whether its byte is locked, or `None` to pass it by.
+    /// Joins the first vacant seat that `prepare` accepts, on the side of `role`. `None` if there is none.
+    ///
+    /// `prepare` is called with the number of a vacant seat. It returns whether the caller has locked the seat's byte, or
+    /// `None` to skip the seat.
     ///
     /// # Errors
-    /// A word that no operation leaves.
+    /// [`Impossible`] for a word that no operation stores.
     pub fn join(
         &self,
         role: Role,
@@ -75,22 +77,22 @@ impl<'a> Seats<'a> {
         Ok(None)
     }
 
-    /// Gives up one's own seat: whoever sat there holds nothing in the region any more. False if somebody takes the
-    /// occupant for dead; then the seat stays as it is.
+    /// Vacates the caller's own seat. The caller must not hold anything in the region any more. False, and the seat
+    /// stays joined, if another process is recovering it.
     ///
     /// # Errors
-    /// A word that no operation leaves.
+    /// [`Impossible`] for a word that no operation stores.
     pub fn leave(&self, own: Holder) -> Result<bool, Impossible> {
         self.make_vacant(own, |word, from, to| {
             word.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed) // edge(seats.vacate): release
         })
     }
 
-    /// After a complete recovery of `dead`: makes its seat vacant for the next generation. False while somebody else
-    /// recovers it. True also if it was done already.
+    /// Vacates the seat of `dead` after a complete recovery. False while another process recovers it. True also if the
+    /// seat has been vacated before.
     ///
     /// # Errors
-    /// A word that no operation leaves.
+    /// [`Impossible`] for a word that no operation stores.
     pub fn vacate(&self, dead: Holder) -> Result<bool, Impossible> {
         // edge(seats.clear): acquire
         // edge(seats.vacate): release
@@ -121,11 +123,11 @@ impl<'a> Seats<'a> {
         Ok(false)
     }
 
-    /// Begins a recovery of `dead` by `by`: from here on the seat has no successor. False if it has been vacated:
-    /// then there is nothing to recover.
+    /// Begins a recovery of `dead` by `by`. The seat is not vacated until [`finish`](Self::finish). False if it has been
+    /// vacated before: then there is nothing to recover.
     ///
     /// # Errors
-    /// A word that no operation leaves, or one that others never leave alone.
+    /// [`Impossible`] for a word that no operation stores, or one that changes at each attempt.
     pub fn enter(&self, dead: Holder, by: Holder) -> Result<bool, Impossible> {
         let mut found = load_for_update(self.word(dead.seat()), Ordering::Relaxed);
         for _ in 0..TRIES {
@@ -144,13 +146,13 @@ impl<'a> Seats<'a> {
         Err(Impossible { what: "a seat that is never left alone", found })
     }
 
-    /// Ends a recovery of `dead` by `by`, done or not.
+    /// Ends a recovery of `dead` by `by`, complete or not.
     pub fn finish(&self, dead: Holder, by: Holder) {
         let others = !SeatWord::recoverer(by.seat());
         self.word(dead.seat()).fetch_and(others, Ordering::Release); // edge(seats.clear): release
     }
 
-    /// Strikes `dead` off the recoverers of every seat: it will not finish.
+    /// Removes `dead` from the recoverers of every seat, because it will not finish.
     pub fn strike(&self, dead: Holder) {
         let bit = SeatWord::recoverer(dead.seat());
         for seat in 0..self.seats.len() {

@@ -1,70 +1,70 @@
-//! Layer 1: announcing sleep, so that no wake-up is lost. Words only: sleeping and ringing are the caller's.
+//! Announcing sleep, so that no wake-up is lost. Words only: the caller sleeps and rings doorbells. No unsafe.
 //!
 //! # The protocol
 //!
-//! A side's *sleepers* word holds a bit for each seat and want ([`SleepersWord`]). A waiter that has spun long
-//! enough
+//! Each side has a *sleepers* word with a bit for each seat and [`Want`]. A waiter that has polled long enough
 //!
-//! 1. **announces**: sets its bit, then a full fence;
-//! 2. **looks again** at what it waits for; if it is there, cancels and goes on;
-//! 3. sleeps on its doorbell.
+//! 1. **announces**: sets its bit, then issues a full fence;
+//! 2. **checks again** what it waits for, and cancels the announcement if that has come;
+//! 3. sleeps until its doorbell rings.
 //!
-//! A process that made something happen (published a packet, released a slot, gave a buffer)
+//! A process that causes an event (publishes a packet, releases a slot, frees a buffer)
 //!
-//! 1. stored it, then a full fence;
-//! 2. **checks** the other side's word; if bits for this want are set, clears them and rings those seats' doorbells.
+//! 1. stores it, then issues a full fence;
+//! 2. **checks** the other side's word. If bits for this want are set, it clears them and rings the doorbells of their
+//!    seats.
 //!
 //! # Why no wake-up is lost
 //!
-//! Both have a sequentially consistent fence between their store and their load, so the fences are ordered one
-//! way or the other. *The waiter's fence first*: the load after the other fence reads the announcement, or a
-//! value that a later ringer left, who then rang for this announcement; the doorbell keeps the token until it
-//! is read, so a waiter not yet asleep does not fall asleep. *The other's fence first*: the waiter's second
-//! look, after its own fence, sees what was stored, and does not sleep. There is no third case.
+//! Both have a sequentially consistent fence between their store and their load, so one fence comes first.
 //!
-//! A bit is cleared by whoever rings for it, or by its own waiter. Several threads of a process share a bit: one
-//! of them sleeps in the kernel and passes each wake-up on to the rest, and each announces before it looks again
-//! (`park.rs`).
+//! - *The waiter's*: the load after the other fence reads the announcement, or a later value. A later value without the
+//!   bit was stored by another ringer, which rang for this announcement. The doorbell keeps its token until it is read,
+//!   so a waiter that is not yet asleep does not fall asleep.
+//! - *The other one*: the waiter's second check, after its own fence, sees what was stored, and the waiter does not sleep.
+//!
+//! A ringer clears the bits that it rings for, and a waiter may clear its own. Several threads of a process share a bit:
+//! one of them sleeps in the kernel and passes each wake-up on to the others. Each announces before its second check.
 //!
 //! # Edges
 //!
 //! | label | store | load | guarantees |
 //! |---|---|---|---|
 //! | sleepers.announce | `announce`: set, fence | `check`: fence, load | the ringer sees the announcement, or the waiter sees the event |
-//! | sleepers.event | the event's store, then `check`'s fence | `announce`'s fence, then the second look | the same, seen from the other side |
+//! | sleepers.event | the event's store, then `check`'s fence | `announce`'s fence, then the second check | the same, from the other side |
 //!
-//! In spin-only mode nobody announces and nobody checks.
+//! In spin-only mode there are neither announcements nor checks.
 
 use crate::shm::words::{SleepersWord, Want};
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// The announcements of one side.
+/// Announcements of one side.
 #[derive(Clone, Copy, Debug)]
 pub struct Sleepers<'a> {
     word: &'a AtomicU64,
 }
 
 impl<'a> Sleepers<'a> {
-    /// The announcements in the given word.
+    /// Wraps a side's sleepers `word`.
     #[inline(always)]
     pub fn new(word: &'a AtomicU64) -> Self {
         Self { word }
     }
 
-    /// Announces that `seat` is about to sleep until `want`. The caller must look again before it sleeps.
+    /// Announces that `seat` is about to sleep until `want`. The caller must check once more before it sleeps.
     pub fn announce(&self, seat: usize, want: Want) {
         self.word.fetch_or(SleepersWord::bit(seat, want), Ordering::Relaxed); // edge(sleepers.announce): store
-        fence(Ordering::SeqCst); // edge(sleepers.event): fence before the second look
+        fence(Ordering::SeqCst); // edge(sleepers.event): fence before the second check
     }
 
-    /// Takes an announcement back. A ringer may have seen it: its token is then a false alarm for later.
+    /// Cancels an announcement. A ringer may have seen it already: then the doorbell rings once without need.
     pub fn cancel(&self, seat: usize, want: Want) {
         self.word.fetch_and(!SleepersWord::bit(seat, want), Ordering::Relaxed);
     }
 
-    /// After an event for `want`: the seats whose doorbells must be rung, a bit each; mostly none.
+    /// Call after an event for `want`. Returns the seats whose doorbells the caller must ring, a bit for each seat.
     #[inline(always)]
-    #[must_use = "the seats have been struck off: nobody else will ring for them"]
+    #[must_use = "the announcements are cleared: no other process will ring for these seats"]
     pub fn check(&self, want: Want) -> u64 {
         fence(Ordering::SeqCst); // edge(sleepers.event): fence after the event's store
         let word = SleepersWord::from_word(self.word.load(Ordering::Relaxed)); // edge(sleepers.announce): load

@@ -1,43 +1,43 @@
-//! Layer 1: the superblock: what it says when a region is made, and what is believed of it on attaching. No unsafe.
+//! The superblock: written when a region is created, checked when a process attaches. No unsafe.
 
 use crate::error::{Error, Result};
 use crate::shm::layout::{Geometry, Layout, Modes};
 use crate::shm::words::{FORMAT, MAGIC, NAME_WORDS, READY, SeatWord, SideCounters, SleepersWord, Superblock};
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// What the creator of a region decides.
+/// Parameters of a new region.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup<'n> {
-    /// Slots and buffers.
+    /// Number of slots and buffers, and the buffer size.
     pub geometry: Geometry,
-    /// Who may use the rings, and how calls wait.
+    /// Ring mode, wait mode and protection.
     pub modes: Modes,
-    /// Bytes of a page of this machine.
+    /// Page size of this machine, bytes.
     pub page: u64,
-    /// A random number.
+    /// A random number that identifies the region.
     pub epoch: u64,
-    /// The lap at which the rings begin; 0, or near the wrap in tests.
+    /// Lap at which both rings begin: 0, or in tests a value near the wrap.
     pub first_lap: u64,
-    /// A name for people, cut to 128 bytes.
+    /// Name for display, truncated to 128 bytes.
     pub name: &'n str,
 }
 
-/// What a region says of itself, checked.
+/// Parameters of an existing region, read from its superblock and checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Slots and buffers.
+    /// Number of slots and buffers, and the buffer size.
     pub geometry: Geometry,
-    /// The modes.
+    /// Ring mode, wait mode and protection.
     pub modes: Modes,
     /// Page size, bytes.
     pub page: u64,
-    /// Its random number.
+    /// The random number that identifies the region.
     pub epoch: u64,
-    /// The lap at which the rings began.
+    /// Lap at which both rings began.
     pub first_lap: u64,
 }
 
-/// Writes everything but the ready word.
+/// Writes every word of the superblock except the ready word, which it clears.
 pub fn write(superblock: &Superblock, setup: &Setup<'_>, layout: &Layout, creator: SeatWord) {
     let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
     store(&superblock.ready, 0);
@@ -102,12 +102,17 @@ pub fn write(superblock: &Superblock, setup: &Setup<'_>, layout: &Layout, creato
     }
 }
 
-/// Stores the ready word: what was written before is complete for whoever sees it.
+/// Stores the ready word. A process that sees it also sees everything that was written before.
 pub fn publish(superblock: &Superblock) {
     superblock.ready.store(READY, Ordering::Release);
 }
 
-/// Reads and checks a superblock, with no more than relaxed loads and a fence: it may lie in read-only memory.
+/// Reads and checks a superblock. `page` is the page size of this machine, bytes. Uses relaxed loads and a fence only, so
+/// the memory may be mapped read-only.
+///
+/// # Errors
+/// [`Error::ForeignMagic`], [`Error::NotReady`], [`Error::FormatVersion`], [`Error::PageSize`], [`Error::Geometry`],
+/// [`Error::Corrupt`].
 pub fn read(superblock: &Superblock, page: u64) -> Result<Facts> {
     let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
     let found = load(&superblock.magic);

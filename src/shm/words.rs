@@ -1,9 +1,10 @@
-//! Layer 0: the words as they lie in shared memory. Every word's bits are named here and nowhere else, and
-//! every change of a word is a named transition; the layers above never shift a bit.
+//! The words in shared memory: their bit fields, and the values that each may take. No other file shifts their bits.
 //!
-//! Three rules hold for all control words: a word says who holds what it stands for; zero is never valid, so
-//! that a punched page is seen for what it is; and a decoder returns `None` for a value that no transition
-//! can have produced.
+//! Three rules hold for all control words:
+//!
+//! - A word names the holder of the thing that it describes.
+//! - Zero is never valid, so that a page which was zeroed (by punching a hole into the memory) is detected.
+//! - A decoder returns `None` for a value that no transition produces.
 
 use crate::sync::{AtomicU64, IN_MEMORY};
 
@@ -13,23 +14,23 @@ pub use metrics::SideMetrics;
 
 /// Bytes of a ring slot: one cache line.
 pub const SLOT_BYTES: usize = 64;
-/// Seats in a region: how many processes can be attached to it at once, both sides together.
+/// Number of seats: how many processes can be attached to a region at the same time, both sides together.
 pub const SEATS: usize = 8;
-/// Words of the name in the superblock (128 bytes).
+/// Number of words of the name in the superblock (128 bytes).
 pub const NAME_WORDS: usize = 16;
-/// What the first word of every region holds: the bytes `HQQLINK` and 0x1A, little-endian.
+/// First word of every region: the bytes `HQQLINK` and 0x1A, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"HQQLINK\x1a");
-/// The layout's version. A region of another version is refused.
+/// Version of the region's format. A region of another version is refused.
 pub const FORMAT: u64 = 1;
-/// What the ready word holds once the superblock is complete.
+/// Value of the ready word once the superblock is complete.
 pub const READY: u64 = 0x5244_5921_4848_5151;
 
-/// Which end of a link a process is.
+/// One of the two ends of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Created the region; sends in direction 0.
+    /// The end that created the region. It sends in direction 0.
     Primary,
-    /// Attached to it; sends in direction 1.
+    /// The end that attached to the region. It sends in direction 1.
     Secondary,
 }
 
@@ -42,7 +43,7 @@ impl Role {
         }
     }
 
-    /// The direction this end sends in: 0 for the Primary, 1 for the Secondary.
+    /// The direction in which this end sends: 0 for the Primary, 1 for the Secondary.
     pub const fn direction(self) -> usize {
         match self {
             Self::Primary => 0,
@@ -60,49 +61,49 @@ impl core::fmt::Display for Role {
     }
 }
 
-/// Who holds something: a seat and the generation of its occupant, in eight bits. Never zero.
+/// Identity of a process in shared words: its seat and its generation there, in eight bits. Never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Holder(u8);
 
 impl Holder {
-    /// The occupant number `generation` (1 to 31) of seat `seat` (0 to 7).
+    /// The holder in seat `seat` (0 to 7) with generation `generation` (1 to 31).
     ///
     /// # Panics
-    /// When either is out of range.
+    /// If either is out of range.
     pub const fn new(seat: usize, generation: u8) -> Self {
         assert!(seat < SEATS && generation >= 1 && generation < 32);
         Self(generation << 3 | seat as u8)
     }
 
-    /// The holder in a field of a word; `None` if its generation is zero.
+    /// Decodes the holder field in the low eight bits of `bits`. `None` if the generation is zero.
     pub const fn from_bits(bits: u64) -> Option<Self> {
         let bits = (bits & 0xFF) as u8;
         if bits >> 3 == 0 { None } else { Some(Self(bits)) }
     }
 
-    /// The eight bits.
+    /// The holder as eight bits.
     pub const fn bits(self) -> u64 {
         self.0 as u64
     }
 
-    /// The seat's number.
+    /// Number of the seat: 0 to 7.
     pub const fn seat(self) -> usize {
         Self::seat_of(self.bits())
     }
 
-    /// The number of the seat in a holder's bits.
+    /// Number of the seat in a holder's bits.
     #[inline(always)]
     pub(crate) const fn seat_of(bits: u64) -> usize {
         (bits & 7) as usize
     }
 
-    /// Which occupant of the seat: 1 to 31, then 1 again.
+    /// Generation of the seat's occupant: 1 to 31, then 1 again.
     pub const fn generation(self) -> u8 {
         self.0 >> 3
     }
 }
 
-/// A lap of the ring: how often a slot has gone round, modulo 2^39.
+/// A pass over the ring. The lap of a slot grows by one with each release, modulo 2^39.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lap(u64);
 
@@ -110,35 +111,35 @@ impl Lap {
     const BITS: u32 = 39;
     const MASK: u64 = (1 << Self::BITS) - 1;
 
-    /// The lap number `n`, reduced modulo 2^39.
+    /// The lap with number `n`, reduced modulo 2^39.
     pub const fn new(n: u64) -> Self {
         Self(n & Self::MASK)
     }
 
-    /// The number.
+    /// The lap's number: 0 to 2^39 - 1.
     pub const fn number(self) -> u64 {
         self.0
     }
 
-    /// The lap after this one; after the last comes 0.
+    /// The next lap. After 2^39 - 1 follows 0.
     pub const fn next(self) -> Self {
         Self::new(self.0 + 1)
     }
 
-    /// How many laps `self` is ahead of `other`, negative if behind; right as long as they are less than
-    /// 2^38 laps apart.
+    /// How many laps `self` is after `other`; negative if it is before. Correct if they are less than 2^38 laps apart.
     pub const fn ahead_of(self, other: Self) -> i64 {
         let shift = 64 - Self::BITS;
         (self.0.wrapping_sub(other.0) << shift) as i64 >> shift
     }
 }
 
-/// What a free or a published stamp gains when somebody takes hold of the slot: the next state, and the holder.
+/// The difference between a free stamp and a claimed one, and between a published stamp and a taken one: the next state
+/// and the holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HolderBits(u64);
 
 impl HolderBits {
-    /// The grip of `holder`.
+    /// The difference for `holder`.
     pub const fn of(holder: Holder) -> Self {
         let claimed = Stamp::claimed(Lap(0), holder).0 - Stamp::free(Lap(0)).0;
         let taken = Stamp::taken(Lap(0), holder, 0).0 - Stamp::published(Lap(0), 0).0;
@@ -147,20 +148,20 @@ impl HolderBits {
     }
 }
 
-/// Where a slot stands in its lap.
+/// State of a slot in its lap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
-    /// Waits for a producer of this lap.
+    /// No packet of this lap yet; a producer may claim the slot.
     Free,
-    /// A producer fills it.
+    /// This producer is writing a packet.
     Claimed(Holder),
-    /// Committed; waits for a consumer.
+    /// The packet is committed; a consumer may take it.
     Published,
-    /// A consumer empties it.
+    /// This consumer is reading the packet.
     Taken(Holder),
 }
 
-/// A slot's first word: the stamp in the upper 56 bits, the opcode in the lower eight.
+/// First word of a slot: state, holder and lap, and the opcode in the low eight bits.
 ///
 /// | bits | field |
 /// |---|---|
@@ -186,37 +187,37 @@ impl Stamp {
         Self(lap.0 << 25 | holder << 11 | state << 8 | op as u64)
     }
 
-    /// The word of a slot that waits for a producer.
+    /// The stamp of a free slot.
     #[inline(always)]
     pub const fn free(lap: Lap) -> Self {
         Self::pack(lap, Self::FREE, 0, 0)
     }
 
-    /// A producer takes hold of a free slot.
+    /// The stamp of a slot that producer `by` has claimed.
     #[inline(always)]
     pub const fn claimed(lap: Lap, by: Holder) -> Self {
         Self::pack(lap, Self::CLAIMED, by.bits(), 0)
     }
 
-    /// A producer takes hold of a slot with this free stamp, or a consumer of one with this published stamp.
+    /// Changes a free stamp to claimed, or a published stamp to taken, by the holder of `holder_bits`.
     #[inline(always)]
     pub const fn held_by(self, holder_bits: HolderBits) -> Self {
         Self(self.0 + holder_bits.0)
     }
 
-    /// The producer commits, or whoever buries it publishes a tombstone in its place.
+    /// The stamp of a slot with a committed packet of opcode `op`. A tombstone is such a packet.
     #[inline(always)]
     pub const fn published(lap: Lap, op: u8) -> Self {
         Self::pack(lap, Self::PUBLISHED, 0, op)
     }
 
-    /// A consumer takes hold of a committed slot.
+    /// The stamp of a slot whose packet, of opcode `op`, consumer `by` has taken.
     #[inline(always)]
     pub const fn taken(lap: Lap, by: Holder, op: u8) -> Self {
         Self::pack(lap, Self::TAKEN, by.bits(), op)
     }
 
-    /// A word as loaded; it may hold anything.
+    /// Wraps a word as it was loaded. It may have any value.
     #[inline(always)]
     pub const fn from_word(word: u64) -> Self {
         Self(word)
@@ -240,7 +241,7 @@ impl Stamp {
         self.0 as u8
     }
 
-    /// The state with its holder; `None` for a word that no transition produces.
+    /// Decodes the state and its holder. `None` for a word that no transition produces.
     #[inline(always)]
     pub const fn state(self) -> Option<SlotState> {
         let holder = self.0 >> 11 & 0xFF;
@@ -263,18 +264,18 @@ impl Stamp {
     }
 }
 
-/// A ring slot: one cache line with the stamp and a packet.
+/// A ring slot: one cache line with a stamp and a packet.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Slot {
-    /// [`Stamp`] and opcode.
+    /// A [`Stamp`], which includes the opcode.
     pub stamp: AtomicU64,
     /// The seven operands.
     pub operands: [AtomicU64; 7],
 }
 
 impl Slot {
-    /// A free slot of the given lap, in ordinary memory: for models and tests.
+    /// Makes a free slot of the given lap in ordinary memory, for models and tests.
     pub fn new(lap: Lap) -> Self {
         Self {
             stamp: AtomicU64::new(Stamp::free(lap).word()),
@@ -285,20 +286,21 @@ impl Slot {
 
 const _: () = assert!(!IN_MEMORY || core::mem::size_of::<Slot>() == SLOT_BYTES);
 
-/// Who holds a buffer.
+/// State of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BufferState {
-    /// Nobody.
+    /// Not in use.
     Free,
-    /// The sending side's holder: on loan to it, or in a published slot, which then decides.
+    /// Allocated by this holder of the sending side: on loan, or in flight. If a slot names the buffer, the slot takes
+    /// precedence over this word.
     Owned(Holder),
-    /// A holder of the receiving side, reading it.
+    /// Received by this holder of the receiving side, which may be reading it.
     Held(Holder),
-    /// A holder of the sending side keeps it ready for its next loan.
+    /// Allocated by this holder of the sending side for its next loan.
     Spare(Holder),
 }
 
-/// A buffer's word in its pool.
+/// Word of a buffer in its pool.
 ///
 /// | bits | field |
 /// |---|---|
@@ -314,28 +316,28 @@ pub enum BufferState {
 pub struct BufferWord(u64);
 
 impl BufferWord {
-    /// Nobody's buffer.
+    /// The word of a buffer that is not in use.
     pub const FREE: Self = Self(1);
 
-    /// On loan to a sender, or in flight.
+    /// The word of a buffer that sender `by` has on loan or in flight.
     #[inline(always)]
     pub const fn owned(by: Holder) -> Self {
         Self(by.bits() << 8 | 2)
     }
 
-    /// Read by a receiver.
+    /// The word of a buffer that receiver `by` holds.
     #[inline(always)]
     pub const fn held(by: Holder) -> Self {
         Self(by.bits() << 8 | 3)
     }
 
-    /// Kept ready by a sender for its next loan.
+    /// The word of a buffer that sender `by` keeps for its next loan.
     #[inline(always)]
     pub const fn spare(by: Holder) -> Self {
         Self(by.bits() << 8 | 4)
     }
 
-    /// A word as loaded.
+    /// Wraps a word as it was loaded.
     #[inline(always)]
     pub const fn from_word(word: u64) -> Self {
         Self(word)
@@ -347,7 +349,7 @@ impl BufferWord {
         self.0
     }
 
-    /// Who holds the buffer; `None` for a word that no transition produces.
+    /// Decodes the state and its holder. `None` for a word that no transition produces.
     #[inline(always)]
     pub const fn state(self) -> Option<BufferState> {
         if self.0 == Self::FREE.0 {
@@ -362,20 +364,21 @@ impl BufferWord {
     }
 }
 
-/// The word that lets one holder at a time gather a run of buffers: 1 vacant, or the holder's bits over 2.
+/// Lock word of a pool: only its holder may gather a run of several buffers. 1 while vacant; else 2 in the low byte and
+/// the holder in the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseWord(u64);
 
 impl LeaseWord {
-    /// Nobody gathers.
+    /// No process is gathering a run.
     pub const VACANT: Self = Self(1);
 
-    /// `by` gathers a run.
+    /// The word while `by` is gathering a run.
     pub const fn leased(by: Holder) -> Self {
         Self(by.bits() << 8 | 2)
     }
 
-    /// A word as loaded.
+    /// Wraps a word as it was loaded.
     pub const fn from_word(word: u64) -> Self {
         Self(word)
     }
@@ -385,7 +388,7 @@ impl LeaseWord {
         self.0
     }
 
-    /// Who gathers: `Some(None)` if nobody, `None` for a word that no transition produces.
+    /// Decodes the holder: `Some(None)` while vacant. `None` for a word that no transition produces.
     pub const fn holder(self) -> Option<Option<Holder>> {
         match (self.0 & !0xFF00, Holder::from_bits(self.0 >> 8)) {
             (1, _) if self.0 == 1 => Some(None),
@@ -395,21 +398,21 @@ impl LeaseWord {
     }
 }
 
-/// What a seat's occupant has said of itself.
+/// State of a seat and of its occupant.
 ///
 /// | bits | field |
 /// |---|---|
 /// | 0..3 | state: 1 vacant, 2 joined |
 /// | 3 | side: 0 Primary, 1 Secondary |
-/// | 4 | sends no more; always set while vacant |
-/// | 5 | receives no more; always set while vacant |
+/// | 4 | the occupant sends no more; always set while vacant |
+/// | 5 | the occupant receives no more; always set while vacant |
 /// | 6 | locked: the occupant holds a file lock on the seat's byte of the memory, which ends with its process |
-/// | 8..13 | generation of the present occupant, or of the next one while vacant (1 to 31) |
-/// | 16..24 | recoverers: bit `16 + s` while the occupant of seat `s` recovers what this one's left |
+/// | 8..13 | generation of the occupant, or of the next one while vacant (1 to 31) |
+/// | 16..24 | recoverers: bit `16 + s` while the occupant of seat `s` recovers the dead occupant of this one |
 /// | the rest | reserved, zero |
 ///
 /// ```text
-/// vacant(g) -> joined(g) -> vacant(g + 1)          left in order, or vacated after a recovery
+/// vacant(g) -> joined(g) -> vacant(g + 1)          the occupant left, or was recovered
 ///                 |  ^
 ///                 v  |
 ///              joined(g), recoverers                its occupant is dead
@@ -418,34 +421,34 @@ impl LeaseWord {
 pub struct SeatWord(u64);
 
 impl SeatWord {
-    /// Set once the occupant sends no more.
+    /// Bit: the occupant sends no more.
     pub const NO_SEND: u64 = 1 << 4;
-    /// Set once the occupant receives no more.
+    /// Bit: the occupant receives no more.
     pub const NO_RECV: u64 = 1 << 5;
-    /// Set if the occupant holds the lock on the seat's byte.
+    /// Bit: the occupant holds the lock on the seat's byte.
     pub const LOCKED: u64 = 1 << 6;
 
     const VACANT: u64 = Self::NO_SEND | Self::NO_RECV | 1;
     const RECOVERERS: u64 = 0xFF << 16;
 
-    /// An empty seat whose next occupant gets the given generation.
+    /// The word of a vacant seat whose next occupant gets `generation`.
     pub const fn vacant(generation: u8) -> Self {
         Self((generation as u64) << 8 | Self::VACANT)
     }
 
-    /// Taken by `holder` on the side of `role`; `locked` if it holds the lock.
+    /// The word of a seat joined by `holder` on the side of `role`. `locked` if it holds the lock on the seat's byte.
     pub const fn joined(holder: Holder, role: Role, locked: bool) -> Self {
         let locked = if locked { Self::LOCKED } else { 0 };
         Self((holder.generation() as u64) << 8 | locked | (role.direction() as u64) << 3 | 2)
     }
 
-    /// The word of the vacant seat after this occupant.
+    /// The word of the seat after its present occupant is gone: vacant, with the next generation.
     pub const fn vacated(self) -> Self {
         let generation = self.generation();
         Self::vacant(if generation >= 31 { 1 } else { generation + 1 })
     }
 
-    /// The bit that says that the occupant of seat `seat` recovers this one.
+    /// The bit of recoverer `seat`: set while that seat's occupant recovers this one.
     pub const fn recoverer(seat: usize) -> u64 {
         1 << (16 + seat)
     }
@@ -455,7 +458,7 @@ impl SeatWord {
         Self(self.0 | Self::recoverer(seat))
     }
 
-    /// A word as loaded.
+    /// Wraps a word as it was loaded.
     pub const fn from_word(word: u64) -> Self {
         Self(word)
     }
@@ -473,17 +476,17 @@ impl SeatWord {
         generation >= 1 && generation < 32 && (vacant || joined)
     }
 
-    /// Whether somebody sits here.
+    /// Whether the seat has an occupant, living or dead.
     pub const fn is_joined(self) -> bool {
         self.0 & 7 == 2
     }
 
-    /// Whether `holder` sits here, living or dead.
+    /// Whether `holder`, living or dead, is the occupant. The caller checks that the seat's number is the holder's.
     pub const fn is_occupied_by(self, holder: Holder) -> bool {
         self.is_joined() && self.generation() == holder.generation()
     }
 
-    /// The side of the occupant.
+    /// Side of the occupant.
     pub const fn role(self) -> Role {
         if self.0 >> 3 & 1 == 0 { Role::Primary } else { Role::Secondary }
     }
@@ -493,7 +496,7 @@ impl SeatWord {
         (self.0 >> 8 & 0x1F) as u8
     }
 
-    /// The seats whose occupants recover this one, a bit each.
+    /// Bits of the seats whose occupants recover this one: bit `s` for seat `s`.
     pub const fn recoverers(self) -> u64 {
         (self.0 & Self::RECOVERERS) >> 16
     }
@@ -503,33 +506,33 @@ impl SeatWord {
         self.0 & Self::LOCKED != 0
     }
 
-    /// Whether the occupant sends no more. True of a vacant seat.
+    /// Whether the occupant sends no more. True for a vacant seat.
     #[inline(always)]
     pub const fn no_send(self) -> bool {
         self.0 & Self::NO_SEND != 0
     }
 
-    /// Whether the occupant receives no more. True of a vacant seat.
+    /// Whether the occupant receives no more. True for a vacant seat.
     #[inline(always)]
     pub const fn no_recv(self) -> bool {
         self.0 & Self::NO_RECV != 0
     }
 }
 
-/// A seat: its word and what helps a person to find the process. The kernel, not this line, says who the
-/// occupant is and whether it lives.
+/// A seat: one cache line with its word, and with a process id for display. Only the kernel tells reliably which process
+/// the occupant is and whether it lives.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Seat {
-    /// [`SeatWord`].
+    /// A [`SeatWord`].
     pub word: AtomicU64,
-    /// The occupant's process id as it sees it itself.
+    /// Process id of the occupant, in its own pid namespace.
     pub pid: AtomicU64,
     /// Reserved, zero.
     pub reserved: [AtomicU64; 6],
 }
 
-/// What a sleeping process waits for.
+/// Event that a sleeping process waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
     /// A packet to receive.
@@ -538,13 +541,13 @@ pub enum Want {
     Space,
 }
 
-/// The announcements of one side: bit `seat` for data, bit `8 + seat` for space. Bit 63 is always set, so
-/// that the word is never zero.
+/// Announcements of one side's sleepers: bit `seat` for data, bit `8 + seat` for space. Bit 63 is always set, so that the
+/// word is never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SleepersWord(u64);
 
 impl SleepersWord {
-    /// Everybody is awake.
+    /// The word without announcements.
     pub const AWAKE: u64 = 1 << 63;
 
     /// The bit that announces `want` for `seat`.
@@ -565,13 +568,13 @@ impl SleepersWord {
         }
     }
 
-    /// A word as loaded.
+    /// Wraps a word as it was loaded.
     #[inline(always)]
     pub const fn from_word(word: u64) -> Self {
         Self(word)
     }
 
-    /// The seats that announced `want`, a bit each.
+    /// Bits of the seats that announced `want`: bit `s` for seat `s`.
     #[inline(always)]
     pub const fn seats(self, want: Want) -> u64 {
         match want {
@@ -586,15 +589,15 @@ impl SleepersWord {
     }
 }
 
-/// Counters of one side that change on cold paths only. Each counts from zero; observers read them.
+/// Counters of one side, for observers. They change on cold paths only, and start at zero.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct SideCounters {
-    /// Waits that found the ring full.
+    /// Waits for a free ring slot.
     pub full_waits: AtomicU64,
-    /// Waits that found no buffer, or no run long enough.
+    /// Waits for a free buffer, or for a long enough run.
     pub pool_waits: AtomicU64,
-    /// Waits that found nothing to receive.
+    /// Waits for a packet to receive.
     pub empty_waits: AtomicU64,
     /// Times a thread of this side slept in the kernel.
     pub sleeps: AtomicU64,
@@ -602,29 +605,29 @@ pub struct SideCounters {
     pub wakes: AtomicU64,
     /// Times this side rang the other.
     pub rings: AtomicU64,
-    /// Tombstones this side skipped.
+    /// Tombstones that this side skipped.
     pub tombstones: AtomicU64,
-    /// What this side has agreed on: version, features and capabilities in 16, 24 and 24 bits from the top; 0 before.
+    /// Result of this side's negotiation: version, features and capabilities in 16, 24 and 24 bits, from the top. 0 before.
     pub agreed: AtomicU64,
-    /// Packets this side refused, by error code 0..8; code 0 is unused.
+    /// Packets that this side refused, by the specification's error codes 1 to 7. Index 0 is unused.
     pub refused: [AtomicU64; 8],
-    /// Packets this side refused with a code of our own, by code - 0x40.
+    /// Packets that this side refused with an error code of HQQ's own, by code - 0x40.
     pub refused_own: [AtomicU64; 8],
-    /// OpError packets this side received, by code 0..8; index 0 counts codes outside the list.
+    /// OpError packets that this side received, by the specification's error codes. Index 0 counts all other codes.
     pub heard: [AtomicU64; 8],
 }
 
-/// The announcements of one side, alone on its line: senders only read it until somebody sleeps.
+/// Announcements of one side, on a cache line of their own: the other side only reads it while no thread sleeps.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Side {
-    /// [`SleepersWord`].
+    /// A [`SleepersWord`].
     pub sleepers: AtomicU64,
     /// Reserved, zero.
     pub reserved: [AtomicU64; 7],
 }
 
-/// The first page: what the region is, who is attached, who sleeps. See `docs/spec.md` for every byte.
+/// First page of a region: its parameters, seats, sleepers and counters. `docs/spec.md` describes every byte.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Superblock {
@@ -634,37 +637,37 @@ pub struct Superblock {
     pub format: AtomicU64,
     /// Page size of the machine that made the region, bytes.
     pub page_size: AtomicU64,
-    /// Bytes of the region.
+    /// Length of the region, bytes.
     pub region_len: AtomicU64,
-    /// Slots of each ring.
+    /// Number of slots of each ring.
     pub slots: AtomicU64,
-    /// Buffers of each pool.
+    /// Number of buffers of each pool.
     pub buffers: AtomicU64,
-    /// Usable bytes of a buffer.
+    /// Usable size of a buffer, bytes.
     pub buffer_size: AtomicU64,
-    /// Bytes from one buffer to the next.
+    /// Distance from one buffer to the next, bytes.
     pub stride: AtomicU64,
-    /// Modes, see [`crate::shm::layout::Modes`].
+    /// [`Modes`](crate::shm::layout::Modes) of the region.
     pub modes: AtomicU64,
-    /// A random number, another for each region.
+    /// A random number that identifies the region.
     pub epoch: AtomicU64,
-    /// The lap at which both rings began.
+    /// Lap at which both rings began.
     pub first_lap: AtomicU64,
     /// [`READY`], stored last.
     pub ready: AtomicU64,
     /// Reserved, zero.
     pub reserved: [AtomicU64; 4],
-    /// The link's name, zero-padded UTF-8; for people, no part of the protocol.
+    /// Name of the link for display: UTF-8, padded with zeros.
     pub name: [AtomicU64; NAME_WORDS],
-    /// The sleepers of the Primary's side and of the Secondary's.
+    /// Sleepers of the Primary's side and of the Secondary's.
     pub sides: [Side; 2],
     /// Reserved, zero.
     pub reserved2: [Side; 2],
-    /// The seats; seat 0 is the creator's.
+    /// Seats. Seat 0 is the creator's.
     pub seats: [Seat; SEATS],
-    /// The counters of the Primary's side and of the Secondary's.
+    /// Counters of the Primary's side and of the Secondary's.
     pub counters: [SideCounters; 2],
-    /// The statistics of the Primary's side and of the Secondary's.
+    /// Metrics of the Primary's side and of the Secondary's.
     pub metrics: [SideMetrics; 2],
 }
 

@@ -1,5 +1,5 @@
-//! Layer 2: the payload of one direction, and what is asked of the processor ahead of time: a line takes its time between
-//! two of them, whoever waits for it.
+//! One direction of a region, and hints to the processor to fetch its cache lines early: a line takes long from one
+//! processor to another.
 
 use core::sync::atomic::AtomicPtr;
 
@@ -7,25 +7,26 @@ use crate::shm::buffer::Buffer;
 use crate::shm::pool::Pool;
 use crate::sync::{AtomicU64, Ordering};
 
-/// How much of a message is fetched before its slot is released, bytes. A fence behind the release keeps later loads waiting;
-/// beyond that the processor fetches ahead by itself.
+/// How many bytes of a message are fetched before its slot is released, because a fence after the release delays later
+/// loads. The processor's own prefetching covers the rest.
 const FETCHED: usize = 1024;
 
-/// The payload of one direction, seen from one end of it.
+/// Pool, payload and byte counters of one direction, as used by one end.
 #[derive(Debug)]
 pub(crate) struct Direction<'a> {
-    /// Who holds which buffer.
+    /// Holders of the buffers.
     pub(crate) pool: Pool<'a>,
-    /// Where the payload begins. Changes only between two occupants of the other end.
+    /// Start of the payload. Changes only when another process replaces the peer.
     pub(super) payload: AtomicPtr<u8>,
-    /// Payload bytes that this end sent or received through each slot.
+    /// Counters of payload bytes that this end sent or received through each slot.
     pub(crate) byte_counters: &'a [AtomicU64],
-    /// What its buffers say of where they belong.
+    /// Value of [`Buffer::pool_id`] for buffers of this pool.
     pub(super) pool_id: usize,
 }
 
 impl Direction<'_> {
-    /// Fetches what the next loan of one buffer needs: its word, and the first line of its payload.
+    /// Prefetches the word and the first payload line of the buffer that the next loan will probably use. `stride` is the
+    /// distance between buffers, bytes.
     #[inline(always)]
     pub(crate) fn prefetch(&self, stride: u64) {
         let (index, word) = self.pool.next();
@@ -34,7 +35,8 @@ impl Direction<'_> {
         prefetch(payload.wrapping_add(index * stride as usize));
     }
 
-    /// Fetches what the receiver of `len` bytes will read of a buffer.
+    /// Prefetches the first lines of a received message of `len` bytes in buffer `index`. `stride` is the distance between
+    /// buffers, bytes.
     #[inline(always)]
     pub(crate) fn prefetch_message(&self, index: usize, stride: u64, len: usize) {
         let payload = self.payload.load(Ordering::Relaxed);
@@ -46,7 +48,8 @@ impl Direction<'_> {
         }
     }
 
-    /// Takes a buffer ahead of its loan, and fetches where its payload will be written.
+    /// Allocates a spare buffer for the next loan, and prefetches its first payload line for writing. `stride` is the
+    /// distance between buffers, bytes.
     #[inline(always)]
     pub(crate) fn prepare(&self, stride: u64) {
         if let Some(index) = self.pool.prepare() {
@@ -55,19 +58,19 @@ impl Direction<'_> {
         }
     }
 
-    /// Whether a buffer belongs here.
+    /// Whether `buffer` belongs to this pool.
     #[inline(always)]
     pub(crate) fn owns(&self, buffer: &Buffer<'_>) -> bool {
         buffer.pool_id() == self.pool_id
     }
 }
 
-/// Asks the processor to fetch what will be used soon: the peer had it last, and a line takes its time between processors.
-/// Not as a line to be written, which would take it away from the peer before it is done with it.
+/// Asks the processor to fetch the cache line of `what` for reading. Fetching it for writing would take it away from the
+/// peer, which may still use it.
 #[inline(always)]
 pub(crate) fn prefetch<T>(what: *const T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which is good for any address.
+    // SAFETY: a hint, which is allowed for any address.
     unsafe {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(what.cast());
@@ -76,11 +79,11 @@ pub(crate) fn prefetch<T>(what: *const T) {
     let _ = what;
 }
 
-/// As [`prefetch`], a line that the peer is done with and this end will write to.
+/// Asks the processor to fetch the cache line of `what` for writing. The peer must not use it any more.
 #[inline(always)]
 pub(crate) fn prefetch_to_write<T>(what: *const T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which is good for any address, and does nothing where the processor does not know it.
+    // SAFETY: a hint, which is allowed for any address; processors without it ignore it.
     unsafe {
         core::arch::asm!("prefetchw [{}]", in(reg) what, options(nostack, preserves_flags, readonly));
     }

@@ -1,4 +1,4 @@
-//! Regions and views together with the memory that they lie in.
+//! Regions and views that own their memory.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,39 +7,40 @@ use hqq_sys::mem::{Mapping, page_size};
 
 use super::*;
 
-/// A region together with the memory that it lies in, of type `M`, and its private words.
+/// A region that owns its memory, of type `M`, and its private words.
 ///
-/// Buffers that it hands out say that they live for ever; the crate keeps the owner beside each of them.
+/// Its buffers have the lifetime `'static`. So the crate keeps the owner alive beside each buffer.
 #[derive(Debug)]
 pub(crate) struct OwnedRegion<M> {
     region: Region<'static>,
     scratch: *mut [u64],
-    /// Payload in memory of its own: what each direction has now, and what messages of a former peer may lie in.
+    /// Mappings of separate payload: the present one of each direction, and earlier ones that messages of a former peer may
+    /// still use.
     payload: Mutex<([Option<Mapping>; 2], Vec<Mapping>)>,
     _memory: M,
 }
 
 // SAFETY: the raw pointer is this struct's own allocation, reached only through the region.
 unsafe impl<M: Send> Send for OwnedRegion<M> {}
-// SAFETY: in MPMC mode a region may be used by many threads. In the others the link sees to it that only one
-// thread sends and one receives at a time: by its gate and its lock, or because it was split into halves that
-// are not Sync and whose loans are not Send. A named link is MPMC.
+// SAFETY: in MPMC mode many threads may use a region. In the other modes the link makes sure that only one thread sends
+// and only one receives at a time: by its gate and its lock, or because it was split into halves that are not Sync and
+// whose loans are not Send. A segment link is MPMC.
 unsafe impl<M: Sync> Sync for OwnedRegion<M> {}
 
-/// Memory that a region can lie in.
+/// Memory that can contain a region.
 ///
 /// # Safety
-/// `base` and `len` always name the same memory, valid for reads and writes until the value is dropped, even
-/// if the value moves, and touched by nothing but HQQ's protocol.
+/// `base` and `len` must always describe the same memory. It must be valid for reads and writes until the value is dropped,
+/// even if the value moves, and only HQQ's protocol may access it.
 pub(crate) unsafe trait Memory {
-    /// Its first byte.
+    /// Address of the first byte.
     fn base(&self) -> NonNull<u8>;
-    /// Its bytes.
+    /// Length, bytes.
     fn len(&self) -> u64;
 }
 
-// SAFETY: a mapping stays where it is until it is dropped; the crate makes writable ones only of memfds that it
-// created or that a handshake brought.
+// SAFETY: a mapping does not move until it is dropped. The crate maps only memfds that it created or received in a handshake
+// for writing.
 unsafe impl Memory for Mapping {
     fn base(&self) -> NonNull<u8> {
         Self::base(self)
@@ -50,8 +51,8 @@ unsafe impl Memory for Mapping {
     }
 }
 
-// SAFETY: a segment stays where it is until it is dropped. That nothing else touches or truncates it is what the
-// feature's documentation asks of those who use it.
+// SAFETY: a segment does not move until it is dropped. The feature's documentation requires that nothing else accesses or
+// truncates it.
 #[cfg(feature = "named")]
 unsafe impl Memory for shared_memory::Shmem {
     fn base(&self) -> NonNull<u8> {
@@ -64,23 +65,23 @@ unsafe impl Memory for shared_memory::Shmem {
 }
 
 impl<M: Memory> OwnedRegion<M> {
-    /// Lays a region out in `memory` as its Primary; see [`Region::init`]. `locked` if seat 0's byte is locked.
+    /// Creates a region in `memory` as its Primary; see [`Region::init`]. `locked` tells whether the byte of seat 0 is locked.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Region::init`].
     pub(crate) fn create(memory: M, setup: &Setup<'_>, locked: bool) -> Result<Self> {
         let words = required_scratch(&setup.geometry);
-        // SAFETY: the memory is kept beside the region and valid as long (`Memory`).
+        // SAFETY: the memory is valid as long as the value beside the region (`Memory`).
         Self::open(memory, words, |memory, scratch| unsafe {
             Region::init_seated(memory.base(), memory.len(), setup, scratch, locked)
         })
     }
 
-    /// Attaches to the region in `memory` on the side of `role`, in a seat that `prepare` agrees to; see
-    /// [`Region::attach`] and [`Seats::join`].
+    /// Attaches to the region in `memory` on the side of `role`, in a seat that `prepare` accepts; see [`Region::attach`]
+    /// and [`Seats::join`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`Region::attach`].
     pub(crate) fn attach(
         memory: M,
         page: u64,
@@ -96,7 +97,7 @@ impl<M: Memory> OwnedRegion<M> {
         })
     }
 
-    /// Opens a region on `words` words of scratch of its own.
+    /// Opens a region with a new scratch of `words` words.
     fn open(
         memory: M,
         words: usize,
@@ -114,14 +115,14 @@ impl<M: Memory> OwnedRegion<M> {
         }
     }
 
-    /// Limits the messages of this end; see [`Region::limit_messages`].
+    /// Limits the size of this end's messages; see [`Region::limit_messages`].
     pub(crate) fn limit_messages(&mut self, limit: u64) {
         self.region.limit_messages(limit);
     }
 
-    /// Puts the payload of a direction into `memory`, a mapping of a file sealed against truncation, writable if this end
-    /// sends in that direction. Messages of before stay readable: what was there stays mapped as long as this end has
-    /// buffers of the direction, and until this is called again at least. For times when nobody receives or takes loans.
+    /// Moves the payload of direction `index` to `memory`: a mapping of a file that is sealed against truncation, writable
+    /// if this end sends in that direction. Messages received before stay readable: the earlier mapping is kept until a
+    /// call finds that this end has no buffers of the direction. No thread may receive or allocate meanwhile.
     ///
     /// # Errors
     /// [`Error::TooSmallMemory`].
@@ -136,15 +137,15 @@ impl<M: Memory> OwnedRegion<M> {
         let direction = if sends { self.region.out() } else { self.region.inward() };
         direction.payload.store(memory.base().as_ptr(), Ordering::Relaxed);
         former.extend(current[index].replace(memory));
-        // Whoever reads the pointer has marked its buffers before. So behind a barrier on all threads, either a mark is
-        // seen here, or nobody has the old pointer or will get it.
+        // A thread sets the lent flags of its buffers before it loads the pointer. So after a barrier on all threads,
+        // either a flag is seen here, or no thread has the old pointer or will load it.
         if process_barrier() && !direction.pool.is_in_use() {
             former.clear();
         }
         Ok(())
     }
 
-    /// The region, to be used no longer than `self`.
+    /// The region. Do not use it, or its buffers, longer than `self`.
     #[inline(always)]
     pub(crate) fn region(&self) -> &Region<'static> {
         &self.region
@@ -153,16 +154,14 @@ impl<M: Memory> OwnedRegion<M> {
 
 impl<M> Drop for OwnedRegion<M> {
     fn drop(&mut self) {
-        // A word that no operation leaves is nothing to this end any more.
+        // An impossible word does not concern this end any more.
         let _ = self.region.leave_seat();
-        // SAFETY: from `into_raw`; the region has no destructor that would reach its scratch, and buffers
-        // have none either.
+        // SAFETY: from `into_raw`; neither the region nor a buffer has a destructor that would access the scratch.
         drop(unsafe { Box::from_raw(self.scratch) });
     }
 }
 
-/// The words of a region and the mapping that they lie in, mostly a read-only one: then a store through them
-/// kills the process.
+/// Views of a region that own its mapping. The mapping may be read-only; then a store through them kills the process.
 #[derive(Debug)]
 pub(crate) struct OwnedViews {
     views: Views<'static>,
@@ -171,23 +170,26 @@ pub(crate) struct OwnedViews {
 }
 
 impl OwnedViews {
-    /// Checks the region in `mapping` as [`Region::inspect`] does, and fails as it does.
+    /// Checks the region in `mapping` as [`Region::inspect`] does.
+    ///
+    /// # Errors
+    /// As [`Region::inspect`].
     pub(crate) fn new(mapping: Mapping) -> Result<Self> {
         let (base, len) = (mapping.base(), mapping.len() as u64);
         // SAFETY: the mapping is valid for reads of its length as long as it lives.
         let facts = unsafe { Region::inspect(base, len, page_size() as u64) }?;
         let layout = Layout::new(facts.geometry, facts.page)?;
-        // The views lie in the mapping by `inspect`, and lend nothing out for longer than it is kept here.
+        // `inspect` checked that the views fit into the mapping. `views` below lends them for the lifetime of `self` only.
         let views = Views { base, layout, memory: PhantomData };
         Ok(Self { views, facts, _mapping: mapping })
     }
 
-    /// What the region was made with. Private memory.
+    /// Parameters of the region: a private copy.
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
 
-    /// The words.
+    /// Words of the region.
     pub(crate) fn views(&self) -> &Views<'_> {
         &self.views
     }

@@ -1,49 +1,50 @@
-//! The words of the feature statistics, behind the counters on the first page.
+//! Words of the feature `STATISTICS`, after the counters on the first page.
 
 use crate::sync::{AtomicU64, IN_MEMORY};
 
-/// What one side keeps of its statistics: of what it sends, and the latency of what it receives. For people; nothing may
-/// depend on them. All zero on a link that has not agreed on them.
+/// Metrics of one side: rates of what it sends, and latencies of what it receives. For display only: the peer can write
+/// them. All zero unless the link negotiated the feature `STATISTICS`.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct SideMetrics {
-    /// Packets a second that this side sent of late, probes left out.
+    /// Packets per second that this side sent in the last measured interval, without probes.
     pub messages_per_second: AtomicU64,
-    /// Payload bytes a second that this side sent of late.
+    /// Payload bytes per second that this side sent in the last measured interval.
     pub bytes_per_second: AtomicU64,
-    /// When the two were stored: nanoseconds of the monotonic clock. 0 before.
+    /// Time of the monotonic clock at which the two rates were stored, nanoseconds. 0 before.
     pub rated_at: AtomicU64,
     /// Probes that this side sent.
     pub probes_sent: AtomicU64,
-    /// Probes that this side left out, the ring being too full.
+    /// Probes that this side did not send because the ring was too full.
     pub probes_skipped: AtomicU64,
-    /// Messages of this side that the layers changed.
+    /// Messages of this side that were compressed or encrypted.
     pub framed_messages: AtomicU64,
-    /// Their bytes before.
+    /// Size of those messages before, bytes.
     pub plain_bytes: AtomicU64,
-    /// Their bytes behind it, with all headers.
+    /// Size of those messages after, with all headers, bytes.
     pub framed_bytes: AtomicU64,
     /// Sends of this side that waited for credit.
     pub credit_stalls: AtomicU64,
-    /// How long they waited, nanoseconds.
+    /// Total time that those sends waited, nanoseconds.
     pub credit_blocked_ns: AtomicU64,
-    /// Sends of this side that a rate held up.
+    /// Sends of this side that a rate limit delayed.
     pub over_rate: AtomicU64,
-    /// The sum of all latencies in `latency`, nanoseconds.
+    /// Sum of the latencies in `latency`, nanoseconds.
     pub latency_sum: AtomicU64,
-    /// The longest of them, nanoseconds.
+    /// Longest latency in `latency`, nanoseconds.
     pub latency_max: AtomicU64,
     /// Reserved, zero.
     pub reserved: [AtomicU64; 3],
-    /// How long messages to this side took, by probes: 288 buckets of 32 bits, two a word, the lower half first.
+    /// Histogram of the latency of messages to this side, measured by probes: 288 buckets of 32 bits, two in each word, the
+    /// lower half first.
     pub latency: [AtomicU64; Self::LATENCY_WORDS],
 }
 
 impl SideMetrics {
-    /// Words of the histogram.
+    /// Number of words of the histogram.
     pub const LATENCY_WORDS: usize = 144;
 
-    /// Figures of such words.
+    /// Makes metrics in ordinary memory, each word by `word`.
     pub fn of(word: impl Fn() -> AtomicU64) -> Self {
         Self {
             messages_per_second: word(),
@@ -64,7 +65,7 @@ impl SideMetrics {
         }
     }
 
-    /// All words, in order.
+    /// All words, in the order of their offsets.
     pub fn words(&self) -> impl Iterator<Item = &AtomicU64> {
         let Self {
             messages_per_second,
