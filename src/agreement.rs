@@ -1,28 +1,29 @@
-//! Layer 0: what two ends of a link can agree on, in words and numbers. How they come to it is [`AdvancedLink`]'s matter.
+//! What two ends of a link can agree on: version, features, capabilities and their parameters, with their encodings.
+//! [`AdvancedLink`] negotiates them.
 //!
 //! [`AdvancedLink`]: ../advanced/struct.AdvancedLink.html
 
 use core::fmt;
 
-/// A protocol version. Equal majors understand each other; the lower minor is used.
+/// A protocol version. Two ends with the same major version use the lower of their minor versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// Changes when older peers cannot follow.
+    /// Major version: changes when older peers cannot understand the protocol any more.
     pub major: u8,
-    /// Changes when something is added.
+    /// Minor version: changes when the protocol is extended.
     pub minor: u8,
 }
 
 impl Version {
-    /// The one that this build speaks.
+    /// The version of this build.
     pub const CURRENT: Self = Self { major: 1, minor: 1 };
 
-    /// The number on the wire (ruling 12).
+    /// Encodes the version for the wire: `major << 8 | minor` (ruling 12).
     pub const fn number(self) -> u64 {
         (self.major as u64) << 8 | self.minor as u64
     }
 
-    /// The version with this number; `None` if it has more than two bytes.
+    /// Decodes a version. `None` if `number` has more than two bytes.
     pub const fn from_number(number: u64) -> Option<Self> {
         if number > 0xFFFF {
             return None;
@@ -30,7 +31,7 @@ impl Version {
         Some(Self { major: (number >> 8) as u8, minor: number as u8 })
     }
 
-    /// The version that this end and one of `theirs` both speak.
+    /// The version that ends with versions `self` and `theirs` use. `None` if the major versions differ.
     pub(crate) const fn meet(self, theirs: Self) -> Option<Self> {
         if self.major != theirs.major {
             return None;
@@ -46,39 +47,39 @@ impl fmt::Display for Version {
 }
 
 bitflags::bitflags! {
-    /// What a link can do beyond the standard operations (specification, "Supported Features"; ruling 3). Bits that this
-    /// build does not know are never agreed on.
+    /// Extensions of a link beyond the standard operations (specification, "Supported Features"; ruling 3). Unknown bits are
+    /// never agreed on.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Features: u64 {
         /// Messages may be compressed.
         const COMPRESSION = 2;
         /// Messages are encrypted.
         const ENCRYPTION = 4;
-        /// Connections have credit.
+        /// A sender needs credit of the receiver on each connection.
         const FLOW_CONTROL = 8;
-        /// Histograms and rates are kept.
+        /// The ends record latency histograms and rates.
         const STATISTICS = 16;
-        /// Connections have classes and rates.
+        /// Connections have QoS classes, weights and rate limits.
         const QOS = 32;
     }
 }
 
 bitflags::bitflags! {
-    /// What an end is made for (specification, "Supported Capabilities"; ruling 3).
+    /// Purposes that an end supports (specification, "Supported Capabilities"; ruling 3).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Capabilities: u64 {
-        /// Buffers for large messages.
+        /// Has buffers for large messages.
         const LARGE_BUFFERS = 2;
-        /// Throughput comes before latency.
+        /// Prefers throughput to latency.
         const HIGH_THROUGHPUT = 4;
-        /// Latency comes before throughput.
+        /// Prefers latency to throughput.
         const LOW_LATENCY = 8;
-        /// Messages are kept until they are acknowledged.
+        /// Keeps messages until the peer's application has acknowledged them.
         const RELIABLE_DELIVERY = 16;
     }
 }
 
-/// The names of the flags, separated by commas; "none" without any.
+/// Writes the names of flags, separated by commas, or "none".
 fn list(f: &mut fmt::Formatter<'_>, names: impl Iterator<Item = &'static str>) -> fmt::Result {
     let mut count = 0;
     for name in names {
@@ -101,26 +102,26 @@ impl fmt::Display for Capabilities {
     }
 }
 
-/// What the features of one end need to know of the other: its Terms packet; or of both, what they share of it.
+/// Parameters of the features: of one end, as in its Terms packet; or of a link, as both ends support them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// The codecs that it decompresses, a bit each.
+    /// Codecs that the end decompresses, a bit for each.
     pub codecs: u8,
-    /// The ciphers that it has, a bit each by number.
+    /// Ciphers that the end supports: bit `n` for cipher number `n`.
     pub ciphers: u8,
-    /// The number of the cipher that it likes best; of both, of the one in use.
+    /// Number of the cipher that the end prefers; of a link, of the cipher in use.
     pub cipher: u8,
-    /// Chunks that may wait unread on each connection; of both, the lower number.
+    /// Maximum number of unread chunks on each connection; of a link, the lower of both.
     pub window: u32,
-    /// Messages that may be unacknowledged at a time; of both, the lower number.
+    /// Maximum number of unacknowledged messages; of a link, the lower of both.
     pub kept: u32,
 }
 
 impl Terms {
-    /// Nothing.
+    /// No codecs, no ciphers, and limits of 0.
     pub const NONE: Self = Self { codecs: 0, ciphers: 0, cipher: 0, window: 0, kept: 0 };
 
-    /// Bits and operands of later versions are nothing to this one.
+    /// Decodes the operands of a Terms packet. Ignores bits and operands that later versions may add.
     pub(crate) const fn from_operands(operands: [u64; 7]) -> Self {
         let [codecs, ciphers, window, kept, ..] = operands;
         Self {
@@ -137,7 +138,8 @@ impl Terms {
         [self.codecs as u64, ciphers, self.window as u64, self.kept as u64, 0, 0, 0]
     }
 
-    /// What both have, and of ciphers the one that the Primary likes best, or else the first.
+    /// The parameters that both ends support. The cipher is the one that the Primary prefers, if the Secondary supports it,
+    /// or else the common one with the lowest number.
     pub(crate) fn meet(primary: Self, secondary: Self) -> Self {
         let ciphers = primary.ciphers & secondary.ciphers;
         let liked = primary.cipher < 8 && ciphers >> primary.cipher & 1 == 1;
@@ -152,31 +154,31 @@ impl Terms {
     }
 }
 
-/// Why a link stayed with the standard operations.
+/// Why a negotiation agreed on nothing, so that the link keeps to the standard operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fallback {
-    /// The ends have nothing in common, or the peer is a Standard Link.
+    /// The ends have no feature in common, or the peer is a Standard Link.
     NothingShared,
-    /// The peer does not know negotiation, or wants none of this.
+    /// The peer does not negotiate, or refused this end's proposal.
     Refused {
-        /// The number of its reason.
+        /// Number of the error code with which it refused.
         code: u64,
     },
-    /// Another major version.
+    /// The peer has another major version.
     Version {
-        /// The peer's.
+        /// Version of the peer.
         theirs: Version,
     },
-    /// The peer does not have what this end cannot do without.
+    /// The ends do not share these features, which this end requires.
     Missing(Features),
-    /// The peer is not made for what this end cannot do without.
+    /// The ends do not share these capabilities, which this end requires.
     Incapable(Capabilities),
-    /// The peer has another key, or another idea of what was agreed.
+    /// The peer has another key, or computed another result of the negotiation.
     WrongKey,
-    /// The peer sent other packets before it had agreed.
+    /// The peer sent other packets before the negotiation had ended.
     Traffic,
-    /// The peer answered what it was not asked.
+    /// The peer's answer contains something that this end did not propose.
     Contradiction,
     /// The peer did not answer in time.
     Silence,
@@ -205,18 +207,18 @@ impl fmt::Display for Fallback {
     }
 }
 
-/// What a negotiation came to.
+/// Result of a negotiation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreement {
-    /// The version in use.
+    /// Version in use.
     pub version: Version,
-    /// The features in use.
+    /// Features in use.
     pub features: Features,
-    /// The capabilities of both.
+    /// Capabilities that both ends have.
     pub capabilities: Capabilities,
-    /// What the features go by.
+    /// Parameters of the features in use.
     pub terms: Terms,
-    /// Why there is nothing beyond the standard operations, if so.
+    /// Why nothing was agreed on. `None` if something was.
     pub fallback: Option<Fallback>,
 }
 
@@ -232,26 +234,26 @@ impl Agreement {
     }
 }
 
-/// What a side says that it has agreed on, for whoever looks at a link.
+/// Result of a negotiation as one side stored it in shared memory, for observers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreed {
-    /// The version in use.
+    /// Version in use.
     pub version: Version,
-    /// The features in use.
+    /// Features in use.
     pub features: Features,
-    /// The capabilities of both.
+    /// Capabilities that both ends have.
     pub capabilities: Capabilities,
 }
 
 impl Agreed {
-    /// The word in shared memory.
+    /// Encodes the result as a word of shared memory: version, features and capabilities in 16, 24 and 24 bits, from the top.
     pub(crate) const fn word(self) -> u64 {
         self.version.number() << 48
             | (self.features.bits() & 0xFF_FFFF) << 24
             | self.capabilities.bits() & 0xFF_FFFF
     }
 
-    /// What the word says; `None` before anything was agreed. Whatever a peer writes there is a combination of bits.
+    /// Decodes such a word. `None` if it is 0, as before a negotiation. Any other value is valid.
     pub(crate) const fn from_word(word: u64) -> Option<Self> {
         if word == 0 {
             return None;

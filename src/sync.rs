@@ -1,8 +1,8 @@
-//! Atomics and fences: the processor's, or loom's or shuttle's while a model runs. Nothing else in the crate knows of
-//! either.
+//! Atomics and fences: those of `core`, or of loom or shuttle in a build for models. No other file of the crate names loom
+//! or shuttle.
 //!
-//! In a loom model each access also knows where it stands in the source, so that `cargo xtask order-mutants` can weaken
-//! one ordering at a time without building anew.
+//! In a loom build each access also knows its place in the source, so that `cargo xtask order-mutants` can weaken one
+//! ordering at a time without rebuilding.
 
 #[cfg(not(any(loom, shuttle)))]
 pub use core::sync::atomic::{AtomicU64, Ordering, fence};
@@ -13,15 +13,15 @@ pub use shuttle::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(feature = "std")]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// Whether [`AtomicU64`] has the size of a `u64`, so that words can lie in shared memory. False in models.
+/// Whether [`AtomicU64`] has the size of a `u64`, so that memory can be cast to words. False in builds for models.
 pub const IN_MEMORY: bool = cfg!(not(any(loom, shuttle)));
 
-/// Loads a word that this or another thread will store to later.
+/// Loads a word that this or another thread may change later.
 ///
-/// Under loom the load is a compare-exchange that fails, because a plain load followed by a store to the same
-/// atomic hides interleavings from it. (One that succeeds, such as adding zero, is no remedy: loom lets it
-/// undo a plain store that it never saw.) But such a load never sees a stale value, so models run again with others
-/// (`Looks`).
+/// Under loom the load is a compare-exchange that fails, because loom misses interleavings after a plain load that is
+/// followed by a store to the same atomic. (A read-modify-write that succeeds, such as adding zero, does not help: loom
+/// lets it undo a plain store that it did not read.) But such a load never returns a stale value. So models run again with
+/// other kinds of loads (`Looks`).
 #[inline(always)]
 #[cfg_attr(loom, track_caller)]
 pub fn load_for_update(word: &AtomicU64, order: Ordering) -> u64 {
@@ -31,7 +31,7 @@ pub fn load_for_update(word: &AtomicU64, order: Ordering) -> u64 {
     return word.load_for_update(order);
 }
 
-/// Tells the processor, or a model's scheduler, that this thread waits for another.
+/// Tells the processor, or a model's scheduler, that this thread polls.
 #[inline(always)]
 pub fn spin() {
     #[cfg(not(any(loom, shuttle)))]
@@ -42,23 +42,21 @@ pub fn spin() {
     shuttle::thread::yield_now();
 }
 
-/// Makes sure that atomics have the size of the words they stand for: memory cannot be cast to a model's.
+/// Checks that memory can be cast to words; see [`IN_MEMORY`].
 ///
 /// # Panics
-/// In models.
+/// In builds for models.
 pub fn require_memory() {
     let in_memory = IN_MEMORY;
     assert!(in_memory, "models build their words by hand");
 }
 
-/// Loom's atomics, with orderings that can be weakened from outside.
+/// Loom's atomics, with orderings that environment variables can weaken. Each is read once:
 ///
-/// Two environment variables, each read once:
-///
-/// - `HQQ_ORDER_MUTANT` is `FILE:LINE:COLUMN INDEX ORDER`: the access whose name stands there uses `ORDER` (or, for a
-///   fence, `none`) in place of its ordering number `INDEX`; a compare-exchange has two.
-/// - `HQQ_ORDER_SITES` names a file to which each access of the crate appends `FILE:LINE:COLUMN ORDER...` when it
-///   is reached first.
+/// - `HQQ_ORDER_MUTANT` is `FILE:LINE:COLUMN INDEX ORDER`: the access at this place uses `ORDER` instead of its ordering
+///   number `INDEX`. A compare-exchange has two orderings. For a fence, `ORDER` may be `none`.
+/// - `HQQ_ORDER_SITES` names a file. Each access of the crate appends `FILE:LINE:COLUMN ORDER...` to it when it is reached
+///   for the first time.
 #[cfg(loom)]
 mod model {
     extern crate std;
@@ -78,19 +76,20 @@ mod model {
         static LOOKS: Cell<Looks> = const { Cell::new(Looks::Strong) };
     }
 
-    /// What loads are in a model. None of these shows loom everything; together they miss little.
+    /// Kind of the loads by [`load_for_update`](super::load_for_update) in a model. No kind shows loom every execution;
+    /// together they miss few.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Looks {
-        /// [`look`](super::look) is a compare-exchange that fails: no interleaving is hidden, no value is stale.
+        /// A compare-exchange that fails: loom sees every interleaving, but no stale values.
         Strong,
-        /// `look` is a plain load: values may be stale, some interleavings are hidden.
+        /// A plain load: loom sees stale values, but misses some interleavings.
         Plain,
-        /// As `Plain`, and a compare-exchange is ahead of itself a plain load by which it may fail, as the language
-        /// allows: hides most interleavings, and shows the stale values on which an exchange fails.
+        /// As `Plain`. Also, a compare-exchange first does a plain load and may fail on its value, as the language allows:
+        /// loom sees exchanges that fail on stale values, but misses most interleavings.
         Stale,
     }
 
-    /// Decides on the models that this thread runs from now on.
+    /// Sets the kind of loads in the models that this thread runs from now on.
     pub fn set_looks(looks: Looks) {
         LOOKS.with(|cell| cell.set(looks));
     }
@@ -101,7 +100,7 @@ mod model {
         line: u32,
         column: u32,
         index: usize,
-        /// Nothing is no fence at all.
+        /// `None` omits the fence.
         order: Option<Ordering>,
     }
 
@@ -137,12 +136,12 @@ mod model {
         MUTANT.get_or_init(read).as_ref()
     }
 
-    /// Whether one ordering is weaker than it stands in the source.
+    /// Whether an ordering is weakened.
     pub fn is_mutated() -> bool {
         mutant().is_some()
     }
 
-    /// Notes an access of this crate for whoever asked.
+    /// Writes an access of this crate to the file of `HQQ_ORDER_SITES`, if that is set.
     fn note(place: &'static Location<'static>, orders: &[Ordering]) {
         type Sites = Mutex<(File, BTreeSet<(u32, u32, &'static str)>)>;
         static SITES: OnceLock<Option<Sites>> = OnceLock::new();
@@ -159,7 +158,7 @@ mod model {
         }
     }
 
-    /// The orderings to use at `place`, where `orders` stand in the source.
+    /// The orderings to use at `place` instead of `orders`, which the source has.
     fn at<const N: usize>(place: &'static Location<'static>, orders: [Ordering; N]) -> [Option<Ordering>; N] {
         note(place, &orders);
         let mut used = orders.map(Some);
@@ -177,7 +176,7 @@ mod model {
         at(Location::caller(), [order])[0].expect("only fences can be left out")
     }
 
-    /// A fence, unless the mutant is that there is none.
+    /// Issues a fence, unless the mutant omits it.
     #[track_caller]
     pub fn fence(order: Ordering) {
         if let [Some(order)] = at(Location::caller(), [order]) {
@@ -185,7 +184,7 @@ mod model {
         }
     }
 
-    /// [`core::sync::atomic::AtomicU64`], as far as the crate needs it.
+    /// The part of [`core::sync::atomic::AtomicU64`] that the crate uses.
     #[derive(Debug)]
     pub struct AtomicU64(Word);
 
@@ -195,7 +194,7 @@ mod model {
         Quiet(core::sync::atomic::AtomicU64),
     }
 
-    /// The same call on either kind of word.
+    /// Makes the same call on either kind of word.
     macro_rules! call {
         ($word:expr, $call:ident($($arg:expr),*)) => {
             match &$word.0 {
@@ -206,48 +205,48 @@ mod model {
     }
 
     impl AtomicU64 {
-        /// A word.
+        /// Makes a word.
         #[track_caller]
         pub fn new(value: u64) -> Self {
             Self(Word::Explored(loom::sync::atomic::AtomicU64::new(value)))
         }
 
-        /// A word that a model is not interested in: threads do not switch at its accesses, and its last value is
-        /// seen at once. For words that only repeat what others show.
+        /// Makes a word that loom does not explore: threads do not switch at its accesses, and every load returns the last
+        /// value. For words on which the outcome of a model does not depend.
         pub fn quiet(value: u64) -> Self {
             Self(Word::Quiet(core::sync::atomic::AtomicU64::new(value)))
         }
 
-        /// A load.
+        /// Loads the value.
         #[track_caller]
         pub fn load(&self, order: Ordering) -> u64 {
             call!(self, load(one(order)))
         }
 
-        /// A load that hides no interleavings, see [`look`](super::look).
+        /// Loads the value as [`load_for_update`](super::load_for_update) describes.
         #[track_caller]
         pub(super) fn load_for_update(&self, order: Ordering) -> u64 {
             let order = one(order);
             if LOOKS.with(Cell::get) != Looks::Strong {
                 return call!(self, load(order));
             }
-            // No word is ever all ones.
+            // The exchange fails: no word has all bits set.
             call!(self, compare_exchange(u64::MAX, u64::MAX, order, order)).unwrap_or_else(|found| found)
         }
 
-        /// A store.
+        /// Stores a value.
         #[track_caller]
         pub fn store(&self, value: u64, order: Ordering) {
             call!(self, store(value, one(order)));
         }
 
-        /// A store that tells what was there.
+        /// Stores a value and returns the previous one.
         #[track_caller]
         pub fn swap(&self, value: u64, order: Ordering) -> u64 {
             call!(self, swap(value, one(order)))
         }
 
-        /// A store if `current` is there; else an error that tells what is.
+        /// Stores `new` if the value is `current`. Returns the previous value, as an error if it was another.
         #[track_caller]
         pub fn compare_exchange(
             &self,
@@ -267,19 +266,19 @@ mod model {
             call!(self, compare_exchange(current, new, success, failure))
         }
 
-        /// An addition that tells what was there.
+        /// Adds to the value and returns the previous one.
         #[track_caller]
         pub fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
             call!(self, fetch_add(value, one(order)))
         }
 
-        /// An OR that tells what was there.
+        /// Computes the bitwise OR and returns the previous value.
         #[track_caller]
         pub fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
             call!(self, fetch_or(value, one(order)))
         }
 
-        /// An AND that tells what was there.
+        /// Computes the bitwise AND and returns the previous value.
         #[track_caller]
         pub fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
             call!(self, fetch_and(value, one(order)))

@@ -1,11 +1,11 @@
-//! Every control word of a region against what the protocol allows.
+//! Checks every control word of a region against the rules of the protocol.
 //!
-//! A live region moves while it is read, so that words read one after the other may contradict each other though
-//! none is wrong. Therefore the region is read up to four times, and only what every pass found, with the
-//! same values, is reported. That is enough: words that did not change from the first pass to the last held those
-//! values throughout, so a pass in between saw them at one instant, together with whatever else it compared them
-//! with. Where a value could come back (a buffer's word), the comparison includes one that does not (the stamp of
-//! the slot that names it, or the seat that its holder left).
+//! A region in use changes while it is read, so words that are read one after the other may contradict each other although
+//! none is wrong. Therefore the region is read up to four times, and only findings that every pass made, with the same
+//! values, are reported. This suffices: words that did not change from the first pass to the last had those values all the
+//! time. So a pass in between read them together with the words that it compared them with. Where a value may recur (a
+//! buffer's word), the comparison includes one that does not (the stamp of the slot that names the buffer, or the seat that
+//! its holder left).
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -22,21 +22,21 @@ use crate::shm::words::{
 };
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// How often the region is read while something looks wrong.
+/// Most passes over the region. Passes end when one has no findings.
 const PASSES: usize = 4;
-/// How often a slot is read again because it changed meanwhile. One that never keeps still is in good hands.
+/// Most readings of a slot that changes while it is read. A slot that always changes is in use, and is not checked further.
 const TRIES: usize = 4;
 
-/// A word, or a pair of words, that no operation of the protocol can have left so.
+/// A word, or a pair of words, with a value that no operation of the protocol produces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which word, and what is odd about it.
+    /// Name of the word, and details.
     pub what: String,
-    /// Where it lies, bytes from the region's start.
+    /// Offset of the word from the region's start, bytes.
     pub offset: u64,
-    /// What it holds.
+    /// Value of the word.
     pub found: u64,
-    /// The rule that is broken.
+    /// The rule that it breaks.
     pub rule: &'static str,
 }
 
@@ -47,58 +47,59 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A slot that is not free.
+/// A ring slot that is not free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldSlot {
-    /// 0 from the Primary to the Secondary, 1 back.
+    /// Direction: 0 from the Primary to the Secondary, 1 back.
     pub direction: usize,
-    /// Which slot of the ring.
+    /// Index of the slot in the ring.
     pub index: u32,
-    /// Its lap.
+    /// Lap of the slot.
     pub lap: u64,
-    /// How many slots of this direction were claimed before it since the region was made.
+    /// How many slots of this direction were claimed before it since the region was created.
     pub position: u64,
-    /// What is being done with it, and by whom.
+    /// State of the slot, with its holder.
     pub state: SlotState,
-    /// The seat of who claimed or took it.
+    /// Seat of the holder, if the slot is claimed or taken.
     pub seat: Option<usize>,
-    /// The operation's name in the specification; `None` while nothing has been published.
+    /// Name of the packet's operation in the specification. `None` while the slot is only claimed.
     pub op: Option<&'static str>,
 }
 
-/// A buffer that is not free.
+/// A buffer that is owned or held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldBuffer {
-    /// 0 from the Primary to the Secondary, 1 back.
+    /// Direction: 0 from the Primary to the Secondary, 1 back.
     pub direction: usize,
-    /// Which buffer of the pool.
+    /// Index of the buffer in the pool.
     pub index: u32,
-    /// Whose it is.
+    /// State of the buffer, with its holder.
     pub state: BufferState,
-    /// The holder's seat.
+    /// Seat of the holder.
     pub seat: usize,
-    /// The published or taken slot that names it: then it is in flight, and the slot decides whose it is.
+    /// Index of the published or taken slot that names the buffer. Then the buffer is in flight, and the slot takes
+    /// precedence over its word.
     pub in_flight_in_slot: Option<u32>,
 }
 
-/// What [`Observer::check`] saw.
+/// Result of [`Observer::check`].
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What is wrong, by offset. Empty for a region that is in order.
+    /// Words that break a rule, sorted by offset. Empty for a sound region.
     pub findings: Vec<Finding>,
-    /// The slots that are not free, as last seen.
+    /// Slots that were not free in the last pass.
     pub slots: Vec<HeldSlot>,
-    /// The buffers that are not free, as last seen.
+    /// Buffers that were owned or held in the last pass.
     pub buffers: Vec<HeldBuffer>,
 }
 
 impl Observer {
-    /// Checks every control word of the region, and lists who holds what.
+    /// Checks every control word of the region, and lists the slots and buffers in use.
     ///
-    /// A live link may be checked: it is read again while something looks wrong, and only what stays as it was
-    /// through all readings is reported. Not checked are the payload, the operands that an operation does not use, the padding
-    /// between sections, and numbers that may hold anything (tallies, counters, process ids). The time it takes
-    /// grows with the slots and buffers, whatever they hold.
+    /// The link may be in use: the region is read up to four times, and only findings that do not change are reported. Not
+    /// checked are payload, operands that an operation does not use, padding between sections, and words that may have any
+    /// value (counters, process ids). The time is proportional to the number of slots and buffers, whatever their words
+    /// contain.
     pub fn check(&self) -> Report {
         let mut pass = Pass::run(self);
         for _ in 1..PASSES {
@@ -116,10 +117,10 @@ impl Observer {
     }
 }
 
-/// What makes a finding of one pass the same as one of another.
+/// Identifies equal findings of different passes: offset, value, rule and evidence.
 type Key = (u64, u64, &'static str, [u64; 2]);
 
-/// A finding of one pass, and the values that it was compared with.
+/// A finding of one pass, and the values that its word was compared with.
 struct Suspect {
     finding: Finding,
     evidence: [u64; 2],
@@ -139,12 +140,12 @@ struct Place {
     found: u64,
 }
 
-/// What a word is called; text is made only for what looks wrong.
+/// Name of a word. It is formatted only for a finding.
 #[derive(Clone, Copy)]
 enum Name {
-    /// A word of the superblock.
+    /// A word that there is once.
     One(&'static str),
-    /// One of several.
+    /// A word that there is several times, with its number.
     Nth(&'static str, usize),
     Slot(u32, usize),
     Buffer(u32, usize),
@@ -161,7 +162,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// One reading of the whole region.
+/// One pass over the whole region.
 struct Pass<'a> {
     views: Views<'a>,
     facts: Facts,
@@ -191,7 +192,7 @@ impl<'a> Pass<'a> {
         self.suspect_beside(place, rule, [0; 2], format_args!(""));
     }
 
-    /// Notes a word that contradicts `evidence`; `detail` is for people.
+    /// Records a word that contradicts `evidence`. `detail` is appended to its name in the report.
     fn suspect_beside(
         &mut self,
         place: Place,
@@ -213,7 +214,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// What the creator wrote and nobody changes.
+    /// Checks the words that do not change after the region was created.
     fn superblock(&mut self) {
         let superblock = self.views.superblock();
         let Facts { geometry, modes, page, epoch, first_lap } = self.facts;
@@ -258,7 +259,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Who is attached and who sleeps.
+    /// Checks seats, sleepers and reserved words.
     fn sides(&mut self) {
         let superblock = self.views.superblock();
         for (i, side) in superblock.sides.iter().enumerate() {
@@ -295,7 +296,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Ring, pool and lease.
+    /// Checks ring, pool and lease of a direction.
     fn direction(&mut self, direction: usize) {
         let layout = self.views.layout().directions[direction];
         let named = self.ring(direction, &layout);
@@ -307,7 +308,7 @@ impl<'a> Pass<'a> {
             Some(None) => {}
             Some(Some(by)) => self.holder(place, by, sender, false),
         }
-        // The slots were read before the buffers: the slots decide.
+        // Slots take precedence over buffer words, so they must be read before them.
         fence(Ordering::Acquire);
         let words = self.views.buffer_words(direction);
         for ((index, word), naming) in (0..).zip(words).zip(named) {
@@ -338,7 +339,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The slots of a ring. For each buffer the slot that names it, with the slot's stamp.
+    /// Checks the slots of a ring. Returns for each buffer the slot that names it, with the slot's stamp.
     fn ring(&mut self, direction: usize, layout: &DirectionLayout) -> Vec<Option<(u32, u64)>> {
         let sender = [Role::Primary, Role::Secondary][direction];
         let ring = self.facts.modes.ring;
@@ -359,7 +360,7 @@ impl<'a> Pass<'a> {
             };
             let free = state == SlotState::Free;
             let first = *first.get_or_insert(stamp.lap());
-            // The lap in which the slot was last claimed.
+            // The lap in which the slot was last claimed, relative to the first slot's lap.
             laps.push(Some(stamp.lap().ahead_of(first) - i64::from(free)));
             let seat = match state {
                 SlotState::Free | SlotState::Published => None,
@@ -398,12 +399,12 @@ impl<'a> Pass<'a> {
         named
     }
 
-    /// The packet of a published or taken slot, and the buffers that it names.
+    /// Checks the packet of a published or taken slot, and records in `named` the buffers that it names.
     fn packet(&mut self, place: Place, index: u32, packet: &Packet, named: &mut [Option<(u32, u64)>]) {
         if packet.op == op::TOMBSTONE {
             return;
         }
-        // Each end has a limit of its own for messages; nobody else knows it.
+        // Each end limits messages by itself; an observer does not know the limit.
         let bounds = Bounds { geometry: self.facts.geometry, max_message: u64::MAX };
         let run = match Operation::check(packet, &bounds) {
             Ok(Operation::Copy { run, .. }) => run,
@@ -421,26 +422,26 @@ impl<'a> Pass<'a> {
                 None => named[buffer] = Some((index, place.found)),
                 Some((slot, stamp)) => {
                     let detail = format_args!(", naming buffer {buffer} like slot {slot}");
-                    // No further: else a hostile region could make this take slots times buffers.
+                    // Stops here: else a hostile region could prolong the check to slots times buffers.
                     return self.suspect_beside(place, ONCE, [slot.into(), stamp], detail);
                 }
             }
         }
     }
 
-    /// Whoever holds a word must sit in a seat of the right side. With `may_be_gone`, only if still there: what a
-    /// sender published stays in flight when it leaves.
+    /// Checks that the holder `by` of a word occupies a seat on `side`. With `may_be_gone`, it may have left: a buffer stays
+    /// in flight when its sender leaves.
     fn holder(&mut self, place: Place, by: Holder, side: Role, may_be_gone: bool) {
         let seat = self.seats[by.seat()];
         let present = seat.is_joined() && seat.generation() == by.generation();
         let rule = match (present, side) {
-            // A seat that cannot be read is reported itself.
+            // An invalid seat word is a finding of its own.
             _ if !seat.is_valid() => return,
             (true, side) if seat.role() == side => return,
             (true, Role::Primary) => "this is held by the Primary's side only",
             (true, Role::Secondary) => "this is held by the Secondary's side only",
             (false, _) if may_be_gone => return,
-            (false, _) => "who holds a word sits in a seat",
+            (false, _) => "the holder of a word occupies a seat",
         };
         let detail = format_args!(", of seat {} generation {}", by.seat(), by.generation());
         self.suspect_beside(place, rule, [seat.word(), 0], detail);
@@ -454,7 +455,7 @@ const PACKET: &str = "a packet has an opcode and operands that its receiver acce
 const ONCE: &str = "a buffer travels in one slot at a time";
 const IN_FLIGHT: &str = "a buffer is not free while a slot names it";
 
-/// A slot's stamp with, if it stood still meanwhile, its packet.
+/// Copies a slot's stamp, and its packet if the slot did not change meanwhile.
 fn snapshot(slot: &Slot) -> (Stamp, Option<Packet>) {
     let mut stamp = load(&slot.stamp);
     for _ in 0..TRIES {
@@ -471,7 +472,7 @@ fn snapshot(slot: &Slot) -> (Stamp, Option<Packet>) {
     (Stamp::from_word(stamp), None)
 }
 
-/// The first word of a name that is not as it should be.
+/// Index of the first word of a name that is not UTF-8 followed by zeros.
 fn bad_name_word(words: &[u64; NAME_WORDS]) -> Option<usize> {
     let bytes = words.map(u64::to_le_bytes);
     let bytes = bytes.as_flattened();
@@ -483,12 +484,12 @@ fn bad_name_word(words: &[u64; NAME_WORDS]) -> Option<usize> {
     bad.map(|at| at / 8)
 }
 
-/// The slots whose laps do not fit the others'. `laps` says in which lap each slot was last claimed, if its stamp
-/// can be read.
+/// Indices of the slots whose laps contradict the others'. `laps` has the lap in which each slot was last claimed, or
+/// `None` if its stamp is not valid.
 ///
-/// Claimed positions have no holes, so there is a place in the ring before which all slots were last claimed in
-/// one lap, and from which on in the lap before. The best such split is looked for; a slot beside it is a misfit
-/// if it contradicts one that fits by itself: the two are a lap or more apart.
+/// Claimed positions have no holes. So the ring splits at some index: all slots before it were last claimed in one lap, and
+/// all others in the lap before. This finds the split that the most slots fit. Any other slot is a misfit if it is a lap or
+/// more apart from a slot that fits.
 pub(super) fn misfits(laps: &[Option<i64>]) -> Vec<usize> {
     let mut counts = BTreeMap::new();
     for lap in laps.iter().flatten() {

@@ -1,5 +1,5 @@
-//! Finding the links of this machine: every region is a memfd whose name begins with `hqq:`, and `/proc` lists
-//! who has it open.
+//! Finds the links of this machine: every region is a memfd whose name begins with `hqq:`, and `/proc` lists the processes
+//! that have it open.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,47 +14,47 @@ use crate::observe::observer::Observer;
 /// A region that some process has open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkSeen {
-    /// The link's name. Links that one listener accepted share it.
+    /// Name of the link. All links of one listener have the same name.
     pub name: String,
-    /// Inode of the memfd: another for each region that exists.
+    /// Inode of the memfd. It identifies the region as long as it exists.
     pub inode: u64,
-    /// The filesystem that the inode belongs to.
+    /// Device (file system) of the inode.
     pub device: u64,
-    /// The processes that have it open, by id. Mostly the two ends; whoever passes it on counts too.
+    /// Processes that have the region open, sorted by id: usually the two ends.
     pub processes: Vec<ProcessSeen>,
 }
 
 /// A process that has a region open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSeen {
-    /// Its id.
+    /// Process id.
     pub pid: i32,
-    /// One of its descriptors of the region: `/proc/PID/fd/FD`.
+    /// A descriptor of the region in that process: `/proc/PID/fd/FD`.
     pub fd: i32,
-    /// Its command name as the kernel shows it, at most 15 bytes; empty if it has gone.
+    /// Command name as the kernel shows it, at most 15 bytes. Empty if the process has ended.
     pub comm: String,
 }
 
-/// What [`links`] found.
+/// Result of [`links`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discovered {
-    /// The links, by name and inode.
+    /// Links, sorted by name and inode.
     pub links: Vec<LinkSeen>,
-    /// How many processes could not be looked into, mostly because they belong to others; a link only they have
-    /// open is missing here.
+    /// Number of processes whose descriptors could not be read, usually because they belong to other users. Links that only
+    /// such processes have open are missing.
     pub unreadable: u64,
 }
 
 impl LinkSeen {
-    /// Maps the region through the first of its processes that still has it.
+    /// Opens the region through the first of its processes that still has it open.
     ///
     /// # Errors
-    /// As [`Observer::open`]; [`Error::Os`] of kind `NotFound` if no process has it any more.
+    /// As [`Observer::open`]; [`Error::Os`] of kind `NotFound` if no process has the region open any more.
     pub fn open(&self) -> Result<Observer> {
         let mut reason = io::Error::new(ErrorKind::NotFound, "the link has gone");
         for ProcessSeen { pid, fd, .. } in &self.processes {
             match File::open(format!("/proc/{pid}/fd/{fd}")).and_then(|file| Ok((file.metadata()?, file))) {
-                // The descriptor may stand for something else by now.
+                // The number may be in use for another file by now.
                 Ok((found, file)) if (found.dev(), found.ino()) == (self.device, self.inode) => {
                     return Observer::open(file.as_fd());
                 }
@@ -67,8 +67,7 @@ impl LinkSeen {
     }
 }
 
-/// Finds the links of all processes that this one may look into: its own user's, or all as root. Needs no help
-/// from them.
+/// Finds the links of all processes whose descriptors this process may read: those of its own user, or all for root.
 ///
 /// # Errors
 /// [`Error::Os`] if `/proc` cannot be read.
@@ -101,7 +100,7 @@ pub fn links() -> Result<Discovered> {
     Ok(Discovered { links, unreadable })
 }
 
-/// Finds the links with this name, and those that the process with this id has open. Empty if there are none.
+/// Finds the links that have the name `pid_or_name`, or that the process with this id has open.
 ///
 /// # Errors
 /// As [`links`].
@@ -114,7 +113,7 @@ pub fn find(pid_or_name: &str) -> Result<Vec<LinkSeen>> {
     Ok(links)
 }
 
-/// Adds the links of a process.
+/// Adds the links of process `pid` to `found`.
 fn scan(pid: i32, found: &mut BTreeMap<(u64, u64), LinkSeen>) -> io::Result<()> {
     let mut fds = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
@@ -128,7 +127,7 @@ fn scan(pid: i32, found: &mut BTreeMap<(u64, u64), LinkSeen>) -> io::Result<()> 
                 Ok(facts) => (name, facts),
                 Err(_) => continue,
             },
-            // Closed meanwhile, or something else.
+            // Closed meanwhile, or no region.
             _ => continue,
         };
         let (device, inode) = (facts.dev(), facts.ino());
@@ -143,18 +142,18 @@ fn scan(pid: i32, found: &mut BTreeMap<(u64, u64), LinkSeen>) -> io::Result<()> 
     Ok(())
 }
 
-/// The name of the link in the target of a descriptor's `/proc` entry, if it is a region.
+/// Name of the link, if `target` (the target of a descriptor's `/proc` entry) is a region.
 fn link_name(target: &str) -> Option<String> {
     let name = target.strip_prefix("/memfd:hqq:")?;
     Some(name.strip_suffix(" (deleted)").unwrap_or(name).to_owned())
 }
 
-/// The number that a directory entry is named by.
+/// Name of a directory entry as a number.
 fn number(entry: &fs::DirEntry) -> Option<i32> {
     entry.file_name().to_str()?.parse().ok()
 }
 
-/// Whether a process or its descriptor was there a moment ago: no such file, or `ESRCH`.
+/// Whether an error means that a process or descriptor has disappeared: no such file, or `ESRCH`.
 fn has_gone(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3)
 }

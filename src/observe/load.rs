@@ -1,4 +1,4 @@
-//! How an observer reads a word.
+//! Loads from memory that may be mapped read-only.
 
 use crate::sync::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! The statistics of a link whose ends have agreed on them: how they are noted in its region, and read from it.
+//! Metrics of a link that negotiated them: how they are recorded in its region, and read from it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::shm::words::{Role, SideMetrics};
 use crate::sync::{AtomicU64, Ordering};
 use hqq_features::statistics::{BUCKETS, bounds_of, bucket_of};
 
-/// What is kept by the feature statistics, at about one moment.
+/// Metrics of a link, recorded if both ends negotiated statistics. Each word is read once, while both ends may go on.
 ///
 /// ```
 /// use std::thread;
@@ -32,41 +32,41 @@ use hqq_features::statistics::{BUCKETS, bounds_of, bucket_of};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {
-    /// From the Primary to the Secondary, and back.
+    /// Metrics of the direction from the Primary to the Secondary, and back.
     pub directions: [DirectionMetrics; 2],
 }
 
-/// The statistics of one direction. Counts wrap.
+/// Metrics of one direction. Counts wrap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectionMetrics {
-    /// How long messages took from the sender's ring to the receiver's hand, by samples.
+    /// Latency of messages from the send to the receive, measured by probes.
     pub latency: Latency,
-    /// Packets a second, samples left out, over the last tenth of a second or longer that was measured: messages, chunks of
-    /// connections, and the few that control the link.
+    /// Packets per second in the last measured interval of at least a tenth of a second, without probes: messages, chunks
+    /// of connections and control packets.
     pub messages_per_second: u64,
-    /// Payload bytes a second in the same time.
+    /// Payload bytes per second in the same interval.
     pub bytes_per_second: u64,
-    /// When that was: time of the monotonic clock. `None` if it never was.
+    /// End of that interval, as a time of the monotonic clock. `None` if none was measured.
     pub rated_at: Option<Duration>,
-    /// Samples that the sender took.
+    /// Probes that the sender sent.
     pub probes_sent: u64,
-    /// Samples that it did not take, the ring being too full.
+    /// Probes that the sender did not send because the ring was too full.
     pub probes_skipped: u64,
     /// Messages that were compressed, encrypted or both.
     pub framed_messages: u64,
-    /// Their bytes before.
+    /// Size of those messages before, bytes.
     pub plain_bytes: u64,
-    /// Their bytes as they travelled, with all headers.
+    /// Size of those messages as they travelled, with all headers, bytes.
     pub framed_bytes: u64,
     /// Sends that waited for credit.
     pub credit_stalls: u64,
-    /// How long they waited.
+    /// Total time that those sends waited.
     pub credit_blocked: Duration,
-    /// Sends that were held up by a rate.
+    /// Sends that a rate limit delayed.
     pub over_rate: u64,
 }
 
-/// A histogram of latencies, in buckets that are at most an eighth wide; see [`hqq_features::statistics`].
+/// Histogram of latencies. The width of a bucket is at most an eighth of its lower bound; see [`hqq_features::statistics`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Latency {
     buckets: [u32; BUCKETS],
@@ -75,13 +75,13 @@ pub struct Latency {
 }
 
 impl Metrics {
-    /// Reads what the words of a region say, whether anybody has agreed on it or not.
+    /// Reads the metrics of a region, whether they were negotiated or not.
     pub(crate) fn read(views: &Views<'_>) -> Self {
         let sides = &views.superblock().metrics;
         Self { directions: [0, 1].map(|way| DirectionMetrics::read(&sides[way], &sides[1 - way])) }
     }
 
-    /// The direction that the end with this role sends in.
+    /// Metrics of the direction in which the end with this role sends.
     pub const fn sent_by(&self, role: Role) -> &DirectionMetrics {
         &self.directions[role.direction()]
     }
@@ -106,8 +106,8 @@ impl DirectionMetrics {
         }
     }
 
-    /// Bytes before for each byte that travelled: over 1 where compression saves some. `None` while there is nothing to
-    /// tell.
+    /// Compression ratio: [`plain_bytes`](Self::plain_bytes) over [`framed_bytes`](Self::framed_bytes). `None` while there
+    /// were no such messages.
     pub fn ratio(&self) -> Option<f64> {
         (self.framed_bytes > 0).then(|| self.plain_bytes as f64 / self.framed_bytes as f64)
     }
@@ -123,22 +123,22 @@ impl Latency {
         Self { buckets, sum: load(&side.latency_sum), max: load(&side.latency_max) }
     }
 
-    /// How many samples there are.
+    /// Number of samples.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|&count| u64::from(count)).sum()
     }
 
-    /// How many samples surely took no longer than this: those of whole buckets.
+    /// Number of samples in the buckets whose upper bound is at most `time`.
     pub fn count_within(&self, time: Duration) -> u64 {
         let within = |&(bucket, _): &(usize, &u32)| u128::from(bounds_of(bucket).1) <= time.as_nanos();
         self.buckets.iter().enumerate().take_while(within).map(|(_, &count)| u64::from(count)).sum()
     }
 
-    /// The latency that this part of the samples, from 0 to 1, do not exceed: at most 12.5 % too long, and never longer than
-    /// the longest. `None` without samples.
+    /// The latency that the fraction `part` (0 to 1) of the samples does not exceed. It is at most 12.5 % too high, and never
+    /// higher than [`max`](Self::max). `None` without samples.
     pub fn quantile(&self, part: f64) -> Option<Duration> {
         let count = self.count();
-        // What is no number becomes zero by this.
+        // The cast makes NaN zero.
         let rank = ((part.clamp(0.0, 1.0) * count as f64).ceil() as u64).max(1);
         let mut below = 0;
         let found = self.buckets.iter().position(|&bucket| {
@@ -150,17 +150,17 @@ impl Latency {
         Some(Duration::from_nanos(ns))
     }
 
-    /// The longest; `None` without samples.
+    /// Longest latency. `None` without samples.
     pub fn max(&self) -> Option<Duration> {
         (self.count() > 0).then(|| Duration::from_nanos(self.max))
     }
 
-    /// All samples together. Wraps.
+    /// Sum of all latencies. Wraps.
     pub fn sum(&self) -> Duration {
         Duration::from_nanos(self.sum)
     }
 
-    /// The buckets that are not empty: the least and the greatest latency of each, and how many samples it has.
+    /// Buckets that are not empty: lower and upper bound of the latency, and the number of samples.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, Duration, u32)> + '_ {
         let filled = self.buckets.iter().enumerate().filter(|&(_, &count)| count > 0);
         filled.map(|(bucket, &count)| {
@@ -170,16 +170,17 @@ impl Latency {
     }
 }
 
-/// A bucket counts no further: so far below its end that threads which all have seen less do not carry into the next.
+/// Most samples of a bucket. It leaves room for threads that add at the same time, so that no addition carries into the
+/// neighbouring bucket.
 const FULL: u32 = u32::MAX - 0xFFFF;
 
 fn add(word: &AtomicU64, more: u64) {
     word.fetch_add(more, Ordering::Relaxed);
 }
 
-/// How a side notes its own.
+/// Recording by a link.
 impl SideMetrics {
-    /// A message has taken so long.
+    /// Records a received probe whose latency was `time`.
     pub fn note_latency(&self, time: Duration) {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let bucket = bucket_of(ns);
@@ -193,20 +194,20 @@ impl SideMetrics {
         }
     }
 
-    /// A message of so many bytes travels as so many.
+    /// Records a message of `plain` bytes that travels as `framed` bytes.
     pub fn note_framed(&self, plain: usize, framed: usize) {
         add(&self.framed_messages, 1);
         add(&self.plain_bytes, plain as u64);
         add(&self.framed_bytes, framed as u64);
     }
 
-    /// A send has waited so long for credit.
+    /// Records a send that waited for credit for the time `blocked`.
     pub fn note_credit_stall(&self, blocked: Duration) {
         add(&self.credit_stalls, 1);
         add(&self.credit_blocked_ns, u64::try_from(blocked.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// A send was held up by a rate.
+    /// Records a send that a rate limit delayed.
     pub fn note_over_rate(&self) {
         add(&self.over_rate, 1);
     }
@@ -269,7 +270,7 @@ mod tests {
         assert_eq!(load(&side.latency_max), u64::MAX);
     }
 
-    /// The peer may write what it likes.
+    /// A hostile peer can store any values.
     #[test]
     fn any_words_can_be_read() {
         for value in [1, u64::from(u32::MAX), 1 << 32, i64::MAX as u64, u64::MAX] {

@@ -1,7 +1,15 @@
-//! Looking at links from outside: without their owners' help, and without disturbing them.
+//! Observing links from outside: without help of their owners, and without disturbing them.
 //!
-//! An [`Observer`] maps a region for reading only, so that it cannot change a word, takes no seat and is seen by
-//! nobody. What it tells is a picture that may be old when it is returned.
+//! An [`Observer`] maps a region read-only, so it cannot change a word. It joins no seat, and neither end notices it. Its
+//! results may be outdated when they are returned.
+//!
+//! | what | where |
+//! |---|---|
+//! | the links of this machine | `discover.rs`: [`links`], [`find`] |
+//! | a region opened read-only, its name and seats | `observer.rs`: [`Observer`] |
+//! | counters of packets, bytes, waits and refusals | `stats.rs`: [`Stats`] |
+//! | latencies, rates and ratios, if negotiated | `metrics.rs`: [`Metrics`] |
+//! | every control word checked, held slots and buffers listed | `check.rs`: [`Observer::check`], [`Report`] |
 
 mod check;
 mod discover;

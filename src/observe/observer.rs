@@ -1,4 +1,4 @@
-//! A region that is mapped for reading only.
+//! A region that is mapped read-only.
 
 use std::os::fd::BorrowedFd;
 
@@ -13,39 +13,39 @@ use crate::shm::region::owned::OwnedViews;
 use crate::shm::region::{Facts, Views};
 use crate::shm::words::{NAME_WORDS, Role, SeatWord};
 
-/// A region, mapped for reading only.
+/// A region that is mapped read-only.
 #[derive(Debug)]
 pub struct Observer {
     views: OwnedViews,
 }
 
-/// A seat of a region as its words say. The process id is what the occupant wrote there, no proof of anything.
+/// State of a seat, as its words have it. They are no proof of the occupant's identity or life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeatSeen {
-    /// Which seat: 0 to 7.
+    /// Number of the seat: 0 to 7.
     pub index: usize,
-    /// Whether somebody sits there.
+    /// Whether the seat has an occupant.
     pub joined: bool,
-    /// The occupant's side; `None` while vacant.
+    /// Side of the occupant. `None` while vacant.
     pub role: Option<Role>,
-    /// The number of the occupant, or of the next one while vacant: 1 to 31.
+    /// Generation of the occupant, or of the next one while vacant: 1 to 31.
     pub generation: u8,
-    /// The occupant's process id in its own namespace; 0 if it wrote none.
+    /// Process id that the occupant stored, in its own pid namespace. 0 if it stored none.
     pub pid: u64,
-    /// It has said that it sends no more.
+    /// Whether the occupant has announced that it sends no more.
     pub no_send: bool,
-    /// It has said that it receives no more.
+    /// Whether the occupant has announced that it receives no more.
     pub no_recv: bool,
 }
 
 impl Observer {
-    /// Maps the region behind a descriptor, which needs to be open for reading only; it may be closed afterwards.
+    /// Maps the region of `memfd` read-only. Read access to the descriptor suffices, and it may be closed afterwards.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] unless it is a sealed memfd: memory whose length can change is not safe to look at.
+    /// [`Error::Unsupported`] unless `memfd` is a sealed memfd: reading memory whose length can change may kill the process.
     /// [`Error::ForeignMagic`], [`Error::NotReady`], [`Error::FormatVersion`], [`Error::PageSize`],
-    /// [`Error::Geometry`], [`Error::TooSmallMemory`] or [`Error::Corrupt`] if it holds no region that this build
-    /// understands; [`Error::Os`].
+    /// [`Error::Geometry`], [`Error::TooSmallMemory`] or [`Error::Corrupt`] if it contains no region that this build
+    /// supports; [`Error::Os`].
     pub fn open(memfd: BorrowedFd<'_>) -> Result<Self> {
         let os = |doing| move |source| Error::Os { doing, source };
         let facts = mem::facts(memfd).map_err(os("looking at a region's memory"))?;
@@ -58,17 +58,17 @@ impl Observer {
         Ok(Self { views: OwnedViews::new(mapping)? })
     }
 
-    /// The words of the region.
+    /// Words of the region.
     pub(super) fn views(&self) -> &Views<'_> {
         self.views.views()
     }
 
-    /// What the region was made with, as read when it was opened.
+    /// Parameters of the region, as read when it was opened.
     pub fn facts(&self) -> &Facts {
         self.views.facts()
     }
 
-    /// The name that its creator gave it, for people.
+    /// Name of the link, for display, as its creator stored it.
     pub fn name(&self) -> String {
         let words = &self.views().superblock().name;
         let bytes: [[u8; 8]; NAME_WORDS] = core::array::from_fn(|i| load(&words[i]).to_le_bytes());
@@ -77,7 +77,7 @@ impl Observer {
         String::from_utf8_lossy(&bytes[..end]).into_owned()
     }
 
-    /// Its seats, all eight in order. One whose word holds no valid value looks vacant.
+    /// State of the eight seats, in order. A seat whose word is not valid counts as vacant.
     pub fn seats(&self) -> Vec<SeatSeen> {
         let seats = &self.views().superblock().seats;
         let seen = seats.iter().enumerate().map(|(index, seat)| {
@@ -96,12 +96,12 @@ impl Observer {
         seen.collect()
     }
 
-    /// Its counters.
+    /// Counters of the region.
     pub fn stats(&self) -> Stats {
         Stats::read(self.views())
     }
 
-    /// Its statistics; `None` unless one of its sides says that they were agreed on.
+    /// Metrics of the region. `None` unless one of its sides has negotiated them ([`Features::STATISTICS`]).
     pub fn metrics(&self) -> Option<Metrics> {
         let agreed = |agreed: Agreed| agreed.features.contains(Features::STATISTICS);
         let said = self.stats().sides.iter().any(|side| side.agreed.is_some_and(agreed));

@@ -1,8 +1,7 @@
-//! Counters of a link, read from its region by loads alone: by either end, or by an observer without their help.
+//! Counters of a link, read from its region with loads only: by either end or by an observer.
 //!
-//! Nothing is counted on the hot path for this: how many packets went through follows from the laps in the
-//! slots, and bytes are tallied in words that only the holder of a slot stores to. The numbers are for people.
-//! The peer can write to the words that they come from, so nothing may depend on them.
+//! They cost little on the hot path: the number of packets follows from the laps of the slots, and bytes are counted in
+//! words that only the holder of a slot stores to. They are for display only, because the peer can write to those words.
 
 use crate::agreement::Agreed;
 use crate::error::ErrorCode;
@@ -11,52 +10,50 @@ use crate::shm::region::Views;
 use crate::shm::words::{BufferState, BufferWord, Lap, Role, SideCounters, Slot, SlotState, Stamp};
 use crate::sync::AtomicU64;
 
-/// The counters of a link at about one moment; each word is read once while both ends may go on.
+/// Counters of a link. Each word is read once, while both ends may go on.
 ///
-/// All counts begin at zero when the region is made, and wrap.
+/// All counts start at zero when the region is created, and wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// What went from the Primary to the Secondary, and back.
+    /// Counters of the direction from the Primary to the Secondary, and back.
     pub directions: [DirectionStats; 2],
-    /// What the Primary's side met with, and the Secondary's.
+    /// Counters of the Primary's side, and of the Secondary's.
     pub sides: [SideStats; 2],
 }
 
-/// What went through one direction.
+/// Counters of one direction.
 ///
-/// Words that hold no valid value are left out; [`Observer::check`](crate::observe::Observer::check) reports
-/// those.
+/// Words that are not valid are not counted; [`Observer::check`](crate::observe::Observer::check) reports them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DirectionStats {
-    /// Slots that a sender has claimed or filled: messages, control packets and tombstones. Wraps after 2^39
-    /// times round the ring.
+    /// Slots that a sender has claimed: messages, control packets and tombstones. Wraps after 2^39 laps of the ring.
     pub packets_sent: u64,
-    /// Slots that a receiver has released, of the same kinds; it wraps alike.
+    /// Slots that a receiver has released. Wraps after 2^39 laps of the ring.
     pub packets_received: u64,
-    /// Slots between the two: claimed, published or taken. Always `packets_sent - packets_received`.
+    /// Slots that are claimed, published or taken: `packets_sent - packets_received`.
     pub in_flight: u64,
-    /// Payload sent, bytes; what senders announced, delivered or not.
+    /// Payload that was sent, bytes, whether delivered or not.
     pub bytes_sent: u64,
-    /// Payload received, bytes.
+    /// Payload that was received, bytes.
     pub bytes_received: u64,
-    /// Buffers that nobody uses: free, or kept ready by a sender for its next loan.
+    /// Buffers that are free, or that a sender keeps for its next loan.
     pub buffers_free: u64,
-    /// Buffers of the sending side: lent to it, or in flight.
+    /// Buffers that the sending side has on loan or in flight.
     pub buffers_owned: u64,
-    /// Buffers that the receiving side reads.
+    /// Buffers that the receiving side holds.
     pub buffers_held: u64,
 }
 
-/// What one side met with.
+/// Counters of one side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SideStats {
-    /// Waits that found the ring full.
+    /// Waits for a free ring slot.
     pub full_waits: u64,
-    /// Waits that found no buffer, or no run long enough.
+    /// Waits for a free buffer, or for a long enough run.
     pub pool_waits: u64,
-    /// Waits that found nothing to receive.
+    /// Waits for a packet to receive.
     pub empty_waits: u64,
-    /// Times a thread slept in the kernel.
+    /// Times a thread of this side slept in the kernel.
     pub sleeps: u64,
     /// Times a sleep ended because the other side rang.
     pub wakes: u64,
@@ -64,13 +61,13 @@ pub struct SideStats {
     pub rings: u64,
     /// Tombstones that this side skipped.
     pub tombstones: u64,
-    /// What this side has agreed on with the other; `None` if it has not negotiated.
+    /// Result of this side's negotiation. `None` if it has not negotiated.
     pub agreed: Option<Agreed>,
-    /// Packets that this side refused, by the specification's error codes 1 to 7; index 0 is unused.
+    /// Packets that this side refused, by the specification's error codes 1 to 7. Index 0 is unused.
     pub refused: [u64; 8],
-    /// Packets that this side refused with a code of HQQ's own, by code - 0x40.
+    /// Packets that this side refused with an error code of HQQ's own, by code - 0x40.
     pub refused_own: [u64; 8],
-    /// OpError packets that this side received, by the specification's codes; index 0 counts all others.
+    /// OpError packets that this side received, by the specification's error codes. Index 0 counts all other codes.
     pub heard: [u64; 8],
 }
 
@@ -85,12 +82,12 @@ impl Stats {
         }
     }
 
-    /// The direction that the end with this role sends in.
+    /// Counters of the direction in which the end with this role sends.
     pub const fn sent_by(&self, role: Role) -> &DirectionStats {
         &self.directions[role.direction()]
     }
 
-    /// The counters of this role's side.
+    /// Counters of the side of this role.
     pub const fn side(&self, role: Role) -> &SideStats {
         &self.sides[role.direction()]
     }
@@ -117,7 +114,8 @@ impl DirectionStats {
         stats
     }
 
-    /// A slot in lap n has been released n times; unless it is free, it has been claimed once more.
+    /// Counts a slot: in lap n (from the first lap) it has been released n times. If it is not free, it has been claimed once
+    /// more.
     fn add_slot(&mut self, slot: &Slot, first: Lap) {
         let stamp = Stamp::from_word(load(&slot.stamp));
         let Some(state) = stamp.state() else { return };
@@ -154,12 +152,12 @@ impl SideStats {
         found.copied().unwrap_or(0)
     }
 
-    /// Packets that this side refused, whatever the code.
+    /// Packets that this side refused, with any code.
     pub fn refused_total(&self) -> u64 {
         self.refused.iter().chain(&self.refused_own).fold(0, |sum, n| sum.wrapping_add(*n))
     }
 
-    /// OpError packets that this side received, whatever the code.
+    /// OpError packets that this side received, with any code.
     pub fn heard_total(&self) -> u64 {
         self.heard.iter().fold(0, |sum, n| sum.wrapping_add(*n))
     }

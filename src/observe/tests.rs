@@ -236,10 +236,10 @@ fn each_damaged_stamp_is_found() {
 
         let at = bench.slot_offset(0);
         for (stamp, rule) in [
-            (Stamp::claimed(lap, STRANGER), "sits in a seat"),
-            (Stamp::claimed(lap, Holder::new(0, 2)), "sits in a seat"),
+            (Stamp::claimed(lap, STRANGER), "occupies a seat"),
+            (Stamp::claimed(lap, Holder::new(0, 2)), "occupies a seat"),
             (Stamp::claimed(lap, SECONDARY), "Primary's side only"),
-            (Stamp::taken(lap, STRANGER, op::TOMBSTONE), "sits in a seat"),
+            (Stamp::taken(lap, STRANGER, op::TOMBSTONE), "occupies a seat"),
             (Stamp::taken(lap, PRIMARY, op::TOMBSTONE), "Secondary's side only"),
             (Stamp::published(lap, 0x7E), "accepts"),
         ] {
@@ -303,8 +303,8 @@ fn each_damaged_buffer_word_and_lease_is_found() {
             for (value, rule) in [
                 (0, "no operation leaves"),
                 (u64::MAX, "no operation leaves"),
-                (BufferWord::owned(STRANGER).word(), "sits in a seat"),
-                (BufferWord::held(STRANGER).word(), "sits in a seat"),
+                (BufferWord::owned(STRANGER).word(), "occupies a seat"),
+                (BufferWord::held(STRANGER).word(), "occupies a seat"),
                 (BufferWord::owned(receiver).word(), "side only"),
                 (BufferWord::held(sender).word(), "side only"),
             ] {
@@ -314,7 +314,7 @@ fn each_damaged_buffer_word_and_lease_is_found() {
         let lease = bench.views().lease(direction);
         for (value, rule) in [
             (0, "no operation leaves"),
-            (LeaseWord::leased(STRANGER).word(), "sits in a seat"),
+            (LeaseWord::leased(STRANGER).word(), "occupies a seat"),
             (LeaseWord::leased(receiver).word(), "side only"),
         ] {
             bench.damage(lease, value, layout.lease, rule);
@@ -388,7 +388,7 @@ fn what_a_sender_left_in_flight_is_in_order() {
     bench.views().slots(1)[0]
         .stamp
         .store(Stamp::published(Lap::new(0), op::TOMBSTONE).word(), Ordering::Relaxed);
-    bench.expect(bench.views().layout().directions[1].pool, "sits in a seat");
+    bench.expect(bench.views().layout().directions[1].pool, "occupies a seat");
 }
 
 #[test]
