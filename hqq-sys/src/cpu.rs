@@ -1,4 +1,4 @@
-//! Which processors a thread may run on, the processor time that was used, and the time.
+//! Processor affinity, processor time and the monotonic clock.
 
 use std::io;
 use std::sync::OnceLock;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
-/// How many processors the machine runs, whichever of them this process may use; at least 1.
+/// Number of processors of this machine, including those that this process may not use; at least 1.
 pub fn online() -> usize {
     // SAFETY: a query without pointers.
     let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
     usize::try_from(count).unwrap_or(1).max(1)
 }
 
-/// The numbers of the processors that the calling thread may run on, ascending.
+/// Numbers of the processors that the calling thread may run on, ascending.
 ///
 /// # Errors
 /// The kernel's, on machines with more than 1,024 processors.
@@ -23,7 +23,7 @@ pub fn allowed() -> io::Result<Vec<usize>> {
     Ok((0..CpuSet::MAX_CPU).filter(|&n| set.is_set(n)).collect())
 }
 
-/// Ties the calling thread, and threads it starts later, to one processor.
+/// Restricts the calling thread, and threads that it starts later, to processor `cpu`.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] if there is no such processor or this process may not use it.
@@ -39,21 +39,21 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Processor time that all threads of this process have used so far, in user and kernel mode.
+/// Processor time that all threads of this process have used, in user and kernel mode.
 pub fn cpu_time() -> Duration {
     let t = clock_gettime(ClockId::ProcessCPUTime);
-    // This clock starts at zero and only grows, so neither part is negative.
+    // This clock starts at zero, so neither part is negative.
     Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec.unsigned_abs() as u32)
 }
 
-/// Time since some moment before the machine's start: the same for all its processes, and never less than before.
+/// Time of the monotonic clock: the same for all processes of this machine. It never decreases.
 pub fn now() -> Duration {
     let t = clock_gettime(ClockId::Monotonic);
     Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec.unsigned_abs() as u32)
 }
 
-/// How many [`spin_loop`](std::hint::spin_loop) pauses take about as long as `time`, at least one. What one takes differs by
-/// ten between processors: it is measured when this is called first, in some microseconds.
+/// Number of [`spin_loop`](std::hint::spin_loop) pauses that take about `time`, from 1 to 4,096. The first call measures one
+/// pause, which takes some microseconds: pauses of different processors differ by a factor of ten.
 pub fn pauses(time: Duration) -> u32 {
     const SAMPLE: u32 = 128;
     static PICOS: OnceLock<u64> = OnceLock::new();
@@ -66,11 +66,11 @@ pub fn pauses(time: Duration) -> u32 {
             (0..SAMPLE).for_each(|_| std::hint::spin_loop());
             began.elapsed()
         };
-        // The shortest: whatever else came in between makes it longer.
+        // Interruptions prolong a sample, so the shortest is the best.
         let shortest = (0..5).map(|_| sample()).min().unwrap_or_default();
         shortest.as_nanos() as u64 * 1000 / u64::from(SAMPLE)
     });
-    // A clock that does not tell so short a time tells nothing about pauses.
+    // Zero if the clock is too coarse to measure a pause.
     let count = (time.as_nanos() as u64 * 1000).checked_div(picos).unwrap_or(1);
     count.clamp(1, 1 << 12) as u32
 }

@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, read, retry_on_intr, write};
 
-/// A flag that a sleeping thread can wait for: an `eventfd`, close-on-exec and never blocking.
+/// A flag that a sleeping thread can wait for: a non-blocking `eventfd`.
 ///
-/// It stays set, and its descriptor readable, from [`Event::signal`] to [`Event::clear`]. Signals
-/// do not add up.
+/// It is set, and its descriptor readable, from [`Event::signal`] to [`Event::clear`]. Several signals have the effect of
+/// one.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -24,7 +24,7 @@ use rustix::io::{Errno, read, retry_on_intr, write};
 pub struct Event(OwnedFd);
 
 impl Event {
-    /// Makes an event that is not set.
+    /// Creates an event that is not set.
     ///
     /// # Errors
     /// The kernel's, when descriptors or memory have run out.
@@ -32,22 +32,22 @@ impl Event {
         Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
-    /// Sets the event and wakes whoever polls it. Does nothing if it is set already.
+    /// Sets the event and wakes the threads that poll it. Does nothing if it is set already.
     ///
     /// # Errors
-    /// None are expected; the kernel's are passed on.
+    /// The kernel's; none are expected.
     pub fn signal(&self) -> io::Result<()> {
         match retry_on_intr(|| write(&self.0, &1u64.to_ne_bytes())) {
-            // A full counter is a set flag.
+            // The counter is full, so the flag is set.
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
             Err(e) => Err(e.into()),
         }
     }
 
-    /// Clears the event, and tells whether it was set.
+    /// Clears the event. Returns whether it was set.
     ///
     /// # Errors
-    /// None are expected; the kernel's are passed on.
+    /// The kernel's; none are expected.
     pub fn clear(&self) -> io::Result<bool> {
         let mut count = [0u8; 8];
         match retry_on_intr(|| read(&self.0, &mut count)) {

@@ -1,28 +1,26 @@
-//! The operating system calls of HQQ, and nothing of its protocol.
+//! The operating system calls of HQQ, without its protocol.
 //!
-//! Everything that HQQ asks of the kernel goes through here, so that the crates above hold no
-//! `libc` and hardly any `unsafe`:
+//! HQQ calls the kernel only through this crate, so the crates above use no `libc` and little `unsafe`:
 //!
 //! | module | what it wraps |
 //! |---|---|
 //! | [`mem`] | sealed anonymous memory (`memfd`) and its mappings |
-//! | [`sock`] | Unix sockets that keep messages apart: names, credentials, descriptors, doorbell |
-//! | [`poll`] | sleeping on a socket, a peer's death and a local event at once |
+//! | [`sock`] | Unix sockets that preserve message boundaries: addresses, credentials, descriptors, doorbell |
+//! | [`poll`] | sleeping until a socket, a peer's death or a local event |
 //! | [`peer`] | process identity and proof of death (`pidfd`) |
-//! | [`lock`] | a locked byte of shared memory: proof that its holder's memory lives |
+//! | [`lock`] | a locked byte of shared memory, which proves that its holder's memory still exists |
 //! | [`event`] | waking a thread of this process (`eventfd`) |
 //! | [`barrier`] | a memory barrier on every thread of this process (`membarrier`) |
-//! | [`cpu`] | processor affinity and processor time |
+//! | [`cpu`] | processor affinity, processor time and the monotonic clock |
 //! | [`random`] | random bytes of the kernel |
-//! | [`spawn`] | handing a socket to a child process |
-//! | [`raw`] | one cache line to and fro, what a link is measured against |
+//! | [`spawn`] | passing a socket to a child process |
+//! | [`raw`] | minimal exchanges through shared memory, as references for benchmarks |
 //!
-//! Linux 6.5 or newer is needed, because older kernels do not tell with a message which process
-//! sent it (`SO_PASSPIDFD`); [`sock`] reports that as [`std::io::ErrorKind::Unsupported`].
+//! Linux 6.5 or newer is needed, because older kernels do not report which process sent a message (`SO_PASSPIDFD`). On
+//! them [`sock`] returns [`std::io::ErrorKind::Unsupported`].
 //!
-//! Functions that can fail return [`std::io::Result`] and keep the kernel's error number where
-//! there is one. Calls that a signal interrupts are repeated. Every descriptor made here is
-//! close-on-exec.
+//! Functions that can fail return [`std::io::Result`], with the kernel's error number where there is one. Calls that a
+//! signal interrupts are repeated. Every descriptor that this crate creates is close-on-exec.
 
 #[cfg(not(all(
     target_os = "linux",

@@ -1,25 +1,24 @@
-//! A lock that proves to anybody with the same file that its holder's memory still lives.
+//! A lock on one byte of a memfd. While it is held, the holder's memory still exists; any process with the file can check.
 //!
-//! It stands on one byte of a memfd and is of the kind that belongs to an open file description
-//! (OFD lock): no byte is read or written, and whether the file has that byte does not matter. What
-//! the proof rests on:
+//! It is a lock of an open file description (OFD lock). No byte is read or written, and the file need not have that byte.
+//! The proof rests on these facts:
 //!
-//! | fact of the kernel | what follows |
+//! | fact of the kernel | consequence |
 //! |---|---|
-//! | the lock goes when the last descriptor *and mapping* of its description goes | [`SeatLock`] keeps a mapping and closes the descriptor |
-//! | a forked child inherits descriptors, but no mapping marked `MADV_DONTFORK` | a child cannot keep its parent's lock |
-//! | `exec` takes the mappings away | it releases the lock: the process lives, its memory does not |
-//! | a dying process gives up its memory before its pidfd tells of the death | once that tells, the lock is gone, unless a reader of `/proc/PID` or a debugger holds the memory a moment longer |
-//! | a process made with `CLONE_VM` (by `vfork`, say) shares the memory | the lock lasts until that one has gone as well, and so does the danger that somebody writes |
-//! | a descriptor that came by `SCM_RIGHTS` or `fork` shares its description with the sender's | the file is opened anew, through `/proc`, for a description that nobody else has |
-//! | seals forbid writing and resizing, not locks | a sealed memfd will do, also with `F_SEAL_FUTURE_WRITE` |
-//! | the lock says that somebody holds it, not who (`l_pid` is -1) | who occupies a seat stands elsewhere; whoever has the descriptor can lie by locking, never by unlocking another's |
+//! | the lock ends with the last descriptor *and mapping* of its description | [`SeatLock`] keeps a mapping and closes the descriptor |
+//! | a forked child inherits descriptors, but no mapping with `MADV_DONTFORK` | a child cannot keep its parent's lock |
+//! | `exec` removes the mappings | it releases the lock: the process lives, but its memory does not exist any more |
+//! | a dying process releases its memory before its pidfd reports the death | when the pidfd reports it, the lock is released, unless a reader of `/proc/PID` or a debugger keeps the memory a moment longer |
+//! | a process created with `CLONE_VM` (by `vfork`, for instance) shares the memory | the lock lasts until that process has ended too, and until then it may write |
+//! | a descriptor received by `SCM_RIGHTS` or `fork` shares its description with the sender | [`lock`] opens the file again, through `/proc`, for a description of its own |
+//! | seals forbid writing and resizing, but not locks | a sealed memfd can be locked, also with `F_SEAL_FUTURE_WRITE` |
+//! | the kernel does not report the holder of the lock (`l_pid` is -1) | the seat's word names the occupant; a hostile process with the descriptor can lock a byte, but not unlock another's |
 //!
-//! Not locked is proof that the holder's memory is gone or going, so that none of its instructions
-//! writes any more. Locked is no proof of life: look again.
+//! A byte that is not locked proves that the holder's memory is gone or about to go, so the holder writes no more. A locked
+//! byte is no proof of life: check again later.
 //!
-//! One gap is left. A thread that forks while another one is inside [`lock`] may give its child the
-//! description, and then the lock lasts until that child has called exec or ended.
+//! One gap is left: if a thread forks while another is inside [`lock`], the child may inherit the description. Then the lock
+//! lasts until that child has called exec or ended.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -28,20 +27,19 @@ use rustix::fs::{Mode, OFlags, open};
 
 use crate::mem::Mapping;
 
-/// One locked byte. Dropping it unlocks, and so does the end of this process.
+/// One locked byte. It is unlocked when this value is dropped, or when this process ends.
 #[derive(Debug)]
 pub struct SeatLock {
-    /// Nobody looks at it: the description that owns the lock lives as long as it does.
+    /// Never read: it keeps the description that owns the lock.
     _keeps: Mapping,
 }
 
-/// Locks `byte` of the memfd `fd`. `None` if it is locked already, by whomever, this process
-/// included.
+/// Locks `byte` of the memfd `fd`. `None` if it is locked already, by another process or by this one.
 ///
-/// No descriptor is kept; one page of address space is.
+/// The lock keeps one page of address space, but no descriptor.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] if `byte` is over `i64::MAX - 1` or the file is empty;
+/// [`io::ErrorKind::InvalidInput`] if `byte` exceeds `i64::MAX - 1` or the file is empty;
 /// [`io::ErrorKind::NotFound`] where `/proc` is not mounted; [`io::ErrorKind::PermissionDenied`] if
 /// this user may not write to the file; the kernel's, when descriptors or memory have run out.
 ///
@@ -59,10 +57,10 @@ pub struct SeatLock {
 /// ```
 pub fn lock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<Option<SeatLock>> {
     let mut want = write_lock(byte)?;
-    // Not `/proc/self`: threads may have tables of descriptors of their own.
+    // Not `/proc/self`: a thread may have its own table of descriptors.
     let path = format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
     let own = open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    // Before the lock, so that a child forked in between holds nothing by the mapping.
+    // Before the lock, so that no child forked in between inherits the mapping of a locked description.
     let keeps = Mapping::map_read_only(own.as_fd(), 1)?;
     // SAFETY: the descriptor is open, and the kernel only reads the live `flock`.
     if unsafe { libc::fcntl(own.as_raw_fd(), libc::F_OFD_SETLK, &raw mut want) } == 0 {
@@ -75,10 +73,10 @@ pub fn lock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<Option<SeatLock>> {
     }
 }
 
-/// Whether somebody, this process included, holds a [`SeatLock`] on `byte`. Does not wait.
+/// Whether any process, including this one, holds a [`SeatLock`] on `byte` of `fd`. Does not wait.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] if `byte` is over `i64::MAX - 1`; others are not expected.
+/// [`io::ErrorKind::InvalidInput`] if `byte` exceeds `i64::MAX - 1`; others are not expected.
 pub fn is_locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
     let mut found = write_lock(byte)?;
     // SAFETY: the descriptor is open, and the kernel reads and writes the live `flock` alone.

@@ -12,21 +12,21 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 
-/// What the kernel calls memory with ordinary pages, memfds among it.
+/// Type of the file system of memfds with ordinary pages.
 const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
-/// Makes `len` bytes of zeroed anonymous memory behind a descriptor, not sealed yet.
+/// Creates a memfd of `len` zeroed bytes, not sealed yet.
 ///
-/// `name` is for people only: it shows as `/memfd:NAME` in `/proc/PID/fd`, need not be unique and
-/// may have at most 249 bytes. The memory is reserved at once, so that a full machine says so here
-/// and not by a signal at the first touch. It is freed when the last descriptor and the last
-/// mapping are gone. Where the kernel can, it is also made impossible to execute.
+/// `name` is for display only: it appears as `/memfd:NAME` in `/proc/PID/fd`, need not be unique, and may have at most 249
+/// bytes. All pages are reserved at once, so a lack of memory is an error here and not a signal at the first access. The
+/// memory is freed when the last descriptor and the last mapping are closed. It cannot be made executable, if the kernel
+/// supports that.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] if `len` is 0, or `name` is too long or holds a zero byte; the
-/// kernel's (`ENOSPC`, `ENOMEM`, `EFBIG`) if that much memory is not to be had.
+/// [`io::ErrorKind::InvalidInput`] if `len` is 0, or `name` is too long or contains a zero byte; the kernel's (`ENOSPC`,
+/// `ENOMEM`, `EFBIG`) if there is not enough memory.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -41,7 +41,8 @@ pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
     create_sparse(name, len, std::slice::from_ref(&(0..len)))
 }
 
-/// As [`create`], but reserves the given parts only. The rest takes memory when it is touched, and may fail then.
+/// As [`create`], but reserves only the byte ranges in `reserve`. Other pages are allocated at their first access, which
+/// kills the process if there is no memory.
 ///
 /// # Errors
 /// As [`create`].
@@ -51,7 +52,7 @@ pub fn create_sparse(name: &str, len: u64, reserve: &[Range<u64>]) -> io::Result
     }
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let fd = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
-        // Kernels before 6.3 do not know that flag.
+        // Kernels before 6.3 do not support that flag.
         Err(Errno::INVAL) => memfd_create(name, flags)?,
         other => other?,
     };
@@ -62,9 +63,9 @@ pub fn create_sparse(name: &str, len: u64, reserve: &[Range<u64>]) -> io::Result
     Ok(fd)
 }
 
-/// Fixes the length of a memfd for good, and the set of its seals.
+/// Seals a memfd: its length and its set of seals cannot be changed any more.
 ///
-/// Its contents stay writable, and a peer can still punch holes into it (which read as zeroes).
+/// Its contents stay writable. A peer can still punch holes into it, which read as zeroes.
 ///
 /// # Errors
 /// [`io::ErrorKind::PermissionDenied`] if it is sealed already; `EINVAL` if it is no memfd.
@@ -72,8 +73,8 @@ pub fn seal(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fcntl_add_seals(fd, SEALS)?)
 }
 
-/// As [`seal`], and from here on the contents can be written through mappings that exist already alone: nobody,
-/// this process included, can map it for writing anew, write to it, or punch holes into it.
+/// As [`seal`]. Also, the contents can afterwards be written only through mappings that exist already: no process,
+/// including this one, can map the memfd for writing again, write to it, or punch holes into it.
 ///
 /// # Errors
 /// As [`seal`].
@@ -81,25 +82,24 @@ pub fn seal_contents(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fcntl_add_seals(fd, SEALS | SealFlags::FUTURE_WRITE)?)
 }
 
-/// What the kernel says about a descriptor that a peer sent. See [`facts`].
+/// Properties of a descriptor, as [`facts`] returns them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Length in bytes.
     pub len: u64,
-    /// It is a memfd of ordinary pages, or a file in memory without a name, which is the same thing. Huge pages run out:
-    /// whoever punches a hole into them may kill the next who looks there (`SIGBUS`).
+    /// Whether it is a memfd of ordinary pages (or an unnamed tmpfs file, which is equivalent). A memfd of huge pages does
+    /// not count: huge pages may run out, so after a peer has punched a hole, an access may kill the process (`SIGBUS`).
     pub is_memfd: bool,
-    /// Nobody can change its length any more, nor its seals. Never true without `is_memfd`.
+    /// Whether its length and its seals cannot be changed any more. Never true without `is_memfd`.
     pub sealed: bool,
 }
 
-/// Looks at a descriptor without trusting whoever sent it.
+/// Reads the properties of a descriptor. Its sender need not be trusted.
 ///
-/// Map it only if `sealed` is true: touching the mapping of a file that was cut short kills the
-/// process (`SIGBUS`).
+/// Map the file only if `sealed` is true: an access to a mapping of a file that was truncated kills the process (`SIGBUS`).
 ///
 /// # Errors
-/// The kernel's; descriptors that are not memory are no error, but `is_memfd` is false.
+/// The kernel's. A descriptor of another kind of file is no error: then `is_memfd` is false.
 pub fn facts(fd: BorrowedFd<'_>) -> io::Result<Facts> {
     let stat = fstat(fd)?;
     let seals = match fcntl_get_seals(fd) {
@@ -107,7 +107,7 @@ pub fn facts(fd: BorrowedFd<'_>) -> io::Result<Facts> {
         Err(Errno::INVAL) => None,
         Err(e) => return Err(e.into()),
     };
-    // Files of a mounted tmpfs answer too, with SEAL alone: the missing name tells them apart.
+    // A file of a mounted tmpfs has seals too (F_SEAL_SEAL only), but it has a name.
     let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     let is_memfd = is_file && stat.st_nlink == 0 && seals.is_some() && fstatfs(fd)?.f_type == TMPFS;
     Ok(Facts {
@@ -117,28 +117,27 @@ pub fn facts(fd: BorrowedFd<'_>) -> io::Result<Facts> {
     })
 }
 
-/// Shared memory mapped into this process, unmapped on drop.
+/// Shared memory that is mapped into this process. Dropping it unmaps the memory.
 ///
-/// A child made by `fork` does not get it (`MADV_DONTFORK`). The descriptor may be closed while
-/// the mapping lives. Other processes change the bytes at any time, so no safe reference to them
-/// is given out here, only the address.
+/// A child made by `fork` does not inherit the mapping (`MADV_DONTFORK`). The descriptor may be closed before the mapping.
+/// Other processes may change the bytes at any time, so this type gives access to the address only, not to a reference.
 #[derive(Debug)]
 pub struct Mapping {
     map: MmapRaw,
     base: NonNull<u8>,
 }
 
-// SAFETY: the mapping belongs to the process, not to a thread, and its address and length never
-// change. Reading or writing through the address is `unsafe` for the caller.
+// SAFETY: a mapping belongs to the process, not to a thread, and its address and length do not change. Accesses through the
+// address are `unsafe` for the caller.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; the methods that take `&self` only read the private address and length.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the first `len` bytes for reading and writing, shared with every other mapping.
+    /// Maps the first `len` bytes of `fd` for reading and writing, shared with all other mappings.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] if `len` is 0 or more than the file has;
+    /// [`io::ErrorKind::InvalidInput`] if `len` is 0 or exceeds the file's length;
     /// [`io::ErrorKind::PermissionDenied`] if the descriptor or its seals forbid writing; the
     /// kernel's if address space has run out.
     pub fn map(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
@@ -146,11 +145,10 @@ impl Mapping {
         Self::new(MmapOptions::new().len(len).map_raw(fd.as_raw_fd())?)
     }
 
-    /// Maps the first `len` bytes for reading only. A write through [`Mapping::base`] kills the
-    /// process (`SIGSEGV`).
+    /// Maps the first `len` bytes of `fd` read-only. A write through [`Mapping::base`] kills the process (`SIGSEGV`).
     ///
     /// # Errors
-    /// As [`Mapping::map`], without the seals.
+    /// As [`Mapping::map`], but neither the descriptor nor its seals need to allow writing.
     pub fn map_read_only(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         check_length(fd, len)?;
         Self::new(MmapOptions::new().len(len).map_raw_read_only(fd.as_raw_fd())?)
@@ -163,8 +161,8 @@ impl Mapping {
         Ok(Self { map, base })
     }
 
-    /// Address of the first byte, on a page boundary. Valid for [`Mapping::len`] bytes and as long
-    /// as this value lives, provided that the file keeps its length (see [`facts`]).
+    /// Address of the first byte, at the start of a page. Valid for [`Mapping::len`] bytes until this value is dropped,
+    /// provided that the file keeps its length (see [`facts`]).
     pub fn base(&self) -> NonNull<u8> {
         self.base
     }
@@ -176,21 +174,20 @@ impl Mapping {
     }
 }
 
-/// Reserves the memory behind a shared mapping of a file, as if each page of `len` bytes at `base` had been written to,
-/// without changing a byte: a full file system says so here, and does not kill whoever touches the memory first
-/// (`SIGBUS`). [`create`] does so by itself.
+/// Reserves all pages of the `len` bytes at `base`, a shared mapping of a file, without changing a byte. So a full file
+/// system is an error here, and not a signal (`SIGBUS`) at the first access. [`create`] reserves its pages itself.
 ///
 /// # Errors
-/// [`io::ErrorKind::StorageFull`] if there is no room, [`io::ErrorKind::OutOfMemory`] if there is no memory or no
-/// mapping at `base`; the kernel's if `base` is not on a page.
+/// [`io::ErrorKind::StorageFull`] if the file system is full; [`io::ErrorKind::OutOfMemory`] if there is no memory, or no
+/// mapping at `base`; the kernel's unless `base` is at the start of a page.
 pub fn reserve(base: NonNull<u8>, len: usize) -> io::Result<()> {
     loop {
-        // SAFETY: whatever lies there keeps its contents; what is not mapped is an error to the kernel.
+        // SAFETY: the contents do not change; an address that is not mapped is an error.
         match unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) } {
             0 => return Ok(()),
             _ => match io::Error::last_os_error() {
                 e if e.kind() == io::ErrorKind::Interrupted => {}
-                // What would have been the signal.
+                // An access would have raised the signal.
                 e if e.raw_os_error() == Some(libc::EFAULT) => {
                     return Err(io::Error::from_raw_os_error(libc::ENOSPC));
                 }
@@ -200,7 +197,7 @@ pub fn reserve(base: NonNull<u8>, len: usize) -> io::Result<()> {
     }
 }
 
-/// A mapping beyond the file's end would be made without complaint and kill at the first touch.
+/// Checks that the file has `len` bytes: the kernel maps more without an error, but an access there kills the process.
 fn check_length(fd: BorrowedFd<'_>, len: usize) -> io::Result<()> {
     let has = u64::try_from(fstat(fd)?.st_size).unwrap_or(0);
     if len == 0 || len as u64 > has {
@@ -212,7 +209,7 @@ fn check_length(fd: BorrowedFd<'_>, len: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Size in bytes of a page of memory on this machine: a power of two.
+/// Page size of this machine, bytes: a power of two.
 pub fn page_size() -> usize {
     rustix::param::page_size()
 }

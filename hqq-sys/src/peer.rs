@@ -1,7 +1,7 @@
-//! Who a process is, and proof that it is dead.
+//! Identity of a process, and proof of its death.
 //!
-//! A pidfd names one process for good: its number cannot be given to another one meanwhile, as a
-//! process id can. It becomes readable once the process has ended, also while that is a zombie.
+//! A pidfd always refers to the same process, while a process id may be reused. It becomes readable when the process has
+//! ended, even if its parent has not waited for it yet.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -10,35 +10,33 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags};
 
-/// What a pidfd reports once its process has ended; the second, once it was reaped as well.
+/// Poll flags of a pidfd whose process has ended: `IN`, and `HUP` after its parent has waited for it.
 pub(crate) const DEAD: PollFlags = PollFlags::IN.union(PollFlags::HUP);
 
-/// Whether the process behind `pidfd` has ended. Does not wait.
+/// Whether the process of `pidfd` has ended. Does not wait.
 ///
-/// `true` is proof of death. If the kernel does not answer, which is not expected, the process
-/// counts as alive.
+/// `true` is proof of death. If the kernel reports an error, which is not expected, the process counts as alive.
 pub fn is_dead(pidfd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     retry_on_intr(|| poll(&mut fds, Some(&now))).is_ok() && fds[0].revents().intersects(DEAD)
 }
 
-/// Opens a pidfd for a process by its number.
+/// Opens a pidfd for the process with id `pid`.
 ///
-/// The number may have been reused since the caller learned it: prefer the pidfd that
-/// [`crate::sock::recv`] gives.
+/// The id may have been reused meanwhile. Prefer the pidfd that [`crate::sock::recv`] returns.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] if `pid` is not positive; `ESRCH` if there is no such process.
 pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
-    // `Pid::from_raw` checks for zero; negative numbers must not reach it.
+    // `Pid::from_raw` checks for zero only.
     let pid = if pid > 0 { Pid::from_raw(pid) } else { None };
     let pid =
         pid.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a process number must be positive"))?;
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-/// A pidfd for the calling process.
+/// Opens a pidfd for the calling process.
 ///
 /// # Errors
 /// The kernel's, when descriptors have run out or a system call filter forbids it.
@@ -46,12 +44,12 @@ pub fn own_pidfd() -> io::Result<OwnedFd> {
     pidfd_open(pid())
 }
 
-/// The effective user id of this process, which is the one that a peer's kernel reports.
+/// Effective user id of this process, which the kernel reports to peers.
 pub fn uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// The process id of this process, in its own pid namespace.
+/// Process id of this process, in its own pid namespace.
 pub fn pid() -> i32 {
     rustix::process::getpid().as_raw_pid()
 }

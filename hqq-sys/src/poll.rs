@@ -1,4 +1,4 @@
-//! Sleeping until something happens.
+//! Sleeping until a socket, a process or an event is ready.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -9,34 +9,33 @@ use rustix::io::Errno;
 
 use crate::peer::DEAD;
 
-/// What ended a [`wait`]. Several may be true at once; none is after a timeout.
+/// Result of [`wait`]. Several fields may be true; all are false after a timeout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
-    /// The socket has something to read, or has reached its end.
+    /// Whether the socket has a message to read, or has reached its end.
     pub socket: bool,
-    /// The other end of the socket is closed, or the socket has failed.
+    /// Whether the other end of the socket is closed, or the socket has failed.
     pub hang_up: bool,
-    /// The process behind the pidfd has ended.
+    /// Whether the process of the pidfd has ended.
     pub dead: bool,
-    /// The local event is set.
+    /// Whether the local event is set.
     pub event: bool,
 }
 
-/// Sleeps until the socket is readable or hung up, the process behind `pidfd` ends, `event` is
-/// readable, or `timeout` has passed.
+/// Sleeps until `socket` is readable or hung up, the process of `pidfd` ends, `event` is readable, or `timeout` has passed.
 ///
-/// `None` for `timeout` waits for ever; zero only looks. Nothing is read: what was ready stays so.
+/// Without a `timeout` it waits without limit; with zero it returns at once. It reads nothing, so what was ready stays
+/// ready.
 ///
 /// # Errors
-/// The kernel's, for instance when memory has run out. Interruption by a signal is none: the call
-/// goes on for the time that is left.
+/// The kernel's, for instance if memory has run out. After a signal the call goes on for the rest of the time.
 pub fn wait(
     socket: BorrowedFd<'_>,
     pidfd: Option<BorrowedFd<'_>>,
     event: BorrowedFd<'_>,
     timeout: Option<Duration>,
 ) -> io::Result<Ready> {
-    // Without a pidfd the last entry only fills its place: it is not polled and reports nothing.
+    // Without a pidfd the last entry is only a placeholder: it is not polled.
     let mut fds = [
         PollFd::from_borrowed_fd(socket, PollFlags::IN),
         PollFd::from_borrowed_fd(event, PollFlags::IN),
@@ -55,7 +54,7 @@ pub fn wait(
 
 /// Sleeps until at least one of `fds` is readable, hung up or failed, or `timeout` has passed.
 ///
-/// Returns one flag for each descriptor, in their order; none is set after a timeout.
+/// Returns a flag for each descriptor, in their order. All are false after a timeout.
 ///
 /// # Errors
 /// As [`wait`]; and [`io::ErrorKind::InvalidInput`] for more descriptors than a process may open.
@@ -66,7 +65,7 @@ pub fn many(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Vec
 }
 
 fn poll_for(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
-    // A time beyond the clock's range is as good as for ever.
+    // A deadline beyond the clock's range counts as none.
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     let mut left = deadline.and(timeout);
     loop {

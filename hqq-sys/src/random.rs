@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-/// Fills `into` with random bytes that nobody can predict.
+/// Fills `into` with cryptographically secure random bytes.
 ///
 /// # Errors
 /// The kernel's, if it has no random numbers.
@@ -20,7 +20,7 @@ pub fn fill(into: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A random number, for an epoch or a session.
+/// Returns a cryptographically secure random number.
 ///
 /// # Errors
 /// As [`fill`].

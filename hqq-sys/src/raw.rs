@@ -1,5 +1,5 @@
-//! The least that two processes can do with shared memory: one cache line to and one fro. What everything else
-//! is measured against.
+//! Minimal exchanges between two processes through shared memory, without recovery or validation: references for
+//! benchmarks. [`RawLine`] exchanges one cache line in each direction.
 
 pub mod bell;
 pub mod mpmc;
@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use crate::mem::{self, Mapping};
 
-/// Where the second line lies, bytes: two lines on, since processors fetch lines in pairs.
+/// Offset of the second line, bytes. Two lines apart, because processors fetch lines in pairs.
 const SECOND_LINE: usize = 128;
-/// Polls between looks at the clock.
+/// Number of polls between two readings of the clock.
 const POLLS: u32 = 1 << 16;
 
-/// Two cache lines at the beginning of shared memory, one to be written by each of two processes.
+/// Two cache lines at the start of shared memory. Each of two processes writes to one of them.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -40,11 +40,10 @@ pub struct RawLine {
 }
 
 impl RawLine {
-    /// Maps the lines.
+    /// Maps the lines of `memfd`.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] unless it is a sealed memfd of at least 192 bytes; those of
-    /// [`Mapping::map`].
+    /// [`io::ErrorKind::InvalidInput`] unless it is a sealed memfd of at least 192 bytes; those of [`Mapping::map`].
     pub fn new(memfd: BorrowedFd<'_>) -> io::Result<Self> {
         if !mem::facts(memfd)?.sealed {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "only sealed memory can be relied on"));
@@ -53,23 +52,23 @@ impl RawLine {
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: the offsets used are 0 and SECOND_LINE, which lie in the mapping and are aligned for a word, since it
-        // begins on a page; it can be written to, is sealed, so that it stays there, and lives as long as
-        // `self`; all processes access the word atomically.
+        // SAFETY: the offsets are 0 and SECOND_LINE, which lie in the mapping; the mapping starts at a page, so they are
+        // aligned; it is writable, sealed against truncation, and lives as long as `self`; all processes access the word
+        // atomically.
         unsafe { AtomicU64::from_ptr(self.memory.base().as_ptr().add(offset).cast()) }
     }
 
-    /// Writes `n` to one line and waits until the other process has written it to the other.
+    /// Writes `n` to the first line and waits until the other process has written it to the second.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] if it does not within `patience`.
+    /// [`io::ErrorKind::TimedOut`] if that takes longer than `patience`.
     #[inline]
     pub fn ping(&self, n: u64, patience: Duration) -> io::Result<()> {
         self.word(0).store(n, Ordering::Release);
         await_word(self.word(SECOND_LINE), n, patience)
     }
 
-    /// Waits until the other process has written `n` to one line, and writes it to the other.
+    /// Waits until the other process has written `n` to the first line, and writes it to the second.
     ///
     /// # Errors
     /// As [`ping`](Self::ping).
@@ -96,12 +95,12 @@ fn await_word(word: &AtomicU64, n: u64, patience: Duration) -> io::Result<()> {
             let message = format!("{n} was due, {found} is there after {patience:?}");
             return Err(io::Error::new(io::ErrorKind::TimedOut, message));
         }
-        // It may need this processor.
+        // The other process may need this processor.
         std::thread::yield_now();
     }
 }
 
-/// The descriptor, if it is of sealed memory.
+/// Returns the descriptor if it is a sealed memfd.
 fn sealed(memfd: BorrowedFd<'_>) -> io::Result<BorrowedFd<'_>> {
     match mem::facts(memfd)?.sealed {
         true => Ok(memfd),
@@ -109,23 +108,23 @@ fn sealed(memfd: BorrowedFd<'_>) -> io::Result<BorrowedFd<'_>> {
     }
 }
 
-/// Bytes of a cache line.
+/// Size of a cache line, bytes.
 const LINE: usize = 64;
-/// Slots of the bare rings: as many as a link has unless told otherwise.
+/// Number of slots of the bare rings: the default of a link.
 const SLOTS: u64 = 1024;
-/// Pauses between two looks of a bare ring's end that has to wait. Who looks at once again takes the line away from who is to
-/// write it, and the two go on in step, slot by slot: with one pause the ring with exchanges and a fence passed on a fifth
-/// of the messages.
+/// Number of pauses between two polls of a bare ring. An end that polls sooner takes the cache line away from the other end,
+/// which is about to write to it, and the two proceed in lockstep. With one pause the ring with exchanges and a fence
+/// transferred a fifth of the messages.
 const PAUSES: u32 = 256;
-/// Bytes of memory that a bare ring takes.
+/// Size of a bare ring, bytes.
 pub const RING: u64 = SLOTS * LINE as u64;
 
-/// Polls before somebody who waits begins to offer its processor to others.
+/// Number of polls after which a waiting thread starts to yield its processor.
 const YIELD_AFTER: u64 = 1 << 20;
-/// Polls before it gives up: some ten seconds.
+/// Number of polls after which it gives up: some ten seconds.
 const GIVE_UP_AFTER: u64 = YIELD_AFTER + (1 << 24);
 
-/// Counts a poll; once there were very many, offers the processor to others, and at last gives up.
+/// Counts a poll. After [`YIELD_AFTER`] polls yields the processor; after [`GIVE_UP_AFTER`] fails.
 #[inline(always)]
 fn count_poll(polls: &mut u64) -> io::Result<()> {
     *polls += 1;
@@ -182,7 +181,7 @@ mod tests {
         assert_eq!(far.recv(&mut [0; 64]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 
-    /// As many messages as make the ring go round more than twice, all in order.
+    /// Sends messages for more than two laps of the ring, and receives them in order.
     macro_rules! ring_goes_round {
         ($ring:ty) => {{
             let memory = memory(RING);

@@ -1,8 +1,8 @@
-//! Unix sockets that keep messages apart (`SOCK_SEQPACKET`): connecting two processes, telling
-//! them who is at the other end, and waking one another.
+//! Unix sockets that preserve message boundaries (`SOCK_SEQPACKET`). They connect two processes, identify the peer, carry
+//! descriptors, and serve as doorbell.
 //!
-//! Every socket made here is close-on-exec, never blocks, and asks the kernel to tell with each
-//! message who sent it.
+//! Every socket that this module creates is close-on-exec and non-blocking, and the kernel reports the sender of each
+//! message.
 
 mod address;
 mod listener;

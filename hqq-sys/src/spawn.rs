@@ -1,4 +1,4 @@
-//! Handing a socket to a child process.
+//! Passing a socket to a child process.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,16 +13,15 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::sock::{identify_senders, set_cloexec};
 
-/// Numbers below are standard streams, which `Command` replaces in the child.
+/// First descriptor that is not a standard stream. `Command` replaces the standard streams in the child.
 const FIRST: RawFd = 3;
 
-/// Lets the children that `cmd` starts keep this descriptor, and names its number in the
-/// environment variable `env`. The child takes it with [`inherited`].
+/// Lets the children that `cmd` starts inherit `fd`, and sets the environment variable `env` to its number. The child calls
+/// [`inherited`].
 ///
-/// In this process the descriptor stays close-on-exec, so that other children do not get it. It
-/// is not copied: keep it open until the child has been started, and close it afterwards, since a
-/// socket hangs up only once all its descriptors are closed. If it is closed earlier the start
-/// fails with `EBADF`, also when the number has been used anew for something else.
+/// In this process the descriptor stays close-on-exec, so other children do not inherit it. It is not copied: keep it open
+/// until the child has been started, and close it afterwards, because a socket hangs up only when all its descriptors are
+/// closed. If it is closed earlier, the start fails with `EBADF`, even if the number refers to another file by then.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] if the descriptor is a standard stream (0, 1 or 2).
@@ -40,7 +39,7 @@ pub fn inherit_fd(cmd: &mut Command, fd: BorrowedFd<'_>, env: &str) -> io::Resul
     let keep_open = move || {
         // SAFETY: all zeroes is a valid `stat`.
         let mut found: libc::stat = unsafe { std::mem::zeroed() };
-        // SAFETY: `found` is live and writable; any number may be asked about.
+        // SAFETY: `found` is live and writable; any number is allowed.
         if unsafe { libc::fstat(number, &raw mut found) } != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -53,22 +52,21 @@ pub fn inherit_fd(cmd: &mut Command, fd: BorrowedFd<'_>, env: &str) -> io::Resul
         }
         Ok(())
     };
-    // SAFETY: between fork and exec the closure calls only fstat and fcntl, which are safe there,
-    // and does not allocate: errors made of a number hold nothing else.
+    // SAFETY: between fork and exec the closure calls only fstat and fcntl, which are async-signal-safe, and does not
+    // allocate: an error made from a number needs no memory.
     unsafe { cmd.pre_exec(keep_open) };
     Ok(())
 }
 
-/// Takes the socket that the parent handed over with [`inherit_fd`], once.
+/// Returns the socket that the parent passed with [`inherit_fd`]. Succeeds once.
 ///
-/// It must be an open Unix socket that keeps messages apart, and still inheritable, as nothing is
-/// that this process opened by itself. From here on it is close-on-exec, so that this process's
-/// own children do not get it. The variable stays in the environment.
+/// The descriptor must be an open Unix socket that preserves message boundaries. It must still be inheritable, unlike any
+/// descriptor that this process opened itself. Afterwards it is close-on-exec, so this process's own children do not
+/// inherit it. The variable stays in the environment.
 ///
 /// # Errors
-/// They all name the variable: [`io::ErrorKind::NotFound`] if it is not set,
-/// [`io::ErrorKind::InvalidInput`] if it is no number from 3 on,
-/// [`io::ErrorKind::InvalidData`] if the number is not such a socket, or was taken before.
+/// All name the variable: [`io::ErrorKind::NotFound`] if it is not set; [`io::ErrorKind::InvalidInput`] unless it is a
+/// number of at least 3; [`io::ErrorKind::InvalidData`] if the descriptor is no such socket, or an earlier call returned it.
 pub fn inherited(env: &str) -> io::Result<OwnedFd> {
     inherited_from(env, env::var_os(env))
 }
@@ -93,17 +91,17 @@ fn inherited_from(env: &str, value: Option<OsString>) -> io::Result<OwnedFd> {
         })?;
     let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{env}={number}: {why}"));
 
-    // SAFETY: only asks; any number is allowed.
+    // SAFETY: a query; any number is allowed.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     if flags < 0 {
         return Err(refuse("this descriptor is not open; did a process in between close it?"));
     }
-    // What survived an exec has the flag clear; what this process opened since, or took here
-    // before, has it set.
+    // A descriptor that survived an exec has the flag clear. One that this process opened, or returned here before, has
+    // it set.
     if flags & libc::FD_CLOEXEC != 0 {
         return Err(refuse("this descriptor was not inherited, or was taken before"));
     }
-    // SAFETY: it is open, as was just seen, and is borrowed for the questions below only.
+    // SAFETY: it is open, as F_GETFD showed, and is borrowed for the queries below only.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     if sockopt::socket_domain(fd) != Ok(AddressFamily::UNIX)
         || sockopt::socket_type(fd) != Ok(SocketType::SEQPACKET)
@@ -111,8 +109,8 @@ fn inherited_from(env: &str, value: Option<OsString>) -> io::Result<OwnedFd> {
         return Err(refuse("this descriptor is not a Unix socket that keeps messages apart"));
     }
     set_cloexec(fd, true)?;
-    // SAFETY: it is open and was inherited, so that nothing in this process owns it; having set
-    // close-on-exec under the lock, nobody else will take it here.
+    // SAFETY: it is open and was inherited, so nothing in this process owns it; close-on-exec was set under the lock, so
+    // no other call returns it.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
     identify_senders(&fd)?;

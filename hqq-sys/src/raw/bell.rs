@@ -1,4 +1,4 @@
-//! Round trips over the socket that is a link's doorbell, and nothing else.
+//! Messages over a socket pair only: a link's doorbell without the link.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,11 +10,11 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use super::count_poll;
 use crate::sock;
 
-/// How long to sleep for a message, seconds.
+/// Maximum time to sleep for a message, seconds.
 const PATIENCE: i64 = 10;
 
-/// One of two sockets of a [pair](sock::pair): a message of up to 64 bytes, to and fro. Each takes a call to send it, one to
-/// sleep until it is there and one to receive it; who does not sleep calls to receive it until it is there.
+/// One socket of a [pair](sock::pair), for messages of up to 64 bytes in both directions. A message needs one system call to
+/// send it, one to sleep until it has come, and one to receive it. Without sleep, the receiver repeats the last call.
 #[derive(Debug)]
 pub struct Bell {
     socket: OwnedFd,
@@ -22,7 +22,8 @@ pub struct Bell {
 }
 
 impl Bell {
-    /// Of a socket of a pair, which becomes what a link makes of its own.
+    /// Wraps a socket of a pair, with the options that a link sets. `sleeps` tells whether [`recv`](Self::recv) sleeps or
+    /// polls.
     ///
     /// # Errors
     /// The kernel's.
@@ -40,7 +41,7 @@ impl Bell {
         Ok(())
     }
 
-    /// Receives a message. How many bytes it has.
+    /// Receives a message into `into`. Returns its length, bytes.
     ///
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] if none comes for some seconds; the kernel's.

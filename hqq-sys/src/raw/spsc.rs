@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use super::{LINE, PAUSES, SLOTS, count_poll, sealed};
 use crate::mem::Mapping;
 
-/// Moves one line for each message: a stamp and up to 56 bytes of payload. Each end keeps its position to itself; there is
-/// no atomic read-modify-write. With `FENCE`, a full fence follows each message, as it must wherever the sender then looks
-/// whether the receiver sleeps.
+/// One end of the ring. Each message moves one cache line: a stamp and up to 56 bytes of payload. Each end has a private
+/// position, and there is no atomic read-modify-write. With `FENCE`, a full fence follows each message, as a sender needs
+/// before it checks for a sleeping receiver.
 #[derive(Debug)]
 pub struct Spsc<const FENCE: bool> {
     memory: Mapping,
@@ -18,18 +18,18 @@ pub struct Spsc<const FENCE: bool> {
 }
 
 impl<const FENCE: bool> Spsc<FENCE> {
-    /// One end, in zeroed memory of [`RING`](super::RING) bytes.
+    /// Maps an end of the ring in `memfd`, zeroed memory of [`RING`](super::RING) bytes.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] unless it is a sealed memfd of that many bytes; those of [`Mapping::map`].
+    /// [`io::ErrorKind::InvalidInput`] unless it is a sealed memfd of at least that size; those of [`Mapping::map`].
     pub fn new(memfd: BorrowedFd<'_>) -> io::Result<Self> {
         Ok(Self { memory: Mapping::map(sealed(memfd)?, super::RING as usize)?, position: 0 })
     }
 
-    /// Sends what `fill` writes into the 56 bytes, once there is room.
+    /// Waits for a free slot, lets `fill` write its 56 bytes, and sends it.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] if there is none for some seconds.
+    /// [`io::ErrorKind::TimedOut`] if no slot is free for some seconds.
     #[inline(always)]
     pub fn send(&mut self, fill: impl FnOnce(&mut [u8])) -> io::Result<()> {
         let (stamp, payload, lap) = self.slot();
@@ -38,7 +38,7 @@ impl<const FENCE: bool> Spsc<FENCE> {
             (0..PAUSES).for_each(|_| std::hint::spin_loop());
             count_poll(&mut polls)?;
         }
-        // SAFETY: the rest of the slot's line; by its stamp the receiver has done with it.
+        // SAFETY: the rest of the slot's line; its stamp shows that the receiver does not use it any more.
         fill(unsafe { slice::from_raw_parts_mut(payload, LINE - 8) });
         stamp.store(2 * lap + 1, Ordering::Release);
         if FENCE {
@@ -48,7 +48,7 @@ impl<const FENCE: bool> Spsc<FENCE> {
         Ok(())
     }
 
-    /// Receives the next message: lets `read` see its 56 bytes.
+    /// Waits for the next message, and lets `read` read its 56 bytes.
     ///
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] if none comes for some seconds.
@@ -60,14 +60,14 @@ impl<const FENCE: bool> Spsc<FENCE> {
             (0..PAUSES).for_each(|_| std::hint::spin_loop());
             count_poll(&mut polls)?;
         }
-        // SAFETY: the rest of the slot's line; by its stamp the sender has done with it.
+        // SAFETY: the rest of the slot's line; its stamp shows that the sender does not use it any more.
         let seen = read(unsafe { slice::from_raw_parts(payload, LINE - 8) });
         stamp.store(2 * (lap + 1), Ordering::Release);
         self.position += 1;
         Ok(seen)
     }
 
-    /// The slot at this end's position: its stamp and payload, and the lap.
+    /// Stamp, payload and lap of the slot at this end's position.
     #[inline(always)]
     fn slot(&self) -> (&AtomicU64, *mut u8, u64) {
         let at = (self.position % SLOTS) as usize * LINE;

@@ -1,4 +1,4 @@
-//! Where a listener can be found.
+//! Addresses of listeners.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -6,16 +6,16 @@ use std::path::PathBuf;
 
 use rustix::net::SocketAddrUnix;
 
-/// What a socket's address holds beside the zero byte that starts or ends the name.
+/// Maximum length of a name in a socket's address, bytes, without the zero byte that starts or ends it.
 const MAX_NAME: usize = 107;
 
-/// Where a listener can be found.
+/// Address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// A name that is no file: gone with its listener, seen by all processes of the network
-    /// namespace. 1 to 107 bytes, any values.
+    /// A name without a file, of 1 to 107 bytes with any values. It is visible in the whole network namespace, and
+    /// disappears with its listener.
     Abstract(Vec<u8>),
-    /// A socket file. The path may have 1 to 107 bytes, none of them zero.
+    /// A socket file, whose path has 1 to 107 bytes, none of them zero.
     Path(PathBuf),
 }
 
@@ -25,8 +25,8 @@ impl Address {
             Self::Abstract(name) => name.as_slice(),
             Self::Path(path) => path.as_os_str().as_bytes(),
         };
-        // The kernel takes an empty path for a request to make up a name. It would also take a
-        // path of 108 bytes, without the final zero, which other programs do not expect.
+        // For an empty path the kernel would choose a name. It would also accept a path of 108 bytes without the final
+        // zero, which other programs do not expect.
         if name.is_empty() || name.len() > MAX_NAME {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,

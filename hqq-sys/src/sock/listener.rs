@@ -1,4 +1,4 @@
-//! Listening at an address; taking over the socket file of a dead listener, and removing one's own.
+//! Listening at an address. Replaces the socket file of a dead listener, and removes an own one.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,19 +13,19 @@ use rustix::io::Errno;
 use super::address::Address;
 use super::socket::{connect, socket};
 
-/// How long to wait for another process that holds the directory's lock.
+/// Maximum time to wait for another process that holds the directory's lock.
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
-/// Listens at an address. `backlog` is how many callers may wait for [`accept`].
+/// Listens at an address. `backlog` is the number of connections that may be pending, see [`super::accept`].
 ///
-/// A path is made into a socket file with the rights that the umask leaves. One that a dead
-/// listener left is taken over, see [`take_over`].
+/// For a path it creates a socket file, with permissions according to the umask. It replaces the socket file of a dead
+/// listener, see [`take_over`].
 ///
 /// # Errors
-/// [`io::ErrorKind::AddrInUse`] if somebody listens there or the path is something else than a
-/// socket; [`io::ErrorKind::InvalidInput`] for a name that is empty or too long;
-/// [`io::ErrorKind::Unsupported`] before Linux 6.5; the kernel's for the path.
+/// [`io::ErrorKind::AddrInUse`] if another socket listens there, or the path is a file of another kind;
+/// [`io::ErrorKind::InvalidInput`] for a name that is empty or too long; [`io::ErrorKind::Unsupported`] before Linux 6.5;
+/// the kernel's for the path.
 pub fn listen(address: &Address, backlog: i32) -> io::Result<OwnedFd> {
     match address {
         Address::Path(path) => take_over(path, backlog),
@@ -38,23 +38,22 @@ pub fn listen(address: &Address, backlog: i32) -> io::Result<OwnedFd> {
     }
 }
 
-/// Listens at `path`, replacing the socket file of a listener that is gone.
+/// Listens at `path`, and replaces the socket file of a dead listener.
 ///
-/// Gone means that the kernel refuses connections: it does so from the moment the last descriptor
-/// of the listening socket is closed, by its owner or by the owner's death. A living listener sees
-/// a caller that hangs up at once. Of several processes that do this together one wins: all hold
-/// the lock (`flock`) of the directory while they look, remove and listen; no lock file is left.
-/// Anything that is not a socket stays untouched.
+/// A listener is dead if the kernel refuses connections. It does so when the last descriptor of the listening socket has
+/// been closed, by its owner or by the owner's death. A living listener sees one connection that hangs up at once. If several
+/// processes call this at the same time, one succeeds: each holds the lock (`flock`) of the directory while it checks,
+/// removes and listens. No lock file is left. A file that is no socket is not changed.
 ///
 /// # Errors
-/// [`io::ErrorKind::AddrInUse`] if somebody listens at `path` or it is something else than a
-/// socket; [`io::ErrorKind::TimedOut`] if another process holds the lock for 2 seconds;
-/// [`io::ErrorKind::PermissionDenied`] if this process may not read or change the directory.
+/// [`io::ErrorKind::AddrInUse`] if another socket listens at `path`, or `path` is a file of another kind;
+/// [`io::ErrorKind::TimedOut`] if another process holds the lock for 2 seconds; [`io::ErrorKind::PermissionDenied`] if this
+/// process may not read or change the directory.
 pub fn take_over(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     let address = Address::Path(path.to_owned());
     let to = address.to_unix()?;
     let fd = socket()?;
-    // Held until after `listen`: a socket that is bound and does not listen yet looks dead.
+    // Held until after `listen`: a socket that is bound but does not listen yet would count as dead.
     let _lock = lock_parent(path)?;
     match rustix::net::bind(&fd, &to) {
         Err(Errno::ADDRINUSE) => {
@@ -72,10 +71,10 @@ pub fn take_over(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Whether `path` is a socket that nobody listens on. In doubt it is in use.
+/// Whether `path` is the socket file of a dead listener. False in case of doubt.
 fn is_left_over(path: &Path, address: &Address) -> bool {
-    // Connecting to a file that is no socket is refused as well, so ask for the kind first, and
-    // do not follow links: what is removed is the link.
+    // The kernel also refuses connections to a file that is no socket, so check the kind first. Do not follow links: the
+    // caller would remove the link.
     match fs::symlink_metadata(path) {
         Ok(m) if m.file_type().is_socket() => {}
         Ok(_) => return false,
@@ -87,17 +86,16 @@ fn is_left_over(path: &Path, address: &Address) -> bool {
     }
 }
 
-/// Which file a path leads to, to know it again: device and inode number.
+/// Identity of a file: device and inode number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileId {
-    /// The device that holds the file.
+    /// Device that contains the file.
     pub dev: u64,
-    /// The file's number on that device.
+    /// Inode number of the file on that device.
     pub ino: u64,
 }
 
-/// The identity of the file at `path`, not following a link. Take it right after
-/// [`listen`], for [`unlink_if_ours`].
+/// Identity of the file at `path`, without following a link. Call it directly after [`listen`], for [`unlink_if_ours`].
 ///
 /// # Errors
 /// The kernel's for the path.
@@ -106,16 +104,14 @@ pub fn file_id(path: &Path) -> io::Result<FileId> {
     Ok(FileId { dev: m.dev(), ino: m.ino() })
 }
 
-/// Removes the socket file at `path` if it still is the one that `ours` names, and tells whether
-/// it did.
+/// Removes the socket file at `path` if its identity is still `ours`. Returns whether it did.
 ///
-/// Call it while the listening socket is still open: nobody takes the path over from a living
-/// listener, so that the file cannot change hands in between.
+/// Call it while the listening socket is open: no process replaces the file of a living listener, so the file cannot change
+/// between check and removal.
 ///
 /// # Errors
-/// The kernel's for the path. That the file is gone or another's is no error, and neither is a
-/// directory that another process keeps locked: the file then stays, and the next listener takes
-/// it over.
+/// The kernel's for the path. It is no error if the file is gone or another's, or if another process keeps the directory
+/// locked. In the last case the file stays, and the next listener replaces it.
 pub fn unlink_if_ours(path: &Path, ours: FileId) -> io::Result<bool> {
     let _lock = match lock_parent(path) {
         Ok(lock) => lock,
@@ -131,14 +127,14 @@ pub fn unlink_if_ours(path: &Path, ours: FileId) -> io::Result<bool> {
     }
 }
 
-/// Locks the directory of `path` until the file that is returned is closed.
+/// Locks the directory of `path` until the returned file is closed.
 fn lock_parent(path: &Path) -> io::Result<File> {
     let parent = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
     let dir = File::open(parent)?;
-    // Whoever may read a shared directory can lock it for ever, hence the limit.
+    // Limited, because any user who may read a shared directory can lock it without end.
     let limit = Instant::now() + LOCK_LIMIT;
     loop {
         match flock(&dir, FlockOperation::NonBlockingLockExclusive) {

@@ -1,4 +1,4 @@
-//! Messages with descriptors and sender, and the doorbell.
+//! Sending and receiving messages with descriptors and the sender's identity; the doorbell.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
@@ -9,27 +9,26 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::socket::Creds;
 
-// Missing from `libc`; the same number everywhere.
+// Missing from `libc`; the same number on every architecture.
 const SCM_PIDFD: libc::c_int = 4;
 
-/// The most descriptors that one message carries.
+/// Maximum number of descriptors in a message.
 pub const MAX_FDS: usize = 4;
 
-/// The most doorbell tokens that one [`drain`] takes.
+/// Maximum number of doorbell tokens that one [`drain`] reads.
 const MAX_TOKENS: usize = 64;
 
-/// More messages than fit a socket's buffer.
+/// A number of messages that exceeds what a socket's buffer can contain.
 const MAX_QUEUE: usize = 4096;
 
-/// Sends one message, whole or not at all, with up to [`MAX_FDS`] descriptors. Never blocks.
+/// Sends `bytes` as one message, with up to [`MAX_FDS`] descriptors. Never blocks.
 ///
-/// The receiver gets descriptors of its own for the same open files.
+/// The receiver gets new descriptors for the same open files.
 ///
 /// # Errors
-/// [`io::ErrorKind::WouldBlock`] if the receiver has not read enough of the earlier ones yet;
-/// [`io::ErrorKind::BrokenPipe`] or [`io::ErrorKind::ConnectionReset`] if it has hung up;
-/// [`io::ErrorKind::InvalidInput`] if `bytes` is empty, which would read as a hang-up, or there
-/// are too many descriptors; `EMSGSIZE` if the message is larger than a socket's buffer.
+/// [`io::ErrorKind::WouldBlock`] if the socket's buffer is full; [`io::ErrorKind::BrokenPipe`] or
+/// [`io::ErrorKind::ConnectionReset`] if the peer has hung up; [`io::ErrorKind::InvalidInput`] if `bytes` is empty, which
+/// would read as a hang-up, or there are too many descriptors; `EMSGSIZE` if the message is larger than a socket's buffer.
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if bytes.is_empty() || fds.len() > MAX_FDS {
         return Err(io::Error::new(
@@ -56,27 +55,27 @@ pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Res
     Ok(())
 }
 
-/// One message, or the end of all messages. See [`recv`].
+/// A received message, or a hang-up. See [`recv`].
 #[derive(Debug)]
 pub struct Received {
-    /// How many bytes were stored; 0 means that the peer has hung up.
+    /// Number of bytes that were stored in the buffer; 0 if the peer has hung up.
     pub len: usize,
-    /// Bytes, descriptors or the sender's identity did not fit and are lost.
+    /// Whether bytes, descriptors or the sender's identity did not fit and are lost.
     pub truncated: bool,
-    /// The descriptors that came along, at most [`MAX_FDS`], close-on-exec.
+    /// Descriptors of the message, at most [`MAX_FDS`], close-on-exec.
     pub fds: Vec<OwnedFd>,
-    /// The process that sent this message, if it still lived when it was read. Only a privileged
-    /// process can have another one named in its place.
+    /// The process that sent the message. Some kernels leave it out if that process had ended before the message was read.
+    /// Only a privileged sender can name another process.
     pub pidfd: Option<OwnedFd>,
-    /// The sender as it was when it sent.
+    /// Identity of the sender when it sent the message.
     pub creds: Option<Creds>,
 }
 
-/// What the kernel lets one message carry (`SCM_MAX_FD`).
+/// Maximum number of descriptors that the kernel allows in a message (`SCM_MAX_FD`).
 const FDS: usize = 253;
 
-/// Control data, aligned for its headers: credentials, all descriptors that can come, and a pidfd fit. What does not
-/// fit the kernel closes on the spot, on this thread, which waits if a socket lingers.
+/// Buffer for control data, aligned for its headers. It has room for credentials, a pidfd and the maximum number of
+/// descriptors: the kernel would close descriptors that do not fit on the calling thread, which blocks if a socket lingers.
 type Control = [u64; 136];
 
 const _: () = {
@@ -90,10 +89,10 @@ const _: () = {
     assert!(align_of::<Control>() >= align_of::<libc::cmsghdr>());
 };
 
-/// Takes the next message, or `None` if there is none now.
+/// Receives the next message into `buf`. `None` if there is none. Never blocks.
 ///
-/// What the peer sent before it hung up, or was killed, is still received, ahead of the hang-up.
-/// Descriptors beyond [`MAX_FDS`] are closed and reported by `truncated`.
+/// Messages that the peer sent before it hung up, or was killed, are received before the hang-up. Descriptors beyond
+/// [`MAX_FDS`] are closed, and reported by `truncated`.
 ///
 /// # Errors
 /// The kernel's for broken sockets; [`io::ErrorKind::InvalidInput`] if `buf` is empty.
@@ -105,15 +104,14 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<Received>> 
     let mut data = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
     let mut resets = 0;
     let (len, message) = loop {
-        // SAFETY: all zeroes is a valid `msghdr` (and its padding differs between C libraries).
+        // SAFETY: all zeroes is a valid `msghdr`. (Its padding differs between C libraries.)
         let mut message: libc::msghdr = unsafe { zeroed() };
         message.msg_iov = &raw mut data;
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
         message.msg_controllen = size_of::<Control>() as _;
         let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-        // SAFETY: the header points at `buf` and `control`, both live, writable and of the lengths
-        // that it says.
+        // SAFETY: the header points to `buf` and `control`, which are live, writable and as long as it tells.
         let n = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
         if let Ok(n) = usize::try_from(n) {
             break (n, message);
@@ -122,8 +120,8 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<Received>> 
         match e.raw_os_error() {
             Some(libc::EINTR) => {}
             Some(libc::EAGAIN) => return Ok(None),
-            // The peer went without reading all that we had sent it. The kernel says so once,
-            // ahead of the messages that are still here for us.
+            // The peer hung up before it had read all messages. The kernel reports this once, before the messages that are
+            // still to be received here.
             Some(libc::ECONNRESET) if resets == 0 => resets += 1,
             _ => return Err(e),
         }
@@ -135,7 +133,7 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<Received>> 
         pidfd: None,
         creds: None,
     };
-    // SAFETY: the kernel has filled `message`, and the control data it points at lives on, intact.
+    // SAFETY: the kernel has filled `message`, and the control data that it points to is live and unchanged.
     unsafe { parse(&message, &mut received) };
     if received.fds.len() > MAX_FDS {
         received.fds.truncate(MAX_FDS);
@@ -144,7 +142,7 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<Received>> 
     Ok(Some(received))
 }
 
-/// Takes what came along with a message, and owns every descriptor in it.
+/// Reads the control data of a message into `into`, which then owns every descriptor in it.
 ///
 /// # Safety
 /// `message` must be as `recvmsg` left it, be parsed only once, and its control data be live.
@@ -166,7 +164,8 @@ unsafe fn parse(message: &libc::msghdr, into: &mut Received) {
                     let raw = unsafe { data.cast::<RawFd>().add(i).read_unaligned() };
                     // SAFETY: the kernel has just installed this descriptor for us alone.
                     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-                    // Its sender may have made it one that keeps whoever closes it last. Other files have no such option.
+                    // A hostile sender may have set a linger time, for which closing the socket would block. Fails for
+                    // other kinds of files.
                     let _ = rustix::net::sockopt::set_socket_linger(&fd, None);
                     into.fds.push(fd);
                 }
@@ -174,7 +173,7 @@ unsafe fn parse(message: &libc::msghdr, into: &mut Received) {
             (libc::SOL_SOCKET, SCM_PIDFD) if len >= size_of::<RawFd>() => {
                 // SAFETY: within the data; they may lie unaligned.
                 let raw = unsafe { data.cast::<RawFd>().read_unaligned() };
-                // A negative number says that the sender is gone and reaped.
+                // Negative if the sender has ended and its parent has waited for it.
                 if raw >= 0 {
                     // SAFETY: the kernel has just installed this descriptor for us alone.
                     into.pidfd = Some(unsafe { OwnedFd::from_raw_fd(raw) });
@@ -192,10 +191,9 @@ unsafe fn parse(message: &libc::msghdr, into: &mut Received) {
     }
 }
 
-/// Rings the doorbell: sends one byte without blocking, so that the peer's socket is readable.
+/// Rings the doorbell: sends one byte without blocking, so that the peer's socket becomes readable.
 ///
-/// If the socket is full the peer has not read the earlier ones yet, and wakes anyway: that is no
-/// error.
+/// A full socket is no error: it is readable already.
 ///
 /// # Errors
 /// [`io::ErrorKind::BrokenPipe`] or [`io::ErrorKind::ConnectionReset`] if the peer has hung up.
@@ -207,23 +205,21 @@ pub fn ring(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// What [`drain`] found.
+/// Result of [`drain`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
-    /// How many messages were read, at most 64.
+    /// Number of messages that were read, at most 64.
     pub tokens: usize,
-    /// The peer has hung up, and nothing is left to read.
+    /// Whether the peer has hung up and all messages have been read.
     pub hang_up: bool,
 }
 
-/// Reads doorbell tokens until there are none, but at most 64, so that a peer that rings without
-/// end does not keep the caller here.
+/// Reads and discards all doorbell tokens, but at most 64, so that a peer that rings continuously does not block the caller.
 ///
-/// Messages of any kind are thrown away, and descriptors that came with them are closed, without waiting for what they
-/// stand for.
+/// Any message counts as a token. Descriptors in it are closed without blocking.
 ///
 /// # Errors
-/// The kernel's for broken sockets. A hang-up is none.
+/// The kernel's for broken sockets. A hang-up is no error.
 pub fn drain(fd: BorrowedFd<'_>) -> io::Result<Drained> {
     let mut drained = Drained::default();
     let mut byte = [0u8; 1];
@@ -240,12 +236,13 @@ pub fn drain(fd: BorrowedFd<'_>) -> io::Result<Drained> {
     Ok(drained)
 }
 
-/// Before a socket is closed whose peer is not trusted: takes what is still in it. The kernel would throw it away on the
-/// thread that closes the socket, and wait there for descriptors in it that linger. The peer can send no more.
+/// Discards all messages of a socket. The peer cannot send any more. Call it before closing a socket with an untrusted peer:
+/// else the kernel closes descriptors in pending messages on the thread that closes the socket, which blocks if a socket
+/// among them lingers.
 pub fn purge(fd: BorrowedFd<'_>) {
-    // Each may fail on a socket that is broken already: then there is nothing in it.
+    // Each call may fail on a broken socket, which has no messages.
     let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Read);
-    // An empty message has a sender, the end has none.
+    // Tells an empty message, which has a sender, from the end.
     let _ = rustix::net::sockopt::set_socket_passcred(fd, true);
     let mut byte = [0u8; 1];
     for _ in 0..MAX_QUEUE {

@@ -1,4 +1,4 @@
-//! Making and connecting sockets, their options, and who is at the other end.
+//! Creating and connecting sockets, their options, and the identity of the peer.
 
 use std::io;
 use std::mem::size_of;
@@ -9,15 +9,15 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::address::Address;
 
-// The kernel's numbers where `libc` has none; the same on x86-64 and aarch64.
+// Numbers that `libc` lacks; the same on x86-64 and aarch64.
 pub(super) const SO_PASSPIDFD: libc::c_int = 76;
 const SO_PEERPIDFD: libc::c_int = 77;
 const SO_PASSRIGHTS: libc::c_int = 83;
 
-/// Takes the next caller of a listener, or `None` if nobody waits.
+/// Accepts the next connection of the listener `fd`. `None` if none is pending.
 ///
 /// # Errors
-/// The kernel's, for instance `EMFILE` when descriptors have run out: the caller stays in line.
+/// The kernel's, for instance `EMFILE` if descriptors have run out: then the connection stays pending.
 pub fn accept(fd: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     match retry_on_intr(|| rustix::net::accept_with(fd, flags)) {
@@ -30,12 +30,12 @@ pub fn accept(fd: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Calls a listener. The connection can be written to at once, before it is accepted.
+/// Connects to a listener. The connection can be written to before it is accepted.
 ///
 /// # Errors
-/// [`io::ErrorKind::ConnectionRefused`] or [`io::ErrorKind::NotFound`] if nobody listens;
-/// [`io::ErrorKind::WouldBlock`] if the listener's backlog is full; `EPROTOTYPE` if it is a socket
-/// of another type; those of [`super::listen`] for bad names and old kernels; the kernel's for the path.
+/// [`io::ErrorKind::ConnectionRefused`] or [`io::ErrorKind::NotFound`] if there is no listener;
+/// [`io::ErrorKind::WouldBlock`] if the listener's backlog is full; `EPROTOTYPE` if the socket is of another type; those of
+/// [`super::listen`] for invalid names and old kernels; the kernel's for the path.
 pub fn connect(address: &Address) -> io::Result<OwnedFd> {
     let to = address.to_unix()?;
     let fd = socket()?;
@@ -43,7 +43,7 @@ pub fn connect(address: &Address) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Two sockets connected to each other.
+/// Creates two sockets that are connected to each other.
 ///
 /// # Errors
 /// [`io::ErrorKind::Unsupported`] before Linux 6.5; the kernel's when descriptors have run out.
@@ -59,10 +59,10 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((a, b))
 }
 
-/// Who is, or was, at the other end, as the kernel tells it.
+/// Identity of the process at the other end, as the kernel reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Creds {
-    /// Process id as this process's pid namespace numbers it; 0 if it has no number there.
+    /// Process id in the pid namespace of the calling process. 0 if the process has none there.
     pub pid: i32,
     /// Effective user id.
     pub uid: u32,
@@ -76,14 +76,16 @@ impl From<libc::ucred> for Creds {
     }
 }
 
-/// Who called [`connect`], [`super::listen`] or [`pair`] for the other end, and as whom it ran then.
+/// Identity of the process that called [`connect`], [`super::listen`] or [`pair`] for the other end, at the time of that
+/// call.
 ///
-/// Not who holds that end now: a child may have inherited it. [`super::recv`] tells who sends.
+/// Another process may have that end now, for instance a child that inherited it. [`super::recv`] reports the sender of a
+/// message.
 ///
 /// # Errors
-/// `ENOTCONN` and the like on sockets that were never connected.
+/// `ENOTCONN` or similar for a socket that was never connected.
 pub fn peer_creds(fd: BorrowedFd<'_>) -> io::Result<Creds> {
-    // rustix cannot represent the 0 that stands for a process of another pid namespace.
+    // rustix cannot represent 0, which means a process of another pid namespace.
     let mut creds = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     // SAFETY: the kernel writes a `ucred` for this option.
     unsafe { get_option(fd, libc::SO_PEERCRED, &mut creds)? };
@@ -93,21 +95,20 @@ pub fn peer_creds(fd: BorrowedFd<'_>) -> io::Result<Creds> {
     Ok(creds.into())
 }
 
-/// A pidfd for the process that [`peer_creds`] names, also across pid namespaces.
+/// Opens a pidfd for the process of [`peer_creds`], even in another pid namespace.
 ///
 /// # Errors
-/// `ENODATA` on sockets that were never connected; `ESRCH` if that process is gone;
-/// `ENOPROTOOPT` before Linux 6.5.
+/// `ENODATA` for a socket that was never connected; `ESRCH` if that process has ended; `ENOPROTOOPT` before Linux 6.5.
 pub fn peer_pidfd(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut raw: libc::c_int = -1;
     // SAFETY: the kernel writes an `int` for this option.
     unsafe { get_option(fd, SO_PEERPIDFD, &mut raw)? };
-    // SAFETY: the kernel made this descriptor for us just now (close-on-exec), and it is not -1,
-    // since the call succeeded.
+    // SAFETY: the kernel has just created this descriptor for the caller (close-on-exec); it is not -1, since the call
+    // succeeded.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// Ends a connection both ways, for all who have the socket: the other end sees it hang up.
+/// Shuts a connection down in both directions, for all processes that have the socket. The other end hangs up.
 ///
 /// # Errors
 /// The kernel's.
@@ -115,13 +116,12 @@ pub fn hang_up(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::net::shutdown(fd, rustix::net::Shutdown::Both)?)
 }
 
-/// Puts `new` in the place of what the descriptor `old` stands for, under the same number, close-on-exec. What it
-/// stood for is closed.
+/// Closes the file of the descriptor `old` and lets the same number refer to the file of `new`, close-on-exec.
 ///
 /// # Errors
-/// None are expected; the kernel's are passed on.
+/// The kernel's; none are expected.
 pub fn replace(old: BorrowedFd<'_>, new: OwnedFd) -> io::Result<()> {
-    // SAFETY: both are open; whoever borrows or owns `old` keeps an open descriptor, which stands for another file.
+    // SAFETY: both are open; `old` stays an open descriptor for all its borrowers and its owner, of another file.
     match unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
@@ -131,7 +131,7 @@ pub fn replace(old: BorrowedFd<'_>, new: OwnedFd) -> io::Result<()> {
 /// Sets or clears close-on-exec on a descriptor.
 ///
 /// # Errors
-/// None are expected; the kernel's are passed on.
+/// The kernel's; none are expected.
 pub fn set_cloexec(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     let mut flags = fcntl_getfd(fd)?;
     flags.set(FdFlags::CLOEXEC, on);
@@ -145,27 +145,27 @@ pub(super) fn socket() -> io::Result<OwnedFd> {
         SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
         None,
     )?;
-    // Ahead of connecting, so that the very first message carries its sender.
+    // Before connecting, so that the sender of the first message is reported too.
     identify_senders(&fd)?;
     Ok(fd)
 }
 
-/// From here on the socket is a doorbell and no more: its messages name no sender, and bring no descriptors where the
-/// kernel can refuse them (Linux 6.16 or newer).
+/// Makes the socket a mere doorbell: the kernel no longer reports the sender of a message, and refuses descriptors if it is
+/// Linux 6.16 or newer.
 ///
 /// # Errors
 /// The kernel's.
 pub fn quiet(fd: BorrowedFd<'_>) -> io::Result<()> {
     rustix::net::sockopt::set_socket_passcred(fd, false)?;
     set_option(fd, SO_PASSPIDFD, 0)?;
-    // Older kernels do not know it; `drain` copes with what comes.
+    // Older kernels do not support it. `drain` closes the descriptors that arrive then.
     let _ = set_option(fd, SO_PASSRIGHTS, 0);
     Ok(())
 }
 
 fn set_option(fd: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let len = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the pointer and the size are those of a live `int`, which is what these options take.
+    // SAFETY: pointer and size are those of a live `int`, which these options take.
     match unsafe {
         libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const value).cast(), len)
     } {
@@ -174,7 +174,7 @@ fn set_option(fd: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io
     }
 }
 
-/// Asks for credentials and a pidfd of the sender with each message.
+/// Makes the kernel report credentials and a pidfd of the sender with each message.
 pub(crate) fn identify_senders(fd: &OwnedFd) -> io::Result<()> {
     rustix::net::sockopt::set_socket_passcred(fd, true)?;
     let Err(e) = set_option(fd.as_fd(), SO_PASSPIDFD, 1) else { return Ok(()) };
@@ -197,7 +197,7 @@ pub(super) unsafe fn get_option<T: Copy>(
     value: &mut T,
 ) -> io::Result<()> {
     let mut len = size_of::<T>() as libc::socklen_t;
-    // SAFETY: pointer and length describe `value`, which the kernel may fill as the caller vouches.
+    // SAFETY: pointer and length describe `value`, which the kernel may fill according to the contract of this function.
     let r = unsafe {
         libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw mut *value).cast(), &raw mut len)
     };
