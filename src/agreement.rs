@@ -47,8 +47,8 @@ impl fmt::Display for Version {
 }
 
 bitflags::bitflags! {
-    /// Extensions of a link beyond the standard operations (specification, "Supported Features"; ruling 3). Unknown bits are
-    /// never agreed on.
+    /// Extensions of a link beyond the standard operations (specification, "Supported Features"; ruling 3). Unknown
+    /// bits are never agreed on.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Features: u64 {
         /// Messages may be compressed.
@@ -138,8 +138,8 @@ impl Terms {
         [self.codecs as u64, ciphers, self.window as u64, self.kept as u64, 0, 0, 0]
     }
 
-    /// The parameters that both ends support. The cipher is the one that the Primary prefers, if the Secondary supports it,
-    /// or else the common one with the lowest number.
+    /// The parameters that both ends support. The cipher is the one that the Primary prefers, if the Secondary
+    /// supports it, or else the common one with the lowest number.
     pub(crate) fn meet(primary: Self, secondary: Self) -> Self {
         let ciphers = primary.ciphers & secondary.ciphers;
         let liked = primary.cipher < 8 && ciphers >> primary.cipher & 1 == 1;
@@ -246,7 +246,8 @@ pub struct Agreed {
 }
 
 impl Agreed {
-    /// Encodes the result as a word of shared memory: version, features and capabilities in 16, 24 and 24 bits, from the top.
+    /// Encodes the result as a word of shared memory: version, features and capabilities in 16, 24 and 24 bits, from
+    /// the top.
     pub(crate) const fn word(self) -> u64 {
         self.version.number() << 48
             | (self.features.bits() & 0xFF_FFFF) << 24

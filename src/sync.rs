@@ -1,5 +1,5 @@
-//! Atomics and fences: those of `core`, or of loom or shuttle in a build for models. No other file of the crate names loom
-//! or shuttle.
+//! Atomics and fences: those of `core`, or of loom or shuttle in a build for models. No other file of the crate names
+//! loom or shuttle.
 //!
 //! In a loom build each access also knows its place in the source, so that `cargo xtask order-mutants` can weaken one
 //! ordering at a time without rebuilding.
@@ -19,9 +19,9 @@ pub const IN_MEMORY: bool = cfg!(not(any(loom, shuttle)));
 /// Loads a word that this or another thread may change later.
 ///
 /// Under loom the load is a compare-exchange that fails, because loom misses interleavings after a plain load that is
-/// followed by a store to the same atomic. (A read-modify-write that succeeds, such as adding zero, does not help: loom
-/// lets it undo a plain store that it did not read.) But such a load never returns a stale value. So models run again with
-/// other kinds of loads (`Looks`).
+/// followed by a store to the same atomic. (A read-modify-write that succeeds, such as adding zero, does not help:
+/// loom lets it undo a plain store that it did not read.) But such a load never returns a stale value. So models run
+/// again with other kinds of loads (`Looks`).
 #[inline(always)]
 #[cfg_attr(loom, track_caller)]
 pub fn load_for_update(word: &AtomicU64, order: Ordering) -> u64 {
@@ -53,10 +53,10 @@ pub fn require_memory() {
 
 /// Loom's atomics, with orderings that environment variables can weaken. Each is read once:
 ///
-/// - `HQQ_ORDER_MUTANT` is `FILE:LINE:COLUMN INDEX ORDER`: the access at this place uses `ORDER` instead of its ordering
-///   number `INDEX`. A compare-exchange has two orderings. For a fence, `ORDER` may be `none`.
-/// - `HQQ_ORDER_SITES` names a file. Each access of the crate appends `FILE:LINE:COLUMN ORDER...` to it when it is reached
-///   for the first time.
+/// - `HQQ_ORDER_MUTANT` is `FILE:LINE:COLUMN INDEX ORDER`: the access at this place uses `ORDER` instead of its
+///   ordering number `INDEX`. A compare-exchange has two orderings. For a fence, `ORDER` may be `none`.
+/// - `HQQ_ORDER_SITES` names a file. Each access of the crate appends `FILE:LINE:COLUMN ORDER...` to it when it is
+///   reached for the first time.
 #[cfg(loom)]
 mod model {
     extern crate std;
@@ -84,8 +84,8 @@ mod model {
         Strong,
         /// A plain load: loom sees stale values, but misses some interleavings.
         Plain,
-        /// As `Plain`. Also, a compare-exchange first does a plain load and may fail on its value, as the language allows:
-        /// loom sees exchanges that fail on stale values, but misses most interleavings.
+        /// As `Plain`. Also, a compare-exchange first does a plain load and may fail on its value, as the language
+        /// allows: loom sees exchanges that fail on stale values, but misses most interleavings.
         Stale,
     }
 
@@ -211,8 +211,8 @@ mod model {
             Self(Word::Explored(loom::sync::atomic::AtomicU64::new(value)))
         }
 
-        /// Makes a word that loom does not explore: threads do not switch at its accesses, and every load returns the last
-        /// value. For words on which the outcome of a model does not depend.
+        /// Makes a word that loom does not explore: threads do not switch at its accesses, and every load returns the
+        /// last value. For words on which the outcome of a model does not depend.
         pub fn quiet(value: u64) -> Self {
             Self(Word::Quiet(core::sync::atomic::AtomicU64::new(value)))
         }

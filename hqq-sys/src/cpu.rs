@@ -52,8 +52,8 @@ pub fn now() -> Duration {
     Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec.unsigned_abs() as u32)
 }
 
-/// Number of [`spin_loop`](std::hint::spin_loop) pauses that take about `time`, from 1 to 4,096. The first call measures one
-/// pause, which takes some microseconds: pauses of different processors differ by a factor of ten.
+/// Number of [`spin_loop`](std::hint::spin_loop) pauses that take about `time`, from 1 to 4,096. The first call
+/// measures one pause, which takes some microseconds: pauses of different processors differ by a factor of ten.
 pub fn pauses(time: Duration) -> u32 {
     const SAMPLE: u32 = 128;
     static PICOS: OnceLock<u64> = OnceLock::new();

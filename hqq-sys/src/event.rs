@@ -8,8 +8,8 @@ use rustix::io::{Errno, read, retry_on_intr, write};
 
 /// A flag that a sleeping thread can wait for: a non-blocking `eventfd`.
 ///
-/// It is set, and its descriptor readable, from [`Event::signal`] to [`Event::clear`]. Several signals have the effect of
-/// one.
+/// It is set, and its descriptor readable, from [`Event::signal`] to [`Event::clear`]. Several signals have the
+/// effect of one.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {

@@ -1,7 +1,8 @@
-//! A lock on one byte of a memfd. While it is held, the holder's memory still exists; any process with the file can check.
+//! A lock on one byte of a memfd. While it is held, the holder's memory still exists; any process with the file can
+//! check.
 //!
-//! It is a lock of an open file description (OFD lock). No byte is read or written, and the file need not have that byte.
-//! The proof rests on these facts:
+//! It is a lock of an open file description (OFD lock). No byte is read or written, and the file need not have that
+//! byte. The proof rests on these facts:
 //!
 //! | fact of the kernel | consequence |
 //! |---|---|
@@ -14,11 +15,11 @@
 //! | seals forbid writing and resizing, but not locks | a sealed memfd can be locked, also with `F_SEAL_FUTURE_WRITE` |
 //! | the kernel does not report the holder of the lock (`l_pid` is -1) | the seat's word names the occupant; a hostile process with the descriptor can lock a byte, but not unlock another's |
 //!
-//! A byte that is not locked proves that the holder's memory is gone or about to go, so the holder writes no more. A locked
-//! byte is no proof of life: check again later.
+//! A byte that is not locked proves that the holder's memory is gone or about to go, so the holder writes no more. A
+//! locked byte is no proof of life: check again later.
 //!
-//! One gap is left: if a thread forks while another is inside [`lock`], the child may inherit the description. Then the lock
-//! lasts until that child has called exec or ended.
+//! One gap is left: if a thread forks while another is inside [`lock`], the child may inherit the description. Then
+//! the lock lasts until that child has called exec or ended.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

@@ -19,14 +19,14 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 
 /// Creates a memfd of `len` zeroed bytes, not sealed yet.
 ///
-/// `name` is for display only: it appears as `/memfd:NAME` in `/proc/PID/fd`, need not be unique, and may have at most 249
-/// bytes. All pages are reserved at once, so a lack of memory is an error here and not a signal at the first access. The
-/// memory is freed when the last descriptor and the last mapping are closed. It cannot be made executable, if the kernel
-/// supports that.
+/// `name` is for display only: it appears as `/memfd:NAME` in `/proc/PID/fd`, need not be unique, and may have at
+/// most 249 bytes. All pages are reserved at once, so a lack of memory is an error here and not a signal at the first
+/// access. The memory is freed when the last descriptor and the last mapping are closed. It cannot be made
+/// executable, if the kernel supports that.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] if `len` is 0, or `name` is too long or contains a zero byte; the kernel's (`ENOSPC`,
-/// `ENOMEM`, `EFBIG`) if there is not enough memory.
+/// [`io::ErrorKind::InvalidInput`] if `len` is 0, or `name` is too long or contains a zero byte; the kernel's
+/// (`ENOSPC`, `ENOMEM`, `EFBIG`) if there is not enough memory.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -41,8 +41,8 @@ pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
     create_sparse(name, len, std::slice::from_ref(&(0..len)))
 }
 
-/// As [`create`], but reserves only the byte ranges in `reserve`. Other pages are allocated at their first access, which
-/// kills the process if there is no memory.
+/// As [`create`], but reserves only the byte ranges in `reserve`. Other pages are allocated at their first access,
+/// which kills the process if there is no memory.
 ///
 /// # Errors
 /// As [`create`].
@@ -87,8 +87,9 @@ pub fn seal_contents(fd: BorrowedFd<'_>) -> io::Result<()> {
 pub struct Facts {
     /// Length in bytes.
     pub len: u64,
-    /// Whether it is a memfd of ordinary pages (or an unnamed tmpfs file, which is equivalent). A memfd of huge pages does
-    /// not count: huge pages may run out, so after a peer has punched a hole, an access may kill the process (`SIGBUS`).
+    /// Whether it is a memfd of ordinary pages (or an unnamed tmpfs file, which is equivalent). A memfd of huge pages
+    /// does not count: huge pages may run out, so after a peer has punched a hole, an access may kill the process
+    /// (`SIGBUS`).
     pub is_memfd: bool,
     /// Whether its length and its seals cannot be changed any more. Never true without `is_memfd`.
     pub sealed: bool,
@@ -96,7 +97,8 @@ pub struct Facts {
 
 /// Reads the properties of a descriptor. Its sender need not be trusted.
 ///
-/// Map the file only if `sealed` is true: an access to a mapping of a file that was truncated kills the process (`SIGBUS`).
+/// Map the file only if `sealed` is true: an access to a mapping of a file that was truncated kills the process
+/// (`SIGBUS`).
 ///
 /// # Errors
 /// The kernel's. A descriptor of another kind of file is no error: then `is_memfd` is false.
@@ -119,16 +121,17 @@ pub fn facts(fd: BorrowedFd<'_>) -> io::Result<Facts> {
 
 /// Shared memory that is mapped into this process. Dropping it unmaps the memory.
 ///
-/// A child made by `fork` does not inherit the mapping (`MADV_DONTFORK`). The descriptor may be closed before the mapping.
-/// Other processes may change the bytes at any time, so this type gives access to the address only, not to a reference.
+/// A child made by `fork` does not inherit the mapping (`MADV_DONTFORK`). The descriptor may be closed before the
+/// mapping. Other processes may change the bytes at any time, so this type gives access to the address only, not to a
+/// reference.
 #[derive(Debug)]
 pub struct Mapping {
     map: MmapRaw,
     base: NonNull<u8>,
 }
 
-// SAFETY: a mapping belongs to the process, not to a thread, and its address and length do not change. Accesses through the
-// address are `unsafe` for the caller.
+// SAFETY: a mapping belongs to the process, not to a thread, and its address and length do not change. Accesses
+// through the address are `unsafe` for the caller.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; the methods that take `&self` only read the private address and length.
 unsafe impl Sync for Mapping {}
@@ -178,8 +181,8 @@ impl Mapping {
 /// system is an error here, and not a signal (`SIGBUS`) at the first access. [`create`] reserves its pages itself.
 ///
 /// # Errors
-/// [`io::ErrorKind::StorageFull`] if the file system is full; [`io::ErrorKind::OutOfMemory`] if there is no memory, or no
-/// mapping at `base`; the kernel's unless `base` is at the start of a page.
+/// [`io::ErrorKind::StorageFull`] if the file system is full; [`io::ErrorKind::OutOfMemory`] if there is no memory,
+/// or no mapping at `base`; the kernel's unless `base` is at the start of a page.
 pub fn reserve(base: NonNull<u8>, len: usize) -> io::Result<()> {
     loop {
         // SAFETY: the contents do not change; an address that is not mapped is an error.

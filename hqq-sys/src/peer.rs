@@ -1,7 +1,7 @@
 //! Identity of a process, and proof of its death.
 //!
-//! A pidfd always refers to the same process, while a process id may be reused. It becomes readable when the process has
-//! ended, even if its parent has not waited for it yet.
+//! A pidfd always refers to the same process, while a process id may be reused. It becomes readable when the process
+//! has ended, even if its parent has not waited for it yet.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};

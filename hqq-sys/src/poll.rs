@@ -22,7 +22,8 @@ pub struct Ready {
     pub event: bool,
 }
 
-/// Sleeps until `socket` is readable or hung up, the process of `pidfd` ends, `event` is readable, or `timeout` has passed.
+/// Sleeps until `socket` is readable or hung up, the process of `pidfd` ends, `event` is readable, or `timeout` has
+/// passed.
 ///
 /// Without a `timeout` it waits without limit; with zero it returns at once. It reads nothing, so what was ready stays
 /// ready.

@@ -52,9 +52,9 @@ impl RawLine {
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: the offsets are 0 and SECOND_LINE, which lie in the mapping; the mapping starts at a page, so they are
-        // aligned; it is writable, sealed against truncation, and lives as long as `self`; all processes access the word
-        // atomically.
+        // SAFETY: the offsets are 0 and SECOND_LINE, which lie in the mapping; the mapping starts at a page, so they
+        // are aligned; it is writable, sealed against truncation, and lives as long as `self`; all processes access
+        // the word atomically.
         unsafe { AtomicU64::from_ptr(self.memory.base().as_ptr().add(offset).cast()) }
     }
 
@@ -112,9 +112,9 @@ fn sealed(memfd: BorrowedFd<'_>) -> io::Result<BorrowedFd<'_>> {
 const LINE: usize = 64;
 /// Number of slots of the bare rings: the default of a link.
 const SLOTS: u64 = 1024;
-/// Number of pauses between two polls of a bare ring. An end that polls sooner takes the cache line away from the other end,
-/// which is about to write to it, and the two proceed in lockstep. With one pause the ring with exchanges and a fence
-/// transferred a fifth of the messages.
+/// Number of pauses between two polls of a bare ring. An end that polls sooner takes the cache line away from the
+/// other end, which is about to write to it, and the two proceed in lockstep. With one pause the ring with exchanges
+/// and a fence transferred a fifth of the messages.
 const PAUSES: u32 = 256;
 /// Size of a bare ring, bytes.
 pub const RING: u64 = SLOTS * LINE as u64;

@@ -1,5 +1,5 @@
-//! Unix sockets that preserve message boundaries (`SOCK_SEQPACKET`). They connect two processes, identify the peer, carry
-//! descriptors, and serve as doorbell.
+//! Unix sockets that preserve message boundaries (`SOCK_SEQPACKET`). They connect two processes, identify the peer,
+//! carry descriptors, and serve as doorbell.
 //!
 //! Every socket that this module creates is close-on-exec and non-blocking, and the kernel reports the sender of each
 //! message.

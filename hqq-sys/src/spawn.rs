@@ -16,12 +16,13 @@ use crate::sock::{identify_senders, set_cloexec};
 /// First descriptor that is not a standard stream. `Command` replaces the standard streams in the child.
 const FIRST: RawFd = 3;
 
-/// Lets the children that `cmd` starts inherit `fd`, and sets the environment variable `env` to its number. The child calls
-/// [`inherited`].
+/// Lets the children that `cmd` starts inherit `fd`, and sets the environment variable `env` to its number. The child
+/// calls [`inherited`].
 ///
-/// In this process the descriptor stays close-on-exec, so other children do not inherit it. It is not copied: keep it open
-/// until the child has been started, and close it afterwards, because a socket hangs up only when all its descriptors are
-/// closed. If it is closed earlier, the start fails with `EBADF`, even if the number refers to another file by then.
+/// In this process the descriptor stays close-on-exec, so other children do not inherit it. It is not copied: keep it
+/// open until the child has been started, and close it afterwards, because a socket hangs up only when all its
+/// descriptors are closed. If it is closed earlier, the start fails with `EBADF`, even if the number refers to
+/// another file by then.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] if the descriptor is a standard stream (0, 1 or 2).
@@ -60,13 +61,14 @@ pub fn inherit_fd(cmd: &mut Command, fd: BorrowedFd<'_>, env: &str) -> io::Resul
 
 /// Returns the socket that the parent passed with [`inherit_fd`]. Succeeds once.
 ///
-/// The descriptor must be an open Unix socket that preserves message boundaries. It must still be inheritable, unlike any
-/// descriptor that this process opened itself. Afterwards it is close-on-exec, so this process's own children do not
-/// inherit it. The variable stays in the environment.
+/// The descriptor must be an open Unix socket that preserves message boundaries. It must still be inheritable, unlike
+/// any descriptor that this process opened itself. Afterwards it is close-on-exec, so this process's own children do
+/// not inherit it. The variable stays in the environment.
 ///
 /// # Errors
-/// All name the variable: [`io::ErrorKind::NotFound`] if it is not set; [`io::ErrorKind::InvalidInput`] unless it is a
-/// number of at least 3; [`io::ErrorKind::InvalidData`] if the descriptor is no such socket, or an earlier call returned it.
+/// All name the variable: [`io::ErrorKind::NotFound`] if it is not set; [`io::ErrorKind::InvalidInput`] unless it is
+/// a number of at least 3; [`io::ErrorKind::InvalidData`] if the descriptor is no such socket, or an earlier call
+/// returned it.
 pub fn inherited(env: &str) -> io::Result<OwnedFd> {
     inherited_from(env, env::var_os(env))
 }
@@ -109,8 +111,8 @@ fn inherited_from(env: &str, value: Option<OsString>) -> io::Result<OwnedFd> {
         return Err(refuse("this descriptor is not a Unix socket that keeps messages apart"));
     }
     set_cloexec(fd, true)?;
-    // SAFETY: it is open and was inherited, so nothing in this process owns it; close-on-exec was set under the lock, so
-    // no other call returns it.
+    // SAFETY: it is open and was inherited, so nothing in this process owns it; close-on-exec was set under the lock,
+    // so no other call returns it.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
     identify_senders(&fd)?;

@@ -1,11 +1,11 @@
 //! Checks every control word of a region against the rules of the protocol.
 //!
-//! A region in use changes while it is read, so words that are read one after the other may contradict each other although
-//! none is wrong. Therefore the region is read up to four times, and only findings that every pass made, with the same
-//! values, are reported. This suffices: words that did not change from the first pass to the last had those values all the
-//! time. So a pass in between read them together with the words that it compared them with. Where a value may recur (a
-//! buffer's word), the comparison includes one that does not (the stamp of the slot that names the buffer, or the seat that
-//! its holder left).
+//! A region in use changes while it is read, so words that are read one after the other may contradict each other
+//! although none is wrong. Therefore the region is read up to four times, and only findings that every pass made,
+//! with the same values, are reported. This suffices: words that did not change from the first pass to the last had
+//! those values all the time. So a pass in between read them together with the words that it compared them with.
+//! Where a value may recur (a buffer's word), the comparison includes one that does not (the stamp of the slot that
+//! names the buffer, or the seat that its holder left).
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -24,7 +24,8 @@ use crate::sync::{AtomicU64, Ordering, fence};
 
 /// Most passes over the region. Passes end when one has no findings.
 const PASSES: usize = 4;
-/// Most readings of a slot that changes while it is read. A slot that always changes is in use, and is not checked further.
+/// Most readings of a slot that changes while it is read. A slot that always changes is in use, and is not checked
+/// further.
 const TRIES: usize = 4;
 
 /// A word, or a pair of words, with a value that no operation of the protocol produces.
@@ -96,10 +97,10 @@ pub struct Report {
 impl Observer {
     /// Checks every control word of the region, and lists the slots and buffers in use.
     ///
-    /// The link may be in use: the region is read up to four times, and only findings that do not change are reported. Not
-    /// checked are payload, operands that an operation does not use, padding between sections, and words that may have any
-    /// value (counters, process ids). The time is proportional to the number of slots and buffers, whatever their words
-    /// contain.
+    /// The link may be in use: the region is read up to four times, and only findings that do not change are
+    /// reported. Not checked are payload, operands that an operation does not use, padding between sections, and
+    /// words that may have any value (counters, process ids). The time is proportional to the number of slots and
+    /// buffers, whatever their words contain.
     pub fn check(&self) -> Report {
         let mut pass = Pass::run(self);
         for _ in 1..PASSES {
@@ -429,8 +430,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Checks that the holder `by` of a word occupies a seat on `side`. With `may_be_gone`, it may have left: a buffer stays
-    /// in flight when its sender leaves.
+    /// Checks that the holder `by` of a word occupies a seat on `side`. With `may_be_gone`, it may have left: a
+    /// buffer stays in flight when its sender leaves.
     fn holder(&mut self, place: Place, by: Holder, side: Role, may_be_gone: bool) {
         let seat = self.seats[by.seat()];
         let present = seat.is_joined() && seat.generation() == by.generation();
@@ -487,9 +488,9 @@ fn bad_name_word(words: &[u64; NAME_WORDS]) -> Option<usize> {
 /// Indices of the slots whose laps contradict the others'. `laps` has the lap in which each slot was last claimed, or
 /// `None` if its stamp is not valid.
 ///
-/// Claimed positions have no holes. So the ring splits at some index: all slots before it were last claimed in one lap, and
-/// all others in the lap before. This finds the split that the most slots fit. Any other slot is a misfit if it is a lap or
-/// more apart from a slot that fits.
+/// Claimed positions have no holes. So the ring splits at some index: all slots before it were last claimed in one
+/// lap, and all others in the lap before. This finds the split that the most slots fit. Any other slot is a misfit if
+/// it is a lap or more apart from a slot that fits.
 pub(super) fn misfits(laps: &[Option<i64>]) -> Vec<usize> {
     let mut counts = BTreeMap::new();
     for lap in laps.iter().flatten() {

@@ -1,5 +1,5 @@
-//! Finds the links of this machine: every region is a memfd whose name begins with `hqq:`, and `/proc` lists the processes
-//! that have it open.
+//! Finds the links of this machine: every region is a memfd whose name begins with `hqq:`, and `/proc` lists the
+//! processes that have it open.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -40,8 +40,8 @@ pub struct ProcessSeen {
 pub struct Discovered {
     /// Links, sorted by name and inode.
     pub links: Vec<LinkSeen>,
-    /// Number of processes whose descriptors could not be read, usually because they belong to other users. Links that only
-    /// such processes have open are missing.
+    /// Number of processes whose descriptors could not be read, usually because they belong to other users. Links
+    /// that only such processes have open are missing.
     pub unreadable: u64,
 }
 

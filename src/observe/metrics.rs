@@ -41,8 +41,8 @@ pub struct Metrics {
 pub struct DirectionMetrics {
     /// Latency of messages from the send to the receive, measured by probes.
     pub latency: Latency,
-    /// Packets per second in the last measured interval of at least a tenth of a second, without probes: messages, chunks
-    /// of connections and control packets.
+    /// Packets per second in the last measured interval of at least a tenth of a second, without probes: messages,
+    /// chunks of connections and control packets.
     pub messages_per_second: u64,
     /// Payload bytes per second in the same interval.
     pub bytes_per_second: u64,
@@ -66,7 +66,8 @@ pub struct DirectionMetrics {
     pub over_rate: u64,
 }
 
-/// Histogram of latencies. The width of a bucket is at most an eighth of its lower bound; see [`hqq_features::statistics`].
+/// Histogram of latencies. The width of a bucket is at most an eighth of its lower bound; see
+/// [`hqq_features::statistics`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Latency {
     buckets: [u32; BUCKETS],
@@ -106,8 +107,8 @@ impl DirectionMetrics {
         }
     }
 
-    /// Compression ratio: [`plain_bytes`](Self::plain_bytes) over [`framed_bytes`](Self::framed_bytes). `None` while there
-    /// were no such messages.
+    /// Compression ratio: [`plain_bytes`](Self::plain_bytes) over [`framed_bytes`](Self::framed_bytes). `None` while
+    /// there were no such messages.
     pub fn ratio(&self) -> Option<f64> {
         (self.framed_bytes > 0).then(|| self.plain_bytes as f64 / self.framed_bytes as f64)
     }
@@ -134,8 +135,8 @@ impl Latency {
         self.buckets.iter().enumerate().take_while(within).map(|(_, &count)| u64::from(count)).sum()
     }
 
-    /// The latency that the fraction `part` (0 to 1) of the samples does not exceed. It is at most 12.5 % too high, and never
-    /// higher than [`max`](Self::max). `None` without samples.
+    /// The latency that the fraction `part` (0 to 1) of the samples does not exceed. It is at most 12.5 % too high,
+    /// and never higher than [`max`](Self::max). `None` without samples.
     pub fn quantile(&self, part: f64) -> Option<Duration> {
         let count = self.count();
         // The cast makes NaN zero.

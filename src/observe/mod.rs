@@ -1,7 +1,7 @@
 //! Observing links from outside: without help of their owners, and without disturbing them.
 //!
-//! An [`Observer`] maps a region read-only, so it cannot change a word. It joins no seat, and neither end notices it. Its
-//! results may be outdated when they are returned.
+//! An [`Observer`] maps a region read-only, so it cannot change a word. It joins no seat, and neither end notices it.
+//! Its results may be outdated when they are returned.
 //!
 //! | what | where |
 //! |---|---|

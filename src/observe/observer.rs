@@ -42,8 +42,8 @@ impl Observer {
     /// Maps the region of `memfd` read-only. Read access to the descriptor suffices, and it may be closed afterwards.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] unless `memfd` is a sealed memfd: reading memory whose length can change may kill the process.
-    /// [`Error::ForeignMagic`], [`Error::NotReady`], [`Error::FormatVersion`], [`Error::PageSize`],
+    /// [`Error::Unsupported`] unless `memfd` is a sealed memfd: reading memory whose length can change may kill the
+    /// process. [`Error::ForeignMagic`], [`Error::NotReady`], [`Error::FormatVersion`], [`Error::PageSize`],
     /// [`Error::Geometry`], [`Error::TooSmallMemory`] or [`Error::Corrupt`] if it contains no region that this build
     /// supports; [`Error::Os`].
     pub fn open(memfd: BorrowedFd<'_>) -> Result<Self> {

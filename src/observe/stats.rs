@@ -1,7 +1,8 @@
 //! Counters of a link, read from its region with loads only: by either end or by an observer.
 //!
-//! They cost little on the hot path: the number of packets follows from the laps of the slots, and bytes are counted in
-//! words that only the holder of a slot stores to. They are for display only, because the peer can write to those words.
+//! They cost little on the hot path: the number of packets follows from the laps of the slots, and bytes are counted
+//! in words that only the holder of a slot stores to. They are for display only, because the peer can write to those
+//! words.
 
 use crate::agreement::Agreed;
 use crate::error::ErrorCode;
@@ -114,8 +115,8 @@ impl DirectionStats {
         stats
     }
 
-    /// Counts a slot: in lap n (from the first lap) it has been released n times. If it is not free, it has been claimed once
-    /// more.
+    /// Counts a slot: in lap n (from the first lap) it has been released n times. If it is not free, it has been
+    /// claimed once more.
     fn add_slot(&mut self, slot: &Slot, first: Lap) {
         let stamp = Stamp::from_word(load(&slot.stamp));
         let Some(state) = stamp.state() else { return };

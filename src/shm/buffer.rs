@@ -1,8 +1,9 @@
 //! Payload memory: the unsafe code that turns a run of buffers into bytes.
 //!
-//! A [`Buffer`] is a run that this process holds, with its memory. Plain slices ([`Buffer::bytes`], [`Buffer::bytes_mut`])
-//! are for trusted peers, which do not write to a message that they have sent. [`Buffer::copy_to`] and
-//! [`Buffer::write_at`] are sound with any peer, because they access the memory with volatile accesses only.
+//! A [`Buffer`] is a run that this process holds, with its memory. Plain slices ([`Buffer::bytes`],
+//! [`Buffer::bytes_mut`]) are for trusted peers, which do not write to a message that they have sent.
+//! [`Buffer::copy_to`] and [`Buffer::write_at`] are sound with any peer, because they access the memory with volatile
+//! accesses only.
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -31,12 +32,12 @@ unsafe impl Send for Buffer<'_> {}
 unsafe impl Sync for Buffer<'_> {}
 
 impl<'a> Buffer<'a> {
-    /// Makes a handle to the `capacity` bytes of `run` at `at`. The first `len` bytes are in use. `pool_id` identifies the
-    /// pool of the run.
+    /// Makes a handle to the `capacity` bytes of `run` at `at`. The first `len` bytes are in use. `pool_id`
+    /// identifies the pool of the run.
     ///
     /// # Safety
-    /// `at` must be valid for reads and writes of `capacity` bytes during `'a`, `len` at most `capacity`, and this process
-    /// must hold `run` (its lent flags set) as long as the handle exists.
+    /// `at` must be valid for reads and writes of `capacity` bytes during `'a`, `len` at most `capacity`, and this
+    /// process must hold `run` (its lent flags set) as long as the handle exists.
     pub(crate) unsafe fn new(at: NonNull<u8>, len: usize, capacity: usize, run: Run, pool_id: usize) -> Self {
         debug_assert!(len <= capacity);
         Self { at, len, capacity, run, pool_id, memory: PhantomData }
@@ -85,8 +86,8 @@ impl<'a> Buffer<'a> {
     /// The bytes in use. Only with a trusted peer: the peer must not write to them while the slice lives.
     #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: valid for `len` bytes by `new`; no other handle of this process writes them, and a trusted peer does not
-        // either (docs/spec.md, "Buffers").
+        // SAFETY: valid for `len` bytes by `new`; no other handle of this process writes them, and a trusted peer
+        // does not either (docs/spec.md, "Buffers").
         unsafe { core::slice::from_raw_parts(self.at.as_ptr(), self.len) }
     }
 
@@ -97,14 +98,14 @@ impl<'a> Buffer<'a> {
         unsafe { core::slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
     }
 
-    /// Copies the bytes in use from `offset` on to `to`, as many as fit. Returns their number. If the peer writes to the
-    /// memory meanwhile, the copy may be torn, but the call stays sound.
+    /// Copies the bytes in use from `offset` on to `to`, as many as fit. Returns their number. If the peer writes to
+    /// the memory meanwhile, the copy may be torn, but the call stays sound.
     pub fn copy_to(&self, offset: usize, to: &mut [u8]) -> usize {
         let count = self.len.saturating_sub(offset).min(to.len());
         let mut done = 0;
         while done < count {
-            // SAFETY: `offset + done < len`, so the address lies in the handle's memory; a word is read only at an aligned
-            // address with eight bytes left.
+            // SAFETY: `offset + done < len`, so the address lies in the handle's memory; a word is read only at an
+            // aligned address with eight bytes left.
             unsafe {
                 let from = self.at.as_ptr().add(offset + done);
                 if count - done >= 8 && from.addr() % 8 == 0 {
@@ -120,8 +121,8 @@ impl<'a> Buffer<'a> {
         count
     }
 
-    /// Copies `from` to the bytes in use from `offset` on, as many as fit. Returns their number. Sound with any peer, as
-    /// [`copy_to`](Self::copy_to).
+    /// Copies `from` to the bytes in use from `offset` on, as many as fit. Returns their number. Sound with any peer,
+    /// as [`copy_to`](Self::copy_to).
     pub fn write_at(&mut self, offset: usize, from: &[u8]) -> usize {
         let count = self.len.saturating_sub(offset).min(from.len());
         let mut done = 0;

@@ -1,5 +1,5 @@
-//! The operations of one end that never wait, as methods of [`Region`]: loan, send, receive, give. They combine ring, pool
-//! and payload, and check every received packet. They need neither an allocator nor the standard library.
+//! The operations of one end that never wait, as methods of [`Region`]: loan, send, receive, give. They combine ring,
+//! pool and payload, and check every received packet. They need neither an allocator nor the standard library.
 //!
 //! They do not ring doorbells. After a send call [`Region::wake_receivers`], after a receive or a give
 //! [`Region::wake_senders`], and wake the seats that these return. If both ends only poll, this is not needed.
@@ -96,8 +96,8 @@ impl SlotBytes {
     }
 }
 
-/// Packs up to 48 bytes into six words, padded with zeros. Each copy has a constant length: one of variable length would
-/// cost more than the rest of a send.
+/// Packs up to 48 bytes into six words, padded with zeros. Each copy has a constant length: one of variable length
+/// would cost more than the rest of a send.
 ///
 /// # Panics
 /// If there are more than 48 bytes.
@@ -226,8 +226,8 @@ impl<'a> Region<'a> {
     /// Allocates buffers for a message of `len` bytes.
     ///
     /// # Errors
-    /// [`Error::TooLarge`]; [`Error::PoolExhausted`], [`Error::PoolFragmented`] or [`Error::Busy`], which are temporary;
-    /// [`Error::Corrupt`].
+    /// [`Error::TooLarge`]; [`Error::PoolExhausted`], [`Error::PoolFragmented`] or [`Error::Busy`], which are
+    /// temporary; [`Error::Corrupt`].
     #[inline(always)]
     pub fn loan(&self, len: usize) -> Result<Buffer<'a>> {
         if len as u64 > self.max_single() {
@@ -253,8 +253,8 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Claims a slot, calls `packet` with its CopyID to make the packet, and publishes that. Counts `bytes` as sent. Returns
-    /// the CopyID. `seen` is called with the packet just before it is published.
+    /// Claims a slot, calls `packet` with its CopyID to make the packet, and publishes that. Counts `bytes` as sent.
+    /// Returns the CopyID. `seen` is called with the packet just before it is published.
     #[inline(always)]
     fn post(
         &self,
@@ -340,8 +340,8 @@ impl<'a> Region<'a> {
         Ok(())
     }
 
-    /// Copies `message` and sends it: in the slot if it fits, else through the pool. `seen` is called with the packet just
-    /// before it is published.
+    /// Copies `message` and sends it: in the slot if it fits, else through the pool. `seen` is called with the packet
+    /// just before it is published.
     ///
     /// # Errors
     /// As [`loan`](Self::loan) and [`send`](Self::send).
@@ -409,8 +409,8 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Allocates a spare buffer for the next [loan](Self::loan), so that the loan need not wait for the cache line of the
-    /// buffer's word. Call it when idle. Does nothing if there is a spare already or no buffer is free.
+    /// Allocates a spare buffer for the next [loan](Self::loan), so that the loan need not wait for the cache line of
+    /// the buffer's word. Call it when idle. Does nothing if there is a spare already or no buffer is free.
     #[inline(always)]
     pub fn prepare(&self) {
         self.out().prepare(self.layout().geometry.stride());
@@ -451,9 +451,10 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Fast path of [`receive`](Self::receive): takes the packet at the head cursor if it is a message of the link itself.
-    /// Stores the message in `into`, so that it need not be moved again, and returns its position in the ring. `None` does
-    /// not mean that the ring is empty: call `receive` then. If the packet is refused, `refused` is called with the fault.
+    /// Fast path of [`receive`](Self::receive): takes the packet at the head cursor if it is a message of the link
+    /// itself. Stores the message in `into`, so that it need not be moved again, and returns its position in the
+    /// ring. `None` does not mean that the ring is empty: call `receive` then. If the packet is refused, `refused` is
+    /// called with the fault.
     #[inline(always)]
     pub fn receive_plain<P: From<Payload<'a>>>(
         &self,
@@ -494,7 +495,8 @@ impl<'a> Region<'a> {
         Some(position)
     }
 
-    /// Finishes [`receive_plain`](Self::receive_plain) for a message that is empty, uses several buffers, or is refused.
+    /// Finishes [`receive_plain`](Self::receive_plain) for a message that is empty, uses several buffers, or is
+    /// refused.
     #[cold]
     fn receive_uncommon<P: From<Payload<'a>>>(
         &self,
@@ -516,8 +518,8 @@ impl<'a> Region<'a> {
         None
     }
 
-    /// Takes the next packet if its opcode is `wanted`, checks it, holds its buffers and releases its slot. `seen` is called
-    /// with the packet after its slot was released.
+    /// Takes the next packet if its opcode is `wanted`, checks it, holds its buffers and releases its slot. `seen` is
+    /// called with the packet after its slot was released.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
@@ -619,14 +621,14 @@ impl<'a> Region<'a> {
         self.producer().has_room()
     }
 
-    /// Whether there is a packet at the head cursor. Loads only; the result may be outdated when it is returned. Does not
-    /// find packets below the cursor that recovery published again; [`receive`](Self::receive) does.
+    /// Whether there is a packet at the head cursor. Loads only; the result may be outdated when it is returned. Does
+    /// not find packets below the cursor that recovery published again; [`receive`](Self::receive) does.
     pub fn has_packet(&self) -> bool {
         self.consumer().is_ready()
     }
 
-    /// Copies the next packet, unchecked, and leaves it in the ring. `None` if there is none, or if another thread takes it
-    /// during the call.
+    /// Copies the next packet, unchecked, and leaves it in the ring. `None` if there is none, or if another thread
+    /// takes it during the call.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
@@ -662,24 +664,24 @@ impl<'a> Region<'a> {
         Ok(self.consumer().holds(wanted)?)
     }
 
-    /// Call after a send. Returns the seats of the peer's side that the caller must wake, a bit for each seat. Always 0 in
-    /// spin-only mode.
+    /// Call after a send. Returns the seats of the peer's side that the caller must wake, a bit for each seat. Always
+    /// 0 in spin-only mode.
     #[inline(always)]
     #[must_use = "the announcements are cleared: no other process will wake these seats"]
     pub fn wake_receivers(&self) -> u64 {
         self.wake(Want::Data)
     }
 
-    /// Call after a receive or a give. Returns the seats of the peer's side that the caller must wake, a bit for each seat.
-    /// Always 0 in spin-only mode.
+    /// Call after a receive or a give. Returns the seats of the peer's side that the caller must wake, a bit for each
+    /// seat. Always 0 in spin-only mode.
     #[inline(always)]
     #[must_use = "the announcements are cleared: no other process will wake these seats"]
     pub fn wake_senders(&self) -> u64 {
         self.wake(Want::Space)
     }
 
-    /// Call after a recovery. Returns all sleeping seats of both sides, which the caller must wake, a bit for each seat.
-    /// Always 0 in spin-only mode.
+    /// Call after a recovery. Returns all sleeping seats of both sides, which the caller must wake, a bit for each
+    /// seat. Always 0 in spin-only mode.
     #[must_use = "the announcements are cleared: no other process will wake these seats"]
     pub fn wake_all(&self) -> u64 {
         let ours = self.sleepers(self.role());

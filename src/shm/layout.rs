@@ -59,16 +59,16 @@ pub enum WaitMode {
     Spin,
 }
 
-/// Modes word of the superblock: bit 0 single producer, bit 1 single consumer, bit 16 spin only, bit 17 protected, bit 63
-/// always set.
+/// Modes word of the superblock: bit 0 single producer, bit 1 single consumer, bit 16 spin only, bit 17 protected,
+/// bit 63 always set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Modes {
     /// Mode of both rings.
     pub ring: RingMode,
     /// How blocked calls wait.
     pub wait: WaitMode,
-    /// Whether each end writes its payload to memory of its own, which the peer can only read. The payload sections of the
-    /// region are then unused.
+    /// Whether each end writes its payload to memory of its own, which the peer can only read. The payload sections
+    /// of the region are then unused.
     pub protected: bool,
 }
 
@@ -210,7 +210,8 @@ impl Layout {
     /// Computes the layout of `geometry` on pages of `page` bytes.
     ///
     /// # Errors
-    /// [`Error::Geometry`] unless the page size is a power of two from 4,096 to 2^30, and the region has at most 2^46 bytes.
+    /// [`Error::Geometry`] unless the page size is a power of two from 4,096 to 2^30, and the region has at most 2^46
+    /// bytes.
     pub const fn new(geometry: Geometry, page: u64) -> Result<Self> {
         if !page.is_power_of_two() || page < 4096 || page > 1 << 30 {
             return Err(Error::Geometry {
@@ -270,8 +271,8 @@ pub fn required_bytes(geometry: &Geometry, page: u64) -> Result<u64> {
     Ok(Layout::new(*geometry, page)?.len)
 }
 
-/// Number of `u64` words of private memory that an end needs: its cursors, and a lent flag for each buffer. The peer cannot
-/// change them.
+/// Number of `u64` words of private memory that an end needs: its cursors, and a lent flag for each buffer. The peer
+/// cannot change them.
 pub const fn required_scratch(geometry: &Geometry) -> usize {
     CURSOR_WORDS * 2 + 2 * geometry.buffers as usize
 }

@@ -16,9 +16,9 @@
 //! | a region is created, attached to, recovered, left | [`region`]: [`Region`](region::Region) |
 //! | messages are sent, received | [`endpoint`]: [`Region::send`](region::Region::send), [`Region::receive`](region::Region::receive) |
 //!
-//! Raw memory is accessed in `region.rs`, `region/direction.rs`, `region/owned.rs` and `buffer.rs` only. The lock-free files
-//! (`ring.rs`, `pool.rs`, `sleepers.rs`, `seats.rs`, `recover.rs`) open with a table of their ordering edges;
-//! `docs/memory-model.md` has the arguments, `docs/spec.md` the format.
+//! Raw memory is accessed in `region.rs`, `region/direction.rs`, `region/owned.rs` and `buffer.rs` only. The
+//! lock-free files (`ring.rs`, `pool.rs`, `sleepers.rs`, `seats.rs`, `recover.rs`) open with a table of their
+//! ordering edges; `docs/memory-model.md` has the arguments, `docs/spec.md` the format.
 
 pub mod buffer;
 pub mod endpoint;

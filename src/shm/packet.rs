@@ -1,7 +1,7 @@
 //! Packets, and the check that turns them into operations.
 //!
-//! A [`Packet`] is a private copy of a slot: an opcode and seven operands with any values. [`Operation::check`] compares it
-//! with the [`Bounds`] of the link. Only the resulting [`Operation`] may be acted upon.
+//! A [`Packet`] is a private copy of a slot: an opcode and seven operands with any values. [`Operation::check`]
+//! compares it with the [`Bounds`] of the link. Only the resulting [`Operation`] may be acted upon.
 
 use crate::error::ErrorCode;
 use crate::shm::layout::Geometry;
@@ -84,8 +84,8 @@ impl Packet {
         Self { op, operands }
     }
 
-    /// Makes an OpError packet (ruling 11). `context` is the connection or copy that it concerns, `failed` the opcode that
-    /// was refused.
+    /// Makes an OpError packet (ruling 11). `context` is the connection or copy that it concerns, `failed` the opcode
+    /// that was refused.
     pub const fn error(context: u64, code: ErrorCode, failed: u8) -> Self {
         Self::new(op::ERROR, [context, code.number(), failed as u64])
     }
@@ -340,7 +340,8 @@ pub struct Fault {
     pub run: Option<Run>,
 }
 
-/// Limits that the packets of one direction are checked against. Kept in private memory, so that a peer cannot change them.
+/// Limits that the packets of one direction are checked against. Kept in private memory, so that a peer cannot change
+/// them.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Number of slots and buffers, and the buffer size.
@@ -353,9 +354,9 @@ impl Operation {
     /// Checks a packet against the limits of the link.
     ///
     /// # Errors
-    /// [`Fault`] with the code for the peer: `InvalidOp` for an unknown opcode, `InvalidSize` for sizes that contradict each
-    /// other, `MemoryAlign` for an offset at which no buffer starts, `BufferOverflow` for buffers outside the pool or a
-    /// message longer than its buffers, `MemorySmall` for a message over this end's limit.
+    /// [`Fault`] with the code for the peer: `InvalidOp` for an unknown opcode, `InvalidSize` for sizes that
+    /// contradict each other, `MemoryAlign` for an offset at which no buffer starts, `BufferOverflow` for buffers
+    /// outside the pool or a message longer than its buffers, `MemorySmall` for a message over this end's limit.
     #[inline]
     pub fn check(packet: &Packet, bounds: &Bounds) -> Result<Self, Fault> {
         let [a, b, c, ..] = packet.operands;

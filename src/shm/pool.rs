@@ -96,9 +96,9 @@ pub struct Pool<'a> {
 }
 
 impl<'a> Pool<'a> {
-    /// Creates a pool for `holder` over the shared `words` and `lease`. `lent` (one flag for each buffer), `hint` (how many
-    /// single buffers were allocated) and `spare` are private words of this process, initially zero. With `single`, no
-    /// other thread allocates (on the sending end) or holds (on the receiving end).
+    /// Creates a pool for `holder` over the shared `words` and `lease`. `lent` (one flag for each buffer), `hint`
+    /// (how many single buffers were allocated) and `spare` are private words of this process, initially zero. With
+    /// `single`, no other thread allocates (on the sending end) or holds (on the receiving end).
     ///
     /// # Panics
     /// Unless `words` and `lent` have the same length.
@@ -160,9 +160,9 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// Allocates a spare buffer, which the next [`allocate_one`](Self::allocate_one) uses. So that call need not wait for
-    /// the word's cache line from the processor that freed it. Returns the buffer's index, or `None` if there is a spare
-    /// already or no buffer is free. Only for threads that may allocate.
+    /// Allocates a spare buffer, which the next [`allocate_one`](Self::allocate_one) uses. So that call need not wait
+    /// for the word's cache line from the processor that freed it. Returns the buffer's index, or `None` if there is
+    /// a spare already or no buffer is free. Only for threads that may allocate.
     #[inline(always)]
     pub fn prepare(&self) -> Option<usize> {
         if self.has_spare() {
@@ -337,7 +337,8 @@ impl<'a> Pool<'a> {
         Err(shortage(if free < count { free as u64 } else { longest as u64 }))
     }
 
-    /// Clears the lent flags of a loan whose packet is about to be published. After that the receiver changes the words.
+    /// Clears the lent flags of a loan whose packet is about to be published. After that the receiver changes the
+    /// words.
     #[inline(always)]
     pub fn pass(&self, run: Run) {
         if run.count == 1 {

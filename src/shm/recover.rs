@@ -1,8 +1,8 @@
 //! Recovery: completes or undoes the unfinished operations of a dead process in one direction. No unsafe.
 //!
-//! Recovery runs only on proof of death, never on a timeout. The recoverer may be killed, and several may run at the same
-//! time or one after the other: every step is a compare-exchange on the exact word that names the dead holder. Only one
-//! order is needed: slots are read before buffer words.
+//! Recovery runs only on proof of death, never on a timeout. The recoverer may be killed, and several may run at the
+//! same time or one after the other: every step is a compare-exchange on the exact word that names the dead holder.
+//! Only one order is needed: slots are read before buffer words.
 //!
 //! | found | meaning | becomes |
 //! |---|---|---|
@@ -11,9 +11,10 @@
 //! | buffer owned, held or kept as a spare by the dead holder, named by no published or taken slot | not in use | free |
 //! | lease held by the dead holder | an interrupted gather | vacant |
 //!
-//! The word of a buffer that a slot names is left alone: the slot takes precedence, and its next receiver overwrites the
-//! word. A slot that changes while it is read was published or taken by a living process. Its packet names no buffer in
-//! the dead holder's name any more, because its receiver marked them as held before it released the slot (ring.free).
+//! The word of a buffer that a slot names is left alone: the slot takes precedence, and its next receiver overwrites
+//! the word. A slot that changes while it is read was published or taken by a living process. Its packet names no
+//! buffer in the dead holder's name any more, because its receiver marked them as held before it released the slot
+//! (ring.free).
 //!
 //! # Edges
 //!
@@ -61,8 +62,8 @@ pub struct DirectionWords<'a> {
     pub lease: &'a AtomicU64,
 }
 
-/// Recovers one direction from the death of `dead`. `named` is private scratch of one word for each buffer; its contents
-/// are overwritten.
+/// Recovers one direction from the death of `dead`. `named` is private scratch of one word for each buffer; its
+/// contents are overwritten.
 ///
 /// # Errors
 /// [`Impossible`] for a word that no operation stores. Steps done before it stay done.

@@ -1,5 +1,5 @@
-//! One end of a region: creating a region, attaching to one, recovering a dead peer, leaving. The unsafe code that casts
-//! memory to words is in this file.
+//! One end of a region: creating a region, attaching to one, recovering a dead peer, leaving. The unsafe code that
+//! casts memory to words is in this file.
 //!
 //! A [`Region`] keeps a private copy of the geometry, so later changes of the superblock have no effect.
 
@@ -66,8 +66,8 @@ impl<'a> Views<'a> {
     /// As [`Region::inspect`].
     ///
     /// # Safety
-    /// The memory must be valid for reads during `'a`, and for writes if the caller stores to a word. Stores must keep the
-    /// protocol as long as an end of the region gives out plain slices of payload.
+    /// The memory must be valid for reads during `'a`, and for writes if the caller stores to a word. Stores must
+    /// keep the protocol as long as an end of the region gives out plain slices of payload.
     pub unsafe fn new(base: NonNull<u8>, len: u64, page: u64) -> Result<Self> {
         // SAFETY: the caller keeps the contract, which is the same.
         let facts = unsafe { Region::inspect(base, len, page) }?;
@@ -82,7 +82,8 @@ impl<'a> Views<'a> {
     /// The superblock.
     #[inline(always)]
     pub fn superblock(&self) -> &'a Superblock {
-        // SAFETY: the layout begins with the superblock's page; it was checked to fit into the memory, which is valid for 'a.
+        // SAFETY: the layout begins with the superblock's page; it was checked to fit into the memory, which is valid
+        // for 'a.
         unsafe { self.base.cast::<Superblock>().as_ref() }
     }
 
@@ -123,14 +124,15 @@ impl<'a> Views<'a> {
         &self.words(self.offsets(direction).lease, 1)[0]
     }
 
-    /// Counters of payload bytes sent through each slot of a direction. Only the holder of a claimed slot stores to its word.
+    /// Counters of payload bytes sent through each slot of a direction. Only the holder of a claimed slot stores to
+    /// its word.
     #[inline(always)]
     pub fn byte_counters_sent(&self, direction: usize) -> &'a [AtomicU64] {
         self.words(self.offsets(direction).sent, self.layout.geometry.slots())
     }
 
-    /// Counters of payload bytes received through each slot of a direction. Only the holder of a taken slot stores to its
-    /// word.
+    /// Counters of payload bytes received through each slot of a direction. Only the holder of a taken slot stores to
+    /// its word.
     #[inline(always)]
     pub fn byte_counters_received(&self, direction: usize) -> &'a [AtomicU64] {
         self.words(self.offsets(direction).received, self.layout.geometry.slots())
@@ -184,8 +186,8 @@ impl<'a> Region<'a> {
     /// [`required_scratch`] words.
     ///
     /// # Errors
-    /// [`Error::Geometry`]; [`Error::Misaligned`] unless `base` is at the start of a page; [`Error::TooSmallMemory`] for
-    /// the memory or the scratch; [`Error::Unsupported`] for a protected region.
+    /// [`Error::Geometry`]; [`Error::Misaligned`] unless `base` is at the start of a page; [`Error::TooSmallMemory`]
+    /// for the memory or the scratch; [`Error::Unsupported`] for a protected region.
     ///
     /// # Safety
     /// The memory must be valid for reads and writes during `'a`, and only this protocol may access it: other processes
@@ -230,8 +232,8 @@ impl<'a> Region<'a> {
         Self::open(views, facts, Role::Primary, holder, scratch)
     }
 
-    /// Reads and checks the parameters of the region at `base` without attaching. `page` is the page size of this machine,
-    /// bytes.
+    /// Reads and checks the parameters of the region at `base` without attaching. `page` is the page size of this
+    /// machine, bytes.
     ///
     /// # Errors
     /// [`Error::Misaligned`], [`Error::TooSmallMemory`], [`Error::ForeignMagic`], [`Error::NotReady`],
@@ -257,8 +259,8 @@ impl<'a> Region<'a> {
     }
 
     /// Attaches to the region at `base` on the side of `role`: checks it and joins a seat (the specification's
-    /// `openStandardLink`, second half). `page` is the page size of this machine, bytes. `scratch` is private memory of at
-    /// least [`required_scratch`] words for the geometry that [`inspect`](Self::inspect) returns.
+    /// `openStandardLink`, second half). `page` is the page size of this machine, bytes. `scratch` is private memory
+    /// of at least [`required_scratch`] words for the geometry that [`inspect`](Self::inspect) returns.
     ///
     /// # Errors
     /// As [`inspect`](Self::inspect); [`Error::TooSmallMemory`] for the scratch; [`Error::NoSeat`];
@@ -532,8 +534,8 @@ impl<'a> Region<'a> {
         &self.out
     }
 
-    /// Makes a handle to the memory of `run`, which this end holds in the pool of `direction`. The first `len` bytes are in
-    /// use.
+    /// Makes a handle to the memory of `run`, which this end holds in the pool of `direction`. The first `len` bytes
+    /// are in use.
     ///
     /// # Panics
     /// If the run does not lie in the pool, or is shorter than `len` bytes.
@@ -544,8 +546,8 @@ impl<'a> Region<'a> {
         assert!(run.indices().end <= geometry.buffers() as usize && len <= capacity);
         let offset = u64::from(run.first) * geometry.stride();
         let payload = direction.payload.load(Ordering::Relaxed);
-        // SAFETY: the payload pointer is not null and has memory for all buffers, valid for 'a; the assertion checks that
-        // the run lies in it; callers hold the run.
+        // SAFETY: the payload pointer is not null and has memory for all buffers, valid for 'a; the assertion checks
+        // that the run lies in it; callers hold the run.
         unsafe {
             let at = NonNull::new_unchecked(payload.add(offset as usize));
             Buffer::new(at, len, capacity, run, direction.pool_id)
@@ -570,10 +572,10 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Recovers the slots, buffers and leases that `dead`, the dead occupant of a seat, holds in both directions. Does
-    /// nothing if its seat has been vacated. Else the seat stays joined until [`vacate`](Self::vacate). `named` is private
-    /// scratch of one word for each buffer of a pool. Wake all sleepers afterwards with [`wake_all`](Self::wake_all), since
-    /// there may be packets to receive and room to send.
+    /// Recovers the slots, buffers and leases that `dead`, the dead occupant of a seat, holds in both directions.
+    /// Does nothing if its seat has been vacated. Else the seat stays joined until [`vacate`](Self::vacate). `named`
+    /// is private scratch of one word for each buffer of a pool. Wake all sleepers afterwards with
+    /// [`wake_all`](Self::wake_all), since there may be packets to receive and room to send.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
@@ -582,8 +584,8 @@ impl<'a> Region<'a> {
     /// If `dead` is this end, or `named` is too short.
     ///
     /// # Safety
-    /// There must be proof that the occupant is dead, because what it holds is given to others. Between that proof and this
-    /// call the seat must have fewer than 31 further occupants.
+    /// There must be proof that the occupant is dead, because what it holds is given to others. Between that proof
+    /// and this call the seat must have fewer than 31 further occupants.
     pub unsafe fn recover(&self, dead: Holder, named: &mut [u64]) -> Result<Recovered> {
         self.recover_dead(dead, named)
     }
@@ -614,8 +616,8 @@ impl<'a> Region<'a> {
         Ok(done)
     }
 
-    /// Vacates the seat of `dead` after this end has recovered it without an error. False while another process recovers it
-    /// too: call again later, or after that process has been recovered.
+    /// Vacates the seat of `dead` after this end has recovered it without an error. False while another process
+    /// recovers it too: call again later, or after that process has been recovered.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
@@ -632,8 +634,8 @@ impl<'a> Region<'a> {
         Ok(self.views.seats().vacate(dead)?)
     }
 
-    /// Vacates this end's seat. False, and the seat stays joined, if this end still has buffers on loan or received: their
-    /// words name this occupant. Another process recovers them after this one has died.
+    /// Vacates this end's seat. False, and the seat stays joined, if this end still has buffers on loan or received:
+    /// their words name this occupant. Another process recovers them after this one has died.
     ///
     /// # Errors
     /// [`Error::Corrupt`].

@@ -12,9 +12,9 @@
 //!                        +--- P died: tombstone --+--- C died: back ----+        (recover.rs)
 //! ```
 //!
-//! Each process keeps *cursors*: private positions at which a search begins. A cursor is a hint and may lag; only stamps
-//! decide. A search moves its cursor forward past slots that others have claimed or taken, and never past a slot that is
-//! still to be claimed or taken.
+//! Each process keeps *cursors*: private positions at which a search begins. A cursor is a hint and may lag; only
+//! stamps decide. A search moves its cursor forward past slots that others have claimed or taken, and never past a
+//! slot that is still to be claimed or taken.
 //!
 //! # Invariants
 //!
@@ -25,7 +25,8 @@
 //!   stores.
 //! - **A single producer** writes no claim: a free slot is its own until it publishes. **A single consumer** writes no
 //!   take: a published slot is its own until it releases it.
-//! - **Bounds**: a search reads little more than two laps of slots. A call that has found nothing by then returns `Busy`.
+//! - **Bounds**: a search reads little more than two laps of slots. A call that has found nothing by then returns
+//!   `Busy`.
 //!
 //! # Edges
 //!
@@ -47,8 +48,8 @@
 //! | between take and release | names the dead holder and still has the packet | publishes the packet again |
 //! | after publish or release | complete | nothing to do |
 //!
-//! A producer that is paused, not dead, blocks the consumers at its slot. A paused consumer blocks the producers one lap
-//! later. No slot is taken away from a living holder.
+//! A producer that is paused, not dead, blocks the consumers at its slot. A paused consumer blocks the producers one
+//! lap later. No slot is taken away from a living holder.
 
 use crate::error::Impossible;
 use crate::shm::packet::{Packet, op};
@@ -206,8 +207,8 @@ pub struct Producer<'a> {
 }
 
 impl<'a> Producer<'a> {
-    /// Creates a producer for `holder`. `tail` is its private cursor, initialized by [`scan_for_tail`](Self::scan_for_tail).
-    /// With `single`, no other thread may produce.
+    /// Creates a producer for `holder`. `tail` is its private cursor, initialized by
+    /// [`scan_for_tail`](Self::scan_for_tail). With `single`, no other thread may produce.
     ///
     /// # Panics
     /// Unless the number of slots is a power of two.
@@ -292,7 +293,8 @@ impl<'a> Producer<'a> {
         Err(denied)
     }
 
-    /// Stores `packet` into the claimed slot of `ticket` and commits it: it will be delivered, even if this process dies.
+    /// Stores `packet` into the claimed slot of `ticket` and commits it: it will be delivered, even if this process
+    /// dies.
     #[inline(always)]
     pub fn publish(&self, ticket: Ticket<'_>, packet: &Packet) {
         let Ticket { slot, stamp, .. } = ticket;
@@ -349,8 +351,8 @@ impl<'a> Producer<'a> {
         self.tail.load(Ordering::Relaxed)
     }
 
-    /// Whether the packet at `position` has been taken and its slot released. Loads only. True also for any position that
-    /// was claimed more than a lap ago.
+    /// Whether the packet at `position` has been taken and its slot released. Loads only. True also for any position
+    /// that was claimed more than a lap ago.
     pub fn is_taken(&self, position: u64) -> bool {
         let stamp = Stamp::from_word(load_for_update(&self.slots.at(position).stamp, Ordering::Relaxed));
         stamp.lap().ahead_of(self.slots.lap(position)) > 0 || stamp.state().is_none()
@@ -362,7 +364,8 @@ impl<'a> Producer<'a> {
         self.has_room_after(0)
     }
 
-    /// Whether a packet may be claimed after `others` more packets. Loads only. Exact if consumers release slots in order.
+    /// Whether a packet may be claimed after `others` more packets. Loads only. Exact if consumers release slots in
+    /// order.
     #[inline(always)]
     pub fn has_room_after(&self, others: u64) -> bool {
         let position = self.tail.load(Ordering::Relaxed).wrapping_add(others);
@@ -390,9 +393,9 @@ struct Found<'a> {
 }
 
 impl<'a> Consumer<'a> {
-    /// Creates a consumer for `holder` with two private cursors, both initialized by [`scan_for_head`](Self::scan_for_head).
-    /// Each packet below `floor` has been taken. Each packet from `floor` to `head` has been taken too, unless recovery
-    /// published it again. With `single`, no other thread may consume.
+    /// Creates a consumer for `holder` with two private cursors, both initialized by
+    /// [`scan_for_head`](Self::scan_for_head). Each packet below `floor` has been taken. Each packet from `floor` to
+    /// `head` has been taken too, unless recovery published it again. With `single`, no other thread may consume.
     ///
     /// # Panics
     /// Unless the number of slots is a power of two.
@@ -453,7 +456,8 @@ impl<'a> Consumer<'a> {
         Some((ticket, stamp.op()))
     }
 
-    /// Takes the next packet if its opcode is `wanted`. Releases the tombstones before it, and calls `skipped` for each.
+    /// Takes the next packet if its opcode is `wanted`. Releases the tombstones before it, and calls `skipped` for
+    /// each.
     ///
     /// # Errors
     /// [`Impossible`] for a stamp that no operation stores.
@@ -489,8 +493,8 @@ impl<'a> Consumer<'a> {
         Ok(Take::Busy)
     }
 
-    /// Copies the next packet and leaves it in the ring. `None` if there is none, or if another consumer takes it during
-    /// the call.
+    /// Copies the next packet and leaves it in the ring. `None` if there is none, or if another consumer takes it
+    /// during the call.
     ///
     /// # Errors
     /// [`Impossible`] for a stamp that no operation stores.
@@ -509,7 +513,8 @@ impl<'a> Consumer<'a> {
         self.head.load(Ordering::Relaxed)
     }
 
-    /// Whether a take may succeed. Loads the stamp at the head cursor only; the result may be outdated when it is returned.
+    /// Whether a take may succeed. Loads the stamp at the head cursor only; the result may be outdated when it is
+    /// returned.
     #[inline]
     pub fn is_ready(&self) -> bool {
         let position = self.head.load(Ordering::Relaxed);
@@ -521,8 +526,8 @@ impl<'a> Consumer<'a> {
         }
     }
 
-    /// Whether any slot has a packet whose opcode is `wanted` and that is not released. Tombstones do not count. The result
-    /// may be outdated when it is returned.
+    /// Whether any slot has a packet whose opcode is `wanted` and that is not released. Tombstones do not count. The
+    /// result may be outdated when it is returned.
     ///
     /// # Errors
     /// [`Impossible`] for a stamp that no operation stores.
@@ -565,8 +570,9 @@ impl<'a> Consumer<'a> {
         let Found { position, slot, stamp, at_head } = *found;
         if !self.single {
             let word = stamp.held_by(self.holder_bits).word();
-            // Acquire: another consumer may have taken the packet since it was found, died, and been recovered. Then the
-            // stamp is the same again, and what the dead consumer did to buffer words must come before what follows here.
+            // Acquire: another consumer may have taken the packet since it was found, died, and been recovered. Then
+            // the stamp is the same again, and what the dead consumer did to buffer words must come before what
+            // follows here.
             // edge(ring.publish): acquire
             // edge(ring.seen): release
             slot.stamp.compare_exchange(stamp.word(), word, Ordering::AcqRel, Ordering::Relaxed).ok()?;

@@ -1,10 +1,10 @@
 //! The seats of a region: which processes are attached, and which of them recovers a dead one. No unsafe.
 //!
-//! A process joins a seat ([`SeatWord`]) to attach. The seat becomes vacant, for its next generation, when its occupant
-//! leaves, or when another process has recovered the dead occupant. Words elsewhere name a holder by seat and generation.
-//! So a seat must not get a new occupant while a recovery for the dead one may still run. Therefore each *recoverer* first
-//! sets its bit in the dead occupant's seat, and the seat is vacated only when no bit is set. If a recoverer dies, its bit
-//! stays until another process has recovered the recoverer.
+//! A process joins a seat ([`SeatWord`]) to attach. The seat becomes vacant, for its next generation, when its
+//! occupant leaves, or when another process has recovered the dead occupant. Words elsewhere name a holder by seat
+//! and generation. So a seat must not get a new occupant while a recovery for the dead one may still run. Therefore
+//! each *recoverer* first sets its bit in the dead occupant's seat, and the seat is vacated only when no bit is set.
+//! If a recoverer dies, its bit stays until another process has recovered the recoverer.
 //!
 //! # Edges
 //!
@@ -16,8 +16,8 @@
 //!
 //! # Where a process can die
 //!
-//! After `join`: the seat names the dead occupant; other words may not. After `enter`: the recoverer's bit stays until the
-//! recoverer is recovered. Between a recovery and `vacate`: any process may recover again and vacate.
+//! After `join`: the seat names the dead occupant; other words may not. After `enter`: the recoverer's bit stays
+//! until the recoverer is recovered. Between a recovery and `vacate`: any process may recover again and vacate.
 
 use crate::error::Impossible;
 use crate::shm::words::{Holder, Role, Seat, SeatWord};
@@ -50,8 +50,8 @@ impl<'a> Seats<'a> {
 
     /// Joins the first vacant seat that `prepare` accepts, on the side of `role`. `None` if there is none.
     ///
-    /// `prepare` is called with the number of a vacant seat. It returns whether the caller has locked the seat's byte, or
-    /// `None` to skip the seat.
+    /// `prepare` is called with the number of a vacant seat. It returns whether the caller has locked the seat's
+    /// byte, or `None` to skip the seat.
     ///
     /// # Errors
     /// [`Impossible`] for a word that no operation stores.
@@ -123,8 +123,8 @@ impl<'a> Seats<'a> {
         Ok(false)
     }
 
-    /// Begins a recovery of `dead` by `by`. The seat is not vacated until [`finish`](Self::finish). False if it has been
-    /// vacated before: then there is nothing to recover.
+    /// Begins a recovery of `dead` by `by`. The seat is not vacated until [`finish`](Self::finish). False if it has
+    /// been vacated before: then there is nothing to recover.
     ///
     /// # Errors
     /// [`Impossible`] for a word that no operation stores, or one that changes at each attempt.

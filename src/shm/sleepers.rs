@@ -21,10 +21,12 @@
 //! - *The waiter's*: the load after the other fence reads the announcement, or a later value. A later value without the
 //!   bit was stored by another ringer, which rang for this announcement. The doorbell keeps its token until it is read,
 //!   so a waiter that is not yet asleep does not fall asleep.
-//! - *The other one*: the waiter's second check, after its own fence, sees what was stored, and the waiter does not sleep.
+//! - *The other one*: the waiter's second check, after its own fence, sees what was stored, and the waiter does not
+//!   sleep.
 //!
-//! A ringer clears the bits that it rings for, and a waiter may clear its own. Several threads of a process share a bit:
-//! one of them sleeps in the kernel and passes each wake-up on to the others. Each announces before its second check.
+//! A ringer clears the bits that it rings for, and a waiter may clear its own. Several threads of a process share a
+//! bit: one of them sleeps in the kernel and passes each wake-up on to the others. Each announces before its second
+//! check.
 //!
 //! # Edges
 //!

@@ -107,8 +107,8 @@ pub fn publish(superblock: &Superblock) {
     superblock.ready.store(READY, Ordering::Release);
 }
 
-/// Reads and checks a superblock. `page` is the page size of this machine, bytes. Uses relaxed loads and a fence only, so
-/// the memory may be mapped read-only.
+/// Reads and checks a superblock. `page` is the page size of this machine, bytes. Uses relaxed loads and a fence
+/// only, so the memory may be mapped read-only.
 ///
 /// # Errors
 /// [`Error::ForeignMagic`], [`Error::NotReady`], [`Error::FormatVersion`], [`Error::PageSize`], [`Error::Geometry`],

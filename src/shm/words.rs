@@ -519,8 +519,8 @@ impl SeatWord {
     }
 }
 
-/// A seat: one cache line with its word, and with a process id for display. Only the kernel tells reliably which process
-/// the occupant is and whether it lives.
+/// A seat: one cache line with its word, and with a process id for display. Only the kernel tells reliably which
+/// process the occupant is and whether it lives.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Seat {
@@ -541,8 +541,8 @@ pub enum Want {
     Space,
 }
 
-/// Announcements of one side's sleepers: bit `seat` for data, bit `8 + seat` for space. Bit 63 is always set, so that the
-/// word is never zero.
+/// Announcements of one side's sleepers: bit `seat` for data, bit `8 + seat` for space. Bit 63 is always set, so that
+/// the word is never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SleepersWord(u64);
 
@@ -607,7 +607,8 @@ pub struct SideCounters {
     pub rings: AtomicU64,
     /// Tombstones that this side skipped.
     pub tombstones: AtomicU64,
-    /// Result of this side's negotiation: version, features and capabilities in 16, 24 and 24 bits, from the top. 0 before.
+    /// Result of this side's negotiation: version, features and capabilities in 16, 24 and 24 bits, from the top. 0
+    /// before.
     pub agreed: AtomicU64,
     /// Packets that this side refused, by the specification's error codes 1 to 7. Index 0 is unused.
     pub refused: [AtomicU64; 8],

@@ -13,8 +13,9 @@ use crate::sock;
 /// Maximum time to sleep for a message, seconds.
 const PATIENCE: i64 = 10;
 
-/// One socket of a [pair](sock::pair), for messages of up to 64 bytes in both directions. A message needs one system call to
-/// send it, one to sleep until it has come, and one to receive it. Without sleep, the receiver repeats the last call.
+/// One socket of a [pair](sock::pair), for messages of up to 64 bytes in both directions. A message needs one system
+/// call to send it, one to sleep until it has come, and one to receive it. Without sleep, the receiver repeats the
+/// last call.
 #[derive(Debug)]
 pub struct Bell {
     socket: OwnedFd,
@@ -22,8 +23,8 @@ pub struct Bell {
 }
 
 impl Bell {
-    /// Wraps a socket of a pair, with the options that a link sets. `sleeps` tells whether [`recv`](Self::recv) sleeps or
-    /// polls.
+    /// Wraps a socket of a pair, with the options that a link sets. `sleeps` tells whether [`recv`](Self::recv)
+    /// sleeps or polls.
     ///
     /// # Errors
     /// The kernel's.

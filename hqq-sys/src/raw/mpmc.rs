@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use super::{LINE, PAUSES, SLOTS, count_poll, sealed};
 use crate::mem::Mapping;
 
-/// One end of the ring. Each message moves one cache line: a stamp and up to 56 bytes of payload. As in HQQ's ring, the stamp
-/// has the state of the slot: one compare-exchange claims it, and one takes it. Each end has a private position. With
-/// `FENCE`, a full fence follows each message, as a sender needs before it checks for sleeping receivers.
+/// One end of the ring. Each message moves one cache line: a stamp and up to 56 bytes of payload. As in HQQ's ring,
+/// the stamp has the state of the slot: one compare-exchange claims it, and one takes it. Each end has a private
+/// position. With `FENCE`, a full fence follows each message, as a sender needs before it checks for sleeping
+/// receivers.
 #[derive(Debug)]
 pub struct Mpmc<const FENCE: bool> {
     memory: Mapping,
@@ -55,8 +56,8 @@ impl<const FENCE: bool> Mpmc<FENCE> {
         Ok(seen)
     }
 
-    /// Waits for the next slot that is free (`state` 0) or published (2), and changes it to claimed (1) or taken (3). Returns
-    /// its stamp, its payload, and the stamp's value when it was free.
+    /// Waits for the next slot that is free (`state` 0) or published (2), and changes it to claimed (1) or taken (3).
+    /// Returns its stamp, its payload, and the stamp's value when it was free.
     #[inline(always)]
     fn hold(&mut self, state: u64) -> io::Result<(&AtomicU64, *mut u8, u64)> {
         let mut polls = 0;

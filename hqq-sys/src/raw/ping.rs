@@ -10,14 +10,14 @@ use crate::mem::Mapping;
 
 /// Maximum size of a payload in the line of the stamp, bytes.
 const INLINE: usize = 56;
-/// Number of places that longer payloads use in turn. With one place, writing 64 KiB takes a third longer, because the lines
-/// come directly from the other processor. More than two do not help.
+/// Number of places that longer payloads use in turn. With one place, writing 64 KiB takes a third longer, because
+/// the lines come directly from the other processor. More than two do not help.
 const PLACES: usize = 2;
 /// Distance from the stamp to a longer payload, bytes. Each direction has a multiple of it.
 const PAGE: usize = 4096;
 
-/// One end of the exchange. In each direction it moves one line with a stamp and up to 56 bytes of payload, or the lines of a
-/// longer payload and then that of the stamp.
+/// One end of the exchange. In each direction it moves one line with a stamp and up to 56 bytes of payload, or the
+/// lines of a longer payload and then that of the stamp.
 #[derive(Debug)]
 pub struct Ping {
     memory: Mapping,
@@ -81,7 +81,8 @@ impl Ping {
         let place = number as usize % PLACES * self.size.next_multiple_of(PAGE);
         let within = if self.size <= INLINE { 8 } else { PAGE + place };
         // SAFETY: `new` mapped room for both directions: each has a stamp at its start, and the payload either in the
-        // stamp's line or one page later, at one of two places. The mapping is writable, sealed and lives as long as `self`.
+        // stamp's line or one page later, at one of two places. The mapping is writable, sealed and lives as long as
+        // `self`.
         unsafe {
             let line = self.memory.base().as_ptr().add(at);
             (AtomicU64::from_ptr(line.cast()), line.add(within))

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use super::{LINE, PAUSES, SLOTS, count_poll, sealed};
 use crate::mem::Mapping;
 
-/// One end of the ring. Each message moves one cache line: a stamp and up to 56 bytes of payload. Each end has a private
-/// position, and there is no atomic read-modify-write. With `FENCE`, a full fence follows each message, as a sender needs
-/// before it checks for a sleeping receiver.
+/// One end of the ring. Each message moves one cache line: a stamp and up to 56 bytes of payload. Each end has a
+/// private position, and there is no atomic read-modify-write. With `FENCE`, a full fence follows each message, as a
+/// sender needs before it checks for a sleeping receiver.
 #[derive(Debug)]
 pub struct Spsc<const FENCE: bool> {
     memory: Mapping,

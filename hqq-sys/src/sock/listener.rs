@@ -24,8 +24,8 @@ const LOCK_RETRY: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// [`io::ErrorKind::AddrInUse`] if another socket listens there, or the path is a file of another kind;
-/// [`io::ErrorKind::InvalidInput`] for a name that is empty or too long; [`io::ErrorKind::Unsupported`] before Linux 6.5;
-/// the kernel's for the path.
+/// [`io::ErrorKind::InvalidInput`] for a name that is empty or too long; [`io::ErrorKind::Unsupported`] before Linux
+/// 6.5; the kernel's for the path.
 pub fn listen(address: &Address, backlog: i32) -> io::Result<OwnedFd> {
     match address {
         Address::Path(path) => take_over(path, backlog),
@@ -40,15 +40,15 @@ pub fn listen(address: &Address, backlog: i32) -> io::Result<OwnedFd> {
 
 /// Listens at `path`, and replaces the socket file of a dead listener.
 ///
-/// A listener is dead if the kernel refuses connections. It does so when the last descriptor of the listening socket has
-/// been closed, by its owner or by the owner's death. A living listener sees one connection that hangs up at once. If several
-/// processes call this at the same time, one succeeds: each holds the lock (`flock`) of the directory while it checks,
-/// removes and listens. No lock file is left. A file that is no socket is not changed.
+/// A listener is dead if the kernel refuses connections. It does so when the last descriptor of the listening socket
+/// has been closed, by its owner or by the owner's death. A living listener sees one connection that hangs up at
+/// once. If several processes call this at the same time, one succeeds: each holds the lock (`flock`) of the
+/// directory while it checks, removes and listens. No lock file is left. A file that is no socket is not changed.
 ///
 /// # Errors
 /// [`io::ErrorKind::AddrInUse`] if another socket listens at `path`, or `path` is a file of another kind;
-/// [`io::ErrorKind::TimedOut`] if another process holds the lock for 2 seconds; [`io::ErrorKind::PermissionDenied`] if this
-/// process may not read or change the directory.
+/// [`io::ErrorKind::TimedOut`] if another process holds the lock for 2 seconds; [`io::ErrorKind::PermissionDenied`]
+/// if this process may not read or change the directory.
 pub fn take_over(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     let address = Address::Path(path.to_owned());
     let to = address.to_unix()?;
@@ -73,8 +73,8 @@ pub fn take_over(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
 
 /// Whether `path` is the socket file of a dead listener. False in case of doubt.
 fn is_left_over(path: &Path, address: &Address) -> bool {
-    // The kernel also refuses connections to a file that is no socket, so check the kind first. Do not follow links: the
-    // caller would remove the link.
+    // The kernel also refuses connections to a file that is no socket, so check the kind first. Do not follow links:
+    // the caller would remove the link.
     match fs::symlink_metadata(path) {
         Ok(m) if m.file_type().is_socket() => {}
         Ok(_) => return false,
@@ -106,12 +106,12 @@ pub fn file_id(path: &Path) -> io::Result<FileId> {
 
 /// Removes the socket file at `path` if its identity is still `ours`. Returns whether it did.
 ///
-/// Call it while the listening socket is open: no process replaces the file of a living listener, so the file cannot change
-/// between check and removal.
+/// Call it while the listening socket is open: no process replaces the file of a living listener, so the file cannot
+/// change between check and removal.
 ///
 /// # Errors
-/// The kernel's for the path. It is no error if the file is gone or another's, or if another process keeps the directory
-/// locked. In the last case the file stays, and the next listener replaces it.
+/// The kernel's for the path. It is no error if the file is gone or another's, or if another process keeps the
+/// directory locked. In the last case the file stays, and the next listener replaces it.
 pub fn unlink_if_ours(path: &Path, ours: FileId) -> io::Result<bool> {
     let _lock = match lock_parent(path) {
         Ok(lock) => lock,

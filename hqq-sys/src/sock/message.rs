@@ -27,8 +27,9 @@ const MAX_QUEUE: usize = 4096;
 ///
 /// # Errors
 /// [`io::ErrorKind::WouldBlock`] if the socket's buffer is full; [`io::ErrorKind::BrokenPipe`] or
-/// [`io::ErrorKind::ConnectionReset`] if the peer has hung up; [`io::ErrorKind::InvalidInput`] if `bytes` is empty, which
-/// would read as a hang-up, or there are too many descriptors; `EMSGSIZE` if the message is larger than a socket's buffer.
+/// [`io::ErrorKind::ConnectionReset`] if the peer has hung up; [`io::ErrorKind::InvalidInput`] if `bytes` is empty,
+/// which would read as a hang-up, or there are too many descriptors; `EMSGSIZE` if the message is larger than a
+/// socket's buffer.
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if bytes.is_empty() || fds.len() > MAX_FDS {
         return Err(io::Error::new(
@@ -64,8 +65,8 @@ pub struct Received {
     pub truncated: bool,
     /// Descriptors of the message, at most [`MAX_FDS`], close-on-exec.
     pub fds: Vec<OwnedFd>,
-    /// The process that sent the message. Some kernels leave it out if that process had ended before the message was read.
-    /// Only a privileged sender can name another process.
+    /// The process that sent the message. Some kernels leave it out if that process had ended before the message was
+    /// read. Only a privileged sender can name another process.
     pub pidfd: Option<OwnedFd>,
     /// Identity of the sender when it sent the message.
     pub creds: Option<Creds>,
@@ -75,7 +76,8 @@ pub struct Received {
 const FDS: usize = 253;
 
 /// Buffer for control data, aligned for its headers. It has room for credentials, a pidfd and the maximum number of
-/// descriptors: the kernel would close descriptors that do not fit on the calling thread, which blocks if a socket lingers.
+/// descriptors: the kernel would close descriptors that do not fit on the calling thread, which blocks if a socket
+/// lingers.
 type Control = [u64; 136];
 
 const _: () = {
@@ -120,8 +122,8 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<Received>> 
         match e.raw_os_error() {
             Some(libc::EINTR) => {}
             Some(libc::EAGAIN) => return Ok(None),
-            // The peer hung up before it had read all messages. The kernel reports this once, before the messages that are
-            // still to be received here.
+            // The peer hung up before it had read all messages. The kernel reports this once, before the messages
+            // that are still to be received here.
             Some(libc::ECONNRESET) if resets == 0 => resets += 1,
             _ => return Err(e),
         }
@@ -214,7 +216,8 @@ pub struct Drained {
     pub hang_up: bool,
 }
 
-/// Reads and discards all doorbell tokens, but at most 64, so that a peer that rings continuously does not block the caller.
+/// Reads and discards all doorbell tokens, but at most 64, so that a peer that rings continuously does not block the
+/// caller.
 ///
 /// Any message counts as a token. Descriptors in it are closed without blocking.
 ///
@@ -236,9 +239,9 @@ pub fn drain(fd: BorrowedFd<'_>) -> io::Result<Drained> {
     Ok(drained)
 }
 
-/// Discards all messages of a socket. The peer cannot send any more. Call it before closing a socket with an untrusted peer:
-/// else the kernel closes descriptors in pending messages on the thread that closes the socket, which blocks if a socket
-/// among them lingers.
+/// Discards all messages of a socket. The peer cannot send any more. Call it before closing a socket with an
+/// untrusted peer: else the kernel closes descriptors in pending messages on the thread that closes the socket, which
+/// blocks if a socket among them lingers.
 pub fn purge(fd: BorrowedFd<'_>) {
     // Each call may fail on a broken socket, which has no messages.
     let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Read);

@@ -34,8 +34,8 @@ pub fn accept(fd: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
 ///
 /// # Errors
 /// [`io::ErrorKind::ConnectionRefused`] or [`io::ErrorKind::NotFound`] if there is no listener;
-/// [`io::ErrorKind::WouldBlock`] if the listener's backlog is full; `EPROTOTYPE` if the socket is of another type; those of
-/// [`super::listen`] for invalid names and old kernels; the kernel's for the path.
+/// [`io::ErrorKind::WouldBlock`] if the listener's backlog is full; `EPROTOTYPE` if the socket is of another type;
+/// those of [`super::listen`] for invalid names and old kernels; the kernel's for the path.
 pub fn connect(address: &Address) -> io::Result<OwnedFd> {
     let to = address.to_unix()?;
     let fd = socket()?;
@@ -76,11 +76,11 @@ impl From<libc::ucred> for Creds {
     }
 }
 
-/// Identity of the process that called [`connect`], [`super::listen`] or [`pair`] for the other end, at the time of that
-/// call.
+/// Identity of the process that called [`connect`], [`super::listen`] or [`pair`] for the other end, at the time of
+/// that call.
 ///
-/// Another process may have that end now, for instance a child that inherited it. [`super::recv`] reports the sender of a
-/// message.
+/// Another process may have that end now, for instance a child that inherited it. [`super::recv`] reports the sender
+/// of a message.
 ///
 /// # Errors
 /// `ENOTCONN` or similar for a socket that was never connected.
@@ -150,8 +150,8 @@ pub(super) fn socket() -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Makes the socket a mere doorbell: the kernel no longer reports the sender of a message, and refuses descriptors if it is
-/// Linux 6.16 or newer.
+/// Makes the socket a mere doorbell: the kernel no longer reports the sender of a message, and refuses descriptors if
+/// it is Linux 6.16 or newer.
 ///
 /// # Errors
 /// The kernel's.
@@ -197,7 +197,8 @@ pub(super) unsafe fn get_option<T: Copy>(
     value: &mut T,
 ) -> io::Result<()> {
     let mut len = size_of::<T>() as libc::socklen_t;
-    // SAFETY: pointer and length describe `value`, which the kernel may fill according to the contract of this function.
+    // SAFETY: pointer and length describe `value`, which the kernel may fill according to the contract of this
+    // function.
     let r = unsafe {
         libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw mut *value).cast(), &raw mut len)
     };

@@ -105,7 +105,7 @@ fn runs_are_consecutive_and_travel_whole() {
         assert_eq!(pool.allocate(4), Err(Shortage::Fragmented(3)));
         assert_eq!(pool.allocate(6), Err(Shortage::Exhausted(5)));
         assert_eq!(pool.count_free(), 5);
-        // It passes to a receiver and comes home whole.
+        // A receiver holds it and frees all of it.
         pool.pass(run(3, 3));
         let receiver = memory.pool(R, single);
         receiver.hold(run(3, 3)).unwrap();

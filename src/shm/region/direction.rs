@@ -25,8 +25,8 @@ pub(crate) struct Direction<'a> {
 }
 
 impl Direction<'_> {
-    /// Prefetches the word and the first payload line of the buffer that the next loan will probably use. `stride` is the
-    /// distance between buffers, bytes.
+    /// Prefetches the word and the first payload line of the buffer that the next loan will probably use. `stride` is
+    /// the distance between buffers, bytes.
     #[inline(always)]
     pub(crate) fn prefetch(&self, stride: u64) {
         let (index, word) = self.pool.next();
@@ -35,8 +35,8 @@ impl Direction<'_> {
         prefetch(payload.wrapping_add(index * stride as usize));
     }
 
-    /// Prefetches the first lines of a received message of `len` bytes in buffer `index`. `stride` is the distance between
-    /// buffers, bytes.
+    /// Prefetches the first lines of a received message of `len` bytes in buffer `index`. `stride` is the distance
+    /// between buffers, bytes.
     #[inline(always)]
     pub(crate) fn prefetch_message(&self, index: usize, stride: u64, len: usize) {
         let payload = self.payload.load(Ordering::Relaxed);
@@ -65,8 +65,8 @@ impl Direction<'_> {
     }
 }
 
-/// Asks the processor to fetch the cache line of `what` for reading. Fetching it for writing would take it away from the
-/// peer, which may still use it.
+/// Asks the processor to fetch the cache line of `what` for reading. Fetching it for writing would take it away from
+/// the peer, which may still use it.
 #[inline(always)]
 pub(crate) fn prefetch<T>(what: *const T) {
     #[cfg(target_arch = "x86_64")]

@@ -14,8 +14,8 @@ use super::*;
 pub(crate) struct OwnedRegion<M> {
     region: Region<'static>,
     scratch: *mut [u64],
-    /// Mappings of separate payload: the present one of each direction, and earlier ones that messages of a former peer may
-    /// still use.
+    /// Mappings of separate payload: the present one of each direction, and earlier ones that messages of a former
+    /// peer may still use.
     payload: Mutex<([Option<Mapping>; 2], Vec<Mapping>)>,
     _memory: M,
 }
@@ -30,8 +30,8 @@ unsafe impl<M: Sync> Sync for OwnedRegion<M> {}
 /// Memory that can contain a region.
 ///
 /// # Safety
-/// `base` and `len` must always describe the same memory. It must be valid for reads and writes until the value is dropped,
-/// even if the value moves, and only HQQ's protocol may access it.
+/// `base` and `len` must always describe the same memory. It must be valid for reads and writes until the value is
+/// dropped, even if the value moves, and only HQQ's protocol may access it.
 pub(crate) unsafe trait Memory {
     /// Address of the first byte.
     fn base(&self) -> NonNull<u8>;
@@ -39,8 +39,8 @@ pub(crate) unsafe trait Memory {
     fn len(&self) -> u64;
 }
 
-// SAFETY: a mapping does not move until it is dropped. The crate maps only memfds that it created or received in a handshake
-// for writing.
+// SAFETY: a mapping does not move until it is dropped. The crate maps only memfds that it created or received in a
+// handshake for writing.
 unsafe impl Memory for Mapping {
     fn base(&self) -> NonNull<u8> {
         Self::base(self)
@@ -51,8 +51,8 @@ unsafe impl Memory for Mapping {
     }
 }
 
-// SAFETY: a segment does not move until it is dropped. The feature's documentation requires that nothing else accesses or
-// truncates it.
+// SAFETY: a segment does not move until it is dropped. The feature's documentation requires that nothing else
+// accesses or truncates it.
 #[cfg(feature = "named")]
 unsafe impl Memory for shared_memory::Shmem {
     fn base(&self) -> NonNull<u8> {
@@ -65,7 +65,8 @@ unsafe impl Memory for shared_memory::Shmem {
 }
 
 impl<M: Memory> OwnedRegion<M> {
-    /// Creates a region in `memory` as its Primary; see [`Region::init`]. `locked` tells whether the byte of seat 0 is locked.
+    /// Creates a region in `memory` as its Primary; see [`Region::init`]. `locked` tells whether the byte of seat 0
+    /// is locked.
     ///
     /// # Errors
     /// As [`Region::init`].
@@ -77,8 +78,8 @@ impl<M: Memory> OwnedRegion<M> {
         })
     }
 
-    /// Attaches to the region in `memory` on the side of `role`, in a seat that `prepare` accepts; see [`Region::attach`]
-    /// and [`Seats::join`].
+    /// Attaches to the region in `memory` on the side of `role`, in a seat that `prepare` accepts; see
+    /// [`Region::attach`] and [`Seats::join`].
     ///
     /// # Errors
     /// As [`Region::attach`].
@@ -120,9 +121,10 @@ impl<M: Memory> OwnedRegion<M> {
         self.region.limit_messages(limit);
     }
 
-    /// Moves the payload of direction `index` to `memory`: a mapping of a file that is sealed against truncation, writable
-    /// if this end sends in that direction. Messages received before stay readable: the earlier mapping is kept until a
-    /// call finds that this end has no buffers of the direction. No thread may receive or allocate meanwhile.
+    /// Moves the payload of direction `index` to `memory`: a mapping of a file that is sealed against truncation,
+    /// writable if this end sends in that direction. Messages received before stay readable: the earlier mapping is
+    /// kept until a call finds that this end has no buffers of the direction. No thread may receive or allocate
+    /// meanwhile.
     ///
     /// # Errors
     /// [`Error::TooSmallMemory`].
@@ -179,7 +181,8 @@ impl OwnedViews {
         // SAFETY: the mapping is valid for reads of its length as long as it lives.
         let facts = unsafe { Region::inspect(base, len, page_size() as u64) }?;
         let layout = Layout::new(facts.geometry, facts.page)?;
-        // `inspect` checked that the views fit into the mapping. `views` below lends them for the lifetime of `self` only.
+        // `inspect` checked that the views fit into the mapping. `views` below lends them for the lifetime of `self`
+        // only.
         let views = Views { base, layout, memory: PhantomData };
         Ok(Self { views, facts, _mapping: mapping })
     }

@@ -35,8 +35,8 @@ pub struct SideMetrics {
     pub latency_max: AtomicU64,
     /// Reserved, zero.
     pub reserved: [AtomicU64; 3],
-    /// Histogram of the latency of messages to this side, measured by probes: 288 buckets of 32 bits, two in each word, the
-    /// lower half first.
+    /// Histogram of the latency of messages to this side, measured by probes: 288 buckets of 32 bits, two in each
+    /// word, the lower half first.
     pub latency: [AtomicU64; Self::LATENCY_WORDS],
 }
 

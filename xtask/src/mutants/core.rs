@@ -42,7 +42,7 @@ pub const CORE: &[Mutant] = &[
         "-p hqq --lib recover",
     ),
     mutant(
-        "recovery: the buffers of the dead are released",
+        "recovery: buffers are freed",
         "src/shm/recover.rs",
         "if by == dead && names == 0 {",
         "if false && by == dead && names == 0 {",
@@ -133,7 +133,7 @@ pub const CORE: &[Mutant] = &[
         "-p hqq-tests --test endpoint",
     ),
     mutant(
-        "leaving: reserved buffers are released",
+        "leaving: the spare buffer is freed",
         "src/shm/region.rs",
         "        self.out.pool.give_spare();\n",
         "",
@@ -147,7 +147,7 @@ pub const CORE: &[Mutant] = &[
         "-p hqq --lib",
     ),
     mutant(
-        "recovery: the dead side's reserved buffers are released",
+        "recovery: the spare buffer of the dead is freed",
         "src/shm/recover.rs",
         " | BufferState::Spare(by)) = state",
         ") = state",
@@ -238,7 +238,7 @@ pub const CORE: &[Mutant] = &[
         "-p hqq-tests --test reattach",
     ),
     mutant(
-        "successors: buffers of removed packets are released",
+        "successors: buffers of withdrawn packets are freed",
         "src/link/reattach.rs",
         "Ok(Operation::ConnCopy(copy)) => copy.run,",
         "Ok(Operation::ConnCopy(_)) => None,",
