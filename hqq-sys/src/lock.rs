@@ -208,7 +208,7 @@ mod tests {
         fn hear(&mut self) -> String {
             let mut line = String::new();
             while self.out.read_line(&mut line).unwrap() > 0 {
-                // The test program's own words may stand ahead of it in the line.
+                // The test program's own output may come before it in the line.
                 if let Some((_, word)) = line.trim_end().split_once("lock: ") {
                     return word.to_owned();
                 }

@@ -201,7 +201,7 @@ mod tests {
         let first = listen(&at, 4).unwrap();
         let e = listen(&at, 4).unwrap_err();
         assert_eq!(e.kind(), io::ErrorKind::AddrInUse);
-        // The look whether anybody listens shows as a caller that hung up.
+        // The second `listen` probed the first listener: a connection that hung up.
         let probe = accept(first.as_fd()).unwrap().unwrap();
         let got = recv(probe.as_fd(), &mut [0; 8]).unwrap().unwrap();
         assert_eq!(got.len, 0);

@@ -178,8 +178,8 @@ fn a_buffer_is_held_once() {
     }
 }
 
-/// Takers of singles and of runs, in two processes with several threads each: nobody ever has what another has, and at
-/// the end everything is at home.
+/// Threads of two processes allocate single buffers and runs: no buffer is ever allocated twice, and at the end all are
+/// free.
 #[test]
 fn concurrent_takers_never_share() {
     const BUFFERS: usize = 8;

@@ -283,7 +283,7 @@ fn a_packet_that_will_be_refused_keeps_the_buffers_that_its_receiver_gives_home(
     let world = World::new(0);
     let (sender, dead, receiver) = (world.join(S), world.join(DEAD), world.join(R));
     let (run, ticket) = dead.send(&world, 1, 2, 3).unwrap();
-    // A chunk that ends behind its message.
+    // A chunk that ends after its message.
     let operands = [1, 1, 8, 9, 0, 72, u64::from(run.first) * 64];
     dead.producer(&world).publish(ticket.unwrap(), &Packet { op: op::CONN_COPY, operands });
     assert_eq!(world.recover(), Recovered::default());

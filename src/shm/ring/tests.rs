@@ -296,7 +296,7 @@ fn a_newcomer_to_a_ring_in_which_a_slow_consumer_is_a_lap_behind() {
         let ticket = newcomer.claim().expect("room");
         newcomer.publish(ticket, &packet(7));
         assert_eq!(receive(&Consumer::new(&ring.slots, &at, &AtomicU64::new(0), D, false)), Some(7));
-        // But nobody is two laps behind.
+        // But no consumer is two laps behind.
         ring.set(3, Stamp::published(Lap::new(lap.wrapping_sub(1)), 1));
         assert!(Producer::scan_for_tail(&ring.slots).is_err());
     }
