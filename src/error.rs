@@ -1,38 +1,40 @@
-//! What can go wrong: [`Error`] for the caller, [`ErrorCode`] for the peer.
+//! Errors: [`Error`] is what calls return, [`ErrorCode`] is what a peer is sent.
+//!
+//! `docs/errors.md` of the repository has a row for each of them: cause, cure, and how it converts.
 
 use core::fmt;
 use core::time::Duration;
 
-/// The error numbers that travel in OpError packets.
+/// The error numbers that OpError packets carry.
 ///
-/// 0x01 to 0x07 are the specification's; those from 0x40 on are ours.
+/// 0x01 to 0x07 are the specification's. Numbers from 0x40 on are extensions of this implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum ErrorCode {
-    /// An address or offset is not aligned as it must be.
+    /// An address or offset is not aligned, or the page sizes differ.
     MemoryAlign = 0x01,
-    /// A size contradicts another one, or the geometry's rules.
+    /// A size contradicts another one, or breaks a rule of the geometry.
     InvalidSize = 0x02,
-    /// Memory is too small for what was asked of it.
+    /// Memory is smaller than its use requires, or a message is over the receiver's limit.
     MemorySmall = 0x03,
-    /// Something could not be set up.
+    /// A link or connection could not be set up.
     FailedInit = 0x04,
-    /// No such connection.
+    /// There is no connection with this number.
     ConnNotFound = 0x05,
-    /// An unknown operation, or one that its state forbids.
+    /// The operation is unknown, or not allowed in the present state.
     InvalidOp = 0x06,
-    /// A buffer index or range outside the pool, or a buffer that its receiver still holds.
+    /// A buffer index or range lies outside the pool, or the receiver still holds the buffer.
     BufferOverflow = 0x07,
-    /// The peer does not take this connection: its backlog or its table is full, or it says no.
+    /// The receiver does not take the connection: its backlog or its connection table is full, or the application declined.
     ConnRefused = 0x40,
-    /// The listener does not admit this user.
+    /// The user of the connecting process is not admitted.
     NotAdmitted = 0x41,
-    /// A message breaks the rules of what was agreed.
+    /// A message breaks the rules of a negotiated feature.
     BadFrame = 0x42,
     /// The two ends have different keys.
     WrongKey = 0x43,
-    /// More was sent on a connection than was granted.
+    /// More was sent on a connection than the credit granted.
     Overrun = 0x44,
 }
 
@@ -48,7 +50,7 @@ impl ErrorCode {
         Self::BufferOverflow,
     ];
 
-    /// The code with this number, if it is one we know.
+    /// The code with this number; `None` if this build does not know it.
     pub const fn from_number(number: u64) -> Option<Self> {
         Some(match number {
             0x01 => Self::MemoryAlign,
@@ -71,6 +73,45 @@ impl ErrorCode {
     pub const fn number(self) -> u64 {
         self as u64
     }
+
+    /// What the code means when a peer answers with it, and what to do: a clause without a full stop.
+    ///
+    /// ```
+    /// use hqq::ErrorCode;
+    ///
+    /// assert!(ErrorCode::WrongKey.meaning().starts_with("the two ends have different keys"));
+    /// ```
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::MemoryAlign => {
+                "an address or offset is not aligned, or the two ends have different page sizes"
+            }
+            Self::InvalidSize => "a size breaks a rule of the geometry or of the packet",
+            Self::MemorySmall => {
+                "memory is too small, or the message is over the peer's limit: raise Options::max_message there"
+            }
+            Self::FailedInit => {
+                "it could not set up the link or the connection; its own error has the reason"
+            }
+            Self::ConnNotFound => {
+                "it has no connection with this number; it may have closed it: open a new one"
+            }
+            Self::InvalidOp => {
+                "it does not know the operation or does not allow it now: run the same version at both ends"
+            }
+            Self::BufferOverflow => "a buffer lies outside the pool, or it still holds the buffer",
+            Self::ConnRefused => {
+                "its backlog or connection table is full, or it declined: retry, or raise Options::backlog or \
+                 Options::max_connections there"
+            }
+            Self::NotAdmitted => {
+                "it does not admit this user: allow it there with Options::allow_uid or Options::allow_gid"
+            }
+            Self::BadFrame => "a message breaks the rules of a negotiated feature",
+            Self::WrongKey => "the two ends have different keys: give both the same key",
+            Self::Overrun => "more was sent on the connection than the credit granted",
+        }
+    }
 }
 
 impl fmt::Display for ErrorCode {
@@ -82,247 +123,261 @@ impl fmt::Display for ErrorCode {
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
-/// Why a call failed: what, the value, the limit.
+/// Why a call failed.
 ///
-/// The `Display` form is one sentence for a person; [`Error::code`] is the specification's number where one
-/// fits; with the `std` feature it converts into [`std::io::Error`] with a fitting kind.
+/// The `Display` form is one sentence: it names the value, the limit and what the caller can do. [`Error::code`] is the
+/// number that a peer is sent, where one fits. With the feature `std`, the error converts into [`std::io::Error`] with a
+/// fitting kind. `docs/errors.md` of the repository has the cause and the cure of each.
+///
+/// ```
+/// use hqq::{Error, StandardLink};
+///
+/// let (primary, _secondary) = StandardLink::pair()?;
+/// match primary.try_recv() {
+///     Err(error) if error.is_transient() => {} // nothing yet: try again later
+///     Err(error) if error.is_end() => return Err(error), // make a new link
+///     other => drop(other?),
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A number of the geometry breaks a rule.
+    /// A number of the geometry breaks a rule: choose another one.
     Geometry {
-        /// Which number.
+        /// Name of the number, which is mostly that of an option: `slots`, `buffers`, `buffer_size`.
         what: &'static str,
-        /// What it was.
+        /// Its value.
         value: u64,
-        /// The rule that it breaks.
+        /// The rule, which completes "it must be".
         rule: &'static str,
     },
-    /// An address that must be aligned is not.
+    /// Memory that must be aligned is not.
     Misaligned {
-        /// What lies there.
+        /// Name of the memory.
         what: &'static str,
-        /// The address or offset.
+        /// Its address or offset.
         address: u64,
-        /// The alignment it needs, bytes.
+        /// The alignment that it needs, bytes.
         align: u64,
     },
-    /// The memory is smaller than the geometry needs.
+    /// Memory is smaller than the geometry needs.
     TooSmallMemory {
-        /// Which memory.
+        /// Name of the memory.
         what: &'static str,
-        /// Bytes there are.
+        /// Its size, bytes.
         have: u64,
-        /// Bytes that are needed.
+        /// The size that is needed, bytes.
         need: u64,
     },
-    /// The region is larger than the configured limit.
+    /// The region is larger than `Options::max_region` of this end or of the peer.
     RegionTooLarge {
-        /// Bytes it has.
+        /// Size of the region, bytes.
         need: u64,
-        /// Bytes that are allowed.
+        /// The limit, bytes.
         limit: u64,
     },
-    /// The memory does not begin with HQQ's magic.
+    /// The memory does not begin with HQQ's magic number: it holds no region.
     ForeignMagic {
-        /// The first word.
+        /// Its first word.
         found: u64,
     },
-    /// The region was laid out by another version of the format.
+    /// The region has a format version that this build does not know.
     FormatVersion {
-        /// Its version.
+        /// The region's version.
         found: u64,
-        /// The version we know.
+        /// The version that this build knows.
         supported: u64,
     },
-    /// The region was made on a machine with another page size.
+    /// The region was made for another page size than this machine's.
     PageSize {
-        /// Its page size, bytes.
+        /// The region's page size, bytes.
         found: u64,
-        /// Ours.
+        /// This machine's page size, bytes.
         ours: u64,
     },
     /// The region's creator has not finished it.
     NotReady,
     /// Every seat of the region is taken.
     NoSeat {
-        /// How many there are.
+        /// Number of seats.
         seats: usize,
     },
-    /// The ring is full; the peer must receive first.
+    /// Every slot of the ring is in use until the peer receives.
     RingFull {
-        /// How many slots it has.
+        /// Number of slots.
         slots: u64,
     },
-    /// Nothing to receive.
+    /// No message has arrived.
     RingEmpty,
-    /// Nobody waits to be accepted.
+    /// No link or connection waits to be accepted.
     NoneWaiting,
-    /// Another thread is in the way for the moment; try again.
+    /// Another thread or process is in the middle of an operation that this one needs, or a connection is not open yet.
     Busy,
-    /// Too few free buffers.
+    /// Too few buffers are free.
     PoolExhausted {
-        /// How many were wanted.
+        /// Buffers that the message needs.
         wanted: u64,
-        /// How many were free.
+        /// Buffers that are free.
         free: u64,
     },
-    /// Enough free buffers, but not side by side.
+    /// Enough buffers may be free, but not enough of them are adjacent.
     PoolFragmented {
-        /// How many were wanted.
+        /// Adjacent buffers that the message needs.
         wanted: u64,
-        /// The longest run that was free.
+        /// The longest run of free buffers.
         longest: u64,
     },
-    /// A message longer than the limit.
+    /// A message is longer than a limit: the link's when sending, the caller's slice when receiving.
     TooLarge {
-        /// Its bytes.
+        /// Length of the message, bytes.
         len: u64,
-        /// The most that is allowed.
+        /// The limit, bytes.
         limit: u64,
     },
-    /// A message of another size than the type it is read as.
+    /// A message does not have the size of the type that it is read as.
     TypeSize {
-        /// Bytes of the type.
+        /// Size of the type, bytes.
         want: usize,
-        /// Bytes of the message.
+        /// Length of the message, bytes.
         found: usize,
     },
-    /// A message at an address that the type it is read as cannot have.
+    /// A message lies at an address that is not aligned for the type that it is read or written as.
     TypeAlign {
-        /// The type's alignment, bytes.
+        /// Alignment of the type, bytes.
         want: usize,
-        /// The alignment that the message has.
+        /// Alignment of the message's address, bytes.
         found: usize,
     },
-    /// A control word holds a value that no operation can have left there. The link is finished.
+    /// A word in shared memory holds a value that no operation writes. The link is unusable from then on.
     Corrupt {
-        /// Which word.
+        /// Name of the word.
         what: &'static str,
-        /// What it holds.
+        /// Its value.
         found: u64,
     },
-    /// The peer closed in order, or this end was shut down.
+    /// The peer closed the link or connection in order, or this end was shut down.
     Closed,
-    /// The peer's process is dead.
+    /// The peer's process has ended without closing the link.
     PeerDead,
-    /// The peer hung up without closing while its process lives.
+    /// The peer's socket was closed without closing the link, and its process runs on.
     PeerGone,
-    /// The deadline passed.
+    /// A call's time has passed.
     Timeout {
-        /// What did not happen in time.
+        /// What the call waited for: a noun, and after a colon what would bring it about.
         what: &'static str,
-        /// How long was waited.
+        /// How long the call waited.
         after: Duration,
     },
     /// The peer answered with an error.
     Refused {
-        /// What it refused.
+        /// What the peer refused.
         what: &'static str,
-        /// Its reason.
+        /// The peer's reason.
         code: ErrorCode,
     },
-    /// The peer stopped writing inside a message.
+    /// The peer closed its direction of a connection in the middle of a message.
     Cut {
-        /// Bytes of it that came.
+        /// Bytes of the message that arrived.
         received: u64,
-        /// Bytes it was to have.
+        /// Length of the message, bytes.
         size: u64,
     },
-    /// As many connections as the limit allows are open.
+    /// The link has as many connections as it may have.
     TooMany {
-        /// How many there are.
+        /// Connections that are open.
         open: usize,
         /// The limit.
         limit: usize,
     },
-    /// The link or the end cannot do this in its present state.
+    /// The call is not possible with this link's options or in its present state.
     Unsupported {
-        /// What, and what to do instead.
+        /// What is not possible, and what to do instead: a sentence without a full stop.
         what: &'static str,
     },
-    /// Nobody listens at this name.
+    /// No listener has this name.
     #[cfg(feature = "std")]
     NoSuchName {
         /// The name.
         name: String,
     },
-    /// Somebody else listens at this name.
+    /// A running process has this name.
     #[cfg(feature = "std")]
     NameInUse {
         /// The name.
         name: String,
     },
-    /// Not a name that can be bound or found.
+    /// The text cannot be the name of a link.
     #[cfg(feature = "std")]
     BadName {
-        /// The name.
+        /// The text.
         name: String,
-        /// The rule that it breaks.
+        /// The rule, which completes "it must be".
         rule: &'static str,
     },
-    /// The process at the other end belongs to another user.
+    /// The process at the other end belongs to a user that is not admitted.
     #[cfg(feature = "std")]
     OtherUser {
         /// Its user id.
         uid: u32,
-        /// The one that was expected.
+        /// The user id that was expected.
         expected: u32,
     },
-    /// The peer's handshake broke a rule.
+    /// The peer broke a rule of the handshake or of the negotiation, or ended it.
     #[cfg(feature = "std")]
     Handshake {
-        /// Which.
+        /// What happened: a clause with the peer as "the peer".
         what: &'static str,
-        /// The offending value.
-        found: u64,
+        /// The value that broke the rule, if there is one.
+        found: Option<u64>,
     },
-    /// The peer does not agree to what this end cannot do without.
+    /// The negotiation did not agree on something that this end requires.
     #[cfg(feature = "std")]
     NotAgreed {
-        /// What there is not.
+        /// Required features that were not agreed on.
         missing: crate::agreement::Features,
-        /// What it is not made for.
+        /// Required capabilities that were not agreed on.
         incapable: crate::agreement::Capabilities,
-        /// What the negotiation came to.
+        /// The reason.
         fallback: crate::agreement::Fallback,
     },
-    /// A message breaks the rules of what was agreed. It is gone; those behind it are not.
+    /// A message breaks the rules of a negotiated feature. A received one is dropped, and later ones can be received; one
+    /// that was to be sent is not sent.
     #[cfg(feature = "std")]
     Frame {
-        /// The feature whose rules they are.
+        /// Name of the feature.
         layer: &'static str,
-        /// The rule, with the numbers.
+        /// The rule, with the numbers: a clause.
         reason: String,
     },
-    /// The store of reliable delivery is full until the peer's application acknowledges what it has.
+    /// Reliable delivery keeps as many messages as it may until the peer's application acknowledges some.
     #[cfg(feature = "std")]
     StoreFull {
         /// Messages from the oldest unacknowledged one to the newest.
         messages: usize,
         /// Bytes in them.
         bytes: usize,
-        /// The most messages.
+        /// The most messages that are kept.
         limit: usize,
     },
     /// A connection cannot have this class, weight or rate.
     #[cfg(feature = "std")]
     TrafficClass {
-        /// The rule, with the numbers.
+        /// The rule, with the numbers: a clause.
         reason: String,
     },
-    /// The operating system refused.
+    /// A call to the operating system failed.
     #[cfg(feature = "std")]
     Os {
-        /// What was being done.
+        /// What the call was for: a gerund, as in "mapping the region".
         doing: &'static str,
-        /// Its reason.
+        /// The operating system's reason.
         source: std::io::Error,
     },
 }
 
 impl Error {
-    /// The specification's number for this failure, where one fits.
+    /// The number that a peer is sent for this failure; `None` where none fits.
     pub fn code(&self) -> Option<ErrorCode> {
         Some(match self {
             Self::Misaligned { .. } | Self::PageSize { .. } | Self::TypeAlign { .. } => {
@@ -347,8 +402,8 @@ impl Error {
         })
     }
 
-    /// Whether the same call can succeed later without anything else being done here: the `try_` forms
-    /// return these where the blocking forms wait.
+    /// Whether the same call can succeed later without any change at this end. The `try_` forms return these errors where
+    /// the other forms wait.
     pub const fn is_transient(&self) -> bool {
         #[cfg(feature = "std")]
         if matches!(self, Self::StoreFull { .. }) {
@@ -365,7 +420,7 @@ impl Error {
         )
     }
 
-    /// Whether the link has ended: no later call of this kind will succeed.
+    /// Whether the link or connection has ended: no later call of this kind will succeed.
     pub const fn is_end(&self) -> bool {
         matches!(self, Self::Closed | Self::PeerDead | Self::PeerGone | Self::Corrupt { .. })
     }
@@ -374,85 +429,128 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Geometry { what, value, rule } => {
-                write!(f, "{what} is {value}, but must be {rule}")
-            }
-            Self::Misaligned { what, address, align } => {
-                write!(f, "{what} at 0x{address:x} is not aligned to {align} bytes")
-            }
-            Self::TooSmallMemory { what, have, need } => {
-                write!(f, "{what} has {have} bytes, but {need} are needed")
-            }
+            Self::Geometry { what, value, rule } => write!(f, "{what} is {value}; it must be {rule}"),
+            Self::Misaligned { what, address, align } => write!(
+                f,
+                "{what} begins at 0x{address:x}, which is not aligned: pass memory that begins at a multiple of {align} bytes"
+            ),
+            Self::TooSmallMemory { what, have, need } => write!(
+                f,
+                "{what} has {have} bytes and needs {need}: pass more memory, or use fewer or smaller slots and buffers"
+            ),
             Self::RegionTooLarge { need, limit } => write!(
                 f,
-                "the region has {need} bytes, the limit is {limit}: use a smaller geometry or raise max_region"
+                "the region has {need} bytes and the limit is {limit}: use fewer or smaller buffers, or raise \
+                 Options::max_region at the end that has this limit"
             ),
             Self::ForeignMagic { found } => {
-                write!(f, "this memory is no HQQ region: it begins with 0x{found:016x}")
+                write!(f, "the memory holds no HQQ region, as it begins with 0x{found:016x}: pass a region's memory")
             }
-            Self::FormatVersion { found, supported } => {
-                write!(f, "the region has format version {found}, this build knows {supported}")
+            Self::FormatVersion { found, supported } => write!(
+                f,
+                "the region has format version {found} and this build knows version {supported}: build both ends with \
+                 the same release of hqq"
+            ),
+            Self::PageSize { found, ours } => write!(
+                f,
+                "the region was made for pages of {found} bytes and this machine has pages of {ours}: make the region \
+                 on this machine"
+            ),
+            Self::NotReady => f.write_str("the region's creator has not finished it: attach when it has"),
+            Self::NoSeat { seats } => write!(
+                f,
+                "all {seats} seats of the region are taken: attach when a process has left it, or make another region"
+            ),
+            Self::RingFull { slots } => write!(
+                f,
+                "all {slots} slots of the ring are in use until the peer receives: wait with send or send_timeout, or \
+                 raise Options::slots"
+            ),
+            Self::RingEmpty => f.write_str("no message has arrived yet: wait with recv or recv_timeout"),
+            Self::NoneWaiting => {
+                f.write_str("no peer waits to be accepted yet: wait with accept or accept_timeout")
             }
-            Self::PageSize { found, ours } => {
-                write!(f, "the region was made for pages of {found} bytes, this machine has {ours}")
-            }
-            Self::NotReady => f.write_str("the region's creator has not finished it"),
-            Self::NoSeat { seats } => write!(f, "all {seats} seats of the region are taken"),
-            Self::RingFull { slots } => {
-                write!(f, "the ring's {slots} slots are full until the peer receives")
-            }
-            Self::RingEmpty => f.write_str("nothing to receive yet"),
-            Self::NoneWaiting => f.write_str("nobody waits to be accepted yet"),
-            Self::Busy => f.write_str("another thread is in the way for a moment; try again"),
+            Self::Busy => f.write_str(
+                "another thread or process is in the middle of this operation, or the connection is not open yet: try again",
+            ),
             Self::PoolExhausted { wanted, free } => write!(
                 f,
-                "{wanted} buffer(s) wanted, {free} free: the peer, or this process, must drop some first"
+                "the pool has too few free buffers (needed {wanted}, free {free}): wait until messages are dropped where they \
+                 were received, or raise Options::buffers"
             ),
-            Self::PoolFragmented { wanted, longest } => {
-                write!(f, "{wanted} buffers side by side wanted, the longest free run has {longest}")
+            Self::PoolFragmented { wanted, longest } => write!(
+                f,
+                "the pool has too few adjacent free buffers (needed {wanted}, longest run {longest}): wait until messages are \
+                 dropped where they were received, or raise Options::buffer_size"
+            ),
+            Self::TooLarge { len, limit } => write!(
+                f,
+                "the message has {len} bytes and the limit is {limit}: to send it, use a Connection or raise \
+                 Options::buffers, buffer_size or max_message; to receive it, pass a longer slice"
+            ),
+            Self::TypeSize { want, found } => write!(
+                f,
+                "the type has {want} bytes and the message {found}: read it as the type that was sent"
+            ),
+            Self::TypeAlign { want, found } => write!(
+                f,
+                "the type needs an alignment of {want} bytes and the message has {found}: copy the bytes into a value of \
+                 the type"
+            ),
+            Self::Corrupt { what, found } => write!(
+                f,
+                "shared memory is corrupt, as {what} holds 0x{found:x}: the link is unusable; make a new one, and look for \
+                 stray writes in both processes"
+            ),
+            Self::Closed => f.write_str(
+                "the link or connection is closed, by the peer or by shutting down this end: make a new one to go on",
+            ),
+            Self::PeerDead => f.write_str(
+                "the peer's process ended without closing the link: make a new link, or use Listener::reattach",
+            ),
+            Self::PeerGone => f.write_str(
+                "the peer's socket was closed without closing the link, and its process still runs: make a new link",
+            ),
+            Self::Timeout { what, after } => write!(f, "timed out after {after:?} waiting for {what}"),
+            Self::Refused { what, code } => {
+                write!(f, "the peer refused {what} with {code}: {}", code.meaning())
             }
-            Self::TooLarge { len, limit } => {
-                write!(f, "a message of {len} bytes is over the limit of {limit}")
-            }
-            Self::TypeSize { want, found } => {
-                write!(f, "the type has {want} bytes, the message {found}")
-            }
-            Self::TypeAlign { want, found } => {
-                write!(f, "the type needs alignment {want}, the message has {found}")
-            }
-            Self::Corrupt { what, found } => {
-                write!(f, "shared memory is corrupt: {what} holds 0x{found:016x}; the link is finished")
-            }
-            Self::Closed => f.write_str("the link is closed"),
-            Self::PeerDead => f.write_str("the peer's process died"),
-            Self::PeerGone => f.write_str("the peer hung up without closing; its process lives"),
-            Self::Timeout { what, after } => write!(f, "{what}: nothing within {after:?}"),
-            Self::Refused { what, code } => write!(f, "the peer refused {what}: {code}"),
-            Self::Cut { received, size } => {
-                write!(f, "the peer stopped after {received} of a message's {size} bytes")
-            }
-            Self::TooMany { open, limit } => {
-                write!(
-                    f,
-                    "{open} connections are open, the limit is {limit}: drop some or raise max_connections"
-                )
-            }
+            Self::Cut { received, size } => write!(
+                f,
+                "the peer closed the connection after {received} of a message's {size} bytes: discard what was read of \
+                 it, and have it sent again"
+            ),
+            Self::TooMany { open, limit } => write!(
+                f,
+                "{open} connections are open on the link and the limit is {limit}: drop some, or raise \
+                 Options::max_connections"
+            ),
             Self::Unsupported { what } => f.write_str(what),
             #[cfg(feature = "std")]
-            Self::NoSuchName { name } => {
-                write!(f, "nobody listens at \"{name}\": start the other side first, or wait for it")
+            Self::NoSuchName { name } => write!(
+                f,
+                "no listener has the name \"{name}\": start it first, or wait with connect_timeout; only the same user in \
+                 the same network namespace sees a name without a slash"
+            ),
+            #[cfg(feature = "std")]
+            Self::NameInUse { name } => write!(
+                f,
+                "the name \"{name}\" is in use by a running process: choose another name, or end that process"
+            ),
+            #[cfg(feature = "std")]
+            Self::BadName { name, rule } => {
+                write!(f, "\"{name}\" cannot be the name of a link: it must be {rule}")
             }
             #[cfg(feature = "std")]
-            Self::NameInUse { name } => write!(f, "\"{name}\" is in use by a living process"),
-            #[cfg(feature = "std")]
-            Self::BadName { name, rule } => write!(f, "\"{name}\" is no name for a link: {rule}"),
-            #[cfg(feature = "std")]
-            Self::OtherUser { uid, expected } => {
-                write!(f, "the other end belongs to user {uid}, not to user {expected}: refused")
-            }
+            Self::OtherUser { uid, expected } => write!(
+                f,
+                "the process at the other end belongs to user {uid} and user {expected} was expected: run both as the same \
+                 user, admit the other one with Options::allow_uid or allow_gid, or choose another name"
+            ),
             #[cfg(feature = "std")]
             Self::Handshake { what, found } => {
-                write!(f, "the peer's handshake is wrong: {what} (found {found})")
+                write!(f, "the handshake failed: {what}")?;
+                found.map_or(Ok(()), |found| write!(f, " (found {found})"))
             }
             #[cfg(feature = "std")]
             Self::NotAgreed { missing, incapable, fallback } => {
@@ -462,20 +560,50 @@ impl fmt::Display for Error {
                     (false, true) => write!(f, "{missing}")?,
                     (false, false) => write!(f, "{missing} and {incapable}")?,
                 }
-                write!(f, ", and it was not agreed on: {fallback}")
+                write!(
+                    f,
+                    ", and it was not agreed on, because {fallback}: ask for it at the other end too, or require less"
+                )
             }
             #[cfg(feature = "std")]
-            Self::Frame { layer, reason } => write!(f, "a message was refused ({layer}): {reason}"),
+            Self::Frame { layer, reason } => write!(f, "a message was refused by {layer}: {reason}"),
             #[cfg(feature = "std")]
             Self::StoreFull { messages, bytes, limit } => write!(
                 f,
-                "{messages} messages of {limit} ({bytes} bytes) are kept until the peer acknowledges them: wait for it"
+                "{messages} messages of at most {limit}, {bytes} bytes, are not acknowledged yet: wait until the peer \
+                 acknowledges some, or raise the limits of AdvancedOptions::reliable"
             ),
             #[cfg(feature = "std")]
-            Self::TrafficClass { reason } => write!(f, "no share for the connection: {reason}"),
+            Self::TrafficClass { reason } => {
+                write!(f, "the connection cannot have this class, weight or rate: {reason}")
+            }
             #[cfg(feature = "std")]
-            Self::Os { doing, source } => write!(f, "{doing}: {source}"),
+            Self::Os { doing, source } => {
+                write!(f, "{doing} failed: {source}")?;
+                os_advice(source).map_or(Ok(()), |advice| write!(f, ": {advice}"))
+            }
         }
+    }
+}
+
+/// What to do about the commoner failures of the operating system.
+#[cfg(feature = "std")]
+fn os_advice(source: &std::io::Error) -> Option<&'static str> {
+    use std::io::ErrorKind as Kind;
+    // Linux's numbers of EMFILE and ENFILE, which have no kind.
+    const FILES: [i32; 2] = [24, 23];
+    if source.raw_os_error().is_some_and(|number| FILES.contains(&number)) {
+        return Some("raise the limit on open files (ulimit -n), or close some");
+    }
+    match source.kind() {
+        Kind::StorageFull | Kind::OutOfMemory | Kind::QuotaExceeded => {
+            Some("free some memory, or use fewer or smaller buffers")
+        }
+        Kind::FileTooLarge => {
+            Some("raise the limit on file sizes (ulimit -f), or use fewer or smaller buffers")
+        }
+        Kind::PermissionDenied => Some("check who owns the path or process, and its permissions"),
+        _ => None,
     }
 }
 
@@ -516,12 +644,12 @@ impl From<Error> for std::io::Error {
     }
 }
 
-/// A control word that no operation can have left so: which word, and what it holds.
+/// A control word with a value that no operation writes. Converts into [`Error::Corrupt`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Impossible {
-    /// Which word.
+    /// Name of the word.
     pub what: &'static str,
-    /// What it holds.
+    /// Its value.
     pub found: u64,
 }
 
@@ -550,6 +678,6 @@ mod tests {
     fn transient_errors_are_would_block() {
         let error = std::io::Error::from(Error::PoolExhausted { wanted: 3, free: 1 });
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
-        assert!(error.to_string().contains("3 buffer(s) wanted, 1 free"));
+        assert!(error.to_string().contains("needed 3, free 1"));
     }
 }

@@ -248,7 +248,7 @@ fn names_that_are_not_there_or_taken() {
 
     let wrong = run(&["recv", "no name"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(text(&wrong.stderr).contains("is no name for a link"), "{}", text(&wrong.stderr));
+    assert!(text(&wrong.stderr).contains("cannot be the name of a link"), "{}", text(&wrong.stderr));
 }
 
 /// Sends `input` from one command to the other with these options: what arrived, the codes, and what they said.

@@ -48,7 +48,7 @@ pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
 /// As [`create`].
 pub fn create_sparse(name: &str, len: u64, reserve: &[Range<u64>]) -> io::Result<OwnedFd> {
     if len == 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "shared memory of 0 bytes cannot be made"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "shared memory needs at least 1 byte"));
     }
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let fd = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {

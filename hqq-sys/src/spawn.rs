@@ -31,7 +31,9 @@ pub fn inherit_fd(cmd: &mut Command, fd: BorrowedFd<'_>, env: &str) -> io::Resul
     if number < FIRST {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("descriptor {number} is a standard stream and cannot be handed to a child"),
+            format!(
+                "descriptor {number} is a standard stream, which a child cannot be passed: pass {FIRST} or more"
+            ),
         ));
     }
     let is = fstat(fd)?;
@@ -81,14 +83,14 @@ fn inherited_from(env: &str, value: Option<OsString>) -> io::Result<OwnedFd> {
     let value = value.ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::NotFound,
-            format!("{env} is not set: this process was not given a socket by its parent"),
+            format!("{env} is not set: the process that starts this one must pass it a socket"),
         )
     })?;
     let number =
         value.to_str().and_then(|s| s.parse::<RawFd>().ok()).filter(|&n| n >= FIRST).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("{env}={value:?} is not the number of a descriptor, from {FIRST} on"),
+                format!("{env}={value:?} is not the number of a descriptor; it must be {FIRST} or more"),
             )
         })?;
     let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{env}={number}: {why}"));
@@ -96,19 +98,19 @@ fn inherited_from(env: &str, value: Option<OsString>) -> io::Result<OwnedFd> {
     // SAFETY: a query; any number is allowed.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     if flags < 0 {
-        return Err(refuse("this descriptor is not open; did a process in between close it?"));
+        return Err(refuse("this descriptor is not open; a process between the two may have closed it"));
     }
     // A descriptor that survived an exec has the flag clear. One that this process opened, or returned here before, has
     // it set.
     if flags & libc::FD_CLOEXEC != 0 {
-        return Err(refuse("this descriptor was not inherited, or was taken before"));
+        return Err(refuse("this descriptor was not inherited, or was taken before; it can be taken once"));
     }
     // SAFETY: it is open, as F_GETFD showed, and is borrowed for the queries below only.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     if sockopt::socket_domain(fd) != Ok(AddressFamily::UNIX)
         || sockopt::socket_type(fd) != Ok(SocketType::SEQPACKET)
     {
-        return Err(refuse("this descriptor is not a Unix socket that keeps messages apart"));
+        return Err(refuse("this descriptor is not a Unix socket of type SOCK_SEQPACKET"));
     }
     set_cloexec(fd, true)?;
     // SAFETY: it is open and was inherited, so nothing in this process owns it; close-on-exec was set under the lock,

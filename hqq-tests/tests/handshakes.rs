@@ -138,7 +138,11 @@ fn listeners_that_greet_wrongly() {
             &|e| matches!(e, Error::FormatVersion { found: 7, supported: 1 }),
             "00 0 4 20",
         ),
-        (hello(MAGIC, 1, "0x301"), &|e| matches!(e, Error::Handshake { found: 0x301, .. }), "00 0 4 20"),
+        (
+            hello(MAGIC, 1, "0x301"),
+            &|e| matches!(e, Error::Handshake { found: Some(0x301), .. }),
+            "00 0 4 20",
+        ),
         ("sock-bytes 63 32".into(), handshake, ""),
         ("sock-bytes 65 32".into(), handshake, ""),
         ("sock-bytes 64 32".into(), handshake, ""),
@@ -258,9 +262,9 @@ fn payloads_that_a_listener_should_not_offer() {
     for (offer, what) in [
         ("protected", "a wrong number of descriptors"),
         ("good good", "a wrong number of descriptors"),
-        ("protected file", "no memfd"),
+        ("protected file", "not a memfd"),
         ("protected unsealed", "not sealed"),
-        ("protected long", "not as long as it must be"),
+        ("protected long", "a wrong length"),
     ] {
         let (error, heard) = calls(&test, &mut peer, &path, &[&format!("sock-offer {offer}")]);
         assert!(
@@ -286,9 +290,9 @@ fn payloads_that_a_caller_should_not_bring() {
     for (extra, payload, what) in [
         ("", "good", "a wrong number of descriptors"),
         ("protected", "", "a wrong number of descriptors"),
-        ("protected", "file", "no memfd"),
+        ("protected", "file", "not a memfd"),
         ("protected", "unsealed", "not sealed"),
-        ("protected", "long", "not as long as it must be"),
+        ("protected", "long", "a wrong length"),
         ("protected", "good", ""),
     ] {
         let options = format!("slots=8 buffers=8 size=64 {extra}");

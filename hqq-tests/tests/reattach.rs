@@ -162,7 +162,7 @@ fn nobody_takes_the_place_of_the_living() {
     let mut link = plain.accept_timeout(SOON).unwrap();
     peer.hear_ok();
     peer.kill();
-    unsupported(plain.reattach_timeout(&mut link, SOON), "without Options::reattachable");
+    unsupported(plain.reattach_timeout(&mut link, SOON), "make it with Options::reattachable");
 
     let listener = bind(&test, SMALL);
     let mut peer = caller(&test, &listener);
@@ -322,7 +322,10 @@ fn a_place_stays_vacant_until_somebody_comes() {
     ended(&link);
     for _ in 0..3 {
         let waited = listener.reattach_timeout(&mut link, Duration::from_millis(20));
-        assert!(matches!(waited, Err(Error::Timeout { what: "a peer", .. })), "{waited:?}");
+        assert!(
+            matches!(waited, Err(Error::Timeout { what, .. }) if what.starts_with("a peer")),
+            "{waited:?}"
+        );
         assert!(matches!(link.send(b"x"), Err(Error::PeerDead)));
         assert!(matches!(link.open_connection(), Err(Error::PeerDead)));
     }

@@ -139,7 +139,10 @@ impl AdvancedLink {
             return Ok((agreement, None));
         }
         let layer = keys.and_then(|keys| keys.finish());
-        let broken = Error::Handshake { what: "it agreed to encryption without a key", found: 0 };
+        let broken = Error::Handshake {
+            what: "the peer agreed to encryption without a key: make a new link",
+            found: None,
+        };
         let layer: Arc<dyn Layer> = Arc::new(layer.ok_or(broken)?);
         Ok((agreement, Some(layer)))
     }

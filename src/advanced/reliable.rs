@@ -136,7 +136,7 @@ impl AdvancedLink {
 
 fn unkept() -> Error {
     Error::Unsupported {
-        what: "only a link with reliable delivery goes on with another peer: see AdvancedOptions::reliable",
+        what: "only a link with reliable delivery can reattach: agree on it with AdvancedOptions::reliable",
     }
 }
 

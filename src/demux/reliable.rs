@@ -391,7 +391,7 @@ impl Demux {
             // Nobody is left to be told of another session's.
             Ok(_) | Err(ReliableError::OtherSession { .. }) => Ok(()),
             Err(_) => {
-                let what = "only a message that was received on this link can be acknowledged";
+                let what = "this message was not received on this link: acknowledge it on the link that it came from";
                 Err(Error::Unsupported { what })
             }
         }
@@ -417,5 +417,7 @@ impl Demux {
 }
 
 fn unready() -> Error {
-    Error::Unsupported { what: "no peer has agreed to take the messages of this link: reattach it first" }
+    Error::Unsupported {
+        what: "the link has no peer that agreed to reliable delivery: call AdvancedLink::reattach first",
+    }
 }

@@ -176,7 +176,9 @@ impl EgressScheduler {
     pub(crate) fn set_traffic_class(&mut self, id: u64, share: TrafficClass, now: Duration) -> Result<()> {
         let refused = |reason: String| Error::TrafficClass { reason };
         if matches!(self.order, Order::Fifo(_)) {
-            return Err(Error::Unsupported { what: "quality of service was not agreed on: ask for it" });
+            return Err(Error::Unsupported {
+                what: "quality of service was not agreed on: ask for it with AdvancedOptions::qos at both ends",
+            });
         }
         if let Some(Rate { burst, .. }) = share.rate {
             let least = self.geometry.buffer_size() + SLOT;

@@ -87,7 +87,9 @@ const MOST: u64 = 64 << 10;
 
 fn start_demux(core: &LinkCore) -> Result<()> {
     if core.is_split() {
-        return Err(Error::Unsupported { what: "a split link carries no connections: share it instead" });
+        return Err(Error::Unsupported {
+            what: "a link that was split has no connections: share one link between threads instead of splitting it",
+        });
     }
     core.start_demux();
     Ok(())
@@ -102,7 +104,9 @@ pub(crate) fn open(core: &Arc<LinkCore>, pipeline: Option<&Pipeline>, wait: Wait
         }
         let id = demux.table.open().map_err(|error| match error {
             TableError::TooMany { open, limit } => Error::TooMany { open, limit },
-            TableError::NoIds => Error::TooMany { open: usize::MAX, limit: usize::MAX },
+            TableError::NoIds => {
+                Error::Unsupported { what: "the link has used all its connection numbers: make a new link" }
+            }
             TableError::Link(end) => link_error(core, end),
         })?;
         demux.queue(Packet::new(op::CONN_CREATE, [id]));
@@ -278,7 +282,7 @@ impl Connection {
 
     /// Sends what `make` makes when the turn of this thread has come: messages go in the order in which they are made.
     fn send_made<M: AsRef<[u8]>>(&self, wait: Wait, make: impl FnOnce() -> Result<M>) -> Result<()> {
-        let _sending = lock(&self.sending, wait, "another sender on the connection")?;
+        let _sending = lock(&self.sending, wait, "another thread that sends on the connection")?;
         let made = make()?;
         let message = made.as_ref();
         let bounds = self.core.region().bounds();
@@ -360,7 +364,7 @@ impl Connection {
     // ---- receiving ----
 
     fn reading(&self, wait: Wait) -> Result<TimedGuard<'_, Reading>> {
-        lock(&self.reading, wait, "another reader of the connection")
+        lock(&self.reading, wait, "another thread that reads from the connection")
     }
 
     /// The next chunk, with how much of it has been read.

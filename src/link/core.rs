@@ -103,7 +103,7 @@ impl LinkCore {
         let waiters = Waiters::new().map_err(|source| Error::Os { doing: "creating an eventfd", source })?;
         barrier::register();
         sock::quiet(parts.socket.as_fd())
-            .map_err(|source| Error::Os { doing: "making a socket a doorbell", source })?;
+            .map_err(|source| Error::Os { doing: "preparing the doorbell socket", source })?;
         let demux = Mutex::new(Demux::new(parts.region.region(), options));
         let mark = parts.region.region().sent_so_far();
         let ring = parts.region.region().facts().modes.ring;
@@ -205,8 +205,7 @@ impl LinkCore {
     pub(crate) fn split(&self) -> Result<()> {
         let demux = self.lock();
         if self.state().is_demuxed() {
-            let what =
-                "this link has carried connections or control packets: share it instead of splitting it";
+            let what = "a link that has carried connections or control packets cannot be split: share it between threads";
             return Err(Error::Unsupported { what });
         }
         self.state.split(!demux.is_idle());

@@ -36,7 +36,9 @@ impl LinkCore {
         let now = self.now();
         let set = match &mut demux.egress {
             Some(egress) => egress.set_traffic_class(id, class, now),
-            None => Err(Error::Unsupported { what: "quality of service was not agreed on: ask for it" }),
+            None => Err(Error::Unsupported {
+                what: "quality of service was not agreed on: ask for it with AdvancedOptions::qos at both ends",
+            }),
         };
         self.dispatch(&mut demux, None);
         self.unlock_and_flush(demux, 0);

@@ -31,11 +31,13 @@ impl LinkCore {
         let inbox = u32::try_from(demux.table.inbox_limit()).unwrap_or(u32::MAX);
         offer.terms.window = offer.terms.window.min(inbox);
         if demux.has_connections() {
-            return Err(Error::Unsupported { what: "this link has connections: negotiate ahead of them" });
+            return Err(Error::Unsupported {
+                what: "this link has carried connections: negotiate before opening or accepting one",
+            });
         }
         if !demux.negotiation.offer(offer) {
             return Err(Error::Unsupported {
-                what: "this link has negotiated already: attach again to do it anew",
+                what: "this link has negotiated already: make a new link to negotiate again",
             });
         }
         demux.keys = keys;
@@ -95,9 +97,10 @@ impl LinkCore {
         looked.inspect_err(|error| self.poison(error))?;
         match (progress, ended) {
             (Progress::Done(agreement), _) if !waits => Ok(Some(agreement)),
-            (Progress::Failed, _) => {
-                Err(Error::Handshake { what: "it went back on what was agreed", found: 0 })
-            }
+            (Progress::Failed, _) => Err(Error::Handshake {
+                what: "the peer went back on what was agreed: make a new link",
+                found: None,
+            }),
             (_, Some(end)) => Err(end),
             (_, None) => Ok(None),
         }

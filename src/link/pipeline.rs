@@ -279,13 +279,13 @@ impl Pipeline {
             return Ok(false);
         }
         if reliable.left().len() > reliable.limits.messages {
-            let what = "more messages of former peers wait than are kept: receive them first";
+            let what = "too many messages of former peers wait: receive them first";
             return Err(Error::Unsupported { what });
         }
         let began = std::time::Instant::now();
         loop {
             if wait.is_over() {
-                let what = "the end of what the former peer has sent";
+                let what = "the end of the former peer's messages: reattach when it has died or left";
                 return Err(Error::Timeout { what, after: began.elapsed() });
             }
             let (payload, receipt) = match core.take_delivered(wait) {
@@ -318,7 +318,7 @@ impl Pipeline {
 }
 
 fn unsequenced() -> Error {
-    let reason = "it was sent before reliable delivery was agreed on: the peer does not follow the protocol";
+    let reason = "it came before the ends had agreed on reliable delivery";
     Error::Frame { layer: "reliable delivery", reason: reason.into() }
 }
 

@@ -52,10 +52,10 @@ impl LinkCore {
     fn clear_place(&self) -> Result<()> {
         let unsupported = |what| Err(Error::Unsupported { what });
         if !self.reattachable {
-            return unsupported("this link was made without Options::reattachable");
+            return unsupported("this link cannot take a successor: make it with Options::reattachable");
         }
         if self.is_split() {
-            return unsupported("a link that has been split keeps its peer");
+            return unsupported("a link that was split cannot take a successor: make a new link");
         }
         self.check_liveness();
         let state = self.state();
@@ -73,7 +73,7 @@ impl LinkCore {
         let is_dead = matches!(state.peer_end(), PeerEnd::Dead { .. });
         if !is_dead && word.is_occupied_by(former) {
             if !state.has_peer_ended() {
-                return unsupported("the link's peer has neither died nor left");
+                return unsupported("the link's peer has neither died nor left: reattach when it has");
             }
             // One that lives may still use what it has mapped, unless it has become another program since.
             if !peer::is_dead(self.parts.pidfd.as_fd()) && !self.has_lost_its_memory(former.seat(), word) {
@@ -114,8 +114,7 @@ impl LinkCore {
         let region = self.region();
         let reliable = demux.is_reliable();
         if region.facts().modes.protected && (demux.has_messages() || region.has(|_| true)?) {
-            let what =
-                "the former peer's messages lie in memory of its own: receive them first, until the end";
+            let what = "messages wait in the former peer's memory: receive them first, until the link ends";
             return Err(Error::Unsupported { what });
         }
         if self.state().is_demuxed() || !demux.is_idle() || region.has(|op| !Packet::is_plain(op))? {
@@ -125,16 +124,16 @@ impl LinkCore {
             // No connection's inbox is too full any more, so that a lap of the ring is all there can be.
             demux.pump(self.context(), Stop::Lap)?;
             if demux.has_connections() {
-                let what = "connections of the former peer are still open on this link: drop them first";
+                let what = "connections with the former peer are still open: drop them first";
                 return Err(Error::Unsupported { what });
             }
             if reliable && demux.has_messages() {
                 // They belong to what was agreed with the former peer.
-                let what = "messages of the former peer wait: receive them first, until the end";
+                let what = "messages of the former peer wait: receive them first, until the link ends";
                 return Err(Error::Unsupported { what });
             }
             if region.has(|op| reliable || !Packet::is_plain(op))? {
-                let what = "more messages of former peers wait than this end takes: receive them first";
+                let what = "too many messages of former peers wait: receive them first, until the link ends";
                 return Err(Error::Unsupported { what });
             }
         }
@@ -161,7 +160,7 @@ impl LinkCore {
         if let Some(payload) = payload {
             self.parts.region.set_payload(1, payload)?;
         }
-        let failed = |source| Error::Os { doing: "replacing a descriptor", source };
+        let failed = |source| Error::Os { doing: "replacing the descriptors of the former peer", source };
         sock::replace(self.parts.pidfd.as_fd(), pidfd).map_err(failed)?;
         sock::quiet(socket.as_fd()).map_err(failed)?;
         sock::purge(self.parts.socket.as_fd());

@@ -50,7 +50,7 @@ pub(crate) struct WaitReason {
 
 impl WaitReason {
     pub(crate) const MESSAGE: Self = Self {
-        what: "a message",
+        what: "a message: the peer has sent none",
         wants: &[Want::Data],
         count: |counters| &counters.empty_waits,
         hint: LinkCore::may_have_message,
@@ -61,43 +61,55 @@ impl WaitReason {
         paces: true,
     };
     pub(crate) const ROOM: Self = Self {
-        what: "room to send",
+        what: "room in the ring: the peer must receive",
         wants: &[Want::Space],
         count: |counters| &counters.full_waits,
         hint: LinkCore::may_have_room,
         patience: |core| FULL_BACKOFF.min(BACKOFF_PER_SLOT * core.region().facts().geometry.slots()),
         paces: false,
     };
-    pub(crate) const BUFFER: Self =
-        Self { what: "a free buffer", count: |counters| &counters.pool_waits, hint: |_| true, ..Self::ROOM };
+    pub(crate) const BUFFER: Self = Self {
+        what: "free buffers: messages must be dropped where they were received",
+        count: |counters| &counters.pool_waits,
+        hint: |_| true,
+        ..Self::ROOM
+    };
     pub(crate) const CONN_DATA: Self = Self {
-        what: "data on a connection",
+        what: "data on a connection: the peer has sent none",
         hint: |_| true,
         patience: |_| Duration::ZERO,
         paces: false,
         ..Self::MESSAGE
     };
     pub(crate) const CONN_ROOM: Self = Self {
-        what: "room to send on a connection",
+        what: "room to send on a connection: the peer must receive",
         hint: |_| true,
         patience: |_| Duration::ZERO,
         ..Self::ROOM
     };
-    pub(crate) const TURN: Self =
-        Self { what: "credit, a turn or its rate's allowance to send on a connection", ..Self::CONN_ROOM };
-    pub(crate) const OPEN: Self = Self { what: "room to open a connection", ..Self::CONN_ROOM };
-    pub(crate) const ANSWER: Self = Self { what: "the peer's answer to a new connection", ..Self::CONN_DATA };
+    pub(crate) const TURN: Self = Self {
+        what: "credit, the scheduler or the rate limit of a connection: the peer must read, or its class, weight or rate be raised",
+        ..Self::CONN_ROOM
+    };
+    pub(crate) const OPEN: Self =
+        Self { what: "room in the ring to open a connection: the peer must receive", ..Self::CONN_ROOM };
+    pub(crate) const ANSWER: Self = Self {
+        what: "the peer's answer to a new connection: it must call accept_connection or receive",
+        ..Self::CONN_DATA
+    };
     pub(crate) const AGREEMENT: Self = Self {
-        what: "the peer's part of the negotiation",
+        what: "the peer's part of the negotiation: it must negotiate or receive",
         wants: &[Want::Data, Want::Space],
         ..Self::CONN_DATA
     };
     pub(crate) const KEEPING: Self = Self {
-        what: "room to keep a message (the peer acknowledges too little), or to send it",
+        what: "room to keep and send a message: the peer's application must receive and acknowledge",
         ..Self::CONN_ROOM
     };
-    pub(crate) const ACKS: Self = Self { what: "the peer's acknowledgements", ..Self::CONN_DATA };
-    pub(crate) const ACCEPT: Self = Self { what: "a connection from the peer", ..Self::CONN_DATA };
+    pub(crate) const ACKS: Self =
+        Self { what: "the peer's acknowledgements: its application must acknowledge", ..Self::CONN_DATA };
+    pub(crate) const ACCEPT: Self =
+        Self { what: "a connection from the peer: it must call open_connection", ..Self::CONN_DATA };
 }
 
 impl LinkCore {
@@ -249,7 +261,7 @@ impl LinkCore {
     /// waits for it: the socket becomes readable then.
     pub(crate) fn drive(&self) -> Result<bool> {
         if self.region().facts().modes.wait == WaitMode::Spin {
-            let what = "nobody rings on a spin-only link: poll it, or make it with WaitMode::Adaptive";
+            let what = "a link made with WaitMode::Spin has no doorbell: poll it, or make it with WaitMode::Adaptive";
             return Err(Error::Unsupported { what });
         }
         let now = Some(Duration::ZERO);
@@ -257,7 +269,7 @@ impl LinkCore {
         if !self.state().has_peer_ended() {
             match poll::wait(socket, Some(self.parts.pidfd.as_fd()), event.as_fd(), now) {
                 Ok(ready) => self.woken(ready),
-                Err(source) => return Err(Error::Os { doing: "looking at the doorbell", source }),
+                Err(source) => return Err(Error::Os { doing: "polling the doorbell socket", source }),
             }
         }
         if self.has_news()? {

@@ -63,7 +63,7 @@ impl LinkSeen {
                 Err(error) => reason = error,
             }
         }
-        Err(Error::Os { doing: "opening a link through one of its processes", source: reason })
+        Err(Error::Os { doing: "opening a link through a process that has it", source: reason })
     }
 }
 

@@ -48,9 +48,9 @@ impl Observer {
     /// supports; [`Error::Os`].
     pub fn open(memfd: BorrowedFd<'_>) -> Result<Self> {
         let os = |doing| move |source| Error::Os { doing, source };
-        let facts = mem::facts(memfd).map_err(os("looking at a region's memory"))?;
+        let facts = mem::facts(memfd).map_err(os("inspecting a region's memory"))?;
         if !facts.sealed {
-            let what = "only sealed memory can be observed; the length of this file can change";
+            let what = "only a sealed memfd can be observed, as the length of other files can change: pass a region's descriptor";
             return Err(Error::Unsupported { what });
         }
         let len = usize::try_from(facts.len).unwrap_or(usize::MAX);

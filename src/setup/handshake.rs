@@ -44,7 +44,7 @@ pub(crate) const SENDING: &str = "sending a handshake message";
 /// As [`SENDING`].
 pub(crate) const READING: &str = "reading a handshake message";
 /// What fails on the memory that the peer brought, and is no trouble of ours either.
-pub(crate) const LOOKING: &str = "looking at the peer's payload";
+pub(crate) const LOOKING: &str = "inspecting the peer's payload";
 /// As [`LOOKING`].
 pub(crate) const MAPPING: &str = "mapping the peer's payload";
 
@@ -54,7 +54,10 @@ pub(crate) fn os(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
 }
 
 /// The other end closed its socket, or died: seen by the next receive, or already by a send.
-const HUNG_UP: Error = Error::Handshake { what: "it hung up", found: 0 };
+const HUNG_UP: Error = Error::Handshake {
+    what: "the peer hung up before it was over: see the error of the peer's process",
+    found: None,
+};
 
 /// A socket that speaks in packets.
 struct PacketSocket<'o> {
@@ -98,16 +101,22 @@ impl PacketSocket<'_> {
         let Some(received) = sock::recv(socket, &mut bytes).map_err(os(READING))? else {
             return Ok(None);
         };
-        let wrong = |what, found| Err(Error::Handshake { what, found });
+        let wrong = |what, found| Err(Error::Handshake { what, found: Some(found) });
         if received.len == 0 {
             return Err(HUNG_UP);
         }
         if received.len != 64 || received.truncated {
-            return wrong("a message is not 64 bytes long", received.len as u64);
+            return wrong(
+                "a message from the peer is not 64 bytes long: run the same version of hqq at both ends",
+                received.len as u64,
+            );
         }
         let (image, _) = bytes.split_first_chunk().expect("65 bytes are more than 64");
         let Some(packet) = Packet::from_bytes(image) else {
-            return wrong("the bytes beside the opcode are not zero", u64::from(bytes[1]));
+            return wrong(
+                "the bytes after the opcode of a message are not zero: run the same version of hqq at both ends",
+                u64::from(bytes[1]),
+            );
         };
         self.trace(false, &packet);
         if packet.op == op::ERROR {
@@ -119,7 +128,10 @@ impl PacketSocket<'_> {
             return Err(Error::Refused { what: "the handshake", code });
         }
         if packet.op != wanted {
-            return wrong("a message out of turn", packet.op.into());
+            return wrong(
+                "the peer sent a message out of turn: run the same version of hqq at both ends",
+                packet.op.into(),
+            );
         }
         let fds = match wanted {
             op::OFFER => 1..=2,
@@ -143,7 +155,10 @@ fn check_greeting(packet: &Packet) -> Result<()> {
         return Err(Error::FormatVersion { found: format, supported: FORMAT });
     }
     if version >> 8 != u64::from(Version::CURRENT.major) {
-        return Err(Error::Handshake { what: "another major protocol version", found: version });
+        return Err(Error::Handshake {
+            what: "the peer has another major protocol version: run the same version of hqq at both ends",
+            found: Some(version),
+        });
     }
     Ok(())
 }
@@ -151,17 +166,27 @@ fn check_greeting(packet: &Packet) -> Result<()> {
 /// Who sent a message, and the proof of its death to come.
 fn identify(received: Received) -> Result<(Peer, OwnedFd)> {
     let Some(creds) = received.creds else {
-        return Err(Error::Handshake { what: "no credentials came with a message", found: 0 });
+        return Err(Error::Handshake {
+            what: "the kernel passed no credentials with a message: retry",
+            found: None,
+        });
     };
     let Some(pidfd) = received.pidfd else {
-        return Err(Error::Handshake { what: "it ended before its message was read", found: 0 });
+        return Err(Error::Handshake {
+            what: "the kernel passed no descriptor of the peer's process: it has ended, or this process has too many open files",
+            found: None,
+        });
     };
     let pid = (creds.pid > 0).then_some(creds.pid);
     Ok((Peer { pid, uid: creds.uid, gid: creds.gid }, pidfd))
 }
 
 fn wrong_number(found: usize) -> Error {
-    Error::Handshake { what: "a wrong number of descriptors", found: found as u64 }
+    Error::Handshake {
+        what: "the peer passed a wrong number of descriptors: run the same version of hqq at both ends, and check the limit on \
+               open files",
+        found: Some(found as u64),
+    }
 }
 
 /// Whether a peer is admitted where not everybody is.
@@ -200,8 +225,8 @@ fn their_payload(layout: &Layout, memory: &OwnedFd) -> Result<Mapping> {
     check_memfd(&facts)?;
     if facts.len != layout.payload_len() {
         return Err(Error::Handshake {
-            what: "the peer's payload is not as long as it must be",
-            found: facts.len,
+            what: "the memory that the peer passed for its payload has a wrong length",
+            found: Some(facts.len),
         });
     }
     Mapping::map_read_only(memory.as_fd(), facts.len as usize).map_err(os(MAPPING))
@@ -209,10 +234,10 @@ fn their_payload(layout: &Layout, memory: &OwnedFd) -> Result<Mapping> {
 
 /// Whether mapping what a peer offers is safe.
 fn check_memfd(facts: &mem::Facts) -> Result<()> {
-    let wrong = |what| Err(Error::Handshake { what, found: facts.len });
+    let wrong = |what| Err(Error::Handshake { what, found: Some(facts.len) });
     match (facts.is_memfd, facts.sealed) {
-        (false, _) => wrong("the offered descriptor is no memfd"),
-        (_, false) => wrong("the offered memory is not sealed against truncation"),
+        (false, _) => wrong("the memory that the peer passed is not a memfd"),
+        (_, false) => wrong("the memory that the peer passed is not sealed against truncation"),
         _ => Ok(()),
     }
 }
@@ -234,7 +259,7 @@ impl NewRegion {
         let mapping = Mapping::map(memory.as_fd(), layout.len as usize).map_err(os("mapping the region"))?;
         // Without it, nobody but the peer can tell when this process is dead.
         let lock = lock::lock(memory.as_fd(), 0).unwrap_or(None);
-        let epoch = random::number().map_err(os("asking for a random number"))?;
+        let epoch = random::number().map_err(os("reading a random number"))?;
         let setup = Setup { geometry, modes: options.modes, page, epoch, first_lap: 0, name };
         let mut region = OwnedRegion::create(mapping, &setup, lock.is_some())?;
         region.limit_messages(options.max_message);
@@ -409,12 +434,18 @@ impl ServerHandshake {
                         Accepted::Successor(Successor { socket, pidfd, peer, seat, payload })
                     }
                     (None, None) => {
-                        return Err(Error::Handshake { what: "the place is no longer vacant", found: 0 });
+                        return Err(Error::Handshake {
+                            what: "the vacant place has been taken by another process: connect again",
+                            found: None,
+                        });
                     }
                 };
                 Ok(Some(met))
             }
-            Stage::Over => Err(Error::Handshake { what: "a message after the end", found: wanted.into() }),
+            Stage::Over => Err(Error::Handshake {
+                what: "the peer sent a message after the handshake had ended",
+                found: Some(wanted.into()),
+            }),
         }
     }
 
@@ -471,10 +502,16 @@ fn check_ready(
 ) -> Result<(Holder, Option<Mapping>)> {
     let [seat, generation, ..] = packet.operands;
     if !(1..SEATS as u64).contains(&seat) {
-        return Err(Error::Handshake { what: "there is no such seat for a Secondary", found: seat });
+        return Err(Error::Handshake {
+            what: "the peer named a seat that a Secondary cannot have",
+            found: Some(seat),
+        });
     }
     if !(1..32).contains(&generation) {
-        return Err(Error::Handshake { what: "there is no such generation of a seat", found: generation });
+        return Err(Error::Handshake {
+            what: "the peer named a generation that a seat cannot have",
+            found: Some(generation),
+        });
     }
     let holder = Holder::new(seat as usize, generation as u8);
     let found = region.seat(holder.seat()).word.load(Ordering::Acquire);
@@ -531,7 +568,7 @@ impl<'o> ClientHandshake<'o> {
             let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 return Err(Error::Timeout {
-                    what: "the peer's part of the handshake",
+                    what: "the peer's part of the handshake: it must accept",
                     after: began.elapsed(),
                 });
             }
@@ -594,7 +631,7 @@ impl<'o> ClientHandshake<'o> {
         memory: &OwnedFd,
         theirs: Option<OwnedFd>,
     ) -> Result<(OwnedRegion<Mapping>, Option<SeatLock>, Option<OwnedFd>)> {
-        let facts = mem::facts(memory.as_fd()).map_err(os("looking at the offered memory"))?;
+        let facts = mem::facts(memory.as_fd()).map_err(os("inspecting the offered memory"))?;
         check_memfd(&facts)?;
         let limit = self.packets.options.max_region;
         if facts.len > limit {

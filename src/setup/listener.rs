@@ -93,12 +93,12 @@ impl Listener {
         let address = address(name)?;
         let socket = sock::listen(&address, BACKLOG).map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => in_use(name, &address),
-            _ => os("listening")(error),
+            _ => os("listening at a name")(error),
         })?;
         let file = match address {
             Address::Abstract(_) => None,
             Address::Path(path) => {
-                let id = sock::file_id(&path).map_err(os("looking at the socket file"))?;
+                let id = sock::file_id(&path).map_err(os("inspecting the socket file"))?;
                 Some((path, id))
             }
         };
@@ -230,25 +230,30 @@ impl Listener {
         core.make_vacant()?;
         match self.drive(Some(core), any_user, wait)? {
             Accepted::Successor(successor) => core.replace_peer(successor),
-            Accepted::Link(_) => {
-                Err(Error::Handshake { what: "a new link where an old one was offered", found: 0 })
-            }
+            Accepted::Link(_) => Err(Error::Handshake {
+                what: "a new link was made where a successor was expected: reattach again",
+                found: None,
+            }),
         }
     }
 
     fn accept_wait(&self, any_user: bool, wait: Wait) -> Result<LinkCore> {
         match self.drive(None, any_user, wait)? {
             Accepted::Link(core) => Ok(*core),
-            Accepted::Successor(_) => {
-                Err(Error::Handshake { what: "an old link where a new one was offered", found: 0 })
-            }
+            Accepted::Successor(_) => Err(Error::Handshake {
+                what: "a successor came where a new link was expected: accept again",
+                found: None,
+            }),
         }
     }
 
     /// Drives handshakes until one is complete: for a new link, or for the vacant place of `into`.
     fn drive(&self, into: Option<&LinkCore>, any_user: bool, wait: Wait) -> Result<Accepted> {
         let began = Instant::now();
-        let timeout = || Error::Timeout { what: "a peer", after: began.elapsed() };
+        let timeout = || Error::Timeout {
+            what: "a peer to connect: start it, or allow more time",
+            after: began.elapsed(),
+        };
         let mut pending = self.pending.lock(wait).ok_or_else(timeout)?;
         let policy = AcceptPolicy { options: &self.options, name: &self.name, any_user, into };
         loop {
@@ -275,7 +280,7 @@ impl Listener {
                 .map(ServerHandshake::socket);
             let fds: Vec<_> = sockets.chain([self.socket.as_fd()]).collect();
             if let Err(source) = poll::many(&fds, left) {
-                return Err(os("waiting for peers")(source));
+                return Err(os("waiting for connecting processes")(source));
             }
         }
     }
@@ -283,7 +288,9 @@ impl Listener {
     /// Begins a handshake with each waiting connector that is admitted.
     fn accept_pending(&self, pending: &mut Vec<ServerHandshake>, any_user: bool) -> Result<()> {
         for _ in 0..2 * MAX_PENDING {
-            let Some(socket) = sock::accept(self.socket.as_fd()).map_err(os("accepting a connector"))? else {
+            let Some(socket) =
+                sock::accept(self.socket.as_fd()).map_err(os("accepting a connecting process"))?
+            else {
                 break;
             };
             if !ServerHandshake::admits(&socket, &self.options, any_user) {
@@ -411,17 +418,17 @@ fn connect(name: &str, options: &Options, wait: Option<Duration>, any_user: bool
                     }
                     _ if crowded => {
                         return Err(Error::Timeout {
-                            what: "a place in the listener's queue",
+                            what: "a place in the listener's queue: it must accept",
                             after: began.elapsed(),
                         });
                     }
                     _ if absent => return Err(Error::NoSuchName { name: name.into() }),
-                    _ => return Err(os("connecting")(error)),
+                    _ => return Err(os("connecting to a listener")(error)),
                 }
             }
         }
     };
-    let creds = sock::peer_creds(socket.as_fd()).map_err(os("asking who listens"))?;
+    let creds = sock::peer_creds(socket.as_fd()).map_err(os("reading the listener's credentials"))?;
     admit(options, any_user, creds.uid, creds.gid)?;
     let timeout = deadline.map_or(options.handshake_timeout, left);
     let mut client = ClientHandshake::new(socket, options, timeout);
@@ -482,7 +489,10 @@ impl StandardLink {
         let seated = client.join()?;
         match handshake.drive(policy)? {
             Some(Accepted::Link(primary)) => Ok((Self::new(*primary), Self::new(client.confirm(seated)?))),
-            _ => Err(Error::Handshake { what: "a pair does not hear itself", found: 0 }),
+            _ => Err(Error::Handshake {
+                what: "the two ends of a pair did not answer each other",
+                found: None,
+            }),
         }
     }
 
@@ -575,7 +585,7 @@ impl Offer {
             let left = time.saturating_sub(began.elapsed());
             if left.is_zero() {
                 return Err(Error::Timeout {
-                    what: "the child's part of the handshake",
+                    what: "the child's part of the handshake: it must call StandardLink::inherited",
                     after: began.elapsed(),
                 });
             }

@@ -51,12 +51,12 @@ pub struct SegmentLink {
 pub fn create(name: &str, options: &Options) -> Result<SegmentLink> {
     if options.modes.ring != RingMode::Mpmc {
         return Err(Error::Unsupported {
-            what: "a named link's rings are MPMC: leave ring_mode at its default",
+            what: "a link on a named segment has MPMC rings: leave Options::ring_mode at its default",
         });
     }
     if options.modes.protected {
         return Err(Error::Unsupported {
-            what: "a named segment is one memory for both ends: it cannot be protected",
+            what: "a link on a named segment cannot be protected: leave out Options::protected, or use a Listener",
         });
     }
     let geometry = options.geometry()?;
@@ -123,7 +123,7 @@ impl SegmentLink {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::Corrupt`].
     pub fn send_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
-        poll(time, "room to send", || match self.try_send(message) {
+        poll(time, "room to send: the peer must receive and drop messages", || match self.try_send(message) {
             Err(error) if error.is_transient() => Ok(None),
             done => done.map(Some),
         })
@@ -154,7 +154,7 @@ impl SegmentLink {
     /// # Errors
     /// [`Error::Timeout`], [`Error::Corrupt`].
     pub fn recv_timeout(&self, time: Duration) -> Result<SegmentMessage<'_>> {
-        poll(time, "a message", || match self.try_recv() {
+        poll(time, "a message: the peer has sent none", || match self.try_recv() {
             Err(error) if error.is_transient() => Ok(None),
             done => done.map(Some),
         })

@@ -240,7 +240,7 @@ impl Layout {
             return Err(Error::Geometry {
                 what: "the whole region",
                 value: len,
-                rule: "at most 70368744177664 bytes",
+                rule: "at most 70368744177664 bytes: use fewer or smaller buffers",
             });
         }
         Ok(Self { geometry, page, directions: [first, second], len })

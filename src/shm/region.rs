@@ -654,8 +654,7 @@ impl<'a> Region<'a> {
 }
 
 /// Error text for callers that bring their own memory.
-const PAYLOAD_ELSEWHERE: &str =
-    "a protected region has its payload elsewhere, and only a handshake can bring it";
+const PAYLOAD_ELSEWHERE: &str = "a protected region has its payload in other memory, which only a handshake passes on: connect to its listener";
 
 /// Checks that a region of this layout fits into the `len` bytes at `base`.
 fn check_memory(base: NonNull<u8>, len: u64, layout: &Layout) -> Result<()> {

@@ -30,7 +30,7 @@ impl Address {
         if name.is_empty() || name.len() > MAX_NAME {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("the name of the socket has {} bytes, and 1 to {MAX_NAME} fit", name.len()),
+                format!("the name of the socket has {} bytes; it must have 1 to {MAX_NAME}", name.len()),
             ));
         }
         Ok(match self {

@@ -181,7 +181,7 @@ pub(crate) fn identify_senders(fd: &OwnedFd) -> io::Result<()> {
     Err(match e.raw_os_error() {
         Some(libc::ENOPROTOOPT) => io::Error::new(
             io::ErrorKind::Unsupported,
-            "this kernel does not tell which process sent a message: Linux 6.5 or newer is needed",
+            "this kernel does not report which process sent a message: use Linux 6.5 or later",
         ),
         _ => e,
     })

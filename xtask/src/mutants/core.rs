@@ -177,7 +177,7 @@ pub const CORE: &[Mutant] = &[
     mutant(
         "successors: refused while the former peer is alive",
         "src/link/reattach.rs",
-        r#"return unsupported("the link's peer has neither died nor left");"#,
+        r#"return unsupported("the link's peer has neither died nor left: reattach when it has");"#,
         "",
         "-p hqq-tests --test reattach",
     ),
@@ -562,14 +562,14 @@ pub const CORE: &[Mutant] = &[
     mutant(
         "handshake: memory must be a memfd",
         "src/setup/handshake.rs",
-        r#"(false, _) => wrong("the offered descriptor is no memfd"),"#,
+        r#"(false, _) => wrong("the memory that the peer passed is not a memfd"),"#,
         "(false, _) => Ok(()),",
         "-p hqq-tests --test handshakes",
     ),
     mutant(
         "handshake: memory must be sealed",
         "src/setup/handshake.rs",
-        r#"(_, false) => wrong("the offered memory is not sealed against truncation"),"#,
+        r#"(_, false) => wrong("the memory that the peer passed is not sealed against truncation"),"#,
         "(_, false) => Ok(()),",
         "-p hqq-tests --test handshakes",
     ),
