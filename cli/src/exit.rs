@@ -86,25 +86,16 @@ impl From<hqq::Error> for Failure {
     fn from(error: hqq::Error) -> Self {
         use hqq::Error as E;
         let (exit, hint) = match &error {
-            E::NoSuchName { .. } => (Exit::Name, None),
-            E::NameInUse { .. } => {
-                (Exit::Name, Some("take another name, or end the process that has this one".into()))
-            }
+            E::NoSuchName { .. } | E::NameInUse { .. } => (Exit::Name, None),
             E::BadName { .. } | E::TooLarge { .. } => (Exit::Usage, None),
             E::Geometry { .. } | E::RegionTooLarge { .. } => {
                 (Exit::Usage, Some("choose other sizes; --help has the limits".into()))
             }
-            E::Closed | E::PeerDead | E::PeerGone | E::Cut { .. } => (Exit::Link, None),
-            E::Corrupt { .. } => (
-                Exit::Link,
-                Some("one of the two processes wrote where it must not; start both again".into()),
-            ),
-            E::Timeout { .. } => (Exit::Link, None),
-            E::OtherUser { .. } => {
-                (Exit::Refused, Some("run both sides as the same user, or take another name".into()))
+            E::Closed | E::PeerDead | E::PeerGone | E::Cut { .. } | E::Corrupt { .. } | E::Timeout { .. } => {
+                (Exit::Link, None)
             }
-            E::Refused { .. } | E::Handshake { .. } | E::FormatVersion { .. } => {
-                (Exit::Refused, Some("is the other side an hqq of the same version?".into()))
+            E::OtherUser { .. } | E::Refused { .. } | E::Handshake { .. } | E::FormatVersion { .. } => {
+                (Exit::Refused, None)
             }
             E::Os { source, .. } => (Exit::System, system_hint(source)),
             _ => (Exit::System, None),
