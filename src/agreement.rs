@@ -154,31 +154,32 @@ impl Terms {
     }
 }
 
-/// Why a negotiation agreed on nothing, so that the link keeps to the standard operations.
+/// Why a negotiation agreed on nothing, so that the link has the standard operations alone. `docs/errors.md` of the
+/// repository says what to do about each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fallback {
-    /// The ends have no feature in common, or the peer is a Standard Link.
+    /// The two ends asked for nothing in common, or the peer is a `StandardLink`.
     NothingShared,
-    /// The peer does not negotiate, or refused this end's proposal.
+    /// The peer does not negotiate, or requires what this end did not ask for.
     Refused {
-        /// Number of the error code with which it refused.
+        /// The number of the peer's reason; see [`ErrorCode`](crate::error::ErrorCode).
         code: u64,
     },
-    /// The peer has another major version.
+    /// The peer has another major protocol version.
     Version {
-        /// Version of the peer.
+        /// The peer's version.
         theirs: Version,
     },
-    /// The ends do not share these features, which this end requires.
+    /// The peer does not have these features, which this end requires.
     Missing(Features),
-    /// The ends do not share these capabilities, which this end requires.
+    /// The peer does not have these capabilities, which this end requires, or not with the same limits.
     Incapable(Capabilities),
-    /// The peer has another key, or computed another result of the negotiation.
+    /// The peer has another key, or has agreed on other terms.
     WrongKey,
-    /// The peer sent other packets before the negotiation had ended.
+    /// The peer sent other packets before the negotiation was over.
     Traffic,
-    /// The peer's answer contains something that this end did not propose.
+    /// The peer agreed to what this end had not asked for.
     Contradiction,
     /// The peer did not answer in time.
     Silence,
@@ -187,21 +188,21 @@ pub enum Fallback {
 impl fmt::Display for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NothingShared => f.write_str("the ends have nothing in common"),
+            Self::NothingShared => f.write_str("the two ends asked for nothing in common"),
             Self::Refused { code } => write!(
                 f,
-                "the peer does not negotiate, or requires what this end did not ask for or does not have (code 0x{code:02x})"
+                "the peer does not negotiate, or requires what this end did not ask for (code 0x{code:02x})"
             ),
             Self::Version { theirs } => {
-                write!(f, "the peer speaks version {theirs}, this end {}", Version::CURRENT)
+                write!(f, "the peer has protocol version {theirs} and this end {}", Version::CURRENT)
             }
-            Self::Missing(features) => write!(f, "the ends do not share what is required: {features}"),
+            Self::Missing(features) => write!(f, "the peer does not have the required {features}"),
             Self::Incapable(capabilities) => {
-                write!(f, "the ends do not share what is required, as it is required: {capabilities}")
+                write!(f, "the peer does not have the required {capabilities}, or not with the same limits")
             }
             Self::WrongKey => f.write_str("the peer has another key"),
-            Self::Traffic => f.write_str("the peer sent other packets before it had agreed"),
-            Self::Contradiction => f.write_str("the peer agreed to what it was not asked"),
+            Self::Traffic => f.write_str("the peer sent messages before it had negotiated"),
+            Self::Contradiction => f.write_str("the peer agreed to what this end had not asked for"),
             Self::Silence => f.write_str("the peer did not answer in time"),
         }
     }

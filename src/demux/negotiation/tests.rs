@@ -398,13 +398,13 @@ fn names() {
     let of = |fallback: Fallback| fallback.to_string();
     assert_eq!(
         of(Fallback::Refused { code: 6 }),
-        "the peer does not negotiate, or requires what this end did not ask for or does not have (code 0x06)"
+        "the peer does not negotiate, or requires what this end did not ask for (code 0x06)"
     );
     let missing = of(Fallback::Missing(Features::ENCRYPTION));
-    assert_eq!(missing, "the ends do not share what is required: encryption");
+    assert_eq!(missing, "the peer does not have the required encryption");
     for fallback in [Fallback::NothingShared, Fallback::Traffic, Fallback::Contradiction, Fallback::Silence] {
         assert!(of(fallback).len() > 20);
     }
     let other = of(Fallback::Version { theirs: Version { major: 2, minor: 3 } });
-    assert_eq!(other, "the peer speaks version 2.3, this end 1.1");
+    assert_eq!(other, "the peer has protocol version 2.3 and this end 1.1");
 }
