@@ -1,4 +1,4 @@
-//! Layer 3: what can be chosen when a link is made, and the limits that protect this end.
+//! [`Options`]: what a caller chooses when a link is made, and the limits that protect this end.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use crate::shm::packet::Packet;
 use crate::shm::words::Role;
 use crate::sync::{AtomicU64, Ordering};
 
-/// A packet that this end sent or received, as the trace hook sees it.
+/// A packet that this end sent or received, as the hook of [`Options::trace`] is shown it.
 #[derive(Clone, Copy, Debug)]
 pub struct TraceEvent {
     /// This end's role.
     pub role: Role,
-    /// Whether this end sent it; otherwise it received it.
+    /// Whether this end sent the packet; otherwise this end received it.
     pub sent: bool,
-    /// The packet, before it is checked.
+    /// The packet. A received one has not been validated yet.
     pub packet: Packet,
 }
 
 impl TraceEvent {
-    /// The operation's name in the specification.
+    /// Name of the operation, as the specification has it.
     pub fn name(&self) -> &'static str {
         Packet::name(self.packet.op)
     }
@@ -45,8 +45,8 @@ impl fmt::Display for TraceEvent {
     }
 }
 
-/// A clock that its owner sets, for tests and simulations of what goes by time: rates, the pace of acknowledgements,
-/// figures. Deadlines of waiting calls go by the machine's clock all the same.
+/// A clock that is set by hand, for tests and simulations of rates, of the pace of acknowledgements and of metrics.
+/// Timeouts and deadlines of calls use the machine's clock in any case. Clones share their time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -62,12 +62,12 @@ impl fmt::Display for TraceEvent {
 pub struct Clock(Arc<AtomicU64>);
 
 impl Clock {
-    /// A clock that stands at zero.
+    /// Creates a clock at zero.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets time pass.
+    /// Advances the clock by `time`.
     pub fn advance(&self, time: Duration) {
         self.0.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
@@ -77,17 +77,32 @@ impl Clock {
     }
 }
 
-/// The hook of a packet trace.
-/// Longer than most pauses of who works steadily; short enough that an idle link leaves the processor to others.
+/// Spin time of [`Capabilities::LOW_LATENCY`]: longer than most pauses in steady traffic, and short enough that an idle
+/// link leaves the processor to other threads.
 const LOW_LATENCY_SPIN: Duration = Duration::from_millis(20);
-/// Longer than a sender is held up where it has something to send.
+/// Spin time of [`Capabilities::HIGH_THROUGHPUT`]: longer than a busy sender is delayed between two messages.
 const THROUGHPUT_SPIN: Duration = Duration::from_millis(1);
 
+/// The hook of a packet trace.
 pub(crate) type Trace = Arc<dyn Fn(&TraceEvent) + Send + Sync>;
 
-/// How a link is made and what it admits.
+/// How a link is made, and which messages and peers this end accepts.
 ///
-/// Geometry and modes are the Primary's to choose; the limits hold for the end that sets them.
+/// The Primary (the end that listens, offers, or is first of a pair) chooses the geometry and the modes of the link: `slots`,
+/// `buffers`, `buffer_size`, `ring_mode`, `wait_mode`, `protected`, `reattachable`. All other options apply to the end that
+/// sets them.
+///
+/// | you want | set |
+/// |---|---|
+/// | messages that are longer than 1 MiB, or larger than a buffer without fragmentation | [`buffer_size`](Self::buffer_size), [`buffers`](Self::buffers) |
+/// | a sender that may be further ahead of its receiver | [`slots`](Self::slots), [`buffers`](Self::buffers) |
+/// | the shortest latency, one thread at each end | [`ring_mode`](Self::ring_mode), [`spin`](Self::spin) |
+/// | less processor time while messages are rare | [`spin`](Self::spin) of zero |
+/// | payload that the peer cannot change after it was sent | [`protected`](Self::protected) |
+/// | a link that survives its Secondary | [`reattachable`](Self::reattachable) |
+/// | peers of other users | [`allow_uid`](Self::allow_uid), [`allow_gid`](Self::allow_gid) |
+/// | limits on what a peer can make this process allocate | [`max_region`](Self::max_region), [`max_message`](Self::max_message), [`max_connections`](Self::max_connections), [`inbox`](Self::inbox), [`backlog`](Self::backlog) |
+/// | to see every packet | [`trace`](Self::trace) |
 ///
 /// ```
 /// use hqq::{Options, RingMode};
@@ -119,9 +134,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults: 1024 slots, 64 buffers of 16 KiB in each direction, MPMC rings, adaptive waiting; regions
-    /// up to 1 GiB, messages of up to 256 MiB, 1024 connections with inboxes of 64 chunks and a backlog of
-    /// 128; 5 seconds for a handshake; peers of this user only; neither protected nor re-attachable; no trace.
+    /// Creates the default options: 1024 slots, 64 buffers of 16 KiB in each direction, MPMC rings, adaptive waiting; regions
+    /// of up to 1 GiB, messages of up to 256 MiB, 1024 connections with inboxes of 64 chunks and a backlog of 128; 5 seconds
+    /// for a handshake; peers of this user only; neither protected nor reattachable; no trace.
     pub fn new() -> Self {
         Self {
             slots: 1024,
@@ -143,20 +158,21 @@ impl Options {
         }
     }
 
-    /// A starting point for links that are made for something. What is not among the capabilities' matters is as
-    /// [`new`](Self::new) has it, and each setting can be changed afterwards:
+    /// Creates options that suit `capabilities`. Each setting can be changed afterwards; those that no capability sets are the
+    /// defaults of [`new`](Self::new).
     ///
     /// | capability | what it sets |
     /// |---|---|
-    /// | [`LARGE_BUFFERS`](Capabilities::LARGE_BUFFERS) | 16 buffers of 1 MiB: a large message takes one, and others are under way beside it |
-    /// | [`HIGH_THROUGHPUT`](Capabilities::HIGH_THROUGHPUT) | 8192 slots, 256 buffers, and a [spin](Self::spin) of 1 ms: the sender may be further ahead, and a short pause puts nobody to sleep |
-    /// | [`LOW_LATENCY`](Capabilities::LOW_LATENCY) | a spin of 20 ms: rare messages, too, find their receiver awake, whose processor is busy meanwhile |
+    /// | [`LARGE_BUFFERS`](Capabilities::LARGE_BUFFERS) | 16 buffers of 1 MiB: a large message takes one, and others can be sent meanwhile |
+    /// | [`HIGH_THROUGHPUT`](Capabilities::HIGH_THROUGHPUT) | 8192 slots, 256 buffers, and a [spin](Self::spin) of 1 ms: the sender may be further ahead, and no thread sleeps in a short pause |
+    /// | [`LOW_LATENCY`](Capabilities::LOW_LATENCY) | a spin of 20 ms: the receiver of rare messages is awake too, and occupies a processor |
     ///
-    /// Several together set what each of them sets; of buffers, large ones come first, and of spins, the longest. Others set
-    /// nothing. Of the two ends' geometries the Primary's counts; each end spins as it is told itself.
+    /// Several capabilities set what each of them sets. Where two set the same, large buffers and the longest spin are used.
+    /// Other capabilities set nothing. The geometry is the Primary's; each end has its own spin time.
     ///
-    /// The same capabilities can be [asked for](crate::advanced::Wanted::capability) of the peer. The geometry is made by then,
-    /// but both ends spin as what they agree on says, unless they have been told otherwise.
+    /// The same capabilities can be negotiated with [`AdvancedOptions::capability`](crate::advanced::AdvancedOptions::capability).
+    /// That does not change the geometry, as the link exists by then. Both ends then spin as long as the agreed capabilities
+    /// set, unless [`spin`](Self::spin) was called.
     ///
     /// ```
     /// use hqq::Options;
@@ -180,106 +196,119 @@ impl Options {
         options
     }
 
-    /// Slots of each ring: a power of two.
+    /// Sets the number of slots of each ring: a power of two from 2 to 1,048,576. Default: 1024.
+    ///
+    /// A slot carries one message, or one chunk of a message on a connection. The sender can be this many ahead.
     pub fn slots(mut self, slots: u32) -> Self {
         self.slots = slots;
         self
     }
 
-    /// Buffers of each pool: a power of two.
+    /// Sets the number of buffers of each pool: a power of two from 2 to 1,048,576. Default: 64.
+    ///
+    /// A message of more than 48 bytes takes at least one buffer until its receiver drops it.
     pub fn buffers(mut self, buffers: u32) -> Self {
         self.buffers = buffers;
         self
     }
 
-    /// Bytes of a buffer: a multiple of 8. Longer messages take several, side by side.
+    /// Sets the size of a buffer in bytes: a multiple of 8. Default: 16 KiB.
+    ///
+    /// A longer message takes several adjacent buffers.
     pub fn buffer_size(mut self, bytes: u64) -> Self {
         self.buffer_size = bytes;
         self
     }
 
-    /// Who may use the rings at the same time.
+    /// Sets how many threads may use each end of a ring at the same time. Default: [`RingMode::Mpmc`].
     pub fn ring_mode(mut self, mode: RingMode) -> Self {
         self.modes.ring = mode;
         self
     }
 
-    /// How blocked calls wait.
+    /// Sets how calls wait. Default: [`WaitMode::Adaptive`].
     pub fn wait_mode(mut self, mode: WaitMode) -> Self {
         self.modes.wait = mode;
         self
     }
 
-    /// How long this end's waiting calls spin before they sleep, with [`WaitMode::Adaptive`]. Unless it is set, they learn
-    /// from the waits before; with zero they sleep at once, which saves processor time where messages are rare.
+    /// Sets how long this end's calls spin before they sleep, with [`WaitMode::Adaptive`]. By default they learn it from
+    /// earlier waits. With a `time` of zero they sleep at once, which saves processor time where messages are rare.
     pub fn spin(mut self, time: Duration) -> Self {
         self.spin = Some(time);
         self
     }
 
-    /// The largest region, bytes, that this end creates or attaches to.
+    /// Sets the size in bytes of the largest region that this end creates or attaches to. Default: 1 GiB.
     pub fn max_region(mut self, bytes: u64) -> Self {
         self.max_region = bytes;
         self
     }
 
-    /// The longest message, bytes, that this end sends or accepts. On the link itself a whole pool is the most there
-    /// can be; on a connection messages may be longer, and are put together in this process's memory.
+    /// Sets the length in bytes of the longest message that this end sends or accepts. Default: 256 MiB.
+    ///
+    /// A message on the link itself can have at most the size of the pool, `buffers` times `buffer_size`. A message on a
+    /// [`Connection`](crate::Connection) can be longer; the receiver assembles it in memory of its process.
     pub fn max_message(mut self, bytes: u64) -> Self {
         self.max_message = bytes;
         self
     }
 
-    /// Connections at a time on one link.
+    /// Sets how many connections a link may have at a time. Default: 1024.
     pub fn max_connections(mut self, count: u32) -> Self {
         self.max_connections = count;
         self
     }
 
-    /// Chunks that wait in a connection's inbox before the link stops.
+    /// Sets how many chunks may wait in a connection's inbox. Default: 64.
+    ///
+    /// While an inbox is full, nothing else is received on the link, unless flow control was agreed on.
     pub fn inbox(mut self, chunks: u32) -> Self {
         self.inbox = chunks;
         self
     }
 
-    /// Connections that the peer has created and nobody has accepted yet.
+    /// Sets how many connections may wait to be accepted; the peer's further ones are refused. Default: 128.
     pub fn backlog(mut self, count: u32) -> Self {
         self.backlog = count;
         self
     }
 
-    /// How long a handshake may take. A peer that is slower is dropped and delays nobody.
+    /// Sets how long a handshake may take. Default: 5 seconds. The handshake of a slower peer is dropped; others are not
+    /// delayed by it.
     pub fn handshake_timeout(mut self, time: Duration) -> Self {
         self.handshake_timeout = time;
         self
     }
 
-    /// Protects each end's payload from the other: it lies in memory of its writer's own, which the kernel lets the other end
-    /// read and not write. What has been sent can then be changed by its sender alone, and an
-    /// [`UntrustedLoan`](crate::UntrustedLoan) is a plain slice. The Primary's to choose. Costs three more mappings when the
-    /// link is made, and nothing later.
+    /// Sets whether each end's payload is protected from the other end. Default: `false`.
+    ///
+    /// Protected payload lies in memory that its sender writes and the other end can only read. So a message cannot be changed
+    /// by its receiver, and an [`UntrustedLoan`](crate::UntrustedLoan) is a plain slice. The Primary chooses. It costs three
+    /// more mappings when the link is made, and nothing later.
     pub fn protected(mut self, protected: bool) -> Self {
         self.modes.protected = protected;
         self
     }
 
-    /// Keeps the link's place when its Secondary dies or leaves, for a successor; see
-    /// [`Listener::reattach`](crate::Listener::reattach). The Primary's to choose.
+    /// Sets whether another process can take the place of a Secondary that died or left; see
+    /// [`Listener::reattach`](crate::Listener::reattach). Default: `false`. The Primary chooses.
     pub fn reattachable(mut self, reattachable: bool) -> Self {
         self.reattachable = reattachable;
         self
     }
 
-    /// Admits peers of this effective user id too, beside those of this process's own. They are trusted like those:
-    /// use [`Listener::accept_untrusted`](crate::Listener::accept_untrusted) otherwise. May be called again for more.
-    /// Holds for who accepts and for who connects.
+    /// Admits peers with the effective user id `uid`, beside those of this process's own user. Each call adds one.
+    ///
+    /// Such peers are trusted as those of this user are. For peers that are not, use
+    /// [`Listener::accept_untrusted`](crate::Listener::accept_untrusted). The list applies to accepting and to connecting.
     ///
     /// ```
     /// use hqq::{Listener, Options};
     ///
     /// # let name = format!("doc-allow-{}", std::process::id());
     /// let options = Options::new().allow_uid(1000).allow_gid(44);
-    /// let listener = Listener::bind_with(&name, options)?; // this user, user 1000, and whoever runs in group 44
+    /// let listener = Listener::bind_with(&name, options)?; // this user, user 1000, and processes of group 44
     /// # Ok::<(), hqq::Error>(())
     /// ```
     pub fn allow_uid(mut self, uid: u32) -> Self {
@@ -287,40 +316,42 @@ impl Options {
         self
     }
 
-    /// Admits peers of this effective group id too, whatever their user. As [`allow_uid`](Self::allow_uid); supplementary
-    /// groups do not count.
+    /// Admits peers with the effective group id `gid`, of any user; see [`allow_uid`](Self::allow_uid). Supplementary groups
+    /// do not count.
     pub fn allow_gid(mut self, gid: u32) -> Self {
         self.gids.push(gid);
         self
     }
 
-    /// Whether peers of other users than this process's own may be admitted.
+    /// Whether there is a list of admitted users or groups.
     pub(crate) fn admits_others(&self) -> bool {
         !self.uids.is_empty() || !self.gids.is_empty()
     }
 
-    /// Whether a peer is admitted: it is `own`, or on the list.
+    /// Whether a peer with these ids is admitted by a process of user `own`.
     pub(crate) fn admits(&self, own: u32, uid: u32, gid: u32) -> bool {
         uid == own || self.uids.contains(&uid) || self.gids.contains(&gid)
     }
 
-    /// A hook that sees every packet that this end sends or receives, on the thread that does it. It must not
-    /// use the link, and not panic: the message it is shown would be lost. Without one, a packet costs a predictable branch.
+    /// Sets a hook that is called with every packet that this end sends or receives, on the thread that does so. Default:
+    /// none, which costs a predictable branch for each packet.
+    ///
+    /// The hook must not use the link. It must not panic, as the message would be lost.
     pub fn trace(mut self, hook: impl Fn(&TraceEvent) + Send + Sync + 'static) -> Self {
         self.trace = Some(Arc::new(hook));
         self
     }
 
-    /// Time by this clock, instead of the machine's; see [`Clock`].
+    /// Sets the clock for rates, acknowledgements and metrics. Default: the machine's monotonic clock. See [`Clock`].
     pub fn clock(mut self, clock: &Clock) -> Self {
         self.clock = Some(clock.clone());
         self
     }
 
-    /// The geometry, checked.
+    /// The geometry that these options describe: slots, buffers and buffer size.
     ///
     /// # Errors
-    /// [`Error::Geometry`]; [`Error::RegionTooLarge`] if the region would exceed
+    /// [`Error::Geometry`] if a number breaks a rule; [`Error::RegionTooLarge`] if the region would exceed
     /// [`max_region`](Self::max_region).
     pub fn geometry(&self) -> Result<Geometry> {
         let geometry = Geometry::new(self.slots, self.buffers, self.buffer_size)?;
@@ -332,7 +363,7 @@ impl Options {
     }
 }
 
-/// How long waiting calls spin on a link that is made for this, if that is said at all.
+/// How long calls spin on a link with these capabilities; `None` if none of them sets it.
 pub(crate) fn spin_for(capabilities: Capabilities) -> Option<Duration> {
     let longest =
         [(Capabilities::LOW_LATENCY, LOW_LATENCY_SPIN), (Capabilities::HIGH_THROUGHPUT, THROUGHPUT_SPIN)];
