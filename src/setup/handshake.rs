@@ -1,22 +1,23 @@
-//! Layer 3: how two processes come to share a region. One 64-byte packet a message, over the link's socket:
+//! The handshake, by which two processes come to share a region. Each message is one packet of 64 bytes on the link's
+//! socket:
 //!
 //! ```text
 //! Primary    HELLO  magic, format, protocol version         ->
-//!         <- JOIN   the same, and the largest region it takes       Secondary
+//!         <- JOIN   the same, and its limit on the region           Secondary
 //!            OFFER  bytes and epoch of the region, with its memfd ->
-//!         <- READY  the seat it took
+//!         <- READY  the seat that it took
 //!            WELCOME                                          ->
 //! ```
 //!
-//! If the region is protected, OFFER brings the Primary's payload as a second memfd, and READY the Secondary's. A Secondary
-//! that takes a former one's place hears the same: the region is then not new.
+//! If the region is protected, OFFER carries the memfd of the Primary's payload too, and READY that of the Secondary's. A
+//! successor, which takes the place of a former Secondary, receives the same messages; the region is then an existing one.
 //!
-//! Until WELCOME the Secondary sits and does nothing: the Primary may still give it up, and then nothing was received that
-//! another should have, and nothing was sent.
+//! Between READY and WELCOME the Secondary has a seat and does not use it: it neither sends nor receives. So the Primary can
+//! still drop it, and no message is lost.
 //!
-//! Either may answer OpError instead. Each takes the other's user from the kernel's credentials and its pidfd
-//! from SCM_PIDFD, both attached to the first message that it receives: so nothing is shared before it is known
-//! with whom. Afterwards the socket carries doorbell tokens only.
+//! Either side can answer OpError instead. Each side reads the other's user and group from the credentials that the kernel
+//! attaches to the first message, and its pidfd from SCM_PIDFD. So no memory is shared before the peer is identified.
+//! Afterwards the socket carries doorbell tokens only.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -39,27 +40,25 @@ use crate::shm::region::{Region, Setup};
 use crate::shm::words::{FORMAT, Holder, MAGIC, Role, SEATS, SeatWord};
 use crate::sync::Ordering;
 
-/// What fails on the peer's own socket, and is no trouble of ours.
+/// Names of the operations that fail because of the peer's socket or memory. Such a failure ends the handshake and not the
+/// call of the listener.
 pub(crate) const SENDING: &str = "sending a handshake message";
-/// As [`SENDING`].
 pub(crate) const READING: &str = "reading a handshake message";
-/// What fails on the memory that the peer brought, and is no trouble of ours either.
-pub(crate) const LOOKING: &str = "inspecting the peer's payload";
-/// As [`LOOKING`].
+pub(crate) const INSPECTING: &str = "inspecting the peer's payload";
 pub(crate) const MAPPING: &str = "mapping the peer's payload";
 
-/// Adds what was being done to an error of the operating system.
+/// Converts an error of the operating system; `doing` says what the call was for.
 pub(crate) fn os(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |source| Error::Os { doing, source }
 }
 
-/// The other end closed its socket, or died: seen by the next receive, or already by a send.
+/// The peer closed its socket or died. A receive returns it, or already a send.
 const HUNG_UP: Error = Error::Handshake {
     what: "the peer hung up before it was over: see the error of the peer's process",
     found: None,
 };
 
-/// A socket that speaks in packets.
+/// Sends and receives packets on a socket, and shows them to the trace hook.
 struct PacketSocket<'o> {
     role: Role,
     options: &'o Options,
@@ -80,22 +79,23 @@ impl PacketSocket<'_> {
         })
     }
 
-    /// Tells a Secondary that it is one.
+    /// Sends WELCOME: the Secondary may use its seat.
     fn welcome(&self, socket: BorrowedFd<'_>) -> Result<()> {
         self.send(socket, &Packet::new(op::WELCOME, []), &[])
     }
 
-    /// Tells the peer why the handshake ends, if it is a reason for it.
+    /// Sends OpError with the code of `error`, if it has one. `failed` is the opcode that is refused, `need` the size of
+    /// a region that is too large, in bytes, or 0.
     fn refuse(&self, socket: BorrowedFd<'_>, error: &Error, failed: u8, need: u64) {
         if let Some(code) = error.code() {
             let mut packet = Packet::error(0, code, failed);
             packet.operands[3] = need;
-            // It may have gone; then there is nobody to tell.
+            // The peer may have closed the socket already.
             let _ = self.send(socket, &packet, &[]);
         }
     }
 
-    /// The next message, if it is there and is the `wanted` one.
+    /// Receives the next message without waiting, and checks that its opcode is `wanted`.
     fn receive(&self, socket: BorrowedFd<'_>, wanted: u8) -> Result<Option<(Packet, Received)>> {
         let mut bytes = [0; 65];
         let Some(received) = sock::recv(socket, &mut bytes).map_err(os(READING))? else {
@@ -139,13 +139,13 @@ impl PacketSocket<'_> {
             _ => 0..=0,
         };
         if !fds.contains(&received.fds.len()) {
-            return Err(wrong_number(received.fds.len()));
+            return Err(wrong_descriptor_count(received.fds.len()));
         }
         Ok(Some((packet, received)))
     }
 }
 
-/// Checks a HELLO or JOIN.
+/// Checks magic, format and protocol version of a HELLO or JOIN.
 fn check_greeting(packet: &Packet) -> Result<()> {
     let [magic, format, version, ..] = packet.operands;
     if magic != MAGIC {
@@ -163,7 +163,7 @@ fn check_greeting(packet: &Packet) -> Result<()> {
     Ok(())
 }
 
-/// Who sent a message, and the proof of its death to come.
+/// The sender of a message, and a pidfd that will prove its death.
 fn identify(received: Received) -> Result<(Peer, OwnedFd)> {
     let Some(creds) = received.creds else {
         return Err(Error::Handshake {
@@ -181,7 +181,7 @@ fn identify(received: Received) -> Result<(Peer, OwnedFd)> {
     Ok((Peer { pid, uid: creds.uid, gid: creds.gid }, pidfd))
 }
 
-fn wrong_number(found: usize) -> Error {
+fn wrong_descriptor_count(found: usize) -> Error {
     Error::Handshake {
         what: "the peer passed a wrong number of descriptors: run the same version of hqq at both ends, and check the limit on \
                open files",
@@ -189,10 +189,13 @@ fn wrong_number(found: usize) -> Error {
     }
 }
 
-/// Whether a peer is admitted where not everybody is.
-pub(crate) fn admit(options: &Options, any_user: bool, uid: u32, gid: u32) -> Result<()> {
+/// Checks that a peer with these ids is admitted. With `any_user` and without a list of users or groups in the options,
+/// every peer is.
+///
+/// # Errors
+/// [`Error::OtherUser`].
+pub(crate) fn check_user(options: &Options, any_user: bool, uid: u32, gid: u32) -> Result<()> {
     let expected = peer::uid();
-    // Whoever is trusted with nothing may come from anywhere, unless there is a list.
     let anybody = any_user && !options.admits_others();
     if anybody || options.admits(expected, uid, gid) {
         Ok(())
@@ -201,17 +204,17 @@ pub(crate) fn admit(options: &Options, any_user: bool, uid: u32, gid: u32) -> Re
     }
 }
 
-/// A region with what it takes to offer it.
+/// A region that has just been made, with the descriptors and the lock that belong to it.
 struct NewRegion {
     region: OwnedRegion<Mapping>,
     memory: OwnedFd,
-    /// The Primary's payload, in a protected region.
+    /// Memory of the Primary's payload, if the region is protected.
     payload: Option<OwnedFd>,
     lock: Option<SeatLock>,
 }
 
-/// A fresh payload for the direction that this end sends in, mapped and sealed against everybody else.
-fn own_payload(layout: &Layout, name: &str) -> Result<(OwnedFd, Mapping)> {
+/// Makes memory for the payload that this end sends: mapped for writing here, and sealed against writing elsewhere.
+fn create_payload(layout: &Layout, name: &str) -> Result<(OwnedFd, Mapping)> {
     let len = layout.payload_len();
     let memory = mem::create(name, len).map_err(os("reserving memory for the payload"))?;
     let mapping = Mapping::map(memory.as_fd(), len as usize).map_err(os("mapping the payload"))?;
@@ -219,9 +222,9 @@ fn own_payload(layout: &Layout, name: &str) -> Result<(OwnedFd, Mapping)> {
     Ok((memory, mapping))
 }
 
-/// The payload that the peer brings, mapped for reading.
-fn their_payload(layout: &Layout, memory: &OwnedFd) -> Result<Mapping> {
-    let facts = mem::facts(memory.as_fd()).map_err(os(LOOKING))?;
+/// Maps the memory of the peer's payload for reading, after checking it.
+fn map_peer_payload(layout: &Layout, memory: &OwnedFd) -> Result<Mapping> {
+    let facts = mem::facts(memory.as_fd()).map_err(os(INSPECTING))?;
     check_memfd(&facts)?;
     if facts.len != layout.payload_len() {
         return Err(Error::Handshake {
@@ -232,7 +235,7 @@ fn their_payload(layout: &Layout, memory: &OwnedFd) -> Result<Mapping> {
     Mapping::map_read_only(memory.as_fd(), facts.len as usize).map_err(os(MAPPING))
 }
 
-/// Whether mapping what a peer offers is safe.
+/// Checks that memory which a peer passed can be mapped safely: a memfd that cannot shrink.
 fn check_memfd(facts: &mem::Facts) -> Result<()> {
     let wrong = |what| Err(Error::Handshake { what, found: Some(facts.len) });
     match (facts.is_memfd, facts.sealed) {
@@ -243,7 +246,7 @@ fn check_memfd(facts: &mem::Facts) -> Result<()> {
 }
 
 impl NewRegion {
-    /// Makes a region.
+    /// Makes a region with the geometry and modes of `options`. `name` is stored in it, for observers.
     fn new(options: &Options, name: &str) -> Result<Self> {
         let geometry = options.geometry()?;
         let page = mem::page_size() as u64;
@@ -257,7 +260,7 @@ impl NewRegion {
         let memory = memory.map_err(os("reserving memory for the region"))?;
         mem::seal(memory.as_fd()).map_err(os("sealing the region's memory"))?;
         let mapping = Mapping::map(memory.as_fd(), layout.len as usize).map_err(os("mapping the region"))?;
-        // Without it, nobody but the peer can tell when this process is dead.
+        // Without the lock, only the peer can tell when this process is dead.
         let lock = lock::lock(memory.as_fd(), 0).unwrap_or(None);
         let epoch = random::number().map_err(os("reading a random number"))?;
         let setup = Setup { geometry, modes: options.modes, page, epoch, first_lap: 0, name };
@@ -266,7 +269,7 @@ impl NewRegion {
         region.region().seat(0).pid.store(peer::pid() as u64, Ordering::Relaxed);
         let mut payload = None;
         if options.modes.protected {
-            let (memory, mapping) = own_payload(&layout, &format!("hqq-payload:{name}"))?;
+            let (memory, mapping) = create_payload(&layout, &format!("hqq-payload:{name}"))?;
             region.set_payload(0, mapping)?;
             payload = Some(memory);
         }
@@ -274,26 +277,26 @@ impl NewRegion {
     }
 }
 
-/// What a caller can be offered.
+/// What the Primary offers to a connecting process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// A new region.
     New,
-    /// The vacant place in the region with this epoch.
+    /// The vacant Secondary's place in the region with this epoch.
     Vacant(u64),
 }
 
-/// What waits for READY.
+/// State of a handshake that waits for READY.
 struct Offered {
     place: Place,
     at: Instant,
     /// The region, if it is a new one.
-    ground: Option<NewRegion>,
+    new_region: Option<NewRegion>,
     pidfd: OwnedFd,
     peer: Peer,
 }
 
-/// The Primary's side of one handshake: moved on whenever its socket has something to read.
+/// The Primary's side of one handshake. [`drive`](Self::drive) advances it whenever its socket is readable.
 pub(crate) struct ServerHandshake {
     socket: Option<OwnedFd>,
     stage: Stage,
@@ -301,36 +304,39 @@ pub(crate) struct ServerHandshake {
 }
 
 enum Stage {
+    /// HELLO was sent; JOIN comes next.
     Greeted,
+    /// OFFER was sent; READY comes next.
     Offered(Box<Offered>),
+    /// The handshake has succeeded or failed.
     Over,
 }
 
-/// What comes of a handshake.
+/// Result of a handshake at the Primary.
 pub(crate) enum Accepted {
     /// A new link.
     Link(Box<LinkCore>),
-    /// Somebody for the vacant place of an old one.
+    /// A successor for the vacant place in an existing link.
     Successor(Successor),
 }
 
-/// What a Primary needs to know to go on with a handshake.
+/// Whom the Primary accepts, and what it offers.
 #[derive(Clone, Copy)]
 pub(crate) struct AcceptPolicy<'t> {
     pub(crate) options: &'t Options,
     pub(crate) name: &'t str,
-    /// Peers of any user are admitted, unless the options have a list.
+    /// Whether peers of any user are admitted, unless the options have a list.
     pub(crate) any_user: bool,
-    /// The link whose vacant place is offered, in place of a new region.
+    /// The link whose vacant place is offered; `None` for a new region.
     pub(crate) into: Option<&'t LinkCore>,
 }
 
 impl AcceptPolicy<'_> {
-    /// Whether a peer may have what is offered.
-    fn admit(&self, peer: &Peer) -> Result<()> {
-        admit(self.options, self.any_user, peer.uid, peer.gid)?;
+    /// Checks that `peer` may have what is offered.
+    fn check_peer(&self, peer: &Peer) -> Result<()> {
+        check_user(self.options, self.any_user, peer.uid, peer.gid)?;
         match self.into {
-            // A former peer that was trusted with nothing may have the region mapped yet: it shall harm no other user.
+            // A former peer that is not trusted may still have the region mapped. It must not be able to harm another user.
             Some(link) if self.any_user && link.peer().uid != peer.uid => {
                 Err(Error::OtherUser { uid: peer.uid, expected: link.peer().uid })
             }
@@ -338,14 +344,14 @@ impl AcceptPolicy<'_> {
         }
     }
 
-    /// What is offered.
+    /// The place that is offered.
     pub(crate) fn place(&self) -> Place {
         self.into.map_or(Place::New, |link| Place::Vacant(link.region().facts().epoch))
     }
 }
 
 impl ServerHandshake {
-    /// Begins a handshake.
+    /// Begins a handshake on a connected socket: sends HELLO. It must be over within `timeout`.
     pub(crate) fn new(socket: OwnedFd, options: &Options, timeout: Duration) -> Result<Self> {
         let hello = Packet::new(op::HELLO, [MAGIC, FORMAT, Version::CURRENT.number()]);
         PacketSocket { role: Role::Primary, options }.send(socket.as_fd(), &hello, &[])?;
@@ -353,10 +359,10 @@ impl ServerHandshake {
         Ok(Self { socket: Some(socket), stage: Stage::Greeted, deadline })
     }
 
-    /// Whether who knocks may; tells it if not.
+    /// Whether the process that connected `socket` is admitted; if not, it is sent the reason.
     pub(crate) fn admits(socket: &OwnedFd, options: &Options, any_user: bool) -> bool {
         let Ok(creds) = sock::peer_creds(socket.as_fd()) else { return false };
-        let admitted = admit(options, any_user, creds.uid, creds.gid);
+        let admitted = check_user(options, any_user, creds.uid, creds.gid);
         if let Err(error) = &admitted {
             PacketSocket { role: Role::Primary, options }.refuse(socket.as_fd(), error, op::HELLO, 0);
         }
@@ -371,27 +377,28 @@ impl ServerHandshake {
         self.deadline
     }
 
-    /// What it has been offered, and when, if anything.
-    pub(crate) fn was_offered(&self) -> Option<(Place, Instant)> {
+    /// The place that was offered to the peer, and when.
+    pub(crate) fn offered_place(&self) -> Option<(Place, Instant)> {
         match &self.stage {
             Stage::Offered(offered) => Some((offered.place, offered.at)),
             Stage::Greeted | Stage::Over => None,
         }
     }
 
-    /// Goes as far as what has been received allows.
+    /// Advances the handshake by the message that has arrived, if there is one. An error is sent to the peer.
     pub(crate) fn drive(&mut self, policy: AcceptPolicy<'_>) -> Result<Option<Accepted>> {
         let packets = PacketSocket { role: Role::Primary, options: policy.options };
         let wanted = if matches!(self.stage, Stage::Greeted) { op::JOIN } else { op::READY };
-        let stepped = self.advance(&packets, policy, wanted);
-        if let Err(error) = &stepped {
-            let told = matches!(error, Error::RegionTooLarge { .. } | Error::Refused { .. });
-            // There is none where making the link failed: it was the link's already.
-            if let Some(socket) = self.socket.as_ref().filter(|_| !told) {
+        let advanced = self.advance(&packets, policy, wanted);
+        if let Err(error) = &advanced {
+            // The peer sent the reason, or has been sent it.
+            let is_known = matches!(error, Error::RegionTooLarge { .. } | Error::Refused { .. });
+            // The socket is gone if making the link failed after it had been moved there.
+            if let Some(socket) = self.socket.as_ref().filter(|_| !is_known) {
                 packets.refuse(socket.as_fd(), error, wanted, 0);
             }
         }
-        stepped
+        advanced
     }
 
     fn advance(
@@ -404,20 +411,20 @@ impl ServerHandshake {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Greeted => {
                 let (peer, pidfd) = identify(received)?;
-                policy.admit(&peer)?;
+                policy.check_peer(&peer)?;
                 check_greeting(&packet)?;
                 self.offer(packets, policy, peer, pidfd, packet.operands[3])?;
                 Ok(None)
             }
             Stage::Offered(offered) => {
-                let Offered { ground, pidfd, peer, .. } = *offered;
-                policy.admit(&peer)?;
-                let brought = received.fds.pop();
-                let at = |region: &Region<'static>| check_ready(region, &packet, brought.as_ref());
-                let met = match (ground, policy.into) {
+                let Offered { new_region, pidfd, peer, .. } = *offered;
+                policy.check_peer(&peer)?;
+                let memory = received.fds.pop();
+                let check = |region: &Region<'static>| check_ready(region, &packet, memory.as_ref());
+                let accepted = match (new_region, policy.into) {
                     (Some(NewRegion { region, memory, payload, lock }), _) => {
-                        let (peer_seat, theirs) = at(region.region())?;
-                        if let Some(mapping) = theirs {
+                        let (peer_seat, peer_payload) = check(region.region())?;
+                        if let Some(mapping) = peer_payload {
                             region.set_payload(1, mapping)?;
                         }
                         let socket = self.socket.take().expect("kept until the link is made");
@@ -428,7 +435,7 @@ impl ServerHandshake {
                         Accepted::Link(Box::new(core))
                     }
                     (None, Some(link)) => {
-                        let (seat, payload) = at(link.region())?;
+                        let (seat, payload) = check(link.region())?;
                         packets.welcome(self.socket())?;
                         let socket = self.socket.take().expect("kept until the link is made");
                         Accepted::Successor(Successor { socket, pidfd, peer, seat, payload })
@@ -440,7 +447,7 @@ impl ServerHandshake {
                         });
                     }
                 };
-                Ok(Some(met))
+                Ok(Some(accepted))
             }
             Stage::Over => Err(Error::Handshake {
                 what: "the peer sent a message after the handshake had ended",
@@ -449,7 +456,8 @@ impl ServerHandshake {
         }
     }
 
-    /// Offers a vacant place, or a new region.
+    /// Sends OFFER: for the vacant place in the policy's link, or for a new region. `limit` is the size in bytes of the
+    /// largest region that the peer takes.
     fn offer(
         &mut self,
         packets: &PacketSocket<'_>,
@@ -467,12 +475,12 @@ impl ServerHandshake {
             packets.refuse(self.socket(), &error, op::JOIN, need);
             return Err(error);
         }
-        let ground = match policy.into {
+        let new_region = match policy.into {
             Some(_) => None,
             None => Some(NewRegion::new(policy.options, policy.name)?),
         };
-        let (region, memory, payload) = match (&ground, policy.into) {
-            (Some(ground), _) => (ground.region.region(), &ground.memory, &ground.payload),
+        let (region, memory, payload) = match (&new_region, policy.into) {
+            (Some(new_region), _) => (new_region.region.region(), &new_region.memory, &new_region.payload),
             (None, Some(link)) => (link.region(), &link.parts().memory, &link.parts().payload),
             (None, None) => unreachable!("made where there is no link"),
         };
@@ -480,7 +488,7 @@ impl ServerHandshake {
         let offer = Packet::new(op::OFFER, [need, region.facts().epoch]);
         packets.send(self.socket(), &offer, &fds)?;
         let place = policy.place();
-        self.stage = Stage::Offered(Box::new(Offered { place, at: Instant::now(), ground, pidfd, peer }));
+        self.stage = Stage::Offered(Box::new(Offered { place, at: Instant::now(), new_region, pidfd, peer }));
         Ok(())
     }
 }
@@ -494,11 +502,11 @@ impl Drop for ServerHandshake {
     }
 }
 
-/// The Secondary's seat, as READY names it, and its payload, if the region is protected.
+/// Checks the seat that READY names, and maps the payload in `memory`, which a protected region needs.
 fn check_ready(
     region: &Region<'static>,
     packet: &Packet,
-    brought: Option<&OwnedFd>,
+    memory: Option<&OwnedFd>,
 ) -> Result<(Holder, Option<Mapping>)> {
     let [seat, generation, ..] = packet.operands;
     if !(1..SEATS as u64).contains(&seat) {
@@ -516,21 +524,21 @@ fn check_ready(
     let holder = Holder::new(seat as usize, generation as u8);
     let found = region.seat(holder.seat()).word.load(Ordering::Acquire);
     let word = SeatWord::from_word(found);
-    let sits = word.is_valid() && word.is_occupied_by(holder) && word.role() == Role::Secondary;
-    // It may have closed the link at once.
+    let is_seated = word.is_valid() && word.is_occupied_by(holder) && word.role() == Role::Secondary;
+    // The Secondary may have closed the link at once.
     let has_left = word == SeatWord::joined(holder, Role::Secondary, false).vacated();
-    if !sits && !has_left {
+    if !is_seated && !has_left {
         return Err(Error::Corrupt { what: "the Secondary's seat", found });
     }
-    let payload = match (region.facts().modes.protected, brought) {
-        (true, Some(memory)) => Some(their_payload(region.layout(), memory)?),
+    let payload = match (region.facts().modes.protected, memory) {
+        (true, Some(memory)) => Some(map_peer_payload(region.layout(), memory)?),
         (false, None) => None,
-        (_, brought) => return Err(wrong_number(brought.into_iter().count())),
+        (_, memory) => return Err(wrong_descriptor_count(memory.into_iter().count())),
     };
     Ok((holder, payload))
 }
 
-/// An attached region with a seat taken, before the server has confirmed it.
+/// A region that this end has attached to and taken a seat in, before WELCOME.
 pub(crate) struct Joined {
     region: OwnedRegion<Mapping>,
     memory: OwnedFd,
@@ -538,34 +546,35 @@ pub(crate) struct Joined {
     lock: Option<SeatLock>,
 }
 
-/// The Secondary's side of a handshake, a message at a time.
+/// The Secondary's side of a handshake.
 pub(crate) struct ClientHandshake<'o> {
-    /// Until it is the link's.
+    /// `None` once the link owns it.
     socket: Option<OwnedFd>,
     packets: PacketSocket<'o>,
-    until: Option<Instant>,
+    deadline: Option<Instant>,
+    /// The Primary and its pidfd, once HELLO has been received.
     server: Option<(Peer, OwnedFd)>,
 }
 
 impl<'o> ClientHandshake<'o> {
-    /// Begins a handshake on a connected socket that must be over in `timeout`.
+    /// Begins a handshake on a connected socket. It must be over within `timeout`.
     pub(crate) fn new(socket: OwnedFd, options: &'o Options, timeout: Duration) -> Self {
         let packets = PacketSocket { role: Role::Secondary, options };
-        Self { socket: Some(socket), packets, until: Instant::now().checked_add(timeout), server: None }
+        Self { socket: Some(socket), packets, deadline: Instant::now().checked_add(timeout), server: None }
     }
 
     fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_ref().expect("kept until the link is made").as_fd()
     }
 
-    /// Waits for a message.
+    /// Receives a message with the opcode `wanted`, waiting for it.
     fn receive(&self, wanted: u8) -> Result<(Packet, Received)> {
         let began = Instant::now();
         loop {
             if let Some(message) = self.packets.receive(self.socket(), wanted)? {
                 return Ok(message);
             }
-            let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 return Err(Error::Timeout {
                     what: "the peer's part of the handshake: it must accept",
@@ -576,11 +585,11 @@ impl<'o> ClientHandshake<'o> {
         }
     }
 
-    /// Receives HELLO, checks the sender's identity and sends JOIN.
+    /// Receives HELLO, checks the Primary's user and version, and sends JOIN.
     pub(crate) fn request_region(&mut self, any_user: bool) -> Result<()> {
         let (packet, received) = self.receive(op::HELLO)?;
         let checked = identify(received).and_then(|(server, pidfd)| {
-            admit(self.packets.options, any_user, server.uid, server.gid)?;
+            check_user(self.packets.options, any_user, server.uid, server.gid)?;
             check_greeting(&packet)?;
             Ok((server, pidfd))
         });
@@ -590,7 +599,7 @@ impl<'o> ClientHandshake<'o> {
         self.packets.send(self.socket(), &join, &[])
     }
 
-    /// Tells the server what went wrong.
+    /// Sends the Primary the error, if `result` is one.
     fn or_refuse<T>(&self, result: Result<T>, failed: u8) -> Result<T> {
         result.inspect_err(|error| self.packets.refuse(self.socket(), error, failed, 0))
     }
@@ -605,7 +614,7 @@ impl<'o> ClientHandshake<'o> {
     pub(crate) fn join(&mut self) -> Result<Joined> {
         let (_, received) = self.receive(op::OFFER)?;
         let mut fds = received.fds.into_iter();
-        let memory = fds.next().expect("one was counted");
+        let memory = fds.next().expect("an OFFER has at least one");
         let (region, lock, payload) = self.or_refuse(self.open(&memory, fds.next()), op::OFFER)?;
         let holder = region.region().holder();
         region.region().seat(holder.seat()).pid.store(peer::pid() as u64, Ordering::Relaxed);
@@ -626,10 +635,11 @@ impl<'o> ClientHandshake<'o> {
         LinkCore::new(parts, self.packets.options)
     }
 
+    /// Checks and maps the region in `memory`, takes a seat in it, and exchanges the payloads of a protected region.
     fn open(
         &self,
         memory: &OwnedFd,
-        theirs: Option<OwnedFd>,
+        peer_payload: Option<OwnedFd>,
     ) -> Result<(OwnedRegion<Mapping>, Option<SeatLock>, Option<OwnedFd>)> {
         let facts = mem::facts(memory.as_fd()).map_err(os("inspecting the offered memory"))?;
         check_memfd(&facts)?;
@@ -645,32 +655,32 @@ impl<'o> ClientHandshake<'o> {
         let mut held = None;
         let prepare = |seat: usize| {
             if seat == 0 {
-                // The Primary's, whatever its word says: who sat there would take itself for its peer.
+                // Seat 0 is the Primary's, whatever its word says: with it, this end would be its own peer.
                 return None;
             }
             match lock::lock(memory.as_fd(), seat as u64) {
                 Ok(lock) => {
-                    // If there is none, a former occupant has not quite gone.
+                    // Without a lock, the process that had this seat before has not ended completely.
                     held = lock;
                     held.is_some().then_some(true)
                 }
-                // Then nobody but the peer can tell when this process is dead.
+                // Without the lock, only the peer can tell when this process is dead.
                 Err(_) => Some(false),
             }
         };
         let mut region = OwnedRegion::attach(mapping, mem::page_size() as u64, Role::Secondary, prepare)?;
         region.limit_messages(self.packets.options.max_message);
         let layout = *region.region().layout();
-        let payload = match (region.region().facts().modes.protected, theirs) {
-            (true, Some(theirs)) => {
-                let theirs = their_payload(&layout, &theirs)?;
-                let (payload, ours) = own_payload(&layout, "hqq-payload")?;
-                region.set_payload(0, theirs)?;
-                region.set_payload(1, ours)?;
+        let payload = match (region.region().facts().modes.protected, peer_payload) {
+            (true, Some(peer_payload)) => {
+                let mapping = map_peer_payload(&layout, &peer_payload)?;
+                let (payload, own_mapping) = create_payload(&layout, "hqq-payload")?;
+                region.set_payload(0, mapping)?;
+                region.set_payload(1, own_mapping)?;
                 Some(payload)
             }
             (false, None) => None,
-            (_, theirs) => return Err(wrong_number(1 + theirs.into_iter().count())),
+            (_, payload) => return Err(wrong_descriptor_count(1 + payload.into_iter().count())),
         };
         Ok((region, held, payload))
     }
@@ -679,7 +689,7 @@ impl<'o> ClientHandshake<'o> {
 impl Drop for ClientHandshake<'_> {
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
-            // As for `ServerHandshake`.
+            // As in `ServerHandshake`.
             sock::purge(socket.as_fd());
         }
     }

@@ -1,4 +1,5 @@
-//! Layer 3: names, and how links are made of them: bind and accept, connect, pair, and an offer to a child.
+//! Links by name: [`Listener`] binds and accepts, [`StandardLink::connect`] connects. Links without a name: pairs, and an
+//! [`Offer`] to a child process.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -19,23 +20,27 @@ use crate::link::timed_mutex::TimedMutex;
 use crate::link::untrusted::UntrustedLink;
 use crate::options::Options;
 use crate::setup::handshake::{
-    AcceptPolicy, Accepted, ClientHandshake, LOOKING, MAPPING, READING, SENDING, ServerHandshake, admit, os,
+    AcceptPolicy, Accepted, ClientHandshake, INSPECTING, MAPPING, READING, SENDING, ServerHandshake,
+    check_user, os,
 };
 
-/// The environment variable that names an inherited link's descriptor.
+/// Name of the environment variable with the descriptor of an inherited link.
 const INHERITED: &str = "HQQ_LINK_FD";
-/// Connectors that wait in the kernel before the listener hears of them.
+/// Connecting processes that the kernel queues before the listener accepts their sockets.
 const BACKLOG: i32 = 128;
-/// Handshakes under way at once; beyond it the slowest is given up.
+/// Handshakes in progress at a time. When there is another, the one with the earliest deadline is dropped.
 const MAX_PENDING: usize = 128;
-/// How long somebody who was offered a vacant place has before the next in line is offered it too.
+/// How long a process that was offered a vacant place has before the next one is offered it too.
 const PRECEDENCE: Duration = Duration::from_millis(100);
-/// How long a waiting `connect` sleeps before it looks for the name again.
+/// How long `connect` sleeps between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(2);
-/// As good as for ever, and within the clock's range.
+/// A time that never passes in practice, within the clock's range.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// The address of a name.
+/// The socket address of a name.
+///
+/// # Errors
+/// [`Error::BadName`].
 fn address(name: &str) -> Result<Address> {
     let bad = |rule| Err(Error::BadName { name: name.into(), rule });
     if name.contains('/') {
@@ -51,13 +56,21 @@ fn address(name: &str) -> Result<Address> {
     Ok(Address::Abstract(format!("hqq.{}.{name}", peer::uid()).into_bytes()))
 }
 
-/// A name at which links are accepted. Each accepted peer gets a region of its own; this end is the Primary.
+/// Accepts links at a name. Each accepted peer gets a region of its own; this end is the Primary.
 ///
-/// A bare name belongs to this user and is gone with the process. A name with a slash is a socket file, for
-/// containers that share a mount; dropping the listener removes it, and the next bind takes over one that a
-/// dead process left. Links outlive the listener that made them.
+/// A name without a slash is visible to the same user in the same network namespace, and is gone with the process. A name
+/// with a slash is the path of a socket file, for containers that share a mount. Dropping the listener removes the file; a
+/// file that a dead process left is replaced by the next [`bind`](Self::bind). Links outlive their listener.
 ///
-/// All handshakes are driven at once, inside the accepting calls: a connector that falls silent delays nobody.
+/// The accepting calls drive all pending handshakes together, so a peer that stops in the middle of its handshake does not
+/// delay others.
+///
+/// | call | waits | peers |
+/// |---|---|---|
+/// | [`accept`](Self::accept), [`accept_timeout`](Self::accept_timeout), [`try_accept`](Self::try_accept) | until a peer comes, at most a time, not at all | this user, and those of [`Options::allow_uid`] and [`allow_gid`](Options::allow_gid) |
+/// | [`accept_untrusted`](Self::accept_untrusted), [`accept_untrusted_timeout`](Self::accept_untrusted_timeout) | likewise | any user, unless the options have a list |
+/// | [`reattach`](Self::reattach), [`reattach_timeout`](Self::reattach_timeout) | likewise | successors on an existing link |
+/// | [`reattach_untrusted`](Self::reattach_untrusted) | likewise | successors of the former peer's user |
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
@@ -70,21 +83,21 @@ pub struct Listener {
 
 impl fmt::Debug for ServerHandshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host").field("deadline", &self.deadline()).finish_non_exhaustive()
+        f.debug_struct("ServerHandshake").field("deadline", &self.deadline()).finish_non_exhaustive()
     }
 }
 
 impl Listener {
-    /// Listens at `name` for links with the default [`Options`].
+    /// Listens at `name`, for links with the default [`Options`].
     ///
     /// # Errors
-    /// [`Error::BadName`]; [`Error::NameInUse`] if a living process has the name, [`Error::OtherUser`] if one of
-    /// another user has; [`Error::Os`].
+    /// [`Error::BadName`]; [`Error::NameInUse`] if a running process of this user has the name, [`Error::OtherUser`] if one
+    /// of another user has; [`Error::Os`].
     pub fn bind(name: &str) -> Result<Self> {
         Self::bind_with(name, Options::new())
     }
 
-    /// Listens at `name` for links with the given options.
+    /// Listens at `name`, for links with the given options.
     ///
     /// # Errors
     /// As [`bind`](Self::bind); [`Error::Geometry`] or [`Error::RegionTooLarge`] for the options.
@@ -92,7 +105,7 @@ impl Listener {
         options.geometry()?;
         let address = address(name)?;
         let socket = sock::listen(&address, BACKLOG).map_err(|error| match error.kind() {
-            ErrorKind::AddrInUse => in_use(name, &address),
+            ErrorKind::AddrInUse => name_in_use(name, &address),
             _ => os("listening at a name")(error),
         })?;
         let file = match address {
@@ -106,26 +119,26 @@ impl Listener {
         Ok(Self { socket, name: name.into(), file, options, pending, refused })
     }
 
-    /// The name.
+    /// The name that the listener was bound to.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How many connectors failed the handshake or were not admitted.
+    /// Number of connecting processes that failed the handshake or were not admitted.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Waits for a peer of the same user, or one that [`Options::allow_uid`] admits. Others are refused, told so, and
-    /// counted.
+    /// Accepts a peer of the same user, or one that [`Options::allow_uid`] or [`Options::allow_gid`] admits, waiting for it.
+    /// Others are refused and counted; see [`refused`](Self::refused).
     ///
     /// # Errors
-    /// [`Error::Os`]; what a failed handshake says stays between its two processes.
+    /// [`Error::Os`] for a failure of this process. A failed handshake is no error here: its peer is sent the reason.
     pub fn accept(&self) -> Result<StandardLink> {
         self.accept_wait(false, Wait::Forever).map(StandardLink::new)
     }
 
-    /// Waits for a peer of the same user no longer than `time`.
+    /// As [`accept`](Self::accept), waiting no longer than `time`.
     ///
     /// # Errors
     /// As [`accept`](Self::accept), or [`Error::Timeout`].
@@ -133,11 +146,13 @@ impl Listener {
         self.accept_wait(false, Wait::from(time)).map(StandardLink::new)
     }
 
-    /// Moves the handshakes on without waiting, and returns a link if one is ready.
+    /// As [`accept`](Self::accept), without waiting: advances the pending handshakes and returns a link if one is complete.
+    ///
+    /// The listener's descriptor ([`AsFd`]) becomes readable when a process connects, and not for the later steps of its
+    /// handshake: call this again, or use [`accept_timeout`](Self::accept_timeout).
     ///
     /// # Errors
-    /// As [`accept`](Self::accept), or [`Error::NoneWaiting`]. The listener's descriptor
-    /// ([`AsFd`]) becomes readable for newcomers, not for the later steps of a handshake.
+    /// As [`accept`](Self::accept), or [`Error::NoneWaiting`].
     pub fn try_accept(&self) -> Result<StandardLink> {
         match self.accept_wait(false, Wait::Until(Instant::now())) {
             Err(Error::Timeout { .. }) => Err(Error::NoneWaiting),
@@ -145,8 +160,8 @@ impl Listener {
         }
     }
 
-    /// Waits for a peer of any user, trusted with nothing. If the options have a list of users or groups, only those and
-    /// this user are admitted.
+    /// Accepts a peer of any user as an [`UntrustedLink`], waiting for it. If the options have a list of users or groups, only
+    /// those and this user are admitted.
     ///
     /// # Errors
     /// As [`accept`](Self::accept).
@@ -154,7 +169,7 @@ impl Listener {
         self.accept_wait(true, Wait::Forever).map(|core| UntrustedLink::new(StandardLink::new(core)))
     }
 
-    /// Waits for a peer of any user no longer than `time`.
+    /// As [`accept_untrusted`](Self::accept_untrusted), waiting no longer than `time`.
     ///
     /// # Errors
     /// As [`accept_untrusted`](Self::accept_untrusted), or [`Error::Timeout`].
@@ -163,15 +178,16 @@ impl Listener {
         Ok(UntrustedLink::new(StandardLink::new(core)))
     }
 
-    /// Waits for a new Secondary to take the place of one that died or left, on the same link: what this end had sent and
-    /// nobody received is delivered to the newcomer, and what the former peer had sent is still received first. What a dead
-    /// peer had taken from the ring counts as received: the message in its program's hand and, on a link with connections,
-    /// what it had sorted into its inbox.
+    /// Gives a link a new Secondary, the successor of one that died or left, waiting for it to connect.
     ///
-    /// The link must have been made with [`Options::reattachable`]. Connections on it have ended with the former peer: drop
-    /// them beforehand. Descriptors got from the link (its doorbell, [`StandardLink::peer_process`]) stand for the new peer
-    /// afterwards; register them with an event loop anew. Accepting and this take turns on one listener, for as long as each
-    /// waits; a [`ShutdownHandle`](crate::Stopper) ends neither.
+    /// Messages that this end had sent and that were not received are delivered to the successor. Messages that the former
+    /// peer had sent are still received first. A message that a dead peer had taken from the ring counts as received, also if
+    /// its program had not processed it; on a link with connections, so does all that waited in an inbox.
+    ///
+    /// The link must have been made with [`Options::reattachable`]. Its connections have ended with the former peer: drop
+    /// them first. Descriptors that were got from the link (its doorbell, [`StandardLink::peer_process`]) then belong to the
+    /// successor: register them with an event loop again. Only one call accepts or reattaches on a listener at a time; others
+    /// wait for it. A [`ShutdownHandle`](crate::ShutdownHandle) does not end the call.
     ///
     /// ```
     /// use hqq::{Error, Listener, Options, StandardLink};
@@ -180,13 +196,13 @@ impl Listener {
     /// let listener = Listener::bind_with(&name, Options::new().reattachable(true))?;
     /// # let connect = |name: &str| { let name = name.to_owned();
     /// #     std::thread::spawn(move || StandardLink::connect(&name)) };
-    /// let first = connect(&name); // another process, mostly
+    /// let first = connect(&name); // usually in another process
     /// let mut link = listener.accept()?;
     /// link.send(b"one")?;
     /// link.send(b"two")?;
     /// # let first = first.join().unwrap()?;
     /// assert_eq!(&*first.recv()?, b"one");
-    /// drop(first); // or it is killed
+    /// drop(first); // or its process dies
     /// assert!(matches!(link.recv(), Err(Error::Closed | Error::PeerDead)));
     ///
     /// let second = connect(&name);
@@ -197,14 +213,14 @@ impl Listener {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`] unless the place is vacant, saying what is in the way; [`Error::PeerGone`] if the former
-    /// peer hung up and lives, so that it may still use the link; [`Error::Closed`] if this end was shut down;
-    /// [`Error::Corrupt`], [`Error::Os`]. The link is then as it was.
+    /// [`Error::Unsupported`] if the place cannot be vacated yet, with the reason; [`Error::PeerGone`] if the former peer's
+    /// process hung up and still runs, so that it may still use the link; [`Error::Closed`] if this end was shut down;
+    /// [`Error::Corrupt`], [`Error::Os`]. The link is unchanged after an error.
     pub fn reattach(&self, link: &mut StandardLink) -> Result<()> {
         self.reattach_as(link, false, Wait::Forever)
     }
 
-    /// As [`reattach`](Self::reattach), no longer than `time`.
+    /// As [`reattach`](Self::reattach), waiting no longer than `time`.
     ///
     /// # Errors
     /// As there, or [`Error::Timeout`].
@@ -212,8 +228,8 @@ impl Listener {
         self.reattach_as(link, false, Wait::from(time))
     }
 
-    /// As [`reattach`](Self::reattach), for a peer that is trusted with nothing; no longer than `time`. It must belong to the
-    /// former peer's user, who may have kept the region.
+    /// As [`reattach`](Self::reattach), for an untrusted link. The successor must belong to the former peer's user, as the
+    /// former peer may still have the region mapped.
     ///
     /// # Errors
     /// As [`reattach_timeout`](Self::reattach_timeout).
@@ -225,6 +241,7 @@ impl Listener {
         self.reattach_as(link, false, wait)
     }
 
+    /// Vacates the place of the former peer and waits for a successor.
     fn reattach_as(&self, link: &mut StandardLink, any_user: bool, wait: Wait) -> Result<()> {
         let core = link.core();
         core.make_vacant()?;
@@ -237,6 +254,7 @@ impl Listener {
         }
     }
 
+    /// Accepts a new link.
     fn accept_wait(&self, any_user: bool, wait: Wait) -> Result<LinkCore> {
         match self.drive(None, any_user, wait)? {
             Accepted::Link(core) => Ok(*core),
@@ -271,7 +289,7 @@ impl Listener {
                 return Err(timeout());
             }
             let offered = is_offered(&pending, policy);
-            // Then the next in line may be due.
+            // When the precedence of a process that was offered the place is over, the next one is due.
             let left =
                 if offered { Some(left.map_or(PRECEDENCE, |left| left.min(PRECEDENCE))) } else { left };
             let sockets = pending
@@ -285,7 +303,7 @@ impl Listener {
         }
     }
 
-    /// Begins a handshake with each waiting connector that is admitted.
+    /// Accepts the socket of each process that waits, and begins a handshake with those that are admitted.
     fn accept_pending(&self, pending: &mut Vec<ServerHandshake>, any_user: bool) -> Result<()> {
         for _ in 0..2 * MAX_PENDING {
             let Some(socket) =
@@ -298,7 +316,7 @@ impl Listener {
                 continue;
             }
             if pending.len() >= MAX_PENDING {
-                // The slowest handshake is given up, so that a silent connector keeps nobody out.
+                // Drop the one with the earliest deadline, so that silent peers do not keep others out.
                 let slowest = (0..pending.len()).min_by_key(|&index| pending[index].deadline());
                 pending.swap_remove(slowest.unwrap_or(0));
                 self.count_refused();
@@ -339,7 +357,7 @@ impl Listener {
                 Err(error) => {
                     pending.remove(index);
                     self.count_refused();
-                    if is_ours(&error) {
+                    if is_local_failure(&error) {
                         return Err(error);
                     }
                 }
@@ -349,33 +367,33 @@ impl Listener {
     }
 }
 
-/// Whether somebody has been offered the vacant place of late.
+/// Whether a process was offered the vacant place less than [`PRECEDENCE`] ago.
 fn is_offered(pending: &[ServerHandshake], policy: AcceptPolicy<'_>) -> bool {
-    let late = |at: Instant| at.elapsed() < PRECEDENCE;
-    let same = |(place, at)| policy.into.is_some() && place == policy.place() && late(at);
-    pending.iter().any(|handshake| handshake.was_offered().is_some_and(same))
+    let recent = |at: Instant| at.elapsed() < PRECEDENCE;
+    let same = |(place, at)| policy.into.is_some() && place == policy.place() && recent(at);
+    pending.iter().any(|handshake| handshake.offered_place().is_some_and(same))
 }
 
-/// Whether a handshake may go on now: a vacant place is offered to one after another, and who was offered something else
-/// waits until that is asked for again.
+/// Whether a handshake may advance now. A vacant place is offered to one process after another. A process that was offered
+/// another place waits until a call is for that one.
 fn is_due(handshake: &ServerHandshake, policy: AcceptPolicy<'_>, offered: bool) -> bool {
-    match handshake.was_offered() {
+    match handshake.offered_place() {
         None => !offered,
         Some((place, _)) => place == policy.place(),
     }
 }
 
-/// Whether a failed handshake is this process's trouble, not the connector's.
-fn is_ours(error: &Error) -> bool {
+/// Whether a handshake failed because of this process, and not because of the peer.
+fn is_local_failure(error: &Error) -> bool {
     match error {
-        // What fails on the connector's own socket or memory is between it and us.
-        Error::Os { doing, .. } => !matches!(*doing, SENDING | READING | LOOKING | MAPPING),
+        // These fail because of the peer's socket or memory.
+        Error::Os { doing, .. } => !matches!(*doing, SENDING | READING | INSPECTING | MAPPING),
         _ => false,
     }
 }
 
-/// Who has a name that cannot be bound?
-fn in_use(name: &str, address: &Address) -> Error {
+/// The error for a name that is bound already: whether by this user or by another one.
+fn name_in_use(name: &str, address: &Address) -> Error {
     let expected = peer::uid();
     match sock::connect(address).and_then(|socket| sock::peer_creds(socket.as_fd())) {
         Ok(creds) if creds.uid != expected => Error::OtherUser { uid: creds.uid, expected },
@@ -392,44 +410,44 @@ impl AsFd for Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Some((path, id)) = &self.file {
-            // Somebody may have removed or replaced it: then it is not ours to remove.
+            // Another process may have removed or replaced the file: then it stays.
             let _ = sock::unlink_if_ours(path, *id);
         }
     }
 }
 
-/// Calls `name`; waits for it to appear until `wait`, if given.
+/// Connects to the listener at `name`. With `wait`, waits at most that long for the listener to appear and to accept.
 fn connect(name: &str, options: &Options, wait: Option<Duration>, any_user: bool) -> Result<StandardLink> {
     let address = address(name)?;
     let began = Instant::now();
     let deadline = wait.map(|wait| began.checked_add(wait).unwrap_or(began + FOREVER));
-    // A listener whose queue is full is there: it gets as long as a handshake may take.
-    let patience = began.checked_add(options.handshake_timeout).unwrap_or(began + FOREVER);
+    // A listener whose queue is full exists: it gets as long as a handshake may take.
+    let queue_deadline = began.checked_add(options.handshake_timeout).unwrap_or(began + FOREVER);
     let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
     let socket = loop {
         match sock::connect(&address) {
             Ok(socket) => break socket,
             Err(error) => {
-                let absent = matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound);
-                let crowded = error.kind() == ErrorKind::WouldBlock;
-                match deadline.or(crowded.then_some(patience)) {
-                    Some(deadline) if (absent || crowded) && left(deadline) > Duration::ZERO => {
+                let is_absent = matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound);
+                let is_queue_full = error.kind() == ErrorKind::WouldBlock;
+                match deadline.or(is_queue_full.then_some(queue_deadline)) {
+                    Some(deadline) if (is_absent || is_queue_full) && left(deadline) > Duration::ZERO => {
                         std::thread::sleep(RETRY.min(left(deadline)));
                     }
-                    _ if crowded => {
+                    _ if is_queue_full => {
                         return Err(Error::Timeout {
                             what: "a place in the listener's queue: it must accept",
                             after: began.elapsed(),
                         });
                     }
-                    _ if absent => return Err(Error::NoSuchName { name: name.into() }),
+                    _ if is_absent => return Err(Error::NoSuchName { name: name.into() }),
                     _ => return Err(os("connecting to a listener")(error)),
                 }
             }
         }
     };
     let creds = sock::peer_creds(socket.as_fd()).map_err(os("reading the listener's credentials"))?;
-    admit(options, any_user, creds.uid, creds.gid)?;
+    check_user(options, any_user, creds.uid, creds.gid)?;
     let timeout = deadline.map_or(options.handshake_timeout, left);
     let mut client = ClientHandshake::new(socket, options, timeout);
     client.request_region(any_user)?;
@@ -437,17 +455,19 @@ fn connect(name: &str, options: &Options, wait: Option<Duration>, any_user: bool
 }
 
 impl StandardLink {
-    /// Connects to the listener at `name`, with the default limits. This end is the Secondary.
+    /// Connects to the listener at `name`, with the default [`Options`]. This end is the Secondary.
     ///
     /// # Errors
-    /// [`Error::NoSuchName`] if nobody listens there, [`Error::BadName`], [`Error::OtherUser`] if another user
-    /// does; [`Error::Timeout`] if the listener does not accept within 5 seconds, [`Error::Refused`],
-    /// [`Error::Handshake`]; those of an attach for an unfit region; [`Error::Os`].
+    /// [`Error::NoSuchName`] if there is no listener, [`Error::BadName`], [`Error::OtherUser`] if the listener belongs to
+    /// another user; [`Error::Timeout`] if it does not accept within [`Options::handshake_timeout`], 5 seconds;
+    /// [`Error::Refused`] or [`Error::Handshake`] if the handshake fails; [`Error::RegionTooLarge`],
+    /// [`Error::FormatVersion`], [`Error::PageSize`], [`Error::Geometry`], [`Error::NoSeat`] or [`Error::Corrupt`] for a
+    /// region that this end cannot attach to; [`Error::Os`].
     pub fn connect(name: &str) -> Result<Self> {
         connect(name, &Options::new(), None, false)
     }
 
-    /// Connects to the listener at `name`, waiting for it to appear and to accept no longer than `time`.
+    /// As [`connect`](Self::connect), waiting no longer than `time` for the listener to appear and to accept.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -464,7 +484,7 @@ impl StandardLink {
         connect(name, &options, wait, false)
     }
 
-    /// Both ends of a new link in this process, the Primary first, for threads and tests.
+    /// Makes both ends of a new link in this process, the Primary first, for threads and tests.
     ///
     /// # Errors
     /// [`Error::Os`].
@@ -472,7 +492,7 @@ impl StandardLink {
         Self::pair_with(Options::new())
     }
 
-    /// Both ends of a new link with the given options, the Primary first.
+    /// As [`pair`](Self::pair), with the given options.
     ///
     /// # Errors
     /// [`Error::Os`]; [`Error::Geometry`] or [`Error::RegionTooLarge`] for the options.
@@ -483,12 +503,12 @@ impl StandardLink {
         let mut handshake = ServerHandshake::new(ours, &options, timeout)?;
         let policy = AcceptPolicy { options: &options, name: "pair", any_user: false, into: None };
         let mut client = ClientHandshake::new(theirs, &options, timeout);
-        // Each message waits in the socket for the other's turn.
+        // One thread plays both sides; each message waits in the socket.
         client.request_region(false)?;
         handshake.drive(policy)?;
-        let seated = client.join()?;
+        let joined = client.join()?;
         match handshake.drive(policy)? {
-            Some(Accepted::Link(primary)) => Ok((Self::new(*primary), Self::new(client.confirm(seated)?))),
+            Some(Accepted::Link(primary)) => Ok((Self::new(*primary), Self::new(client.confirm(joined)?))),
             _ => Err(Error::Handshake {
                 what: "the two ends of a pair did not answer each other",
                 found: None,
@@ -496,18 +516,18 @@ impl StandardLink {
         }
     }
 
-    /// In a child process: takes the end of a link that the parent passed with [`Offer::pass_to`]. Once.
+    /// Takes the end of a link that the parent process passed with [`Offer::pass_to`]. It can be taken once.
     ///
     /// # Errors
-    /// [`Error::Os`] if there is none, saying which variable should name it; else as [`connect`](Self::connect).
+    /// [`Error::Os`] if the parent passed none or it has been taken; else as [`connect`](Self::connect).
     pub fn inherited() -> Result<Self> {
         Self::inherited_with(Options::new())
     }
 
-    /// As [`inherited`](Self::inherited), with limits and a trace of one's own.
+    /// As [`inherited`](Self::inherited), with the given options.
     ///
     /// # Errors
-    /// As there.
+    /// As [`inherited`](Self::inherited).
     pub fn inherited_with(options: Options) -> Result<Self> {
         let socket = spawn::inherited(INHERITED).map_err(os("taking the inherited link"))?;
         let mut client = ClientHandshake::new(socket, &options, options.handshake_timeout);
@@ -526,7 +546,7 @@ impl UntrustedLink {
     }
 }
 
-/// The Primary end of a link whose other end a child process will take. No name is involved.
+/// The Primary end of a link whose other end a child process inherits. It needs no name.
 ///
 /// ```no_run
 /// use std::process::Command;
@@ -548,7 +568,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Prepares a link.
+    /// Prepares a link with the given options.
     ///
     /// # Errors
     /// [`Error::Os`]; [`Error::Geometry`] or [`Error::RegionTooLarge`] for the options.
@@ -559,8 +579,8 @@ impl Offer {
         Ok(Self { handshake, child_end, options })
     }
 
-    /// Lets the children that `command` starts inherit the other end. Spawn one of them before
-    /// [`accept`](Self::accept).
+    /// Passes the other end to the process that `command` starts. Spawn one before [`accept`](Self::accept); the first of
+    /// several that calls [`StandardLink::inherited`] gets the link.
     ///
     /// # Errors
     /// [`Error::Os`].
@@ -568,13 +588,14 @@ impl Offer {
         spawn::inherit_fd(command, self.child_end.as_fd(), INHERITED).map_err(os("passing a link to a child"))
     }
 
-    /// Waits for the child to take its end, no longer than `time`.
+    /// Waits for the child process to take its end, no longer than `time`.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; [`Error::Handshake`] if the child ends without taking it; those of a handshake.
+    /// [`Error::Timeout`]; [`Error::Handshake`] if the child ends without taking its end, or breaks a rule of the handshake;
+    /// [`Error::Os`].
     pub fn accept(self, time: Duration) -> Result<StandardLink> {
         let Self { mut handshake, child_end, options } = self;
-        // Only the child has it now, so that its end hangs up with it.
+        // Only the child has this end from now on, so the socket hangs up when the child ends.
         drop(child_end);
         let began = Instant::now();
         loop {

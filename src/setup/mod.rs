@@ -1,4 +1,17 @@
-//! How links come about: listeners and callers, the handshake between them, and named segments.
+//! How links are made: names, listeners, the handshake between two processes, and named segments.
+//!
+//! | what | where |
+//! |---|---|
+//! | a name becomes the address of a socket | `address` in `listener` |
+//! | a listener accepts a socket and starts a handshake | `Listener::accept_pending` in `listener` |
+//! | a peer is refused for its user or group | `check_user` in `handshake`; before the handshake in `ServerHandshake::admits` |
+//! | a peer is refused for its version or format | `check_greeting` in `handshake` |
+//! | the peer is sent the reason of a refusal | `PacketSocket::refuse` in `handshake` |
+//! | the Primary makes and sends the region | `NewRegion::new` and `ServerHandshake::offer` in `handshake` |
+//! | the Secondary checks the region and takes a seat | `ClientHandshake::open` in `handshake` |
+//! | the Primary checks the seat, and the link exists | `check_ready` and `ServerHandshake::advance` in `handshake` |
+//! | a successor takes the place of a former Secondary | `Listener::reattach` in `listener`, then `link::reattach` |
+//! | a link without a socket, feature `named` | `create` and `open` in `segment` |
 
 pub(crate) mod handshake;
 pub(crate) mod listener;

@@ -1,17 +1,18 @@
-//! Layer 3, feature `named`: links on named segments by the `shared_memory` crate, where a socket cannot be had.
+//! Links on named segments (feature `named`), where processes cannot share a socket. The crate `shared_memory` makes the
+//! segments.
 //!
-//! For trusted peers only: a named segment cannot be sealed, so whoever may open it can truncate it under our feet, or
-//! punch holes that a full tmpfs will not fill again, and the next touch kills; nothing says who the peer is, or
-//! that it died; and there is no doorbell. So these ends poll: they spin, yield,
-//! and give up at a deadline. Prefer [`StandardLink`](crate::StandardLink) wherever it works.
+//! They are for trusted peers only. A named segment cannot be sealed: a process that may open it can truncate it or punch
+//! holes into it, and then this process gets SIGBUS. Nothing identifies the peer or reports its death. There is no doorbell,
+//! so calls poll: they spin, yield, and return an error at their deadline. Prefer [`StandardLink`](crate::StandardLink)
+//! wherever it works.
 //!
 //! ```
 //! use std::time::Duration;
-//! use hqq::{Options, named};
+//! use hqq::{Options, segment};
 //!
 //! # let name = format!("hqq-doc-{}", std::process::id());
-//! let primary = named::create(&name, &Options::new())?;
-//! let secondary = named::open(&name)?; // mostly in another process
+//! let primary = segment::create(&name, &Options::new())?;
+//! let secondary = segment::open(&name)?; // usually in another process
 //! primary.send_timeout(b"hello", Duration::from_secs(1))?;
 //! let message = secondary.recv_timeout(Duration::from_secs(1))?;
 //! assert_eq!(&*message, b"hello");
@@ -33,20 +34,19 @@ use crate::shm::region::owned::OwnedRegion;
 use crate::shm::superblock::Setup;
 use crate::shm::words::Role;
 
-/// How many polls are made between two looks at the clock.
+/// Polls between two readings of the clock.
 const POLLS: u32 = 256;
 
-/// One end of a link on a named segment. It may be shared by threads.
+/// One end of a link on a named segment. Threads may share it.
 pub struct SegmentLink {
     region: OwnedRegion<Shmem>,
 }
 
-/// Creates the segment `name` and a region in it; this end is the Primary. The segment goes with the end that made
-/// it.
+/// Creates the segment `name` with a region in it; this end is the Primary. Dropping this end removes the segment.
 ///
 /// # Errors
 /// [`Error::Geometry`] or [`Error::RegionTooLarge`] for the options; [`Error::Unsupported`] for a ring mode other than
-/// MPMC, whose exclusiveness nothing here would keep, or protection; [`Error::NameInUse`]; [`Error::Os`], also if the
+/// MPMC, which would not be enforced here, or for [`Options::protected`]; [`Error::NameInUse`]; [`Error::Os`], also if the
 /// file system has no room for the segment.
 pub fn create(name: &str, options: &Options) -> Result<SegmentLink> {
     if options.modes.ring != RingMode::Mpmc {
@@ -63,10 +63,10 @@ pub fn create(name: &str, options: &Options) -> Result<SegmentLink> {
     let page = hqq_sys::mem::page_size() as u64;
     let need = required_bytes(&geometry, page)?;
     let memory = ShmemConf::new().os_id(name).size(need as usize).create();
-    let memory = memory.map_err(|error| failed(name, error))?;
-    // The crate reserves nothing: on a full tmpfs the first touch would kill.
+    let memory = memory.map_err(|error| segment_error(name, error))?;
+    // The crate reserves no memory: on a full tmpfs the first access would raise SIGBUS.
     let base = NonNull::new(memory.as_ptr()).ok_or(Error::Misaligned {
-        what: "the segment",
+        what: "the mapping of the segment",
         address: 0,
         align: page,
     })?;
@@ -81,15 +81,16 @@ pub fn create(name: &str, options: &Options) -> Result<SegmentLink> {
 /// Opens the segment `name`; this end is the Secondary.
 ///
 /// # Errors
-/// [`Error::NoSuchName`]; those of [`Region::attach`](crate::shm::region::Region::attach); [`Error::Os`].
+/// [`Error::NoSuchName`]; the errors of [`Region::attach`](crate::shm::region::Region::attach); [`Error::Os`].
 pub fn open(name: &str) -> Result<SegmentLink> {
-    let memory = ShmemConf::new().os_id(name).open().map_err(|error| failed(name, error))?;
+    let memory = ShmemConf::new().os_id(name).open().map_err(|error| segment_error(name, error))?;
     let region =
         OwnedRegion::attach(memory, hqq_sys::mem::page_size() as u64, Role::Secondary, |_| Some(false))?;
     Ok(SegmentLink { region })
 }
 
-fn failed(name: &str, error: ShmemError) -> Error {
+/// Converts an error of the crate `shared_memory`.
+fn segment_error(name: &str, error: ShmemError) -> Error {
     let name = name.to_owned();
     let missing = std::io::ErrorKind::NotFound;
     match error {
@@ -104,12 +105,12 @@ fn failed(name: &str, error: ShmemError) -> Error {
 }
 
 impl SegmentLink {
-    /// Which end this is.
+    /// The role of this end.
     pub fn role(&self) -> Role {
         self.region.region().role()
     }
 
-    /// Sends a message if there is room now.
+    /// Sends `message` if there is room now.
     ///
     /// # Errors
     /// [`Error::TooLarge`]; [`Error::RingFull`], [`Error::PoolExhausted`], [`Error::PoolFragmented`] or
@@ -118,7 +119,7 @@ impl SegmentLink {
         self.region.region().send_bytes(message, |_| {})
     }
 
-    /// Sends a message, polling for room no longer than `time`.
+    /// Sends `message`, polling for room no longer than `time`.
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::Corrupt`].
@@ -129,13 +130,13 @@ impl SegmentLink {
         })
     }
 
-    /// Receives the next message if there is one now. Packets that carry none are skipped.
+    /// Receives the next message if one has arrived. Packets without a message are skipped.
     ///
     /// # Errors
     /// [`Error::RingEmpty`], [`Error::Corrupt`].
     pub fn try_recv(&self) -> Result<SegmentMessage<'_>> {
         let region = self.region.region();
-        // A peer that only sends rubbish does not keep us here.
+        // Bounded, so that a peer that sends other packets only does not keep this call.
         for _ in 0..region.layout().geometry.slots() {
             match region.receive(|_| true, |_| {})? {
                 Incoming::Message(payload, _) => {
@@ -161,12 +162,12 @@ impl SegmentLink {
     }
 }
 
-/// Polls until there is something, or the time is up.
-fn poll<T>(time: Duration, what: &'static str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+/// Calls `attempt` until it returns something or `time` has passed. `what` is what the call waits for.
+fn poll<T>(time: Duration, what: &'static str, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let began = Instant::now();
     loop {
         for _ in 0..POLLS {
-            if let Some(value) = look()? {
+            if let Some(value) = attempt()? {
                 return Ok(value);
             }
             std::hint::spin_loop();
@@ -180,11 +181,11 @@ fn poll<T>(time: Duration, what: &'static str, mut look: impl FnMut() -> Result<
 
 impl fmt::Debug for SegmentLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NamedLink").field("role", &self.role()).finish_non_exhaustive()
+        f.debug_struct("SegmentLink").field("role", &self.role()).finish_non_exhaustive()
     }
 }
 
-/// A received message, read in place; dereferences to `[u8]`. Dropping it gives its buffers back.
+/// A received message, read in place; dereferences to `[u8]`. Dropping it releases its buffers.
 pub struct SegmentMessage<'a> {
     link: &'a SegmentLink,
     payload: Option<Payload<'static>>,
@@ -212,7 +213,7 @@ impl Drop for SegmentMessage<'_> {
 
 impl fmt::Debug for SegmentMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NamedMessage").field("len", &self.len()).finish()
+        f.debug_struct("SegmentMessage").field("len", &self.len()).finish()
     }
 }
 
@@ -245,19 +246,19 @@ mod tests {
     const TINY: &str = "HQQ_TEST_TINY_TMPFS";
 
     #[test]
-    fn a_full_tmpfs_is_an_error_and_kills_nobody() {
+    fn a_full_tmpfs_is_an_error_and_no_signal() {
         if std::env::var_os(TINY).is_some() {
             let (small, large) = (Options::new().slots(4).buffers(4).buffer_size(64), Options::new());
             let error = create(&name("large"), &large).unwrap_err();
             let full = std::io::ErrorKind::StorageFull;
             assert!(matches!(&error, Error::Os { source, .. } if source.kind() == full), "{error:?}");
-            assert!(matches!(open(&name("large")), Err(Error::NoSuchName { .. })), "it is gone again");
+            assert!(matches!(open(&name("large")), Err(Error::NoSuchName { .. })), "the segment was removed");
             let _fits = create(&name("small"), &small).unwrap();
             return;
         }
-        // In namespaces of its own, where it may mount what it likes, as any user.
+        // In namespaces of its own, where any user may mount a file system.
         let script = "mount -t tmpfs -o size=256k hqq /dev/shm || exit 77; exec \"$0\" --exact \
-                      setup::segment::tests::a_full_tmpfs_is_an_error_and_kills_nobody";
+                      setup::segment::tests::a_full_tmpfs_is_an_error_and_no_signal";
         let mut command = std::process::Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
         let output = command.arg(std::env::current_exe().unwrap()).env(TINY, "1").output();

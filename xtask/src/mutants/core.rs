@@ -639,7 +639,7 @@ pub const CORE: &[Mutant] = &[
     mutant(
         "handshake: the seat that READY names is occupied",
         "src/setup/handshake.rs",
-        "if !sits && !has_left {",
+        "if !is_seated && !has_left {",
         "if false {",
         "-p hqq-tests --test handshakes",
     ),
@@ -653,7 +653,7 @@ pub const CORE: &[Mutant] = &[
     mutant(
         "handshake: payload where there must be one",
         "src/setup/handshake.rs",
-        "(_, brought) => return Err(wrong_number(brought.into_iter().count())),",
+        "(_, memory) => return Err(wrong_descriptor_count(memory.into_iter().count())),",
         "(_, _) => None,",
         "-p hqq-tests --test handshakes",
     ),
