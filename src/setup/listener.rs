@@ -20,9 +20,9 @@ use crate::link::timed_mutex::TimedMutex;
 use crate::link::untrusted::UntrustedLink;
 use crate::options::Options;
 use crate::setup::handshake::{
-    AcceptPolicy, Accepted, ClientHandshake, INSPECTING, MAPPING, READING, SENDING, ServerHandshake,
-    check_user, os,
+    AcceptPolicy, Accepted, ClientHandshake, READING, SENDING, ServerHandshake, check_user,
 };
+use crate::setup::memory::{INSPECTING, MAPPING, os};
 
 /// Name of the environment variable with the descriptor of an inherited link.
 const INHERITED: &str = "HQQ_LINK_FD";

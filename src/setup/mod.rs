@@ -7,7 +7,8 @@
 //! | a peer is refused for its user or group | `check_user` in `handshake`; before the handshake in `ServerHandshake::admits` |
 //! | a peer is refused for its version or format | `check_greeting` in `handshake` |
 //! | the peer is sent the reason of a refusal | `PacketSocket::refuse` in `handshake` |
-//! | the Primary makes and sends the region | `NewRegion::new` and `ServerHandshake::offer` in `handshake` |
+//! | the Primary makes and sends the region | `NewRegion::new` in `memory`, `ServerHandshake::offer` in `handshake` |
+//! | memory that a peer passed is refused | `check_memfd` in `memory` |
 //! | the Secondary checks the region and takes a seat | `ClientHandshake::open` in `handshake` |
 //! | the Primary checks the seat, and the link exists | `check_ready` and `ServerHandshake::advance` in `handshake` |
 //! | a successor takes the place of a former Secondary | `Listener::reattach` in `listener`, then `link::reattach` |
@@ -15,5 +16,6 @@
 
 pub(crate) mod handshake;
 pub(crate) mod listener;
+mod memory;
 #[cfg(feature = "named")]
 pub mod segment;

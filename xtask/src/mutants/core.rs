@@ -561,14 +561,14 @@ pub const CORE: &[Mutant] = &[
     ),
     mutant(
         "handshake: memory must be a memfd",
-        "src/setup/handshake.rs",
+        "src/setup/memory.rs",
         r#"(false, _) => wrong("the memory that the peer passed is not a memfd"),"#,
         "(false, _) => Ok(()),",
         "-p hqq-tests --test handshakes",
     ),
     mutant(
         "handshake: memory must be sealed",
-        "src/setup/handshake.rs",
+        "src/setup/memory.rs",
         r#"(_, false) => wrong("the memory that the peer passed is not sealed against truncation"),"#,
         "(_, false) => Ok(()),",
         "-p hqq-tests --test handshakes",
@@ -645,7 +645,7 @@ pub const CORE: &[Mutant] = &[
     ),
     mutant(
         "handshake: payload of the right length",
-        "src/setup/handshake.rs",
+        "src/setup/memory.rs",
         "if facts.len != layout.payload_len() {",
         "if false {",
         "-p hqq-tests --test handshakes",
@@ -666,14 +666,14 @@ pub const CORE: &[Mutant] = &[
     ),
     mutant(
         "protected: payload is sealed against others",
-        "src/setup/handshake.rs",
+        "src/setup/memory.rs",
         "mem::seal_contents(memory.as_fd())",
         "mem::seal(memory.as_fd())",
         "-p hqq-tests --test protected",
     ),
     mutant(
         "protected: the other end's payload is mapped for reading",
-        "src/setup/handshake.rs",
+        "src/setup/memory.rs",
         "Mapping::map_read_only(memory.as_fd(), facts.len as usize)",
         "Mapping::map(memory.as_fd(), facts.len as usize)",
         "-p hqq-tests --test protected",
