@@ -1,4 +1,5 @@
-//! A link to a child process, without a name: the child inherits its end. And what is seen when a child dies.
+//! A link to a child process, which inherits its end and needs no name; and the error that the parent gets when a child is
+//! killed.
 
 use hqq::{Error, Offer, Options, StandardLink};
 use std::env;
@@ -14,12 +15,12 @@ fn start() -> Result<(StandardLink, Child), Box<dyn std::error::Error>> {
     command.arg("work");
     offer.pass_to(&mut command)?;
     let child = command.spawn()?;
-    // If the child ends without taking the link, this says so at once.
+    // An error at once if the child ends without taking the link.
     let link = offer.accept(Duration::from_secs(20))?;
     Ok((link, child))
 }
 
-/// The child: adds numbers up until the parent has no more.
+/// The child: adds numbers until the parent closes the link.
 fn work() -> Outcome {
     let link = StandardLink::inherited()?;
     loop {
@@ -34,7 +35,7 @@ fn work() -> Outcome {
     }
 }
 
-/// The parent: one child that works to the end, one that is killed.
+/// The parent: one child finishes its work, another is killed.
 fn parent() -> Outcome {
     let (link, mut child) = start()?;
     let numbers: Vec<u8> = (0..=255).collect();
@@ -42,7 +43,7 @@ fn parent() -> Outcome {
     let sum = *link.recv()?.cast::<u64>()?;
     println!("child {}: the numbers add up to {sum}", child.id());
     assert_eq!(sum, 32640);
-    drop(link); // an orderly close: the child's recv gives Closed
+    drop(link); // closes the link: the child's recv returns Closed
     let status = child.wait()?;
     println!("child {}: {status}", child.id());
     assert!(status.success());
@@ -50,7 +51,7 @@ fn parent() -> Outcome {
     let (link, mut child) = start()?;
     link.send(&numbers)?;
     child.kill()?;
-    // First whatever the child had sent, then its death: proved by the kernel, not guessed by a timeout.
+    // What the child had sent comes first, then PeerDead, which the kernel reports: no timeout is involved.
     let end = loop {
         match link.recv() {
             Ok(_) => continue,

@@ -1,12 +1,12 @@
-//! Two classes of traffic on one link: what is urgent overtakes what is bulk.
+//! Two classes of traffic on one link: urgent messages overtake bulk messages.
 //!
 //! ```sh
 //! cargo run --release --example classes
 //! ```
 //!
-//! The other end answers what is urgent, and works on the bulk for a while, message by message. How long the answer takes is
-//! measured on a link with an agreement, alone and beside a bulk connection that always has more to send; and on one
-//! without, where what is urgent waits behind all the bulk that the ring and the inbox can hold.
+//! The other end answers urgent messages, and works on each bulk message for a while. The time until an answer is measured on
+//! a link with quality of service, alone and beside a bulk connection that always has more to send; and on a link without,
+//! where an urgent message waits behind all the bulk messages that the ring and the inbox hold.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ use hqq::{AdvancedLink, Connection, Error, StandardLink};
 
 const SOON: Duration = Duration::from_secs(5);
 const ROUNDS: usize = 300;
-/// What a bulk message costs who receives it.
+/// Time that the receiver works on a bulk message.
 const WORK: Duration = Duration::from_micros(20);
 
 fn wanted() -> AdvancedOptions {
     AdvancedOptions::new().qos().flow_control(16)
 }
 
-/// The other end: one thread that looks at both connections in turn.
+/// The other end: one thread that polls both connections in turn.
 fn answer(link: &AdvancedLink) -> Result<(), Error> {
     let (urgent, bulk) = (link.accept_connection()?, link.accept_connection()?);
     loop {
@@ -47,7 +47,7 @@ fn answer(link: &AdvancedLink) -> Result<(), Error> {
     }
 }
 
-/// Asks now and then, with as much bulk in between as goes; how long the answers took.
+/// Sends an urgent message now and then, and bulk messages in between; returns the times until the answers.
 fn ask(urgent: &Connection, bulk: Option<&Connection>) -> Result<Vec<Duration>, Error> {
     let load = vec![7; 4096];
     let mut took = Vec::new();

@@ -1,4 +1,4 @@
-//! Several logical connections on one link: each a stream of its own, half-closed like a socket.
+//! Several logical connections on one link. Each is a stream of its own, and can be half-closed as a socket can.
 
 mod common;
 
@@ -29,7 +29,7 @@ fn listen(name: &str) -> Outcome {
     for thread in threads {
         thread.join().map_err(|_| "a serving thread panicked")??;
     }
-    // Messages on the link itself are a channel of their own beside the connections.
+    // Messages on the link itself are independent of the connections.
     link.send(b"all served")?;
     Ok(())
 }
@@ -48,7 +48,7 @@ fn connect(name: &str) -> Outcome {
         }
     }
     for mut connection in connections.into_iter().rev() {
-        connection.shutdown(Shutdown::Write); // the peer reads to the end; we still read its answer
+        connection.shutdown(Shutdown::Write); // the peer reads to the end; its answer is still to come
         let mut answer = String::new();
         connection.read_to_string(&mut answer)?;
         println!("connection {}: {answer}", connection.id());

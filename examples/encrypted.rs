@@ -1,4 +1,4 @@
-//! A link that nobody else can read along, though its memory may be seen by others.
+//! An encrypted link: a process that can read its memory cannot read its messages.
 //!
 //! ```sh
 //! cargo run --features encrypt --example encrypted
@@ -16,7 +16,7 @@ use hqq::{AdvancedLink, Error, StandardLink};
 const SOON: Duration = Duration::from_secs(5);
 const SECRET: &[u8] = b"the combination is 12345";
 
-/// Whether the secret lies anywhere in the region, for whoever can read that.
+/// Whether the region contains the secret in plain text.
 fn can_be_read(link: &AdvancedLink) -> Result<bool, Box<dyn std::error::Error>> {
     let file = File::from(link.memory().try_clone_to_owned()?);
     let mut bytes = vec![0; file.metadata()?.len() as usize];
@@ -25,7 +25,7 @@ fn can_be_read(link: &AdvancedLink) -> Result<bool, Box<dyn std::error::Error>> 
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // In earnest both ends read it from a file that only their user can read: Key::parse.
+    // In production both ends read the key from a file that only their user can read; see Key::parse.
     let key = [42; 32];
     let (primary, secondary) = StandardLink::pair()?;
     let peer = thread::spawn(move || {
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("received: {}", String::from_utf8(peer.join().expect("it does not panic")?)?);
     println!("it {} in shared memory", if seen { "lies" } else { "is nowhere to be found" });
 
-    // With another key there is no link.
+    // With different keys the negotiation fails.
     let (primary, secondary) = StandardLink::pair()?;
     let peer = thread::spawn(move || {
         let wanted = AdvancedOptions::new().encryption(Key::shared([1; 32]));

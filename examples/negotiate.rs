@@ -1,4 +1,4 @@
-//! Two ends that agree on compression, or do without.
+//! Two ends that agree on compression, or go on without it.
 //!
 //! ```sh
 //! cargo run --features compress --example negotiate
@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(5);
 fn main() -> hqq::Result<()> {
     let text = "All work and no play makes Jack a dull boy.\n".repeat(2000);
 
-    // Each end names the codecs that it has, the one it likes best first.
+    // Each end lists the codecs that it supports, the preferred one first.
     let (primary, secondary) = StandardLink::pair()?;
     let peer = thread::spawn(move || -> hqq::Result<usize> {
         let wanted = AdvancedOptions::new().compression(&[Codec::Lz4, Codec::Zstd]);
@@ -31,7 +31,7 @@ fn main() -> hqq::Result<()> {
     let travelled = link.stats().sent_by(link.role()).bytes_sent;
     println!("{received} bytes arrived, {travelled} travelled");
 
-    // A peer that negotiates nothing is a peer all the same.
+    // With a peer that does not negotiate, the link works without features.
     let (primary, secondary) = StandardLink::pair()?;
     let peer = thread::spawn(move || secondary.recv().map(|message| message.len()));
     let link = AdvancedLink::negotiate(primary, &wanted, SOON)?;

@@ -1,12 +1,12 @@
 //! The core without the standard library: a ring and a pool on memory that the caller brings.
 //!
-//! Layers 0 to 2 of HQQ need neither an operating system nor an allocator. Here all memory is one static, as on a
-//! microcontroller with two cores; two threads play the cores. Each word says who holds what it stands for, and
-//! that is all that the two have in common: cursors and lent flags are each side's own.
+//! The core of HQQ needs neither an operating system nor an allocator. Here all memory is one static, as on a
+//! microcontroller with two cores; two threads stand for the cores. They share the words of the ring and of the pool, each
+//! of which names its holder. Cursors and lent flags are private to each side.
 //!
 //! A whole region, with superblock, seats and both directions, is laid out by `Region::init` on a base pointer and a
-//! length; the documentation of the module `hqq::shm::endpoint` shows that. It is `unsafe`, since nobody but the caller can
-//! know that the memory is valid and nobody else's.
+//! length; the documentation of the module `hqq::shm::endpoint` shows that. It is `unsafe`, since only the caller can
+//! know that the memory is valid and not used otherwise.
 
 use core::sync::atomic::Ordering;
 use hqq::shm::packet::{Packet, Run, op};
@@ -22,7 +22,7 @@ const BUFFERS: usize = 4;
 const SIZE: usize = 16;
 const MESSAGES: u64 = 10_000;
 
-/// What both cores see. The payload is atomic words too, so that safe code can share it.
+/// Memory that both cores share. The payload is atomic words too, so that safe code can share it.
 struct Shared {
     slots: [Slot; SLOTS],
     pool: [AtomicU64; BUFFERS],
@@ -37,7 +37,7 @@ static SHARED: LazyLock<Shared> = LazyLock::new(|| Shared {
     payload: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU64::new(0))),
 });
 
-/// What one core keeps to itself: nothing that the other does can mislead it.
+/// Memory that is private to one core: the other core cannot change it.
 #[derive(Default)]
 struct Private {
     cursors: [AtomicU64; 2],
@@ -52,7 +52,7 @@ impl Private {
     }
 }
 
-/// Fills a buffer for each message and passes it on.
+/// Fills a buffer for each message and sends it.
 fn send() {
     let (private, holder) = (Private::default(), Holder::new(0, 1));
     let pool = private.pool(holder);
@@ -82,7 +82,7 @@ fn send() {
     }
 }
 
-/// Checks each message where it lies and hands its buffer back.
+/// Checks each message in place and releases its buffer.
 fn receive() -> u64 {
     let (private, holder) = (Private::default(), Holder::new(1, 1));
     let pool = private.pool(holder);

@@ -6,7 +6,7 @@
 use std::process::{Command, ExitCode};
 use std::{env, io};
 
-/// `pair/camera.rs`, as it stands.
+/// The program `pair/camera.rs`.
 mod camera {
     include!("pair/camera.rs");
 
@@ -15,7 +15,7 @@ mod camera {
     }
 }
 
-/// `pair/viewer.rs`, as it stands.
+/// The program `pair/viewer.rs`.
 mod viewer {
     include!("pair/viewer.rs");
 
@@ -43,7 +43,7 @@ fn both() -> io::Result<()> {
     let mut camera = Command::new(env::current_exe()?).arg("camera").spawn()?;
     let seen = viewer::run();
     if seen.is_err() {
-        // It may still wait for a viewer.
+        // The camera may still wait for a viewer.
         let _ = camera.kill();
     }
     let status = camera.wait()?;

@@ -1,4 +1,4 @@
-//! A worker that crashes and is started again, on the same link: what was sent and not received waits for the next one.
+//! A worker that crashes and is started again on the same link: messages that were not received wait for the next worker.
 
 use hqq::{Error, Listener, Options, StandardLink};
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use std::time::Duration;
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 const JOBS: u64 = 10;
-/// The first worker dies of this job.
+/// The number that makes the first worker crash.
 const DEADLY: u64 = 4;
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -17,7 +17,7 @@ fn start(name: &str, deadly: u64) -> std::io::Result<Child> {
     Command::new(env::current_exe()?).args(["work", name, &deadly.to_string()]).spawn()
 }
 
-/// The worker: squares numbers. One of them kills it.
+/// The worker: squares numbers. It crashes at one of them.
 fn work(name: &str, deadly: u64) -> Outcome {
     let link = StandardLink::connect_timeout(name, PATIENCE)?;
     loop {
@@ -53,7 +53,7 @@ fn supervise() -> Outcome {
             worker.wait()?;
             worker = start(&name, u64::MAX)?;
             listener.reattach_timeout(&mut link, PATIENCE)?;
-            // The one that it had received was the first without an answer. The others still lie in the ring.
+            // The number that it had received is the first without an answer. The others are still in the ring.
             let lost = waiting.first().copied().expect("there are jobs to do");
             link.send(&lost.to_le_bytes())?;
             continue;

@@ -1,4 +1,4 @@
-//! A file from one process to another with the standard library's `Read` and `Write`, and a checksum of it back.
+//! Sends a file to another process with the standard library's `Read` and `Write`, and receives its checksum.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::{env, thread};
 
-/// FNV-1a, 64 bits: a sum that tells any two files of a test apart, and fits on a page.
+/// FNV-1a with 64 bits: a short checksum that is good enough for an example.
 struct Fnv(u64);
 
 impl Fnv {
@@ -31,18 +31,18 @@ impl Write for Fnv {
     }
 }
 
-/// Receives the file and answers with its sum.
+/// Receives the file and answers with its checksum.
 fn listen(name: &str) -> Outcome {
     let mut link = Listener::bind(name)?.accept_timeout(PATIENCE)?;
     let mut sum = Fnv::new();
-    // The end of the stream is the peer's shutdown. A peer that died is an error, never a short file.
+    // The stream ends when the peer shuts it down. A peer that died is an error, so a file is never cut short unnoticed.
     let bytes = io::copy(&mut link, &mut sum)?;
     println!("received {bytes} bytes, sum {:016x}", sum.0);
     link.write_all(&sum.0.to_le_bytes())?;
     Ok(())
 }
 
-/// Sends this program's own file and compares the sum.
+/// Sends this program's own file and compares the checksum.
 fn connect(name: &str) -> Outcome {
     let mut link = StandardLink::connect_timeout(name, PATIENCE)?;
     let path = env::current_exe()?;

@@ -1,4 +1,4 @@
-//! One link, many threads: workers share both ends of it. And a link split into halves for two threads.
+//! One link and many threads: workers share both ends of a link. A second link is split into halves for two threads.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 const THREADS: u64 = 4;
 const TASKS: u64 = 100;
 
-/// Hands out tasks from several threads, and gathers the results in another.
+/// Sends tasks from several threads, and receives the results in another.
 fn listen(name: &str) -> Outcome {
     let link = Listener::bind(name)?.accept_timeout(PATIENCE)?;
     let sum = thread::scope(|scope| {
@@ -35,14 +35,14 @@ fn listen(name: &str) -> Outcome {
         }
         gathering.join().expect("the gatherer does not panic")
     })?;
-    link.shutdown(Shutdown::Write); // the workers see Closed and end
+    link.shutdown(Shutdown::Write); // the workers receive Closed and end
     let tasks = THREADS * TASKS;
     println!("{tasks} tasks done, the squares add up to {sum}");
     assert_eq!(sum, (0..tasks).map(|task| task * task).sum());
     Ok(())
 }
 
-/// Each worker takes the next task that nobody has taken.
+/// Each worker receives the next task.
 fn connect(name: &str) -> Outcome {
     let link = StandardLink::connect_timeout(name, PATIENCE)?;
     thread::scope(|scope| {
@@ -63,7 +63,7 @@ fn square(link: &StandardLink) -> hqq::Result<u64> {
             Err(Error::Closed) => return Ok(done),
             Err(error) => return Err(error),
         };
-        thread::sleep(Duration::from_micros(200)); // as if it were hard
+        thread::sleep(Duration::from_micros(200)); // stands for work
         link.send(&(task * task).to_le_bytes())?;
         done += 1;
     }
@@ -84,7 +84,7 @@ fn halves() -> Outcome {
     });
     let (sender, receiver) = ours.split()?;
     let sending = thread::spawn(move || (0..1000_u64).try_for_each(|n| sender.send(&n.to_le_bytes())));
-    // The sending half is dropped with its thread, which shuts that direction down: the echo ends.
+    // The end of the thread drops the sending half, which shuts that direction down: the echo ends.
     for n in 0..1000 {
         assert_eq!(*receiver.recv()?.cast::<u64>()?, n);
     }

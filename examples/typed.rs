@@ -1,4 +1,4 @@
-//! Values instead of bytes: a struct written straight into shared memory and read there, without a copy.
+//! Values instead of bytes: a struct that is written in shared memory and read there, without a copy.
 
 mod common;
 
@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 use common::{Outcome, PATIENCE};
 use hqq::{Error, Listener, StandardLink};
 
-/// What a scanner sees. Plain old data: every bit pattern is a value, and there is no padding.
+/// One scan. Plain old data: every bit pattern is a value, and there is no padding.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Scan {
@@ -15,7 +15,7 @@ struct Scan {
     ranges: [f32; 512],
 }
 
-/// Sends scans, then something that is none.
+/// Sends scans, then a message that is not a scan.
 fn listen(name: &str) -> Outcome {
     let link = Listener::bind(name)?.accept_timeout(PATIENCE)?;
     for number in 0..5 {
@@ -25,13 +25,13 @@ fn listen(name: &str) -> Outcome {
         scan.ranges.fill(number as f32 * 2.0);
         scan.send()?;
     }
-    // A slice of values has no header either: its length is the message's.
+    // A slice of values has no header: the message's length gives the number of values.
     link.send(bytemuck::cast_slice(&[1.5_f32, 2.5, 3.5]))?;
     assert_eq!(&*link.recv()?, b"understood");
     Ok(())
 }
 
-/// Reads them in place.
+/// Reads the scans in place.
 fn connect(name: &str) -> Outcome {
     let link = StandardLink::connect_timeout(name, PATIENCE)?;
     for number in 0..5 {
@@ -42,7 +42,7 @@ fn connect(name: &str) -> Outcome {
         println!("scan {} at {:?}: {mean} m on average", scan.number, scan.pose);
     }
     let message = link.recv()?;
-    // Not a Scan: the length says so, and the error says which lengths.
+    // A message of another length is not a Scan; the error has both lengths.
     match message.cast::<Scan>() {
         Err(error @ Error::TypeSize { .. }) => println!("as a scan: {error}"),
         _ => return Err("12 bytes were taken for a scan".into()),

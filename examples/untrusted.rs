@@ -1,19 +1,19 @@
-//! A server for anybody: messages of an untrusted peer are copied out before they are judged.
+//! A server for peers of any user: their messages are copied out of shared memory before they are checked.
 //!
-//! A peer that shares memory can change a message while it is being looked at. So an untrusted message gives out
-//! copies only, and a decision and what follows from it see the same bytes.
+//! A peer can change a message in shared memory while it is being read. So an `UntrustedMessage` gives out copies only, and
+//! the bytes that are checked are the bytes that are used.
 
 mod common;
 
 use common::{Outcome, PATIENCE};
 use hqq::{Error, Listener, Options, UntrustedLink};
 
-/// The longest request that this server looks at.
+/// The longest request that this server reads, in bytes.
 const LONGEST: usize = 200;
 
-/// Repeats requests in capitals, and refuses what is no text or too long.
+/// Answers requests in capitals, and refuses those that are not text or too long.
 fn listen(name: &str) -> Outcome {
-    // Small limits: a stranger costs this much memory and no more.
+    // Small limits: an untrusted peer can make this process use this much memory and no more.
     let options = Options::new().slots(64).buffers(8).buffer_size(4096).max_message(4096);
     let link = Listener::bind_with(name, options)?.accept_untrusted_timeout(PATIENCE)?;
     let peer = link.peer();
@@ -25,7 +25,7 @@ fn listen(name: &str) -> Outcome {
             Err(Error::Closed) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        // The length was checked when the message came, and is kept where the peer cannot reach it.
+        // The length was checked when the message arrived, and is kept in private memory.
         if request.len() > LONGEST {
             link.send(format!("refused: {} bytes, at most {LONGEST}", request.len()).as_bytes())?;
             continue;
@@ -38,7 +38,7 @@ fn listen(name: &str) -> Outcome {
     }
 }
 
-/// The stranger. It trusts the server as little.
+/// The client. It does not trust the server either.
 fn connect(name: &str) -> Outcome {
     let link = UntrustedLink::connect(name, Options::new(), Some(PATIENCE))?;
     let ask = |request: &[u8]| -> hqq::Result<String> {

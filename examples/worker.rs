@@ -1,5 +1,5 @@
-//! A restartable worker that loses nothing: it adds up numbers, is killed in the middle of its work again and again, and each
-//! number counts once. What it has added up and the receipt of the last number are one file, which is replaced at once.
+//! A restartable worker with reliable delivery: it adds numbers, is killed again and again, and each number counts once. The
+//! sum and the receipt of the last number are in one file, which is replaced atomically.
 //!
 //! ```sh
 //! cargo run --example worker
@@ -19,15 +19,15 @@ use std::{env, fs, thread};
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 const NUMBERS: u64 = 200;
-/// Deaths, if nobody else kills the worker.
+/// How often the worker kills itself.
 const DEATHS: u64 = 5;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the worker has done so far.
+/// The worker's progress.
 struct Ledger {
     path: PathBuf,
     sum: u64,
-    /// The message that it processed last: as it processes them in order, it has processed all before.
+    /// Receipt of the message that was processed last. Messages are processed in order, so all before it were too.
     last: Option<Receipt>,
 }
 
@@ -41,7 +41,7 @@ impl Ledger {
         Ok(Self { path, sum, last })
     }
 
-    /// Both or neither.
+    /// Adds `number` and writes the sum and `receipt` atomically.
     fn commit(&mut self, number: u64, receipt: Receipt) -> Outcome {
         self.sum += number;
         let (draft, Receipt { session, sequence }) = (self.path.with_extension("new"), receipt);
@@ -55,7 +55,7 @@ fn file(name: &str) -> PathBuf {
     env::temp_dir().join(format!("hqq-ledger-{}", name.replace(['/', '\\'], "-")))
 }
 
-/// The worker. After so many numbers it dies where it stands.
+/// The worker. It aborts after `deadly` numbers, if that is not 0, and sleeps for `pause` before each.
 fn work(name: &str, deadly: u64, pause: Duration) -> Outcome {
     let mut ledger = Ledger::open(name)?;
     let mut reliability = Reliability::new();
@@ -74,11 +74,11 @@ fn work(name: &str, deadly: u64, pause: Duration) -> Outcome {
         };
         let number = u64::from_le_bytes(message.as_ref().try_into()?);
         let receipt = message.receipt().ok_or("the link is not reliable")?;
-        // Time for who wants to kill it by hand.
+        // Time to kill it by hand.
         thread::sleep(pause);
         ledger.commit(number, receipt)?;
         if count == deadly {
-            // The commit is made; the sender does not know.
+            // The file is written; the message is not acknowledged yet.
             std::process::abort();
         }
         message.acknowledge()?;
@@ -91,7 +91,7 @@ fn start(name: &str, deadly: u64) -> std::io::Result<Child> {
     Command::new(env::current_exe()?).args(["connect", name, &deadly.to_string()]).spawn()
 }
 
-/// The sender. `hire` sees to it that there is another worker.
+/// The sender. `hire` starts another worker when one has died.
 fn listen(name: &str, mut hire: impl FnMut(u64) -> Outcome) -> Outcome {
     let path = file(name);
     let _ = fs::remove_file(&path);
