@@ -16,7 +16,7 @@ fn start() -> Result<(StandardLink, Child), Box<dyn std::error::Error>> {
     offer.pass_to(&mut command)?;
     let child = command.spawn()?;
     // An error at once if the child ends without taking the link.
-    let link = offer.accept(Duration::from_secs(20))?;
+    let link = offer.accept_timeout(Duration::from_secs(20))?;
     Ok((link, child))
 }
 

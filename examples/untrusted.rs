@@ -40,7 +40,7 @@ fn listen(name: &str) -> Outcome {
 
 /// The client. It does not trust the server either.
 fn connect(name: &str) -> Outcome {
-    let link = UntrustedLink::connect(name, Options::new(), Some(PATIENCE))?;
+    let link = UntrustedLink::connect_timeout(name, PATIENCE)?;
     let ask = |request: &[u8]| -> hqq::Result<String> {
         let mut loan = link.loan(request.len())?;
         loan.write_at(0, request);

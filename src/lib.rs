@@ -143,7 +143,9 @@ pub use observe::Stats;
 #[cfg(feature = "std")]
 pub use options::{Clock, Options, TraceEvent};
 #[cfg(feature = "std")]
-pub use setup::listener::{Listener, Offer};
+pub use setup::listener::Listener;
+#[cfg(feature = "std")]
+pub use setup::offer::Offer;
 #[cfg(feature = "named")]
 pub use setup::segment;
 pub use shm::layout::{Geometry, RingMode, WaitMode};

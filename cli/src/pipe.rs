@@ -37,22 +37,25 @@ pub fn send(args: &Send) -> Result<ExitCode> {
         if args.quality.rate.is_some() { wanted.require(Features::QOS) } else { wanted }
     };
     let wanted = wanted.map(limited);
-    let link = StandardLink::connect_with(&args.name, args.allow.extend(Options::new()), args.wait).map_err(
-        |error| {
-            let name = &args.name;
-            match (&error, args.wait) {
-                (Error::NoSuchName { .. }, None) => {
-                    Failure::new(Exit::Name, format!("nobody receives at \"{name}\""))
-                        .hint(format!("start `hqq recv {name}` first, or add --wait SECONDS"))
-                }
-                (Error::NoSuchName { .. }, Some(wait)) => {
-                    Failure::new(Exit::Name, format!("nobody received at \"{name}\" within {wait:?}"))
-                        .hint(format!("start `hqq recv {name}`"))
-                }
-                _ => Failure::from(error),
+    let options = args.allow.extend(Options::new());
+    let connected = match args.wait {
+        Some(time) => StandardLink::connect_with_timeout(&args.name, options, time),
+        None => StandardLink::connect_with(&args.name, options),
+    };
+    let link = connected.map_err(|error| {
+        let name = &args.name;
+        match (&error, args.wait) {
+            (Error::NoSuchName { .. }, None) => {
+                Failure::new(Exit::Name, format!("nobody receives at \"{name}\""))
+                    .hint(format!("start `hqq recv {name}` first, or add --wait SECONDS"))
             }
-        },
-    )?;
+            (Error::NoSuchName { .. }, Some(wait)) => {
+                Failure::new(Exit::Name, format!("nobody received at \"{name}\" within {wait:?}"))
+                    .hint(format!("start `hqq recv {name}`"))
+            }
+            _ => Failure::from(error),
+        }
+    })?;
     let link = match wanted {
         None => link.into(),
         Some(wanted) => {

@@ -34,7 +34,7 @@ impl Second {
         offer.pass_to(&mut command)?;
         let child = command.spawn().map_err(|error| Failure::system("starting a second process", &error))?;
         let mut second = Self { child };
-        match offer.accept(PATIENCE) {
+        match offer.accept_timeout(PATIENCE) {
             Ok(link) => Ok((second, link)),
             Err(error) => Err(match second.wait(Duration::from_millis(500)) {
                 Some(status) => ended(status, "at the beginning"),

@@ -211,7 +211,7 @@ fn session(cases: &[Case], processor: Option<usize>, time: Duration) -> Outcome 
     command.args(["echo", &process::id().to_string()]).args(processor.map(|number| number.to_string()));
     offer.pass_to(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
     let mut child = command.spawn()?;
-    let link = offer.accept(Duration::from_secs(20))?;
+    let link = offer.accept_timeout(Duration::from_secs(20))?;
 
     let mut hqq = Hqq { link: &link };
     let mut socket = Socket::new(listener.accept()?.0)?;

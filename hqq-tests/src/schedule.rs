@@ -207,7 +207,7 @@ pub fn run(features: &[Feature], seed: u64, steps: u64) -> Outcome<Figures> {
     let (primary, secondary) = both(
         || AdvancedLink::negotiate(listener.accept_timeout(SOON)?, &wanted, SOON),
         || {
-            let link = StandardLink::connect_with(&name, options.clone(), Some(SOON))?;
+            let link = StandardLink::connect_with_timeout(&name, options.clone(), SOON)?;
             AdvancedLink::wait_for_negotiation(link, &wanted, SOON)
         },
     )?;
@@ -378,7 +378,7 @@ impl World {
         let ((), secondary) = both(
             || primary.reattach(listener, SOON),
             || {
-                let link = StandardLink::connect_with(name, options.clone(), Some(SOON))?;
+                let link = StandardLink::connect_with_timeout(name, options.clone(), SOON)?;
                 AdvancedLink::wait_for_negotiation(link, &wanted, SOON)
             },
         )?;

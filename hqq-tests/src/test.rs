@@ -161,7 +161,7 @@ impl Test {
             Role::Secondary => {
                 peer.ask(format!("listen {name} {options}"));
                 peer.tell("accept");
-                let link = StandardLink::connect_with(&name, ours, Some(SOON)).expect("the peer accepts");
+                let link = StandardLink::connect_with_timeout(&name, ours, SOON).expect("the peer accepts");
                 peer.hear_ok();
                 link
             }

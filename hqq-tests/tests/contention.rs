@@ -261,7 +261,7 @@ fn callers_that_say_nothing_keep_nobody_out() {
             silent.extend(std::iter::from_fn(|| fall_silent(&name)).take(SILENT - silent.len()));
             silent.len() == SILENT
         });
-        StandardLink::connect_with(&name, test.options(), Some(SOON)).unwrap();
+        StandardLink::connect_with_timeout(&name, test.options(), SOON).unwrap();
         host.join().unwrap().unwrap();
         // 128 at a time; the slowest made room.
         assert_eq!(listener.refused(), SILENT as u64 + 1 - 128);
@@ -279,7 +279,7 @@ fn a_full_queue_of_callers_is_waited_for() {
     }
     assert!(silent.len() >= 128);
     let options = Options::new().handshake_timeout(SHORT);
-    match StandardLink::connect_with(&name, options, None) {
+    match StandardLink::connect_with(&name, options) {
         Err(Error::Timeout { what: "a place in the listener's queue: it must accept", after }) => {
             assert!(after >= SHORT)
         }
@@ -287,7 +287,7 @@ fn a_full_queue_of_callers_is_waited_for() {
     }
     thread::scope(|scope| {
         let options = Options::new().handshake_timeout(SOON);
-        let caller = scope.spawn(|| StandardLink::connect_with(&name, options, None));
+        let caller = scope.spawn(|| StandardLink::connect_with(&name, options));
         listener.accept_timeout(SOON).unwrap();
         caller.join().unwrap().unwrap();
     });

@@ -112,7 +112,7 @@ fn callers_that_sit_down_wrongly() {
 fn calls(test: &Test, peer: &mut Peer, path: &str, orders: &[&str]) -> (Error, String) {
     thread::scope(|scope| {
         let options = test.options().max_region(1 << 20);
-        let calling = scope.spawn(move || StandardLink::connect_with(path, options, None));
+        let calling = scope.spawn(move || StandardLink::connect_with(path, options));
         peer.ask("sock-accept");
         let mut heard = String::new();
         for order in orders {
@@ -170,7 +170,7 @@ fn listeners_that_greet_wrongly() {
     assert!(matches!(error, Error::RegionTooLarge { need: 0x20_0000, limit: 0x10_0000 }), "{error:?}");
     // Silence ends with the time for a handshake.
     let options = test.options().handshake_timeout(Duration::from_millis(50));
-    let silent = StandardLink::connect_with(&path, options, None);
+    let silent = StandardLink::connect_with(&path, options);
     assert!(matches!(silent, Err(Error::Timeout { .. })), "{silent:?}");
 }
 
@@ -232,7 +232,7 @@ fn listeners_that_offer_wrong_memory() {
     }
     // The Primary's seat is not to be had, though its word says that it is vacant: who took it would be its own peer.
     thread::scope(|scope| {
-        let calling = scope.spawn(|| StandardLink::connect_with(&path, test.options(), None));
+        let calling = scope.spawn(|| StandardLink::connect_with(&path, test.options()));
         peer.ask("sock-accept");
         assert_eq!(peer.ask("sock-offer deserted"), "23 1 1");
         peer.ask("sock-send 0x24 0");
@@ -244,7 +244,7 @@ fn listeners_that_offer_wrong_memory() {
     peer.ask(format!("sock-listen {path}"));
     // Nothing of all that stays mapped or open here; and good memory offered so is taken.
     thread::scope(|scope| {
-        let calling = scope.spawn(|| StandardLink::connect_with(&path, test.options(), None));
+        let calling = scope.spawn(|| StandardLink::connect_with(&path, test.options()));
         peer.ask("sock-accept");
         assert_eq!(peer.ask("sock-offer good"), "23 1 1");
         peer.ask("sock-send 0x24 0");
@@ -274,7 +274,7 @@ fn payloads_that_a_listener_should_not_offer() {
         assert_eq!(heard, "00 0 4 22", "{offer}");
     }
     thread::scope(|scope| {
-        let calling = scope.spawn(|| StandardLink::connect_with(&path, test.options(), None));
+        let calling = scope.spawn(|| StandardLink::connect_with(&path, test.options()));
         peer.ask("sock-accept");
         // It brings its own.
         assert_eq!(peer.ask("sock-offer protected good"), "23 1 1 +1");

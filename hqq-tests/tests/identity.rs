@@ -276,7 +276,7 @@ fn a_peer_in_a_namespace_beneath() {
             Role::Secondary => {
                 peer.ask(format!("listen {path} {SMALL}"));
                 peer.tell("accept");
-                let link = StandardLink::connect_with(&path, options(), Some(SOON)).unwrap();
+                let link = StandardLink::connect_with_timeout(&path, options(), SOON).unwrap();
                 assert_eq!(peer.hear_ok(), "0 77", "it cannot see us");
                 link
             }
@@ -323,7 +323,7 @@ fn root_of_a_user_namespace_is_the_user_that_it_was() {
     ours(Listener::bind(&name).unwrap_err());
     // And it takes no root but its own, though root were to trust it.
     squatter.tell("accept");
-    let refused = UntrustedLink::connect(&name, Options::new(), None).unwrap_err();
+    let refused = UntrustedLink::connect_with(&name, Options::new()).unwrap_err();
     let said = refused.to_string();
     assert!(matches!(refused, Error::Refused { .. }), "{refused:?}");
     assert!(said.contains("NotAdmitted"), "{said}");

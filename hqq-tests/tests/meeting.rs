@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hqq::{Error, Listener, Offer, Options, Role, StandardLink};
+use hqq::{Error, Listener, Offer, Options, Role, StandardLink, UntrustedLink};
 use hqq_sys::peer::{pid, uid};
 use hqq_sys::sock::{self, Address};
 use hqq_sys::spawn;
@@ -172,7 +172,7 @@ fn a_socket_file_is_removed_with_its_listener() {
     peer.ask(format!("listen {name}"));
     assert!(path.symlink_metadata().unwrap().file_type().is_socket());
     peer.tell("accept");
-    let link = StandardLink::connect_with(name, test.options(), Some(SOON)).unwrap();
+    let link = StandardLink::connect_with_timeout(name, test.options(), SOON).unwrap();
     peer.hear_ok();
     peer.ask("unlisten");
     assert!(!path.exists());
@@ -227,6 +227,35 @@ fn many_links_of_one_listener() {
     assert!(matches!(links[3].0.recv(), Err(Error::PeerDead)));
     assert!(matches!(listener.try_accept(), Err(Error::NoneWaiting)));
     assert!(matches!(listener.accept_timeout(Duration::from_millis(10)), Err(Error::Timeout { .. })));
+    assert!(matches!(listener.try_accept_untrusted(), Err(Error::NoneWaiting)));
+}
+
+#[test]
+fn untrusted_ends_in_each_form_of_the_calls() {
+    let test = test!(untraced);
+    let listener = Listener::bind_with(&test.link_name(), test.options()).unwrap();
+    let connects: [fn(&str) -> hqq::Result<UntrustedLink>; 4] = [
+        UntrustedLink::connect,
+        |name| UntrustedLink::connect_timeout(name, SOON),
+        |name| UntrustedLink::connect_with(name, Options::new()),
+        |name| UntrustedLink::connect_with_timeout(name, Options::new(), SOON),
+    ];
+    for connect in connects {
+        thread::scope(|scope| {
+            let far = scope.spawn(|| connect(listener.name()).unwrap());
+            let mut accepted = None;
+            eventually("a peer is accepted", || {
+                accepted = match listener.try_accept_untrusted() {
+                    Ok(link) => Some(link),
+                    Err(Error::NoneWaiting) => None,
+                    Err(error) => panic!("{error}"),
+                };
+                accepted.is_some()
+            });
+            accepted.unwrap().send(b"hello").unwrap();
+            assert_eq!(far.join().unwrap().recv().unwrap().to_vec(), b"hello");
+        });
+    }
 }
 
 #[test]
@@ -235,7 +264,7 @@ fn a_child_inherits_its_end() {
     let offer = Offer::new(test.options()).unwrap();
     let mut peer = test.peer_with(|command| offer.pass_to(command).unwrap());
     peer.tell("inherit");
-    let link = offer.accept(SOON).unwrap();
+    let link = offer.accept_timeout(SOON).unwrap();
     peer.hear_ok();
     assert_eq!((link.role(), link.peer().pid), (Role::Primary, Some(peer.pid())));
     link.send(&pattern::bytes(20_000, 1)).unwrap();
@@ -251,12 +280,12 @@ fn a_child_that_does_not_take_its_end() {
     let test = test!(untraced);
     let offer = Offer::new(test.options()).unwrap();
     let peer = test.peer_with(|command| offer.pass_to(command).unwrap());
-    let timeout = offer.accept(Duration::from_millis(50)).unwrap_err();
+    let timeout = offer.accept_timeout(Duration::from_millis(50)).unwrap_err();
     assert!(matches!(timeout, Error::Timeout { .. }), "{timeout:?}");
     let offer = Offer::new(test.options()).unwrap();
     let other = test.peer_with(|command| offer.pass_to(command).unwrap());
     drop((peer, other));
-    let gone = offer.accept(SOON).unwrap_err();
+    let gone = offer.accept().unwrap_err();
     assert!(matches!(gone, Error::Handshake { .. }), "{gone:?}");
     assert!(test.peer().fails("inherit").contains("HQQ_LINK_FD"));
 }

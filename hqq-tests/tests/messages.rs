@@ -435,7 +435,7 @@ fn what_was_taken_before_others_sort_keeps_its_place() {
         } else {
             peer.ask(format!("listen {name}"));
             peer.tell("accept");
-            let link = StandardLink::connect_with(&name, options, None).unwrap();
+            let link = StandardLink::connect_with(&name, options).unwrap();
             peer.hear_ok();
             link
         };

@@ -137,7 +137,7 @@ fn strangers_lend_plain_slices() {
     for protected in [false, true] {
         let name = test.link_name();
         let listener = Listener::bind_with(&name, Options::new().protected(protected)).unwrap();
-        let far = thread::spawn(move || UntrustedLink::connect(&name, Options::new(), Some(SOON)).unwrap());
+        let far = thread::spawn(move || UntrustedLink::connect_timeout(&name, SOON).unwrap());
         let link = listener.accept_untrusted_timeout(SOON).unwrap();
         let far = far.join().unwrap();
         for (from, to) in [(&link, &far), (&far, &link)] {

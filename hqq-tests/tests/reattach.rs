@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hqq::observe::Observer;
 use hqq::shm::words::{Holder, Role, SeatWord};
-use hqq::{Error, Listener, Options, StandardLink};
+use hqq::{Error, Listener, StandardLink};
 use hqq_sys::lock;
 use hqq_tests::mock::{Memory, SEAT_1};
 use hqq_tests::patience::SOON;
@@ -385,7 +385,7 @@ fn strangers_take_places_too() {
     let listener = bind(&test, &format!("{SMALL} buffers=16 protected"));
     let connect = || {
         let name = listener.name().to_owned();
-        std::thread::spawn(move || hqq::UntrustedLink::connect(&name, Options::new(), Some(SOON)).unwrap())
+        std::thread::spawn(move || hqq::UntrustedLink::connect_timeout(&name, SOON).unwrap())
     };
     let first = connect();
     let mut link = listener.accept_untrusted_timeout(SOON).unwrap();
@@ -398,7 +398,7 @@ fn strangers_take_places_too() {
     assert_eq!(first.recv().unwrap().to_vec(), bytes(180, 0));
     drop(first);
     let second = connect();
-    listener.reattach_untrusted(&mut link, SOON).unwrap();
+    listener.reattach_untrusted_timeout(&mut link, SOON).unwrap();
     let second = second.join().unwrap();
     assert!(link.is_protected() && second.is_protected());
     assert_eq!(second.recv().unwrap().to_vec(), bytes(180, 1));
@@ -449,14 +449,14 @@ fn a_strangers_place_goes_to_nobody_elses_process() {
     let mut ours = test.peer();
     ours.tell(format!("untrusted {path}"));
     eventually("it is refused", || {
-        let waited = listener.reattach_untrusted(&mut link, Duration::from_millis(20));
+        let waited = listener.reattach_untrusted_timeout(&mut link, Duration::from_millis(20));
         assert!(matches!(waited, Err(Error::Timeout { .. })), "{waited:?}");
         listener.refused() == 1
     });
     assert!(ours.hear_error().contains("NotAdmitted"));
     let mut next = test.peer_of(NOBODY);
     next.tell(format!("untrusted {path}"));
-    listener.reattach_untrusted(&mut link, SOON).unwrap();
+    listener.reattach_untrusted(&mut link).unwrap();
     next.hear_ok();
     assert_eq!((link.peer().uid, link.peer().pid), (NOBODY, Some(next.pid())));
 }

@@ -160,7 +160,7 @@ fn a_stopper_ends_either_half_of_a_split_link() {
     let offer = Offer::new(test.options()).unwrap();
     let mut peer = test.peer_with(|command| offer.pass_to(command).unwrap());
     peer.tell("inherit");
-    let link = offer.accept(SOON).unwrap();
+    let link = offer.accept_timeout(SOON).unwrap();
     peer.hear_ok();
     let shutdown_handle = link.shutdown_handle();
     let (sender, receiver) = link.split().unwrap();

@@ -1,16 +1,14 @@
-//! Links by name: [`Listener`] binds and accepts, [`StandardLink::connect`] connects. Links without a name: pairs, and an
-//! [`Offer`] to a child process.
+//! [`Listener`]: binds a name and accepts links.
 
 use std::fmt;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hqq_sys::sock::{self, Address, FileId};
-use hqq_sys::{peer, poll, spawn};
+use hqq_sys::{peer, poll};
 
 use crate::error::{Error, Result};
 use crate::link::core::LinkCore;
@@ -19,42 +17,16 @@ use crate::link::standard::StandardLink;
 use crate::link::timed_mutex::TimedMutex;
 use crate::link::untrusted::UntrustedLink;
 use crate::options::Options;
-use crate::setup::handshake::{
-    AcceptPolicy, Accepted, ClientHandshake, READING, SENDING, ServerHandshake, check_user,
-};
+use crate::setup::connect::address;
+use crate::setup::handshake::{AcceptPolicy, Accepted, READING, SENDING, ServerHandshake};
 use crate::setup::memory::{INSPECTING, MAPPING, os};
 
-/// Name of the environment variable with the descriptor of an inherited link.
-const INHERITED: &str = "HQQ_LINK_FD";
 /// Connecting processes that the kernel queues before the listener accepts their sockets.
 const BACKLOG: i32 = 128;
 /// Handshakes in progress at a time. When there is another, the one with the earliest deadline is dropped.
 const MAX_PENDING: usize = 128;
 /// How long a process that was offered a vacant place has before the next one is offered it too.
 const PRECEDENCE: Duration = Duration::from_millis(100);
-/// How long `connect` sleeps between two attempts to connect.
-const RETRY: Duration = Duration::from_millis(2);
-/// A time that never passes in practice, within the clock's range.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
-/// The socket address of a name.
-///
-/// # Errors
-/// [`Error::BadName`].
-fn address(name: &str) -> Result<Address> {
-    let bad = |rule| Err(Error::BadName { name: name.into(), rule });
-    if name.contains('/') {
-        if name.len() > 107 {
-            return bad("a path of at most 107 bytes");
-        }
-        return Ok(Address::Path(PathBuf::from(name)));
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-        return bad("1 to 64 letters, digits, dots, hyphens and underscores, or a path with a slash");
-    }
-    Ok(Address::Abstract(format!("hqq.{}.{name}", peer::uid()).into_bytes()))
-}
 
 /// Accepts links at a name. Each accepted peer gets a region of its own; this end is the Primary.
 ///
@@ -68,9 +40,9 @@ fn address(name: &str) -> Result<Address> {
 /// | call | waits | peers |
 /// |---|---|---|
 /// | [`accept`](Self::accept), [`accept_timeout`](Self::accept_timeout), [`try_accept`](Self::try_accept) | until a peer comes, at most a time, not at all | this user, and those of [`Options::allow_uid`] and [`allow_gid`](Options::allow_gid) |
-/// | [`accept_untrusted`](Self::accept_untrusted), [`accept_untrusted_timeout`](Self::accept_untrusted_timeout) | likewise | any user, unless the options have a list |
+/// | [`accept_untrusted`](Self::accept_untrusted), [`accept_untrusted_timeout`](Self::accept_untrusted_timeout), [`try_accept_untrusted`](Self::try_accept_untrusted) | likewise | any user, unless the options have a list |
 /// | [`reattach`](Self::reattach), [`reattach_timeout`](Self::reattach_timeout) | likewise | successors on an existing link |
-/// | [`reattach_untrusted`](Self::reattach_untrusted) | likewise | successors of the former peer's user |
+/// | [`reattach_untrusted`](Self::reattach_untrusted), [`reattach_untrusted_timeout`](Self::reattach_untrusted_timeout) | likewise | successors of the former peer's user |
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
@@ -154,10 +126,7 @@ impl Listener {
     /// # Errors
     /// As [`accept`](Self::accept), or [`Error::NoneWaiting`].
     pub fn try_accept(&self) -> Result<StandardLink> {
-        match self.accept_wait(false, Wait::Until(Instant::now())) {
-            Err(Error::Timeout { .. }) => Err(Error::NoneWaiting),
-            done => done.map(StandardLink::new),
-        }
+        self.try_accept_as(false).map(StandardLink::new)
     }
 
     /// Accepts a peer of any user as an [`UntrustedLink`], waiting for it. If the options have a list of users or groups, only
@@ -176,6 +145,14 @@ impl Listener {
     pub fn accept_untrusted_timeout(&self, time: Duration) -> Result<UntrustedLink> {
         let core = self.accept_wait(true, Wait::from(time))?;
         Ok(UntrustedLink::new(StandardLink::new(core)))
+    }
+
+    /// As [`try_accept`](Self::try_accept), for a peer of any user.
+    ///
+    /// # Errors
+    /// As [`try_accept`](Self::try_accept).
+    pub fn try_accept_untrusted(&self) -> Result<UntrustedLink> {
+        self.try_accept_as(true).map(|core| UntrustedLink::new(StandardLink::new(core)))
     }
 
     /// Gives a link a new Secondary, the successor of one that died or left, waiting for it to connect.
@@ -232,8 +209,16 @@ impl Listener {
     /// former peer may still have the region mapped.
     ///
     /// # Errors
-    /// As [`reattach_timeout`](Self::reattach_timeout).
-    pub fn reattach_untrusted(&self, link: &mut UntrustedLink, time: Duration) -> Result<()> {
+    /// As [`reattach`](Self::reattach).
+    pub fn reattach_untrusted(&self, link: &mut UntrustedLink) -> Result<()> {
+        self.reattach_as(link.link_mut(), true, Wait::Forever)
+    }
+
+    /// As [`reattach_untrusted`](Self::reattach_untrusted), waiting no longer than `time`.
+    ///
+    /// # Errors
+    /// As [`reattach`](Self::reattach), or [`Error::Timeout`].
+    pub fn reattach_untrusted_timeout(&self, link: &mut UntrustedLink, time: Duration) -> Result<()> {
         self.reattach_as(link.link_mut(), true, Wait::from(time))
     }
 
@@ -252,6 +237,13 @@ impl Listener {
                 found: None,
             }),
         }
+    }
+
+    fn try_accept_as(&self, any_user: bool) -> Result<LinkCore> {
+        self.accept_wait(any_user, Wait::Until(Instant::now())).map_err(|error| match error {
+            Error::Timeout { .. } => Error::NoneWaiting,
+            error => error,
+        })
     }
 
     /// Accepts a new link.
@@ -412,205 +404,6 @@ impl Drop for Listener {
         if let Some((path, id)) = &self.file {
             // Another process may have removed or replaced the file: then it stays.
             let _ = sock::unlink_if_ours(path, *id);
-        }
-    }
-}
-
-/// Connects to the listener at `name`. With `wait`, waits at most that long for the listener to appear and to accept.
-fn connect(name: &str, options: &Options, wait: Option<Duration>, any_user: bool) -> Result<StandardLink> {
-    let address = address(name)?;
-    let began = Instant::now();
-    let deadline = wait.map(|wait| began.checked_add(wait).unwrap_or(began + FOREVER));
-    // A listener whose queue is full exists: it gets as long as a handshake may take.
-    let queue_deadline = began.checked_add(options.handshake_timeout).unwrap_or(began + FOREVER);
-    let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
-    let socket = loop {
-        match sock::connect(&address) {
-            Ok(socket) => break socket,
-            Err(error) => {
-                let is_absent = matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound);
-                let is_queue_full = error.kind() == ErrorKind::WouldBlock;
-                match deadline.or(is_queue_full.then_some(queue_deadline)) {
-                    Some(deadline) if (is_absent || is_queue_full) && left(deadline) > Duration::ZERO => {
-                        std::thread::sleep(RETRY.min(left(deadline)));
-                    }
-                    _ if is_queue_full => {
-                        return Err(Error::Timeout {
-                            what: "a place in the listener's queue: it must accept",
-                            after: began.elapsed(),
-                        });
-                    }
-                    _ if is_absent => return Err(Error::NoSuchName { name: name.into() }),
-                    _ => return Err(os("connecting to a listener")(error)),
-                }
-            }
-        }
-    };
-    let creds = sock::peer_creds(socket.as_fd()).map_err(os("reading the listener's credentials"))?;
-    check_user(options, any_user, creds.uid, creds.gid)?;
-    let timeout = deadline.map_or(options.handshake_timeout, left);
-    let mut client = ClientHandshake::new(socket, options, timeout);
-    client.request_region(any_user)?;
-    client.finish().map(StandardLink::new)
-}
-
-impl StandardLink {
-    /// Connects to the listener at `name`, with the default [`Options`]. This end is the Secondary.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchName`] if there is no listener, [`Error::BadName`], [`Error::OtherUser`] if the listener belongs to
-    /// another user; [`Error::Timeout`] if it does not accept within [`Options::handshake_timeout`], 5 seconds;
-    /// [`Error::Refused`] or [`Error::Handshake`] if the handshake fails; [`Error::RegionTooLarge`],
-    /// [`Error::FormatVersion`], [`Error::PageSize`], [`Error::Geometry`], [`Error::NoSeat`] or [`Error::Corrupt`] for a
-    /// region that this end cannot attach to; [`Error::Os`].
-    pub fn connect(name: &str) -> Result<Self> {
-        connect(name, &Options::new(), None, false)
-    }
-
-    /// As [`connect`](Self::connect), waiting no longer than `time` for the listener to appear and to accept.
-    ///
-    /// # Errors
-    /// As [`connect`](Self::connect).
-    pub fn connect_timeout(name: &str, time: Duration) -> Result<Self> {
-        connect(name, &Options::new(), Some(time), false)
-    }
-
-    /// Connects with limits and a trace of one's own (geometry and modes are the listener's to choose); waits for
-    /// the listener if `wait` is given.
-    ///
-    /// # Errors
-    /// As [`connect`](Self::connect).
-    pub fn connect_with(name: &str, options: Options, wait: Option<Duration>) -> Result<Self> {
-        connect(name, &options, wait, false)
-    }
-
-    /// Makes both ends of a new link in this process, the Primary first, for threads and tests.
-    ///
-    /// # Errors
-    /// [`Error::Os`].
-    pub fn pair() -> Result<(Self, Self)> {
-        Self::pair_with(Options::new())
-    }
-
-    /// As [`pair`](Self::pair), with the given options.
-    ///
-    /// # Errors
-    /// [`Error::Os`]; [`Error::Geometry`] or [`Error::RegionTooLarge`] for the options.
-    pub fn pair_with(options: Options) -> Result<(Self, Self)> {
-        options.geometry()?;
-        let (ours, theirs) = sock::pair().map_err(os("creating a pair of sockets"))?;
-        let timeout = options.handshake_timeout;
-        let mut handshake = ServerHandshake::new(ours, &options, timeout)?;
-        let policy = AcceptPolicy { options: &options, name: "pair", any_user: false, into: None };
-        let mut client = ClientHandshake::new(theirs, &options, timeout);
-        // One thread plays both sides; each message waits in the socket.
-        client.request_region(false)?;
-        handshake.drive(policy)?;
-        let joined = client.join()?;
-        match handshake.drive(policy)? {
-            Some(Accepted::Link(primary)) => Ok((Self::new(*primary), Self::new(client.confirm(joined)?))),
-            _ => Err(Error::Handshake {
-                what: "the two ends of a pair did not answer each other",
-                found: None,
-            }),
-        }
-    }
-
-    /// Takes the end of a link that the parent process passed with [`Offer::pass_to`]. It can be taken once.
-    ///
-    /// # Errors
-    /// [`Error::Os`] if the parent passed none or it has been taken; else as [`connect`](Self::connect).
-    pub fn inherited() -> Result<Self> {
-        Self::inherited_with(Options::new())
-    }
-
-    /// As [`inherited`](Self::inherited), with the given options.
-    ///
-    /// # Errors
-    /// As [`inherited`](Self::inherited).
-    pub fn inherited_with(options: Options) -> Result<Self> {
-        let socket = spawn::inherited(INHERITED).map_err(os("taking the inherited link"))?;
-        let mut client = ClientHandshake::new(socket, &options, options.handshake_timeout);
-        client.request_region(false)?;
-        client.finish().map(Self::new)
-    }
-}
-
-impl UntrustedLink {
-    /// Connects to the listener at `name`, whatever its user; waits for it if `wait` is given.
-    ///
-    /// # Errors
-    /// As [`StandardLink::connect_with`], but for the user.
-    pub fn connect(name: &str, options: Options, wait: Option<Duration>) -> Result<Self> {
-        connect(name, &options, wait, true).map(Self::new)
-    }
-}
-
-/// The Primary end of a link whose other end a child process inherits. It needs no name.
-///
-/// ```no_run
-/// use std::process::Command;
-/// use std::time::Duration;
-///
-/// let offer = hqq::Offer::new(hqq::Options::new())?;
-/// let mut command = Command::new("worker");
-/// offer.pass_to(&mut command)?;
-/// let mut child = command.spawn().expect("the worker starts");
-/// let link = offer.accept(Duration::from_secs(5))?; // the child calls StandardLink::inherited()
-/// link.send(b"work")?;
-/// # Ok::<(), hqq::Error>(())
-/// ```
-#[derive(Debug)]
-pub struct Offer {
-    handshake: ServerHandshake,
-    child_end: OwnedFd,
-    options: Options,
-}
-
-impl Offer {
-    /// Prepares a link with the given options.
-    ///
-    /// # Errors
-    /// [`Error::Os`]; [`Error::Geometry`] or [`Error::RegionTooLarge`] for the options.
-    pub fn new(options: Options) -> Result<Self> {
-        options.geometry()?;
-        let (ours, child_end) = sock::pair().map_err(os("creating a pair of sockets"))?;
-        let handshake = ServerHandshake::new(ours, &options, Duration::MAX)?;
-        Ok(Self { handshake, child_end, options })
-    }
-
-    /// Passes the other end to the process that `command` starts. Spawn one before [`accept`](Self::accept); the first of
-    /// several that calls [`StandardLink::inherited`] gets the link.
-    ///
-    /// # Errors
-    /// [`Error::Os`].
-    pub fn pass_to(&self, command: &mut Command) -> Result<()> {
-        spawn::inherit_fd(command, self.child_end.as_fd(), INHERITED).map_err(os("passing a link to a child"))
-    }
-
-    /// Waits for the child process to take its end, no longer than `time`.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`]; [`Error::Handshake`] if the child ends without taking its end, or breaks a rule of the handshake;
-    /// [`Error::Os`].
-    pub fn accept(self, time: Duration) -> Result<StandardLink> {
-        let Self { mut handshake, child_end, options } = self;
-        // Only the child has this end from now on, so the socket hangs up when the child ends.
-        drop(child_end);
-        let began = Instant::now();
-        loop {
-            let policy = AcceptPolicy { options: &options, name: "offer", any_user: false, into: None };
-            if let Some(Accepted::Link(core)) = handshake.drive(policy)? {
-                return Ok(StandardLink::new(*core));
-            }
-            let left = time.saturating_sub(began.elapsed());
-            if left.is_zero() {
-                return Err(Error::Timeout {
-                    what: "the child's part of the handshake: it must call StandardLink::inherited",
-                    after: began.elapsed(),
-                });
-            }
-            poll::many(&[handshake.socket()], Some(left)).map_err(os("waiting for the child"))?;
         }
     }
 }

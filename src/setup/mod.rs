@@ -2,7 +2,8 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | a name becomes the address of a socket | `address` in `listener` |
+//! | a name becomes the address of a socket | `address` in `connect` |
+//! | a process connects to a listener | `connect` in `connect` |
 //! | a listener accepts a socket and starts a handshake | `Listener::accept_pending` in `listener` |
 //! | a peer is refused for its user or group | `check_user` in `handshake`; before the handshake in `ServerHandshake::admits` |
 //! | a peer is refused for its version or format | `check_greeting` in `handshake` |
@@ -12,10 +13,13 @@
 //! | the Secondary checks the region and takes a seat | `ClientHandshake::open` in `handshake` |
 //! | the Primary checks the seat, and the link exists | `check_ready` and `ServerHandshake::advance` in `handshake` |
 //! | a successor takes the place of a former Secondary | `Listener::reattach` in `listener`, then `link::reattach` |
+//! | a parent offers a link and its child takes it | `Offer` and `StandardLink::inherited` in `offer` |
 //! | a link without a socket, feature `named` | `create` and `open` in `segment` |
 
+mod connect;
 pub(crate) mod handshake;
 pub(crate) mod listener;
 mod memory;
+pub(crate) mod offer;
 #[cfg(feature = "named")]
 pub mod segment;

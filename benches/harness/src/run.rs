@@ -208,7 +208,7 @@ impl Other {
         offer.pass_to(&mut command)?;
         spawn::inherit_fd(&mut command, theirs.as_fd(), SOCKET)?;
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-        match offer.accept(PATIENCE) {
+        match offer.accept_timeout(PATIENCE) {
             Ok(control) => Ok(Self { child: Mutex::new(child), control, socket }),
             Err(error) => {
                 // One that died is not yet known to be dead when it hangs up.

@@ -214,11 +214,11 @@ fn guest(bytes: &mut Bytes<'_>, untrusted: bool) {
     thread::scope(|scope| {
         let calling = scope.spawn(|| {
             if untrusted {
-                if let Ok(link) = UntrustedLink::connect(&name, options(), None) {
+                if let Ok(link) = UntrustedLink::connect_with(&name, options()) {
                     let _ = (link.try_send(&[1; 60]), link.try_recv().map(|message| message.to_vec()));
                     std::hint::black_box(link.stats());
                 }
-            } else if let Ok(link) = StandardLink::connect_with(&name, options(), None) {
+            } else if let Ok(link) = StandardLink::connect_with(&name, options()) {
                 exercise(&link);
             }
         });

@@ -34,7 +34,7 @@ pub fn run(data: &[u8]) {
         let listener = Listener::bind_with(&name, options()).expect("a fresh name");
         let soon = Duration::from_secs(20);
         let (victim, peer) = thread::scope(|scope| {
-            let calling = scope.spawn(|| StandardLink::connect_with(&name, options(), Some(soon)));
+            let calling = scope.spawn(|| StandardLink::connect_with_timeout(&name, options(), soon));
             let victim = listener.accept_untrusted_timeout(soon).expect("the other thread calls");
             (victim, calling.join().expect("a call does not panic").expect("the listener accepts"))
         });

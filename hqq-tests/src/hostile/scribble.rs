@@ -351,8 +351,8 @@ pub fn untrusted(seed: u64, target: u64, protected: bool, tally: &Tally) {
             let _over = Over(over);
             let mut random = fastrand::Rng::with_seed(seed ^ 1);
             while get(&tally.untrusted) < target && !over.load(Ordering::Relaxed) {
-                let wait = Some(Duration::from_millis(100));
-                if let Ok(link) = UntrustedLink::connect(name, options.clone(), wait) {
+                let time = Duration::from_millis(100);
+                if let Ok(link) = UntrustedLink::connect_with_timeout(name, options.clone(), time) {
                     session(link, &mut random, tally);
                 }
             }

@@ -134,7 +134,7 @@ impl System for Agreed {
 
     fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
         session.meet()?;
-        let link = StandardLink::connect_with(session.name(), Self::options(), Some(PATIENCE))?;
+        let link = StandardLink::connect_with_timeout(session.name(), Self::options(), PATIENCE)?;
         self.open(self.agree(link, false)?, session)
     }
 }

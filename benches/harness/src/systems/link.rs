@@ -100,7 +100,7 @@ impl System for Link {
     fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
         session.meet()?;
         let options = self.options(session.case());
-        self.open(StandardLink::connect_with(session.name(), options, Some(PATIENCE))?, session)
+        self.open(StandardLink::connect_with_timeout(session.name(), options, PATIENCE)?, session)
     }
 }
 

@@ -66,6 +66,6 @@ impl System for Preset {
     fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
         session.meet()?;
         let options = Options::for_capabilities(self.capabilities);
-        Ok(Self::open(StandardLink::connect_with(session.name(), options, Some(PATIENCE))?, session))
+        Ok(Self::open(StandardLink::connect_with_timeout(session.name(), options, PATIENCE)?, session))
     }
 }

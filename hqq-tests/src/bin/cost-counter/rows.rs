@@ -414,7 +414,7 @@ fn untrusted(drive: Drive, len: usize) -> hqq::Result<()> {
     let name = format!("costs-{}", std::process::id());
     let listener = Listener::bind_with(&name, adaptive())?;
     let (near, far) = thread::scope(|scope| {
-        let near = scope.spawn(|| UntrustedLink::connect(&name, Options::new(), Some(SOON)));
+        let near = scope.spawn(|| UntrustedLink::connect_timeout(&name, SOON));
         let far = listener.accept_untrusted_timeout(SOON)?;
         Ok::<_, hqq::Error>((near.join().expect("connecting does not panic")?, far))
     })?;

@@ -280,7 +280,7 @@ fn bind(name: &str, options: &Options) -> Result<Listener, String> {
 fn connect(name: &str, options: &Options) -> Result<StandardLink, String> {
     let limit = Instant::now() + SOON;
     loop {
-        match StandardLink::connect_with(name, options.clone(), Some(SOON)) {
+        match StandardLink::connect_with_timeout(name, options.clone(), SOON) {
             Ok(link) => return Ok(link),
             Err(error) if Instant::now() > limit => return Err(format!("connect: {error:?}")),
             Err(Error::Handshake { .. } | Error::Refused { .. } | Error::Os { .. }) => {}

@@ -144,7 +144,7 @@ impl Scenario {
     fn play(&self, name: &str) -> Result<(), Error> {
         let link = match self.role {
             Role::Primary => Listener::bind_with(name, self.options())?.accept_timeout(SOON)?,
-            Role::Secondary => StandardLink::connect_with(name, self.options(), Some(SOON))?,
+            Role::Secondary => StandardLink::connect_with_timeout(name, self.options(), SOON)?,
         };
         if !self.op.receives() {
             for number in 1..=self.fill.into() {
@@ -249,7 +249,7 @@ impl Meeting {
         let meet = || -> Result<_, Error> {
             let link = match &listener {
                 Some(listener) => listener.accept_timeout(SOON)?,
-                None => StandardLink::connect_with(&name, options, Some(SOON))?,
+                None => StandardLink::connect_with_timeout(&name, options, SOON)?,
             };
             if scenario.op.receives() {
                 for index in 0..scenario.fill {

@@ -63,14 +63,14 @@ fn meet(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
             let listener = lock(&state.listener).clone().ok_or("there is no listener")?;
             listener.accept()?
         }
-        "connect" => StandardLink::connect_with(words.next()?, words.options(), None)?,
+        "connect" => StandardLink::connect_with(words.next()?, words.options())?,
         "connect-wait" => {
             let (name, wait) = (words.next()?, Duration::from_millis(words.number()?));
-            StandardLink::connect_with(name, words.options(), Some(wait))?
+            StandardLink::connect_with_timeout(name, words.options(), wait)?
         }
         "inherit" => StandardLink::inherited_with(words.options())?,
         "untrusted" => {
-            let link = UntrustedLink::connect(words.next()?, words.options(), None)?;
+            let link = UntrustedLink::connect_with(words.next()?, words.options())?;
             let peer = link.peer();
             *lock(&state.untrusted) = Some(Arc::new(link));
             return Ok(format!("{}", peer.uid));
@@ -80,7 +80,7 @@ fn meet(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
             let (name, count) = (words.next()?, words.number::<u32>()?);
             let options = words.options();
             for round in 0..count {
-                let link = StandardLink::connect_with(name, options.clone(), None)?;
+                let link = StandardLink::connect_with(name, options.clone())?;
                 link.send(&pattern::bytes(1000, round.into()))?;
                 if *link.recv()? != pattern::bytes(1000, round.into()) {
                     return Err("another message came back".into());
