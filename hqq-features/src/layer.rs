@@ -95,8 +95,8 @@ pub trait Layer: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Whether the frame with this [ticket](Encoded::ticket) may no longer be sent, because so many were encoded after
-    /// it that the peer would refuse it as too old. Then the message is encoded again. The default is `false`.
+    /// Whether the frame with this [ticket](Encoded::ticket) may no longer be sent, because too many were encoded after
+    /// it: the peer would refuse it as too old. Then the message is encoded again. The default is `false`.
     fn is_stale(&self, ticket: u64) -> bool {
         let _ = ticket;
         false
@@ -204,8 +204,7 @@ impl LayerError {
         self.layer
     }
 
-    /// What is wrong. It is the error type of the layer's feature, for a caller that looks closer with
-    /// [`downcast_ref`](Error#method.downcast_ref).
+    /// The reason: a text, or an error type of the feature, which `downcast_ref` returns.
     pub fn reason(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.reason
     }

@@ -66,7 +66,7 @@ impl LayerStack {
     /// for `context`.
     ///
     /// # Errors
-    /// What the layers refuse.
+    /// The error of the layer that refused it.
     pub fn prepare<'m>(&'m self, message: &'m [u8], context: &'m [u8]) -> Result<Encoder<'m>, LayerError> {
         let single_use = self.layers.iter().position(|layer| layer.is_single_use());
         let last = self.layers.len().saturating_sub(1);
@@ -81,7 +81,7 @@ impl LayerStack {
     /// The frame of `message`, in private memory. See [`Layer::encode`] for `context`.
     ///
     /// # Errors
-    /// What the layers refuse.
+    /// The error of the layer that refused it.
     pub fn encode_to_vec(&self, message: &[u8], context: &[u8]) -> Result<Vec<u8>, LayerError> {
         let mut encoder = self.prepare(message, context)?;
         let mut frame = vec![0; encoder.room()];
@@ -93,10 +93,10 @@ impl LayerStack {
     /// Makes the message of `frame`, which may be shared memory. It has at most `limit` bytes. See [`Layer::decode`].
     ///
     /// # Errors
-    /// What the layers refuse.
+    /// The error of the layer that refused it.
     pub fn decode(&self, frame: &[u8], context: &[u8], limit: u64) -> Result<Decoded, LayerError> {
         let mut decoded = Decoded::within(0..frame.len());
-        // What the layers that are still to decode may have added.
+        // The overhead of the layers that are still to decode.
         let mut inner = self.overhead;
         for layer in self.layers.iter().rev() {
             inner -= layer.overhead();
@@ -143,7 +143,7 @@ pub struct Encoder<'m> {
     stack: &'m LayerStack,
     /// Layers that have been applied.
     split: usize,
-    /// What they made.
+    /// The result of those layers.
     message: Cow<'m, [u8]>,
     context: &'m [u8],
     tickets: Tickets,
@@ -176,7 +176,7 @@ impl Encoder<'_> {
     /// it may have been written to. It can be called again, which makes a new frame.
     ///
     /// # Errors
-    /// `into` is shorter than [`min_room`](Self::min_room); what the layers refuse.
+    /// `into` is shorter than [`min_room`](Self::min_room), or a layer refused the message.
     pub fn write(&mut self, into: &mut [u8]) -> Result<usize, LayerError> {
         let (stack, len) = (self.stack, self.message.len());
         let rest = stack.layers[self.split..].split_last();

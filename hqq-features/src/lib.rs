@@ -1,7 +1,10 @@
-//! What two ends of an HQQ link can agree on beyond the standard operations, one module a feature.
+//! Features that two ends of an HQQ link can agree on: compression, encryption, flow control, quality of service,
+//! reliable delivery and statistics, each in a module.
 //!
-//! Portable state machines without I/O: bytes, times and randomness are passed in, so that they can be tested with a
-//! clock set by hand and replayed. The crate `hqq` re-exports this one as `hqq::features`.
+//! They are portable state machines without I/O, clocks or threads. Bytes, times and random bytes are passed in, so that
+//! tests can set the time and replay schedules. The crate `hqq` re-exports this crate as `hqq::features`.
+//!
+//! A [`Layer`] is a transformation of messages, such as compression and encryption; a [`LayerStack`] applies several.
 
 #[cfg(feature = "compress")]
 pub mod compress;

@@ -6,29 +6,29 @@ use std::str::FromStr;
 
 use lz4_flex::block::get_maximum_output_size;
 
-/// Bytes ahead of each body.
+/// Bytes of the header of a frame.
 pub const HEADER: usize = 8;
 
 /// The longest message that an LZ4 block may stand for, bytes: the reference implementation's limit.
 pub(super) const LZ4_MAX_LEN: usize = 0x7E00_0000;
 
-/// Mode a body is made from a message.
+/// The encoding of the body of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// The message as it is.
     #[default]
     Raw,
-    /// One LZ4 block: little effort, for text and records about half.
+    /// One LZ4 block: fast; text and records shrink to about half.
     Lz4,
-    /// One Zstandard frame: more effort, and less to send.
+    /// One Zstandard frame: slower, and smaller.
     Zstd,
 }
 
 impl Codec {
-    /// All of them, by their numbers.
+    /// All codecs, in the order of their numbers.
     pub const ALL: [Self; 3] = [Self::Raw, Self::Lz4, Self::Zstd];
 
-    /// The number in the header.
+    /// The number of the codec in the header of a frame.
     pub const fn number(self) -> u8 {
         match self {
             Self::Raw => 0,
@@ -37,7 +37,7 @@ impl Codec {
         }
     }
 
-    /// The codec with this number; `None` if it is reserved.
+    /// The codec with the number `number`; `None` if that is reserved.
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             0 => Some(Self::Raw),
@@ -65,19 +65,19 @@ impl Codec {
         }
     }
 
-    /// No body of this codec decodes to more than so many times its own length.
+    /// The most bytes of a message for each byte of a body.
     pub(super) const fn expansion(self) -> u64 {
         match self {
             Self::Raw => 1,
-            // One byte more in a length is at most 255 bytes more in the message.
+            // A further byte of a length adds at most 255 bytes to the message.
             Self::Lz4 => 255,
-            // A block has at least 4 bytes, its header included, and stands for at most 128 KiB.
+            // A block has at least 4 bytes, with its header, and decodes to at most 128 KiB.
             Self::Zstd => (128 << 10) / 4,
         }
     }
 }
 
-/// The name as [`FromStr`] takes it: `none`, `lz4` or `zstd`.
+/// The name that [`FromStr`] reads: `none`, `lz4` or `zstd`.
 impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -92,19 +92,19 @@ impl FromStr for Codec {
     }
 }
 
-/// A name that is no codec's.
+/// The error of a name that no [`Codec`] has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownCodec;
 
 impl fmt::Display for UnknownCodec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no codec has this name: they are none, lz4 and zstd")
+        f.write_str("no codec has this name: use none, lz4 or zstd")
     }
 }
 
 impl std::error::Error for UnknownCodec {}
 
-/// A set of codecs, as two ends tell each other what they can decode. Raw bodies go without saying.
+/// A set of codecs, which two ends exchange to agree on the codecs that both decode. Raw bodies are always allowed.
 ///
 /// ```
 /// use hqq_features::compress::{Codec, Codecs};
@@ -118,16 +118,16 @@ impl std::error::Error for UnknownCodec {}
 pub struct Codecs(u64);
 
 impl Codecs {
-    /// Raw bodies only.
+    /// The empty set: raw bodies only.
     pub const NONE: Self = Self(0);
     /// LZ4, bit 0.
     pub const LZ4: Self = Self(1);
     /// Zstandard, bit 1.
     pub const ZSTD: Self = Self(2);
-    /// All that there are.
+    /// All codecs.
     pub const ALL: Self = Self(3);
 
-    /// The set of these.
+    /// The set of `codecs`.
     pub fn of(codecs: &[Codec]) -> Self {
         let bit = |codec: &Codec| match codec {
             Codec::Raw => Self::NONE.0,
@@ -137,22 +137,22 @@ impl Codecs {
         Self(codecs.iter().map(bit).fold(0, |all, bit| all | bit))
     }
 
-    /// The set with these bits. Bits that are not known here are left out, since nothing here could decode them.
+    /// The set with the bits `bits`. Unknown bits are dropped: this build could not decode their codecs.
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits & Self::ALL.0)
     }
 
-    /// The bits.
+    /// The bits of the set, as they are sent to the peer.
     pub const fn bits(self) -> u64 {
         self.0
     }
 
-    /// What is in both.
+    /// The codecs that are in both sets.
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Whether bodies of this codec may be sent. Raw ones always.
+    /// Whether bodies of `codec` may be sent; always true for [`Codec::Raw`].
     pub const fn contains(self, codec: Codec) -> bool {
         match codec {
             Codec::Raw => true,
@@ -161,7 +161,7 @@ impl Codecs {
         }
     }
 
-    /// The first of `order` that is in the set, or [`Codec::Raw`].
+    /// The first codec of `order` that is in the set; [`Codec::Raw`] if none is.
     pub fn preferred(self, order: &[Codec]) -> Codec {
         order.iter().copied().find(|codec| self.contains(*codec)).unwrap_or_default()
     }

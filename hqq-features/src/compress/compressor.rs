@@ -1,4 +1,4 @@
-//! Frames made of messages, and which messages are worth compressing.
+//! The compressor, and the decision which messages are worth compressing.
 
 use std::fmt;
 
@@ -8,29 +8,29 @@ use zstd::zstd_safe::{self, CCtx, CParameter};
 use super::codec::{Codec, HEADER, LZ4_MAX_LEN};
 use super::memory::{KEPT, resized};
 
-/// Whether a message is compressed. If that would not make it smaller, it goes raw in any case.
+/// Whether [`Compressor::compress`] tries to compress a message. If that does not make it smaller, it is sent raw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// If it is long enough and a sample of it looks as if something could be gained.
+    /// Tries if the message is long enough and a sample of it looks compressible; see [`Settings`].
     #[default]
     Auto,
-    /// Tried, whatever it looks like.
+    /// Tries each message.
     Always,
-    /// Not even tried.
+    /// Sends each message raw.
     Never,
 }
 
-/// What a [`Compressor`] may be told.
+/// Settings of a [`Compressor`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Zstandard's level: 1 and more for smaller output, negative for less effort. A level that does not exist counts
-    /// as the nearest. 1 unless set.
+    /// The level of Zstandard: higher for smaller frames, negative for less time. A level that does not exist counts as
+    /// the nearest. The default is 1.
     pub level: i32,
-    /// [`Mode::Auto`] leaves shorter messages raw; bytes, 256 unless set. Within one machine there is nothing to gain
-    /// from a few cache lines less.
+    /// The shortest message, in bytes, that [`Mode::Auto`] compresses. The default is 256: within one machine, a few
+    /// cache lines less do not pay for the time.
     pub smallest: usize,
-    /// Mode much of a message [`Mode::Auto`] looks at to guess whether compression pays; bytes in multiples of 64, 512
-    /// unless set, at most 65536. With 0 the length alone decides.
+    /// Bytes of a message that [`Mode::Auto`] examines to guess whether it is compressible, a multiple of 64 and at most
+    /// 65536. The default is 512. With 0 only the length decides.
     pub sample: usize,
 }
 
@@ -40,21 +40,21 @@ impl Default for Settings {
     }
 }
 
-/// What a [`Compressor`] has done so far; the counts wrap.
+/// Counts of a [`Compressor`] since it was made. They wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompressorCounts {
-    /// Messages that became smaller.
+    /// Messages that were sent compressed.
     pub compressed: u64,
-    /// Messages that went raw, for whatever reason.
+    /// Messages that were sent raw, for any reason.
     pub raw: u64,
     /// Bytes of all messages.
     pub bytes_in: u64,
-    /// Bytes written for them, headers included.
+    /// Bytes of all frames, with headers.
     pub bytes_out: u64,
 }
 
-/// Makes frames of messages. It keeps the codec's memory from one message to the next: some 24 KiB for LZ4, more for
-/// Zstandard.
+/// Compresses messages into frames. It keeps the memory of its codec from one message to the next: about 24 KiB for LZ4,
+/// more for Zstandard.
 pub struct Compressor {
     codec: Codec,
     settings: Settings,
@@ -62,13 +62,13 @@ pub struct Compressor {
     counts: CompressorCounts,
 }
 
-/// What a codec keeps.
+/// The memory of a codec.
 pub(super) enum CodecState {
     Idle,
     Lz4 {
-        /// For messages below and from 64 KiB on: the smaller one is cleared faster.
+        /// For messages below 64 KiB, and for others. The smaller table is cleared faster.
         tables: [CompressTable; 2],
-        /// Where it works if it is not given room for the worst case.
+        /// Output for a caller that has no room for the worst case.
         scratch: Vec<u8>,
     },
     Zstd(CCtx<'static>),
@@ -81,7 +81,7 @@ impl CodecState {
             Codec::Lz4 => {
                 Self::Lz4 { tables: [CompressTable::small(), CompressTable::large()], scratch: Vec::new() }
             }
-            // Without memory for it all messages go raw, which any peer understands.
+            // Without memory for a context all messages are sent raw, which any peer decodes.
             Codec::Zstd => context(level).map_or(Self::Idle, Self::Zstd),
         }
     }
@@ -99,24 +99,25 @@ impl fmt::Debug for Compressor {
 }
 
 impl Compressor {
-    /// A compressor for messages to a peer that can decode `codec`.
+    /// A compressor that uses `codec`, which the peer can decode, with `settings`.
     pub fn new(codec: Codec, settings: Settings) -> Self {
         let state = CodecState::new(codec, settings.level);
         Self { codec, settings, state, counts: CompressorCounts::default() }
     }
 
-    /// The codec for what is compressed.
+    /// The codec of compressed messages.
     pub const fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// What has been done so far.
+    /// The counts since the compressor was made.
     pub const fn counts(&self) -> CompressorCounts {
         self.counts
     }
 
-    /// Mode much room a message of `len` bytes is best given, in bytes. With [`HEADER`] and `len` bytes it fits as well,
-    /// but LZ4, which insists on room for the worst case, then works in private memory, and its output is copied.
+    /// Bytes of room with which a message of `len` bytes is compressed without a copy. A frame never needs more than
+    /// [`HEADER`] and `len` bytes, but LZ4 requires room for its worst case: with less, it writes to private memory and
+    /// its output is copied.
     ///
     /// ```
     /// use hqq_features::compress::{Codec, Compressor, Settings};
@@ -128,13 +129,13 @@ impl Compressor {
         self.codec.room(len)
     }
 
-    /// Writes header and body for `message` to the beginning of `into`, and returns how many bytes these are: at most
-    /// [`HEADER`] and the message's length. What comes after them in `into` may have been written to.
+    /// Writes the frame of `message` to the beginning of `into`, and returns its length in bytes: at most [`HEADER`] and
+    /// the length of the message. The bytes of `into` after the frame may have been written to.
     ///
-    /// `into` may be shared memory: it is only written to. `message` must be private, as any slice.
+    /// `into` may be shared memory: it is only written to. `message` must be private memory, as any slice.
     ///
     /// # Panics
-    /// If `into` is shorter than [`HEADER`] and the message.
+    /// If `into` is shorter than [`HEADER`] and the message together.
     pub fn compress(&mut self, message: &[u8], mode: Mode, into: &mut [u8]) -> usize {
         let len = message.len();
         let (header, body) = into.split_at_mut(HEADER);
@@ -168,7 +169,7 @@ impl Compressor {
         tried && !message.is_empty()
     }
 
-    /// The body's length, if it is smaller than the message. Any failure of a codec means that it is not.
+    /// Writes the body, and returns its length. `None` if it would not be smaller than the message, or the codec fails.
     fn encode(&mut self, message: &[u8], body: &mut [u8]) -> Option<usize> {
         let len = message.len();
         match &mut self.state {
@@ -192,13 +193,13 @@ impl Compressor {
                 }
                 written
             }
-            // Room for one byte less than the message: whatever fits is smaller.
+            // With room for one byte less than the message, any body that fits is smaller.
             CodecState::Zstd(context) => context.compress2(&mut body[..len - 1], message).ok(),
         }
     }
 }
 
-/// Zstandard's context; `None` if there is no memory for it.
+/// A context of Zstandard; `None` if there is no memory for it.
 fn context(level: i32) -> Option<CCtx<'static>> {
     let level = level.clamp(zstd_safe::min_c_level(), zstd_safe::max_c_level());
     let mut context = CCtx::try_create()?;
@@ -206,27 +207,27 @@ fn context(level: i32) -> Option<CCtx<'static>> {
     Some(context)
 }
 
-/// Bytes of a message that a sample takes in one place.
+/// Bytes of a message that a sample has from one place.
 pub(super) const SAMPLE_BLOCK: usize = 64;
 /// The longest sample, bytes.
 const MAX_SAMPLE: usize = 64 << 10;
 
 /// Whether a sample suggests that `codec` makes a message smaller; in constant time.
 ///
-/// A four-byte word that has been there before, at any offset, is about a byte saved by either codec: a match of n
-/// bytes is n - 3 such words and costs three. One in 64 is taken as promising; random bytes have practically none.
+/// A repeated four-byte word, at any offset, saves either codec about one byte: a match of n bytes has n - 3 such words
+/// and costs three bytes. One repeated word in 64 is promising; random bytes have practically none.
 ///
-/// Zstandard saves by frequent bytes as well. Two bytes of random data are the same in one pair of 256; half as many
-/// again is taken as promising. That is more than chance makes of it: 5 standard deviations for a sample of 256 bytes.
+/// Zstandard also profits from frequent bytes. In random data one pair of bytes in 256 is equal; half as many again is
+/// promising, which is 5 standard deviations above chance for a sample of 256 bytes.
 pub(super) fn is_promising(codec: Codec, message: &[u8], sample: usize) -> bool {
     let len = message.len();
     let sample = sample.min(MAX_SAMPLE);
-    // LZ4 sees by itself that a short message is noise, in the time that a sample takes.
+    // LZ4 detects noise in a short message in the time that a sample takes.
     if sample == 0 || codec == Codec::Lz4 && len < 4 * sample {
         return true;
     }
     let size = SAMPLE_BLOCK.min(len);
-    // They must not overlap, or the message would seem to repeat itself.
+    // Blocks must not overlap, or each overlap would count as a repetition.
     let pieces = (sample.min(len) / SAMPLE_BLOCK).max(1);
     let (words, bytes) = (pieces * size.saturating_sub(3), pieces * size);
     let enough_repeats = words.div_ceil(64).max(1);
@@ -238,7 +239,7 @@ pub(super) fn is_promising(codec: Codec, message: &[u8], sample: usize) -> bool 
     let mut counts = [0u32; 256];
     let (mut repeats, mut pairs) = (0, 0);
     for piece in 0..pieces {
-        // Spread evenly, the first at the beginning and the last at the end.
+        // Blocks are spread evenly, from the beginning of the message to its end.
         let start = (len - size) * piece / (pieces - 1).max(1);
         let piece = &message[start..start + size];
         for word in piece.windows(4) {

@@ -1,4 +1,4 @@
-//! Messages made of frames.
+//! The decompressor.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use super::error::CompressError;
 use super::frame::Frame;
 use super::memory::resized;
 
-/// Makes messages of frames again. It keeps the codec's memory from one message to the next.
+/// Decodes frames into messages. It keeps the memory of the codecs from one message to the next.
 pub struct Decompressor {
     agreed: Codecs,
-    // Made when the first body needs it.
+    // Made for the first Zstandard body.
     zstd: Option<DCtx<'static>>,
 }
 
@@ -30,18 +30,18 @@ impl fmt::Debug for Decompressor {
 }
 
 impl Decompressor {
-    /// A decompressor that takes raw bodies and those of the codecs agreed on. [`Default`] takes all.
+    /// A decompressor for raw bodies and those of the codecs `agreed`. [`Default`] decodes all codecs.
     pub fn new(agreed: Codecs) -> Self {
         Self { agreed, zstd: None }
     }
 
-    /// Puts the message of `framed` into `into`, in place of what that held, and returns how it had been sent. After an
-    /// error `into` is empty.
+    /// Decodes the frame `framed` into `into`, whose former content is dropped, and returns the codec of the body. After
+    /// an error `into` is empty.
     ///
-    /// `framed` must be a private copy, because what has been checked must not change any more. `limit` is the longest
-    /// message in bytes; neither more memory nor more work than for one of that length is spent on any frame.
+    /// `framed` must be private memory, because it must not change after it was checked. `limit` is the longest message
+    /// in bytes; no frame takes more memory or time than a message of that length.
     ///
-    /// Hand in the same `into` again, and without clearing it: memory that it already has need not be zeroed.
+    /// Reuse `into` without clearing it: then the memory that it has need not be zeroed.
     ///
     /// # Errors
     /// Those of [`Frame::read`]; [`CompressError::NotAgreed`], [`Invalid`](CompressError::Invalid),
@@ -68,16 +68,16 @@ impl Decompressor {
             into.extend_from_slice(message);
             return Ok(Codec::Raw);
         }
-        // Asked for early: a frame that will be refused should not cost memory.
+        // Before memory is allocated, which a refused frame should not cost.
         self.check_agreed(frame.codec)?;
         self.decode(&frame, resized(into, frame.len).ok_or(no_memory)?)?;
         into.truncate(frame.len);
         Ok(frame.codec)
     }
 
-    /// The same into a slice, whose length is the limit. Returns how the message had been sent, and its length; it
-    /// stands at the beginning of `into`, which must be private memory. After an error what `into` holds is
-    /// unspecified.
+    /// Decodes the frame `framed` to the beginning of `into`, which must be private memory and whose length is the limit
+    /// of the message. Returns the codec of the body and the length of the message in bytes. After an error the content
+    /// of `into` is unspecified.
     ///
     /// # Errors
     /// As for [`decompress`](Self::decompress).
@@ -96,7 +96,7 @@ impl Decompressor {
         if self.agreed.contains(codec) { Ok(()) } else { Err(CompressError::NotAgreed { codec }) }
     }
 
-    /// `message` has the length that the frame says.
+    /// `message` has the length that is in the header.
     fn decode(&mut self, frame: &Frame<'_>, message: &mut [u8]) -> Result<(), CompressError> {
         let Frame { codec, body, .. } = *frame;
         let len = frame.len as u64;
@@ -108,7 +108,7 @@ impl Decompressor {
             }
             Codec::Lz4 => block::decompress_into(body, message).map_err(|_| invalid)?,
             Codec::Zstd => {
-                // One frame and nothing behind it: the decoder would take any number, and ones to be skipped.
+                // Exactly one frame: the decoder would accept any number, and skippable ones.
                 if zstd_safe::find_frame_compressed_size(body) != Ok(body.len()) {
                     return Err(invalid);
                 }
@@ -127,10 +127,10 @@ impl Decompressor {
     }
 }
 
-/// [`Decompressor::decompress`] for one message of any codec.
+/// Decodes one frame of any codec; see [`Decompressor::decompress`].
 ///
 /// # Errors
-/// As there.
+/// As [`Decompressor::decompress`].
 pub fn decompress(framed: &[u8], limit: u64, into: &mut Vec<u8>) -> Result<Codec, CompressError> {
     Decompressor::default().decompress(framed, limit, into)
 }

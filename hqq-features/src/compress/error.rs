@@ -1,13 +1,13 @@
-//! Why a frame is refused.
+//! The errors of compression.
 
 use std::fmt;
 
 use super::codec::{Codec, HEADER};
 
-/// Why a frame is refused.
+/// The reason for which a frame is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompressError {
-    /// The frame has no room for a header.
+    /// The frame is shorter than its header.
     Short {
         /// Bytes in the frame.
         len: usize,
@@ -17,62 +17,62 @@ pub enum CompressError {
         /// The number.
         number: u8,
     },
-    /// The codec is not one that was agreed on.
+    /// The codec was not agreed on.
     NotAgreed {
         /// The codec.
         codec: Codec,
     },
-    /// The message would be too long.
+    /// The message is longer than the limit.
     TooLong {
-        /// Bytes that the header says.
+        /// Bytes of the message, as in the header.
         len: u64,
-        /// Bytes that are allowed.
+        /// Bytes that a message may have.
         limit: u64,
     },
-    /// A raw body that is not as long as the header says.
+    /// A raw body has another length than the message.
     RawLength {
-        /// Bytes that the header says.
+        /// Bytes of the message, as in the header.
         len: u64,
         /// Bytes in the body.
         body: usize,
     },
-    /// A compressed body that is not smaller than the message: it should have been sent raw.
+    /// A compressed body is not smaller than the message, which should have been sent raw.
     NotSmaller {
         /// The codec.
         codec: Codec,
-        /// Bytes that the header says.
+        /// Bytes of the message, as in the header.
         len: u64,
         /// Bytes in the body.
         body: usize,
     },
-    /// The header says more than a body of this length can decode to.
+    /// The message is longer than a body of this length can decode to.
     Bomb {
         /// The codec.
         codec: Codec,
-        /// Bytes that the header says.
+        /// Bytes of the message, as in the header.
         len: u64,
         /// Bytes in the body.
         body: usize,
     },
-    /// The body is nothing that the codec makes, or decodes to more than the header says.
+    /// The body is invalid, or decodes to more bytes than the message has.
     Invalid {
         /// The codec.
         codec: Codec,
-        /// Bytes that the header says.
+        /// Bytes of the message, as in the header.
         len: u64,
     },
-    /// The body decodes to less than the header says.
+    /// The body decodes to fewer bytes than the message has.
     WrongLength {
         /// The codec.
         codec: Codec,
-        /// Bytes that the header says.
+        /// Bytes of the message, as in the header.
         len: u64,
-        /// Bytes that it decodes to.
+        /// Bytes that the body decodes to.
         decoded: usize,
     },
-    /// There is no memory to decode the message.
+    /// There is no memory for the message.
     NoMemory {
-        /// Bytes that the header says.
+        /// Bytes of the message, as in the header.
         len: u64,
     },
 }
@@ -81,38 +81,53 @@ impl fmt::Display for CompressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Short { len } => {
-                write!(f, "{len} bytes are too few for a compression header of {HEADER}")
+                write!(
+                    f,
+                    "a frame of {len} bytes is shorter than its header of {HEADER}: the peer does not compress"
+                )
             }
             Self::UnknownCodec { number } => {
-                write!(f, "codec {number} is reserved: there are 0 (none), 1 (lz4) and 2 (zstd)")
+                write!(f, "codec {number} is reserved: use 0 (none), 1 (lz4) or 2 (zstd)")
             }
             Self::NotAgreed { codec } => {
-                write!(f, "a body of {codec} on a link that did not agree on it: negotiate it or send raw")
+                write!(f, "codec {codec} was not agreed on: negotiate it, or send raw")
             }
             Self::TooLong { len, limit } => {
-                write!(f, "a message of {len} bytes, but {limit} are allowed: raise the limit or send less")
+                write!(
+                    f,
+                    "a message of {len} bytes exceeds the limit of {limit}: raise the limit, or send less"
+                )
             }
             Self::RawLength { len, body } => {
-                write!(f, "a raw body of {body} bytes for a message of {len}: they should be as many")
+                write!(f, "a raw body has {body} bytes and its message {len}: they must be equal")
             }
             Self::NotSmaller { codec, len, body } => {
                 write!(
                     f,
-                    "a {codec} body of {body} bytes for a message of {len}: it should have been sent raw"
+                    "a {codec} body of {body} bytes is not smaller than its message of {len}: send it raw"
                 )
             }
             Self::Bomb { codec, len, body } => {
                 let most = codec.expansion().saturating_mul(body as u64);
-                write!(f, "{body} bytes of {codec} for a message of {len}: they decode to at most {most}")
+                write!(
+                    f,
+                    "a {codec} body of {body} bytes has a message of {len}: it decodes to at most {most}"
+                )
             }
             Self::Invalid { codec, len } => {
-                write!(f, "the body is no {codec} of a message of {len} bytes: it was changed, or never one")
+                write!(
+                    f,
+                    "the {codec} body of a message of {len} bytes is invalid: it was changed on its way"
+                )
             }
             Self::WrongLength { codec, len, decoded } => {
-                write!(f, "the {codec} body has {decoded} bytes of the {len} that its header says")
+                write!(
+                    f,
+                    "the {codec} body decodes to {decoded} bytes, and its header has {len}: it was changed on its way"
+                )
             }
             Self::NoMemory { len } => {
-                write!(f, "no memory to decode a message of {len} bytes: lower the limit of what is accepted")
+                write!(f, "no memory for a message of {len} bytes: lower the limit of messages")
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::codec::{Codec, HEADER};
 use super::error::CompressError;
 
-/// A frame whose header has been checked against all that can be known without decoding.
+/// A frame whose header was checked against everything that is known without decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'f> {
     pub(super) codec: Codec,
@@ -12,7 +12,8 @@ pub struct Frame<'f> {
 }
 
 impl<'f> Frame<'f> {
-    /// Reads the header of `framed`, for a message of at most `limit` bytes. Nothing is allocated or decoded.
+    /// Checks the header of the frame `framed`, whose message may have at most `limit` bytes. Nothing is allocated or
+    /// decoded.
     ///
     /// # Errors
     /// [`CompressError::Short`], [`UnknownCodec`](CompressError::UnknownCodec),
@@ -52,17 +53,17 @@ impl<'f> Frame<'f> {
         Ok(Self { codec, len, body })
     }
 
-    /// Mode the body was made.
+    /// The encoding of the body.
     pub const fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// The message's length in bytes, as the header says; a message that decodes at all has it.
+    /// The length of the message in bytes, as in the header. A frame that decodes has a message of this length.
     pub const fn message_len(&self) -> usize {
         self.len
     }
 
-    /// The message itself, if it was sent raw: then nothing needs to be decoded or copied.
+    /// The message, if it was sent raw: then it need not be decoded or copied. `None` otherwise.
     pub fn raw(&self) -> Option<&'f [u8]> {
         (self.codec == Codec::Raw).then_some(self.body)
     }

@@ -1,13 +1,13 @@
 //! Private memory that codecs use again.
 
-/// The most bytes of private memory that a compressor keeps between two messages.
+/// The most bytes of a buffer that are kept between two messages.
 pub(super) const KEPT: usize = 4 << 20;
 
-/// The first `len` bytes of `vec`, which is made longer if need be; `None` if there is no memory. What it holds stays,
-/// so that only what is new must be zeroed.
+/// The first `len` bytes of `vec`, which grows if needed; `None` if there is no memory. Bytes that it holds stay, so that
+/// only new ones must be zeroed.
 pub(super) fn resized(vec: &mut Vec<u8>, len: usize) -> Option<&mut [u8]> {
     if len > vec.capacity() {
-        // Nothing is to be copied to the new place.
+        // The bytes need not be copied to the new memory.
         vec.clear();
         vec.try_reserve_exact(len).ok()?;
     }

@@ -1,14 +1,17 @@
-//! Compression of messages, one at a time, without I/O.
+//! Compression of messages, one at a time, by LZ4 or Zstandard.
 //!
-//! A message is framed as a header of [`HEADER`] bytes and a body. The header is one little-endian word:
+//! A frame is a header of [`HEADER`] bytes and a body. The header is one little-endian word:
 //!
-//! | bits | what |
+//! | bits | content |
 //! |---|---|
 //! | 0 to 7 | the codec: 0 raw, 1 an LZ4 block, 2 a Zstandard frame |
-//! | 8 to 63 | the message's length in bytes |
+//! | 8 to 63 | the length of the message in bytes |
 //!
-//! A raw body is the message. Any other body is smaller than the message and decodes to exactly its length. Nothing is
-//! carried over from one message to the next, so messages may be lost, skipped or reordered.
+//! A raw body is the message. Any other body is smaller than the message and decodes to exactly its length. No state is
+//! kept from one message to the next, so messages may be lost, skipped or reordered.
+//!
+//! [`Compressor`] and [`Decompressor`] encode and decode frames; [`CompressionLayer`] is both as a
+//! [`Layer`](crate::Layer).
 //!
 //! ```
 //! use hqq_features::compress::{Codec, Compressor, Decompressor, HEADER, Mode, Settings};
@@ -25,28 +28,27 @@
 //! # Ok::<(), hqq_features::compress::CompressError>(())
 //! ```
 //!
-//! # Whose memory
+//! # Shared memory
 //!
-//! A [`Compressor`] writes into memory that the peer can read and may write to at the same time. Both codecs only ever
-//! store to their output when they compress:
+//! A [`Compressor`] may write to memory that the peer can read and write at the same time. Both codecs only store to
+//! their output when they compress:
 //!
-//! - The LZ4 block compressor finds its matches in the message and in a table of its own. What it does with the output
-//!   is to push bytes and copy literals of the message to it; it is compiled with its checks, without `unsafe`.
+//! - The LZ4 block compressor finds matches in the message and in its own table. To the output it appends bytes and
+//!   literals of the message. It is compiled with its checks, without `unsafe`.
 //! - The Zstandard compressor finds matches in the message, collects literals and sequences in its context, and then
-//!   writes them as bit streams that only go forward. Its one-shot call has no window in the output.
+//!   writes them as bit streams that only advance. Its one-shot call has no window in the output.
 //!
 //! Besides reading their sources, this was observed: a trace of all memory accesses of both, Zstandard at levels -3, 1,
-//! 3, 9 and 19, has stores to the output and no loads. So a hostile peer can spoil what it will receive, and nothing
-//! else.
+//! 3, 9 and 19, has stores to the output and no loads. A hostile peer can damage only what it receives.
 //!
-//! Decoders are different: matches refer to what has been decoded, and it is read back. So a [`Decompressor`] must be
-//! given private memory for both, the frame and the message.
+//! Decoders differ: matches refer to decoded bytes, which are read back. Both the frame and the message of a
+//! [`Decompressor`] must be in private memory.
 //!
-//! # What it does not do
+//! # Limits
 //!
-//! There is no checksum: a frame that was changed on its way may decode to another message of the same length. Mode well
-//! a message compresses can be seen from its length, also through encryption: do not compress secrets together with
-//! what an attacker may choose.
+//! There is no checksum: a frame that was changed on its way may decode to another message of the same length. The
+//! length of a frame shows how well the message compresses, even if it is encrypted: do not compress secrets together
+//! with data that an attacker may choose.
 
 pub use codec::{Codec, Codecs, HEADER, UnknownCodec};
 pub use compressor::{Compressor, CompressorCounts, Mode, Settings};

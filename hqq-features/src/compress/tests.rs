@@ -606,7 +606,7 @@ fn errors_name_their_numbers() {
         (CompressError::TooLong { len: 2000, limit: 1000 }, "2000 1000"),
         (CompressError::RawLength { len: 10, body: 20 }, "20 10"),
         (CompressError::NotSmaller { codec, len: 10, body: 20 }, "lz4 20 10"),
-        (CompressError::Bomb { codec, len: 600, body: 2 }, "2 lz4 600 510"),
+        (CompressError::Bomb { codec, len: 600, body: 2 }, "lz4 2 600 510"),
         (CompressError::Invalid { codec, len: 600 }, "lz4 600"),
         (CompressError::WrongLength { codec, len: 600, decoded: 500 }, "lz4 500 600"),
         (CompressError::NoMemory { len: 600 }, "600"),

@@ -1,4 +1,4 @@
-//! One key of one direction: the two ciphers, their nonces, and the key that follows.
+//! One key of one direction: the two ciphers, their nonces, and derived keys.
 
 use aes_gcm::Aes256Gcm;
 use chacha20poly1305::ChaCha20Poly1305;
@@ -15,12 +15,12 @@ pub(super) const KEY: usize = 32;
 /// Bytes of a tag.
 pub(super) const TAG: usize = 16;
 
-/// What a nonce is for: its first byte.
+/// The purpose of a nonce, in its first byte.
 const MESSAGE: u8 = 0;
 const ROOT: u8 = 1;
 const CONNECTION: u8 = 2;
 
-/// A key, ready for use. The ciphers wipe theirs when they are dropped.
+/// A key, prepared for its cipher. The ciphers wipe it when they are dropped.
 pub(super) enum Aead {
     ChaCha(ChaCha20Poly1305),
     Aes(Box<Aes256Gcm>),
@@ -41,8 +41,7 @@ impl Aead {
         }
     }
 
-    /// Four zero bytes and the counter, in the byte order that Noise prescribes for the cipher. Keys that are derived from
-    /// this one have another number in place of the zeros.
+    /// The purpose `kind`, three zero bytes, and the counter, in the byte order that Noise prescribes for the cipher.
     fn nonce(&self, kind: u8, counter: u64) -> [u8; 12] {
         let counter = match self {
             Self::ChaCha(_) => counter.to_le_bytes(),
@@ -54,7 +53,7 @@ impl Aead {
         nonce
     }
 
-    /// Makes ciphertext of the buffer and gives the tag; nothing if the message is too long for the cipher.
+    /// Encrypts the buffer and returns the tag; `None` if the message is too long for the cipher.
     pub(super) fn seal(&self, counter: u64, ad: &[u8], buffer: InOutBuf<'_, '_, u8>) -> Option<[u8; TAG]> {
         self.seal_as(MESSAGE, counter, ad, buffer)
     }
@@ -68,7 +67,7 @@ impl Aead {
         tag.ok().map(Into::into)
     }
 
-    /// Makes plaintext of the buffer if the tag is right, and says whether it was. Otherwise nothing is decrypted.
+    /// Decrypts the buffer if the tag is right, and returns whether it is. Otherwise nothing is decrypted.
     #[must_use]
     pub(super) fn open(&self, counter: u64, ad: &[u8], buffer: &mut [u8], tag: &[u8; TAG]) -> bool {
         let nonce = self.nonce(MESSAGE, counter).into();
@@ -79,25 +78,25 @@ impl Aead {
         opened.is_ok()
     }
 
-    /// The key of the next epoch: Noise's REKEY, a block of zeros under the nonce that no message may have.
-    /// It does not lead back to this one.
+    /// The key of the next epoch: Noise's REKEY, a block of zeros under the nonce that no message may have. This key
+    /// cannot be computed from it.
     pub(super) fn next(&self) -> Self {
         self.derive(MESSAGE, u64::MAX)
     }
 
-    /// The key that those of connections are made from; it leads to no other.
+    /// The root key, from which the keys of connections are derived.
     pub(super) fn root(&self) -> Self {
         self.derive(ROOT, 0)
     }
 
-    /// Of a root, the key of this connection.
+    /// The key of the connection `id`, if this is a root key.
     pub(super) fn of_connection(&self, id: u64) -> Self {
         self.derive(CONNECTION, id)
     }
 
     fn derive(&self, kind: u8, number: u64) -> Self {
         let mut key = Zeroizing::new([0; KEY]);
-        // 32 bytes are not too long; the tag is not used.
+        // 32 bytes are within the limit; the tag is not used.
         self.seal_as(kind, number, &[], InOutBuf::from(&mut key[..]));
         let derived = Self::new(self.cipher(), &key);
         wipe_stack();

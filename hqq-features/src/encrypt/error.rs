@@ -1,92 +1,92 @@
-//! What can go wrong.
+//! The errors of encryption.
 
 use std::fmt;
 
-/// What can go wrong. Nothing of a key or a message is in it.
+/// An error of a handshake or a session. It contains nothing of a key or a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncryptError {
-    /// The peer has another key, or another idea of what was agreed on: see [`Handshake::new`](super::handshake::Handshake::new).
+    /// The peer has another key or another prologue; see [`Handshake::new`](super::handshake::Handshake::new).
     WrongKey,
-    /// A public key with which everybody would get the same secret, such as all zeros.
+    /// A public key makes the same secret with any other key, such as all zeros.
     WeakKey,
     /// The source of random bytes failed.
     NoEntropy,
-    /// A step of the handshake that is not its turn, or one after the handshake has failed.
+    /// The step of the handshake is not the next one, or the handshake has failed.
     UnexpectedStep,
-    /// `snow` does not take what it is given, which does not happen with the versions that we ask for.
+    /// `snow` refuses the parameters of the handshake; this does not happen with the versions in use.
     Unsupported,
-    /// A window that is not possible.
+    /// The width of the window is out of range.
     Window {
-        /// The width asked for.
+        /// The width in the settings.
         have: u32,
-        /// The widest.
+        /// The widest window.
         limit: u32,
     },
-    /// A number of messages under one key that is not possible.
+    /// The number of messages under one key is out of range.
     RekeyEvery {
-        /// The number asked for.
+        /// The number in the settings.
         have: u64,
-        /// The least with this window.
+        /// The least number with this window.
         least: u64,
-        /// The most.
+        /// The greatest number.
         most: u64,
     },
-    /// All counters are used up; only a new handshake helps.
+    /// All counters are used; a new handshake is needed.
     Exhausted {
-        /// Messages in a session's direction.
+        /// Messages in a direction of a session.
         limit: u64,
     },
-    /// The message is longer than the ciphers allow.
+    /// The message is longer than the ciphers or the receiver allow.
     TooLong {
-        /// Bytes that it has.
+        /// Bytes of the message.
         have: usize,
-        /// Bytes that it may have.
+        /// Bytes that a message may have.
         limit: usize,
     },
-    /// The place for a sealed message does not fit it.
+    /// The memory for the sealed message has another length.
     Room {
-        /// Bytes that it has.
+        /// Bytes of the memory.
         have: usize,
         /// Bytes of header and message.
         need: usize,
     },
-    /// What came is shorter than its header.
+    /// The received bytes are shorter than a header.
     TooShort {
-        /// Bytes that came.
+        /// Bytes that were received.
         have: usize,
         /// Bytes of the header.
         need: usize,
     },
-    /// The tag does not fit: the peer did not send this message, or not with this associated data.
+    /// The tag is wrong: the peer did not send this message, or not with this associated data.
     Forged {
-        /// The counter that it came with.
+        /// The counter in the header.
         counter: u64,
     },
-    /// A message with this counter has been accepted before.
+    /// A message with this counter was accepted before.
     Replayed {
         /// The counter.
         counter: u64,
     },
-    /// The message is behind the window: whether it was accepted before is not known any more.
+    /// The message is too old for the window: whether it was accepted before is no longer known.
     TooOld {
         /// Its counter.
         counter: u64,
-        /// The oldest that is still known of.
+        /// The oldest counter in the window.
         oldest: u64,
     },
-    /// Messages are missing ahead of this one, where none may be.
+    /// Messages before this one are missing, which a strict session does not allow.
     Skipped {
         /// Its counter.
         counter: u64,
-        /// The counter that was to come.
+        /// The expected counter.
         next: u64,
     },
-    /// The message is more than [`MAX_EPOCHS_AHEAD`](super::limits::MAX_EPOCHS_AHEAD) epochs ahead of the newest key.
+    /// The message is more than [`MAX_EPOCHS_AHEAD`](super::limits::MAX_EPOCHS_AHEAD) epochs after the newest key.
     AheadOfKeys {
         /// Its counter.
         counter: u64,
-        /// The first counter that is too far ahead.
+        /// The first counter that is refused.
         limit: u64,
     },
 }
@@ -95,47 +95,49 @@ impl fmt::Display for EncryptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::WrongKey => f.write_str(
-                "the peer has another key, or does not agree on what was negotiated; compare the keys of both ends",
+                "the peer has another key, or agreed on something else: compare the keys of both ends",
             ),
             Self::WeakKey => {
-                f.write_str("a public key would make the same secret with everybody; make a new pair of keys")
+                f.write_str("a public key makes the same secret with any other: make a new pair of keys")
             }
-            Self::NoEntropy => f.write_str("the source of random bytes failed, and a key is made of them"),
-            Self::UnexpectedStep => {
-                f.write_str("this step of the handshake is not due, or the handshake has failed; begin a new one")
-            }
-            Self::Unsupported => f.write_str("the handshake cannot be set up with this build of snow"),
+            Self::NoEntropy => f.write_str("the source of random bytes failed, and keys need them: try again"),
+            Self::UnexpectedStep => f.write_str(
+                "this step of the handshake is not the next one, or the handshake has failed: begin a new one",
+            ),
+            Self::Unsupported => f.write_str("this build of snow does not support the handshake: rebuild it"),
             Self::Window { have, limit } => {
-                write!(f, "a window of {have} messages is not possible; it must be from 1 to {limit}")
+                write!(f, "a window of {have} messages is out of range: use 1 to {limit}")
             }
             Self::RekeyEvery { have, least, most } => write!(
                 f,
-                "a new key every {have} messages is not possible with this window; it must be from {least} to {most}"
+                "a new key every {have} messages is out of range for this window: use {least} to {most}"
             ),
             Self::Exhausted { limit } => {
-                write!(f, "all {limit} counters of the session are used up; attach again for a new session")
+                write!(f, "all {limit} counters of the session are used: attach again for a new session")
             }
             Self::TooLong { have, limit } => {
-                write!(f, "a message of {have} bytes cannot be encrypted; the limit is {limit}")
+                write!(f, "a message of {have} bytes exceeds the limit of {limit}: send it in parts")
             }
             Self::Room { have, need } => {
-                write!(f, "the sealed message needs {need} bytes, and the place for it has {have}")
+                write!(f, "{have} bytes of memory for a sealed message of {need}: provide exactly that many")
             }
             Self::TooShort { have, need } => {
-                write!(f, "{have} bytes are no encrypted message; the header alone has {need}")
+                write!(f, "{have} bytes are shorter than the header of {need}: the peer does not encrypt")
             }
             Self::Forged { counter } => {
-                write!(f, "message {counter} is not what the peer sealed; somebody has written to the link")
+                write!(f, "the tag of message {counter} is wrong: the peer did not send it, so end the link")
             }
-            Self::Replayed { counter } => write!(f, "message {counter} has been received before"),
+            Self::Replayed { counter } => {
+                write!(f, "message {counter} was received before: the peer did not send it again, so drop it")
+            }
             Self::TooOld { counter, oldest } => {
-                write!(f, "message {counter} comes too late; the oldest that is still accepted is {oldest}")
+                write!(f, "message {counter} is too old, {oldest} is the oldest accepted: use a wider window")
             }
             Self::Skipped { counter, next } => {
-                write!(f, "message {counter} came where {next} was to come, and the session is strict")
+                write!(f, "message {counter} came before {next}, and the session is strict: attach again")
             }
             Self::AheadOfKeys { counter, limit } => {
-                write!(f, "message {counter} is too far ahead of the keys; it must be below {limit}")
+                write!(f, "message {counter} is too far ahead, the limit is {limit}: attach again")
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The handshake as a state machine without I/O: one message each way.
+//! The handshake as a state machine: one message each way.
 
 use std::fmt;
 
@@ -11,13 +11,13 @@ use super::noise::{Noise, from_snow};
 use super::session::Session;
 use super::settings::SessionSettings;
 
-/// One end's part in agreeing on the keys of a session.
+/// One end of a handshake, which agrees on the keys of a session.
 ///
-/// The initiator writes a message and reads the answer; the responder reads and answers. Keys of the moment are made
-/// for it, so each session has keys of its own, and who learns the [`Key`] later cannot read what was recorded.
+/// The initiator writes a message and reads the answer; the responder reads and answers. Both use ephemeral keys, so each
+/// session has its own keys, and a party that learns the [`Key`] later cannot decrypt recorded messages.
 ///
-/// The first message may be an old one that a third party has kept. The responder is sure of its peer with the first
-/// message that its opener accepts, the initiator when it has read the answer.
+/// The first message may be a replay by a third party. The peer is authenticated for the responder with the first message
+/// that its opener accepts, and for the initiator with the answer.
 ///
 /// ```
 /// use hqq_features::encrypt::{Cipher, Handshake, Key, SessionSettings};
@@ -42,7 +42,7 @@ use super::settings::SessionSettings;
 /// # Ok::<(), hqq_features::encrypt::EncryptError>(())
 /// ```
 pub struct Handshake {
-    /// Gone once anything went wrong.
+    /// `None` after an error.
     pub(super) noise: Option<Noise>,
     cipher: Cipher,
     settings: SessionSettings,
@@ -50,15 +50,15 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Begins a handshake. Exactly one of the two ends is the initiator.
+    /// Begins a handshake. Exactly one of the two ends is the `initiator`.
     ///
-    /// `prologue` is what has been agreed on until now: version, features, capabilities, codec, epoch of the link.
-    /// If the two ends do not mean the same, since a third party has meddled with it, the handshake fails. The
-    /// cipher and [`SessionSettings::rekey_every`] are part of it anyway. `entropy` makes the keys of this session.
+    /// `prologue` is what was agreed on before: version, features, capabilities, codec, epoch of the link. If the ends
+    /// pass different bytes, because a third party changed messages, the handshake fails. The cipher and
+    /// [`SessionSettings::rekey_every`] are included. `entropy` is the source of the ephemeral keys.
     ///
     /// # Errors
     ///
-    /// What is wrong with the settings; [`EncryptError::WeakKey`].
+    /// [`EncryptError::Window`] and [`EncryptError::RekeyEvery`] for settings out of range; [`EncryptError::WeakKey`].
     pub fn new(
         key: &Key,
         initiator: bool,
@@ -74,12 +74,12 @@ impl Handshake {
         Ok(Self { noise: Some(noise), cipher, settings, initiator })
     }
 
-    /// The message to be sent now.
+    /// The message to send to the peer.
     ///
     /// # Errors
     ///
-    /// [`EncryptError::UnexpectedStep`], [`EncryptError::WeakKey`] or [`EncryptError::NoEntropy`]. The handshake is over
-    /// then, and a new one has to be begun.
+    /// [`EncryptError::UnexpectedStep`], [`EncryptError::WeakKey`] or [`EncryptError::NoEntropy`]. The handshake has then
+    /// failed, and a new one is needed.
     pub fn write(&mut self) -> Result<[u8; HANDSHAKE], EncryptError> {
         self.step(|noise| {
             let mut message = [0; HANDSHAKE];
@@ -88,12 +88,12 @@ impl Handshake {
         })
     }
 
-    /// Takes the peer's message.
+    /// Processes the message of the peer.
     ///
     /// # Errors
     ///
-    /// [`EncryptError::WrongKey`], [`EncryptError::WeakKey`] or [`EncryptError::UnexpectedStep`]. The handshake is over
-    /// then, and a new one has to be begun.
+    /// [`EncryptError::WrongKey`], [`EncryptError::WeakKey`] or [`EncryptError::UnexpectedStep`]. The handshake has then
+    /// failed, and a new one is needed.
     pub fn read(&mut self, message: &[u8; HANDSHAKE]) -> Result<(), EncryptError> {
         self.step(|noise| {
             let len = noise.0.read_message(message, &mut [0; HANDSHAKE])?;
@@ -112,13 +112,13 @@ impl Handshake {
         })
     }
 
-    /// Whether both messages have been exchanged.
+    /// Whether both messages were exchanged.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.noise.as_ref().is_some_and(|noise| noise.0.is_handshake_finished())
     }
 
-    /// The session with its keys; those of the handshake are wiped.
+    /// Ends the handshake, wipes its keys, and returns the session.
     ///
     /// # Errors
     ///

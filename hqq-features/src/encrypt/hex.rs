@@ -1,4 +1,4 @@
-//! Hexadecimal digits, straight to where they belong: a secret is not left in memory that nobody wipes.
+//! Hexadecimal digits, read directly into their destination: no copy of a secret is left in memory.
 
 use super::aead::KEY;
 

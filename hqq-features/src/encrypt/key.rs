@@ -1,4 +1,4 @@
-//! What two ends must have in common, or know of each other, before they meet.
+//! The long-term keys of two ends.
 
 use std::fmt;
 
@@ -11,16 +11,16 @@ use super::error::EncryptError;
 use super::hex;
 use super::wipe::wipe_stack;
 
-/// What a handshake proves to the peer.
+/// The key that authenticates an end in a handshake: a shared secret, or static keys.
 ///
-/// It is wiped when it is dropped, and `Debug` does not show it. What it was made of is the caller's to wipe.
+/// It is wiped when it is dropped, and `Debug` does not show it. The caller wipes the bytes or text that it was made of.
 ///
-/// As text it is one line, in hexadecimal digits of either case:
+/// Its text is one line, with hexadecimal digits of either case:
 ///
 /// | text | key |
 /// |---|---|
-/// | 64 digits, or `psk:` and 64 digits | a secret that both ends share |
-/// | `pinned:` our secret `:` their public key, 64 digits each | the static keys of both ends |
+/// | 64 digits, or `psk:` and 64 digits | a shared secret |
+/// | `pinned:` own secret key `:` public key of the peer, 64 digits each | the static keys of both ends |
 ///
 /// ```
 /// use hqq_features::encrypt::{Key, KeyError};
@@ -36,7 +36,7 @@ use super::wipe::wipe_stack;
 /// ```
 pub struct Key(pub(super) Kind);
 
-/// In a box, since each move would leave a copy behind.
+/// A boxed secret: moving the bytes themselves would leave a copy.
 pub(super) type Secret = Box<Zeroizing<[u8; KEY]>>;
 
 pub(super) enum Kind {
@@ -45,22 +45,22 @@ pub(super) enum Kind {
 }
 
 impl Key {
-    /// A secret that both ends share; the handshake is Noise's NNpsk0.
+    /// A secret that both ends share. The handshake is Noise's NNpsk0.
     ///
-    /// The secret must be random: it is used as it is, so a password will not do.
+    /// The secret must be 32 random bytes, not a password: it is used without key stretching.
     #[must_use]
     pub fn shared(secret: [u8; 32]) -> Self {
         Self(Kind::Shared(Box::new(Zeroizing::new(secret))))
     }
 
-    /// Our secret key and the peer's public key; the handshake is Noise's KK. Neither end can pass for the other,
-    /// and nobody else needs to know anything.
+    /// The own secret key and the public key of the peer. The handshake is Noise's KK. Neither end can impersonate the
+    /// other, and the secret keys never leave their ends.
     #[must_use]
     pub fn pinned(ours: StaticSecret, theirs: [u8; 32]) -> Self {
         Self(Kind::Pinned { ours: ours.0, theirs })
     }
 
-    /// A new secret to share, made of random bytes from `entropy`.
+    /// A new secret to share, of random bytes from `entropy`.
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl Key {
         StaticSecret::generate(entropy).map(|secret| Self(Kind::Shared(secret.0)))
     }
 
-    /// New static keys for two ends, each with the other's public key, made of random bytes from `entropy`.
+    /// New static keys for two ends, each with the public key of the other, of random bytes from `entropy`.
     ///
     /// ```
     /// use hqq_features::encrypt::Key;
@@ -91,11 +91,11 @@ impl Key {
         Ok((Self::pinned(one, second), Self::pinned(other, first)))
     }
 
-    /// Reads a key from the contents of a file. Space around the line does not matter.
+    /// Reads a key from the text of a file. White space around the line is ignored.
     ///
     /// # Errors
     ///
-    /// Says what is wrong and where, without showing anything of the text.
+    /// A [`KeyError`] with the place of the mistake and nothing of the text.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let line = text.trim();
         if line.is_empty() {
@@ -110,17 +110,17 @@ impl Key {
             Some(("psk", digits)) => Kind::Shared(part("psk", digits)?),
             Some(("pinned", rest)) => {
                 let (ours, theirs) = rest.split_once(':').ok_or(KeyError::NoPublic)?;
-                let ours = part("our secret", ours)?;
-                Kind::Pinned { ours, theirs: **part("their public key", theirs)? }
+                let ours = part("own secret key", ours)?;
+                Kind::Pinned { ours, theirs: **part("public key of the peer", theirs)? }
             }
             Some(_) => return Err(KeyError::Kind),
         }))
     }
 
-    /// The line that [`parse`](Self::parse) reads, wiped when it is dropped.
+    /// The line that [`parse`](Self::parse) reads. It is wiped when it is dropped.
     #[must_use]
     pub fn text(&self) -> Zeroizing<String> {
-        // As long as any, since growth would leave a copy behind.
+        // With room for the longest key: growth would leave a copy.
         let mut text = Zeroizing::new(String::with_capacity("pinned::".len() + 4 * KEY));
         match &self.0 {
             Kind::Shared(secret) => {
@@ -156,7 +156,7 @@ fn part(part: &'static str, digits: &str) -> Result<Secret, KeyError> {
     }
 }
 
-/// The secret half of a static key, wiped when it is dropped.
+/// A static secret key. It is wiped when it is dropped.
 ///
 /// ```
 /// use hqq_features::encrypt::{Key, StaticSecret};
@@ -165,7 +165,7 @@ fn part(part: &'static str, digits: &str) -> Result<Secret, KeyError> {
 /// # }
 ///
 /// let (ours, theirs) = (StaticSecret::generate(entropy)?, StaticSecret::generate(entropy)?);
-/// // The public halves are exchanged by a way that can be trusted, such as a file of this user.
+/// // The public keys are exchanged over a trusted way, such as a file of this user.
 /// let theirs = theirs.public();
 /// let key = Key::pinned(ours, theirs);
 /// # Ok::<(), hqq_features::encrypt::EncryptError>(())
@@ -173,13 +173,13 @@ fn part(part: &'static str, digits: &str) -> Result<Secret, KeyError> {
 pub struct StaticSecret(Secret);
 
 impl StaticSecret {
-    /// A secret made elsewhere: 32 random bytes, for X25519.
+    /// The secret key with these 32 random bytes, for X25519.
     #[must_use]
     pub fn new(secret: [u8; 32]) -> Self {
         Self(Box::new(Zeroizing::new(secret)))
     }
 
-    /// A new one, made of random bytes from `entropy`.
+    /// A new secret key, of random bytes from `entropy`.
     ///
     /// # Errors
     ///
@@ -190,7 +190,7 @@ impl StaticSecret {
         Ok(Self(secret))
     }
 
-    /// The public half, which the peer is to pin.
+    /// The public key, for the peer to pin.
     #[must_use]
     pub fn public(&self) -> [u8; 32] {
         let public = PublicKey::from(&x25519_dalek::StaticSecret::from(**self.0)).to_bytes();
@@ -205,33 +205,33 @@ impl fmt::Debug for StaticSecret {
     }
 }
 
-/// Why a text is no key. It says nothing of what the text contains.
+/// The reason for which a text is no key. It contains nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// There is nothing in it.
+    /// The text is empty.
     Empty,
-    /// It is more than one line.
+    /// The text has more than one line.
     Lines {
-        /// Lines that it has.
+        /// Lines of the text.
         have: usize,
     },
-    /// What stands ahead of the first colon is neither `psk` nor `pinned`.
+    /// The word before the first colon is neither `psk` nor `pinned`.
     Kind,
-    /// Behind `pinned:` there is one part only.
+    /// Only one part follows `pinned:`.
     NoPublic,
     /// A part is not 64 digits long.
     Digits {
         /// Which part.
         part: &'static str,
-        /// Characters that it has.
+        /// Characters of the part.
         have: usize,
     },
-    /// A character is no hexadecimal digit.
+    /// A character is not a hexadecimal digit.
     NotHex {
-        /// In which part.
+        /// Which part.
         part: &'static str,
-        /// Which character of it, from 1.
+        /// The position of the character in the part, from 1.
         at: usize,
     },
 }
@@ -240,18 +240,21 @@ impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => {
-                f.write_str("the key is empty; it must be one line, psk: and 64 hexadecimal digits")
+                f.write_str("the key is empty: it must be one line, psk: and 64 hexadecimal digits")
             }
-            Self::Lines { have } => write!(f, "the key has {have} lines; it must be one"),
+            Self::Lines { have } => write!(f, "the key has {have} lines: it must have one"),
             Self::Kind => f.write_str("the key must begin with psk: or pinned:, or be 64 hexadecimal digits"),
-            Self::NoPublic => {
-                f.write_str("the pinned key lacks a part; it must be pinned:OUR_SECRET:THEIR_PUBLIC_KEY")
-            }
+            Self::NoPublic => f.write_str(
+                "the pinned key lacks a part: it must be pinned:OWN_SECRET_KEY:PUBLIC_KEY_OF_THE_PEER",
+            ),
             Self::Digits { part, have } => {
-                write!(f, "the key's part \"{part}\" has {have} characters; it must have {}", 2 * KEY)
+                write!(f, "the part \"{part}\" of the key has {have} characters: it must have {}", 2 * KEY)
             }
             Self::NotHex { part, at } => {
-                write!(f, "character {at} of the key's part \"{part}\" is no hexadecimal digit")
+                write!(
+                    f,
+                    "character {at} of the part \"{part}\" of the key is not a hexadecimal digit: correct it"
+                )
             }
         }
     }

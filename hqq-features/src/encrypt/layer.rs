@@ -11,13 +11,13 @@ use crate::layer::{Decoded, Encoded, Layer, LayerError, check_room};
 
 /// Encryption of messages as a [`Layer`]. The context of a message is its associated data.
 ///
-/// Ciphertext is made in private memory and then copied, so that neither plaintext nor anything that is read back
-/// enters the memory that a frame is sent from. Messages are opened into private memory.
+/// Ciphertext is made in private memory and then copied: only ciphertext is written to the memory that a frame is sent
+/// from, and nothing is read from it. Messages are opened into private memory.
 pub struct EncryptionLayer {
     session: Session,
     /// Memory for ciphertext.
     scratch: FreeList<Vec<u8>>,
-    /// Counters by which a frame may be sent late.
+    /// The most messages that may be sealed after a frame and sent before it.
     leeway: u64,
 }
 

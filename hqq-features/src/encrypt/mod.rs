@@ -1,51 +1,54 @@
-//! Messages that nobody but the two ends can read: a handshake, then authenticated encryption of each message.
+//! Encryption between two ends: a Noise handshake, then authenticated encryption of each message.
 //!
-//! # Against whom
+//! # Protection
 //!
-//! A third party that can read the region: another process of the same user, or a dump of the memory. A message is
-//! made in private memory, only ciphertext enters the region, and it is opened into private memory; keys are never
-//! in shared memory. What that party writes is noticed as well: a message that was altered, repeated, taken from
-//! another place or sent the other way is refused, and so is a negotiation that was tampered with.
+//! It protects from a third party that can read the shared memory: another process of the same user, or a dump of the
+//! memory. A message is encrypted in private memory, only ciphertext enters shared memory, and it is decrypted into
+//! private memory. Keys are never in shared memory. Its writes are detected: a message that was altered,
+//! repeated, moved or reflected is refused, and so is a negotiation that was tampered with.
 //!
-//! It still sees how many messages there are, when they travel, how long they are, and their opcodes and operands.
-//! It can break the link by writing, as anybody can who has the region. And nothing here helps against who can read
-//! the memory of the two processes themselves.
+//! That party still sees how many messages there are, when they are sent, how long they are, and their opcodes and
+//! operands. It can break the link by writing to the memory. Nothing here protects from a party that can read the
+//! private memory of the two processes.
 //!
-//! # A session
+//! # Sessions
 //!
-//! Each attach makes a [`Handshake`] with new keys of the moment, authenticated by the [`Key`]: a secret that both
-//! ends have, or the static keys of both. It gives a [`Session`], and with it a [`Sealer`] for one direction and an
-//! [`Opener`] for the other.
+//! Each attachment of two ends begins with a [`Handshake`], which makes ephemeral keys and is authenticated by the
+//! [`Key`]: a shared secret, or the static keys of both ends. It results in a [`Session`], with a [`Sealer`] for one
+//! direction and an [`Opener`] for the other. [`EncryptionLayer`] is a session as a [`Layer`](crate::Layer).
 //!
-//! # A message
+//! # Format of a message
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
 //! | 0..8 | counter, little-endian: 0 for the first message of a direction, then 1, 2, 3 |
 //! | 8..24 | tag |
 //! | 24.. | ciphertext, as long as the message |
 //!
 //! The nonce is four zero bytes and the counter, little-endian for ChaCha20-Poly1305 and big-endian for AES-256-GCM,
-//! as in Noise. The associated data is the caller's: opcode and operands, and what stands ahead of the header.
-//! The counter need not be part of it, since another counter is another nonce and fails the tag.
+//! as in Noise. The associated data is the caller's: opcode, operands, and what precedes the header. The counter need
+//! not be part of it, since another counter is another nonce and fails the tag.
 //!
-//! # Keys that follow one another
+//! # New keys
 //!
-//! Counters `n * rekey_every` and up belong to epoch `n`, which has a key of its own: the one before, put through
-//! Noise's REKEY, which nobody can undo. Nothing is announced, since the counter tells. The opener keeps the keys of
-//! epochs from which its window still accepts a message. A message may be at most [`MAX_EPOCHS_AHEAD`] epochs ahead, so
-//! that a forged counter costs little; only a message whose tag is right moves the keys.
+//! Counters from `n * rekey_every` belong to epoch `n`, which has its own key: the result of Noise's REKEY of the key
+//! before, which cannot be computed from it. Nothing is announced, since the counter determines the epoch. The opener
+//! keeps the keys of all epochs from which its window still accepts a message. A message may be at most
+//! [`MAX_EPOCHS_AHEAD`] epochs ahead, so that a forged counter causes little work, and only a message with the right tag
+//! advances the keys.
 //!
 //! # Connections
 //!
-//! Each logical connection has keys and counters of its own: a block of zeros, under a nonce that begins with 2 and ends in
-//! the connection's number, encrypted with a key that was made in the same way from the first of the link, under the nonce
-//! that begins with 1. So what is long under way on one connection is never behind the window of another.
+//! Each logical connection has its own keys and counters, so that a delayed message of one connection is not outside the
+//! window because of messages on others. The key is a block of zeros, encrypted with a root key under a nonce that
+//! begins with 2 and ends with the number of the connection. The root key is made in the same way from the first key of
+//! the session, under a nonce that begins with 1.
 //!
-//! # Each counter once
+//! # Replays
 //!
-//! The opener remembers the counters of a window behind the highest, as RFC 6479 does, and checks a counter before
-//! it decrypts; it marks it when the tag was right. With [`SessionSettings::strict`] it takes the next one only.
+//! The opener remembers the counters of a window before the highest counter, as in RFC 6479. It checks a counter before
+//! it decrypts, and records it after the tag was verified. With [`SessionSettings::strict`] it accepts only the next
+//! counter.
 
 mod aead;
 mod cipher;

@@ -1,6 +1,6 @@
-//! The handshake's primitives for `snow`, and what it leaves behind wiped.
+//! The primitives of the handshake for `snow`, and wiping of its state.
 //!
-//! Its own resolver would use older versions of the same crates, and keeps keys in memory that it does not wipe.
+//! The resolver of `snow` would use older versions of the same crates, and does not wipe its keys.
 
 use std::hint::black_box;
 
@@ -20,7 +20,7 @@ use super::error::EncryptError;
 use super::key::{Kind, Secret};
 use super::wipe::wipe_stack;
 
-/// A handshake of `snow`, in a place of its own where it can be overwritten.
+/// A handshake of `snow`, boxed so that it can be overwritten.
 pub(super) struct Noise(pub(super) Box<HandshakeState>);
 
 impl Noise {
@@ -44,12 +44,12 @@ impl Noise {
         noise
     }
 
-    /// The keys of the two directions, the initiator's first.
+    /// The keys of the two directions, that of the initiator first.
     ///
-    /// Sound though `snow` calls it risky: these are the keys that Noise's own Split gives to its transport, and
-    /// they are used as that does: in one AEAD each, with counting nonces, and REKEY as specified. What differs are
-    /// longer messages, which the AEADs allow, and associated data. `snow`'s transport, which would start the same
-    /// nonces again, is never made of this state.
+    /// This is sound though `snow` calls it risky: the keys are those of Noise's Split, and they are used as by the
+    /// transport of Noise: in one AEAD each, with counting nonces, and REKEY as specified. The differences are longer
+    /// messages, which the AEADs allow, and associated data. The transport of `snow`, which would use the same nonces
+    /// again, is never made of this state.
     pub(super) fn split(&mut self, cipher: Cipher) -> [Aead; 2] {
         let mut keys = self.0.dangerously_get_raw_split();
         let aeads = [Aead::new(cipher, &keys.0), Aead::new(cipher, &keys.1)];
@@ -60,17 +60,17 @@ impl Noise {
 }
 
 impl Drop for Noise {
-    /// `snow` wipes neither the pre-shared key nor the chaining key, from which the session's keys can be computed.
-    /// Another state, which never had a secret, takes the place of this one.
+    /// Overwrites the state with one that has no secrets. `snow` wipes neither the pre-shared key nor the chaining key,
+    /// from which the keys of the session can be computed.
     fn drop(&mut self) {
         let nothing = Kind::Shared(Secret::default());
-        // A blank state is never used, so it needs no randomness.
+        // A blank state is never used, so it needs no random bytes.
         let blank = builder(&nothing, Cipher::ChaCha20Poly1305, |_| Err(EncryptError::NoEntropy))
             .and_then(|builder| builder.psk(0, &[0; KEY]))
             .and_then(Builder::build_initiator);
         if let Ok(blank) = blank {
             *self.0 = blank;
-            // Else the stores might be left out ahead of the deallocation.
+            // Otherwise the compiler could drop the stores before the deallocation.
             black_box(&self.0);
         }
         wipe_stack();
@@ -90,7 +90,7 @@ fn builder<'a>(kind: &Kind, cipher: Cipher, entropy: Entropy) -> Result<Builder<
     Ok(Builder::with_resolver(name.parse()?, Box::new(Resolver(entropy))))
 }
 
-/// What `snow` says, in our words.
+/// The error of `snow` as an [`EncryptError`].
 pub(super) fn from_snow(error: &Error) -> EncryptError {
     match error {
         Error::Decrypt => EncryptError::WrongKey,
@@ -101,7 +101,7 @@ pub(super) fn from_snow(error: &Error) -> EncryptError {
     }
 }
 
-/// Our primitives, and the caller's random numbers.
+/// The primitives of this crate, and the random bytes of the caller.
 pub(super) struct Resolver(pub(super) Entropy);
 
 impl CryptoResolver for Resolver {
@@ -132,7 +132,7 @@ impl CryptoResolver for Resolver {
     }
 }
 
-/// The caller's random numbers.
+/// The random bytes of the caller.
 struct Source(Entropy);
 
 impl types::Random for Source {
@@ -183,7 +183,7 @@ impl types::Dh for X25519 {
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), Error> {
         let public = public.first_chunk::<KEY>().ok_or(Error::Dh)?;
         let shared = StaticSecret::from(*self.secret).diffie_hellman(&PublicKey::from(*public));
-        // A point of small order would make the same secret with everybody.
+        // A point of small order makes the same secret with any key.
         if !shared.was_contributory() {
             return Err(Error::Dh);
         }

@@ -13,25 +13,25 @@ use super::limits::{COUNTERS, HEADER, MAX_EPOCHS_AHEAD, MAX_MESSAGE};
 use super::settings::SessionSettings;
 use super::window::Window;
 
-/// What a handshake leads to: keys for both directions, which exist in this process's private memory only, and are
-/// wiped when they are dropped or replaced.
+/// The keys of both directions, which a handshake results in. They are in private memory only, and are wiped when they
+/// are dropped or replaced.
 pub struct Session {
-    /// For what we send.
+    /// Seals the messages that are sent.
     pub sealer: Sealer,
-    /// For what the peer sends.
+    /// Opens the messages that are received.
     pub opener: Opener,
     roots: Roots,
     settings: SessionSettings,
 }
 
-/// The window of a connection: its messages come in order.
+/// The width of the window of a connection, whose messages arrive in order.
 const CONNECTION_WINDOW: u32 = 64;
 
-/// Messages of a connection under one key. More than on a link, since what is sealed and then not sent for want of time
-/// leaves gaps of any length.
+/// Messages of a connection under one key: more than on a link, because messages that are sealed and then not sent in
+/// time leave long gaps.
 const CONNECTION_REKEY_EVERY: u64 = 1 << 18;
 
-/// What the keys of connections are made from, for both directions.
+/// The root keys of both directions, from which the keys of connections are derived.
 struct Roots {
     ours: Aead,
     theirs: Aead,
@@ -62,10 +62,11 @@ impl Session {
         Self { sealer, opener, roots, settings }
     }
 
-    /// A session of its own for a logical connection with this number, with keys and counters of its own: a message on one
-    /// connection may be long under way, while any number passes on others. Both ends make the same, each once for a number.
+    /// The session of the logical connection `id`, with its own keys and counters: a message on one connection may be
+    /// delayed while any number passes on others. Both ends derive the same session, each once for each `id`: a second
+    /// session would repeat the counters of the first.
     ///
-    /// While this session lives, the connection's first keys can be made again.
+    /// While this session exists, the first keys of the connection can be derived again.
     ///
     /// ```
     /// # use hqq_features::encrypt::{Cipher, EncryptError, Handshake, Key, SessionSettings};
@@ -101,17 +102,17 @@ impl Session {
     }
 }
 
-/// Seals the messages of one direction. Threads may share it.
+/// Seals the messages of one direction. Threads share it.
 ///
-/// Each message takes the next counter, whether it is sent afterwards or not. Seal what is certain to be sent, or keep
-/// it until it is: the opener gives up after a gap of [`MAX_EPOCHS_AHEAD`] epochs, and a strict one after any.
+/// Each message uses the next counter, whether it is sent afterwards or not. Seal only messages that are going to be
+/// sent: the opener refuses all messages after a gap of [`MAX_EPOCHS_AHEAD`] epochs, and after any gap if it is strict.
 pub struct Sealer {
     pub(super) state: Mutex<SealerState>,
     rekey_every: u64,
 }
 
 pub(super) struct SealerState {
-    /// The next message's counter.
+    /// The counter of the next message.
     pub(super) next: u64,
     /// The epoch of `key`.
     pub(super) epoch: u64,
@@ -119,20 +120,20 @@ pub(super) struct SealerState {
 }
 
 impl Sealer {
-    /// Seals a message in place, in private memory, and gives the header that goes ahead of it: 8 bytes counter and
-    /// 16 bytes tag. `ad` is authenticated with it and not sent: what the message stands for, such as its opcode.
+    /// Seals `message` in place, in private memory, and returns the header to send before it: 8 bytes of counter and 16
+    /// bytes of tag. The associated data `ad` is authenticated and not sent: the opcode of the message, for instance.
     ///
-    /// The counter is the nonce, so it is authenticated as well.
+    /// The counter is the nonce, so it is authenticated too.
     ///
     /// # Errors
     ///
-    /// [`EncryptError::Exhausted`] and [`EncryptError::TooLong`]; the message is as it was.
+    /// [`EncryptError::Exhausted`] and [`EncryptError::TooLong`]; then the message is unchanged.
     pub fn seal(&self, message: &mut [u8], ad: &[u8]) -> Result<[u8; HEADER], EncryptError> {
         self.seal_buffer(message.into(), ad)
     }
 
-    /// Seals a message in place, in private memory, then copies header and ciphertext into memory that others may
-    /// read at any time. Only ciphertext is written there, and nothing is read from there.
+    /// Seals `message` in place, in private memory, then copies header and ciphertext to `into`, which may be shared
+    /// memory: only ciphertext is written to it, and nothing is read from it.
     ///
     /// ```
     /// # use hqq_features::encrypt::{Cipher, EncryptError, HEADER, Handshake, Key, SessionSettings};
@@ -160,8 +161,8 @@ impl Sealer {
     ///
     /// # Errors
     ///
-    /// As [`seal`](Self::seal); [`EncryptError::Room`] unless `into` is [`HEADER`] bytes longer than the message.
-    /// Nothing has been written then, and the message is as it was.
+    /// As [`seal`](Self::seal); [`EncryptError::Room`] unless `into` is exactly [`HEADER`] bytes longer than the message.
+    /// Then nothing is written, and the message is unchanged.
     pub fn seal_into(&self, message: &mut [u8], ad: &[u8], into: &mut [u8]) -> Result<(), EncryptError> {
         check_room(message.len(), into.len())?;
         let header = self.seal(message, ad)?;
@@ -169,8 +170,8 @@ impl Sealer {
         Ok(())
     }
 
-    /// As [`seal_into`](Self::seal_into) for a message that must stay as it is. The ciphertext is made in `scratch`,
-    /// private memory that is kept for the next time, without a copy of the message. The message's counter.
+    /// Seals `message` without changing it, and returns its counter. The ciphertext is made in `scratch`, private memory
+    /// for reuse, and copied to `into` as by [`seal_into`](Self::seal_into).
     ///
     /// # Errors
     ///
@@ -194,7 +195,7 @@ impl Sealer {
         Ok(u64::from_le_bytes(counter))
     }
 
-    /// How many messages were sealed after the one with this counter.
+    /// How many messages were sealed after the one with the counter `counter`.
     pub fn sealed_since(&self, counter: u64) -> u64 {
         self.lock().next.saturating_sub(counter).saturating_sub(1)
     }
@@ -210,7 +211,7 @@ impl Sealer {
         Ok(header)
     }
 
-    /// A counter that nobody had or will have, and the key that belongs to it.
+    /// A counter that is used only once, and its key.
     fn next_counter(&self) -> Result<(u64, Arc<Aead>), EncryptError> {
         let mut state = self.lock();
         let counter = state.next;
@@ -219,8 +220,8 @@ impl Sealer {
         }
         let epoch = counter / self.rekey_every;
         if epoch != state.epoch {
-            // Counters go up by one, so it is the epoch after. The old key is wiped when the last thread that
-            // still seals with it is done.
+            // Counters advance by one, so this is the next epoch. The old key is wiped after the last thread has sealed
+            // with it.
             state.key = Arc::new(state.key.next());
             state.epoch = epoch;
         }
@@ -229,7 +230,7 @@ impl Sealer {
     }
 
     fn lock(&self) -> MutexGuard<'_, SealerState> {
-        // Nothing panics while it holds the lock; a poisoned one holds a sound state.
+        // No code panics while it holds the lock, so a poisoned lock still guards a valid state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -240,7 +241,7 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// Opens the messages of one direction. Threads may share it.
+/// Opens the messages of one direction. Threads share it.
 pub struct Opener {
     pub(super) state: Mutex<OpenerState>,
     rekey_every: u64,
@@ -250,29 +251,29 @@ pub(super) struct OpenerState {
     pub(super) window: Window,
     /// The epoch of the first of `keys`.
     pub(super) first: u64,
-    /// The keys of all epochs from which a message may still be accepted, up to the newest one seen.
+    /// The keys of all epochs from which a message may still be accepted, up to the newest one.
     pub(super) keys: VecDeque<Arc<Aead>>,
 }
 
-/// A message whose counter may be accepted.
+/// A message whose counter passed the first check.
 struct Screened {
     counter: u64,
     tag: [u8; TAG],
     key: Arc<Aead>,
-    /// The newest epoch of which there was a key.
+    /// The newest epoch with a key.
     newest: u64,
-    /// The keys of the epochs behind it, up to the message's own.
+    /// The keys of the epochs after it, up to that of the message.
     ahead: Vec<Arc<Aead>>,
 }
 
 impl Opener {
-    /// Opens a message, header and ciphertext, into private memory. `framed` may be shared memory: it is copied
-    /// before it is looked at. `into` holds the plaintext afterwards and nothing else; it can be used again.
+    /// Opens the message `framed`, header and ciphertext, into private memory. `framed` may be shared memory: it is copied
+    /// before it is checked. Afterwards `into` contains exactly the plaintext; it can be reused.
     ///
     /// # Errors
     ///
-    /// Why the message is refused. `into` is empty then, and all of its memory wiped. After
-    /// [`EncryptError::Forged`] somebody has written what the peer did not: end the link.
+    /// The reason for which the message is refused. Then `into` is empty and its memory wiped. After
+    /// [`EncryptError::Forged`] end the link: a third party has written to it.
     pub fn open(&self, framed: &[u8], ad: &[u8], into: &mut Vec<u8>) -> Result<(), EncryptError> {
         let opened = self.open_copy(framed, ad, into);
         if opened.is_err() {
@@ -287,7 +288,7 @@ impl Opener {
         };
         let screened = self.screen(header, ciphertext.len())?;
         if into.capacity() < ciphertext.len() {
-            // Growth would leave a copy of the last message behind.
+            // Growth would leave a copy of the last message.
             into.zeroize();
         }
         into.clear();
@@ -295,11 +296,11 @@ impl Opener {
         self.open_screened(screened, into, ad)
     }
 
-    /// Opens a message in place, in private memory, given the header that came ahead of it.
+    /// Opens `message` in place, in private memory, given its `header`.
     ///
     /// # Errors
     ///
-    /// Why the message is refused; it is wiped then.
+    /// The reason for which the message is refused. Then it is wiped.
     pub fn open_in_place(
         &self,
         header: &[u8; HEADER],
@@ -351,7 +352,7 @@ impl Opener {
         let mut state = self.lock();
         state.window.accept(counter)?;
         for (epoch, key) in (newest + 1..).zip(ahead) {
-            // Another thread may have come this far already.
+            // Another thread may have added it.
             if epoch == state.first + state.keys.len() as u64 {
                 state.keys.push_back(key);
             }
@@ -365,7 +366,7 @@ impl Opener {
     }
 
     fn lock(&self) -> MutexGuard<'_, OpenerState> {
-        // Nothing panics while it holds the lock; a poisoned one holds a sound state.
+        // No code panics while it holds the lock, so a poisoned lock still guards a valid state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::error::EncryptError;
 
-/// What can be chosen for a session.
+/// Settings of a session.
 ///
 /// ```
 /// use hqq_features::encrypt::SessionSettings;
@@ -12,22 +12,23 @@ use super::error::EncryptError;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionSettings {
-    /// How far behind the highest counter a message may come, in messages; at least twice the slots of the ring, and
-    /// 2048 by default. Each end chooses for itself.
+    /// Width of the replay window: how many messages before the highest counter are still accepted. It should be at least
+    /// twice the slots of the ring. The default is 2048. The ends may differ.
     pub window: u32,
-    /// Messages under one key; 4096 by default. The same at both ends, else the handshake fails.
+    /// Messages under one key. The default is 4096. The handshake fails if the ends differ.
     ///
-    /// The default keeps AES-GCM's promise whatever the messages are: 2^12 of 256 MiB are 2^36 blocks under one key,
-    /// with which the odds of telling the ciphertext from noise stay at 2^-57, the usual aim (2^72 pairs of blocks
-    /// against 2^129). ChaCha20-Poly1305 has no such limit. A new key costs about as much as a short message.
+    /// The default keeps AES-GCM within its bounds for any messages: 2^12 messages of 256 MiB are 2^36 blocks under one
+    /// key, with which the advantage of an attacker in distinguishing the ciphertext from noise stays at the usual 2^-57
+    /// (2^72 pairs of blocks against 2^129). ChaCha20-Poly1305 has no such limit. A new key costs about as much as a
+    /// short message.
     pub rekey_every: u64,
-    /// Take no counter but the next. For links with one sending and one receiving thread, where nothing is lost:
-    /// what was sealed and could not be sent ends the session.
+    /// Accepts only the next counter. It is for links with one sending and one receiving thread that lose no messages:
+    /// a message that was sealed and not sent ends the session.
     pub strict: bool,
 }
 
 impl SessionSettings {
-    /// The widest window: twice the slots of the largest ring, and as much again.
+    /// The widest window: four times the slots of the largest ring.
     pub const MAX_WINDOW: u32 = 1 << 22;
 
     /// The most messages under one key.
@@ -38,7 +39,7 @@ impl SessionSettings {
         if have == 0 || have > limit {
             return Err(EncryptError::Window { have, limit });
         }
-        // So that the opener has to keep few keys for its window.
+        // Bounds the keys that an opener keeps for its window.
         let (least, most) = (u64::from(have.div_ceil(64)), Self::MAX_REKEY_EVERY);
         let have = self.rekey_every;
         if have < least || have > most {

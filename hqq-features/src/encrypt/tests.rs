@@ -79,7 +79,7 @@ fn ciphers_have_names_and_numbers() {
     assert_eq!(Cipher::ALL.map(Cipher::number), [1, 2]);
     assert_eq!((Cipher::from_number(0), Cipher::from_number(3)), (None, None));
     assert_eq!("AES256GCM".parse::<Cipher>(), Err(UnknownCipher));
-    assert_eq!(UnknownCipher.to_string(), "there is no such cipher; there are chacha20poly1305 aes256gcm");
+    assert_eq!(UnknownCipher.to_string(), "no cipher has this name: use one of chacha20poly1305 aes256gcm");
 }
 
 #[test]

@@ -1,21 +1,21 @@
-//! Which counters of the peer have been seen: a sliding bitmap after RFC 6479, or strictly one after the other.
+//! The counters that were accepted: a sliding bitmap after RFC 6479, or strictly consecutive counters.
 
 use super::error::EncryptError;
 
-/// The counters that were accepted.
+/// The set of accepted counters.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// One more than the highest counter accepted.
+    /// One more than the highest accepted counter.
     next: u64,
-    /// Counters below `next` of which each is remembered; 0 if they must come in order.
+    /// How many counters before `next` are recorded; 0 if counters must be consecutive.
     width: u64,
-    /// A bit for each counter, in a circle that is one word longer than the width: the word that is being
-    /// entered can be cleared whole.
+    /// A bit for each counter, in a ring that is one word longer than the width, so that the word of the next counters can
+    /// be cleared as a whole.
     words: Box<[u64]>,
 }
 
 impl Window {
-    /// Remembers `width` counters; 0 accepts nothing but the next.
+    /// A window of `width` counters. With 0 only the next counter is accepted.
     pub(super) fn new(width: u32) -> Self {
         let words = if width == 0 { 0 } else { width.div_ceil(64) as usize + 1 };
         Self { next: 0, width: width.into(), words: vec![0; words].into() }
@@ -26,7 +26,7 @@ impl Window {
         self.next.saturating_sub(self.width)
     }
 
-    /// Whether this counter may be accepted.
+    /// Checks whether `counter` may be accepted.
     pub(super) fn check(&self, counter: u64) -> Result<(), EncryptError> {
         let (next, oldest) = (self.next, self.oldest());
         if self.width == 0 {
@@ -47,7 +47,7 @@ impl Window {
         }
     }
 
-    /// Accepts this counter, which has been authenticated, unless another thread has just done so.
+    /// Records the authenticated `counter`, unless another thread has recorded it since it was checked.
     pub(super) fn accept(&mut self, counter: u64) -> Result<(), EncryptError> {
         self.check(counter)?;
         if self.width == 0 {

@@ -1,57 +1,57 @@
-//! What flow control refuses.
+//! The errors of flow control.
 
 use core::fmt;
 
-/// What flow control refuses.
+/// A request or a packet that flow control refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowError {
-    /// A window with less than [`MIN_WINDOW`](super::window::MIN_WINDOW).
+    /// The window is smaller than [`MIN_WINDOW`](super::window::MIN_WINDOW).
     WindowTooSmall {
-        /// Chunks it was to have.
+        /// Chunks of the window.
         window: u64,
-        /// The least it must have.
+        /// The least chunks of a window.
         least: u64,
     },
-    /// A window with more than [`MAX_WINDOW`](super::window::MAX_WINDOW).
+    /// The window is larger than [`MAX_WINDOW`](super::window::MAX_WINDOW).
     WindowTooLarge {
-        /// Chunks it was to have.
+        /// Chunks of the window.
         window: u64,
-        /// The most it may have.
+        /// The most chunks of a window.
         most: u64,
     },
-    /// Too little credit: wait for a grant. The only one that passes by itself.
+    /// There is too little credit: wait for a grant. It is the only error that is temporary.
     Blocked {
-        /// Chunks that were to be sent.
+        /// Chunks to send.
         wanted: u64,
-        /// Chunks that may be sent.
+        /// Chunks that may be sent now.
         credit: u64,
     },
-    /// More at once than half the window: there might never be credit for it.
+    /// The chunks are more than half the window: there might never be credit for them at once.
     BeyondWindow {
-        /// Chunks that were to be sent at once.
+        /// Chunks to send at once.
         wanted: u64,
-        /// The most at once.
+        /// The most chunks at once.
         most: u64,
     },
-    /// The peer sent more than it was allowed.
+    /// The peer sent more chunks than were granted.
     Overrun {
         /// Chunks that may be unread.
         window: u64,
-        /// Chunks that would be.
+        /// Chunks that would be unread.
         got: u64,
     },
-    /// The peer granted less than before.
+    /// The peer granted fewer chunks than before.
     GrantShrinks {
-        /// What it granted, in chunks since the beginning.
+        /// The total of the grant, in chunks since the beginning.
         total: u64,
-        /// What it had granted already.
+        /// The total of the grant before.
         before: u64,
     },
-    /// The peer granted more than its window beyond what was sent.
+    /// The peer granted more chunks than its window after those that were sent.
     GrantTooLarge {
-        /// What it granted, in chunks since the beginning.
+        /// The total of the grant, in chunks since the beginning.
         total: u64,
-        /// The most it can grant now.
+        /// The greatest total that is possible now.
         most: u64,
     },
 }
@@ -60,31 +60,37 @@ impl fmt::Display for FlowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::WindowTooSmall { window, least } => {
-                write!(f, "a window of {window} chunks is too small: it needs at least {least}")
+                write!(f, "a window of {window} chunks is too small: use at least {least}")
             }
             Self::WindowTooLarge { window, most } => {
-                write!(f, "a window of {window} chunks is too large: at most {most} are allowed")
+                write!(f, "a window of {window} chunks is too large: use at most {most}")
             }
             Self::Blocked { wanted, credit } => {
                 write!(
                     f,
-                    "credit for {credit} chunks where {wanted} are to be sent: wait until the peer reads"
+                    "there is credit for {credit} chunks, and {wanted} are needed: wait until the peer reads"
                 )
             }
             Self::BeyondWindow { wanted, most } => {
-                write!(f, "{wanted} chunks at once, where half a window has {most}: send them in parts")
+                write!(f, "{wanted} chunks at once exceed half the window, {most}: send them in parts")
             }
             Self::Overrun { window, got } => {
-                write!(f, "the peer sent beyond its window: {got} unread chunks where {window} are allowed")
+                write!(
+                    f,
+                    "{got} chunks would be unread, and the window is {window}: the peer must wait for credit"
+                )
             }
             Self::GrantShrinks { total, before } => {
                 write!(
                     f,
-                    "the peer granted {total} chunks after it had granted {before}: a grant never shrinks"
+                    "a grant of {total} chunks follows one of {before}: the peer must not shrink a grant"
                 )
             }
             Self::GrantTooLarge { total, most } => {
-                write!(f, "the peer granted {total} chunks where its window allows at most {most}")
+                write!(
+                    f,
+                    "a grant of {total} chunks exceeds the limit of {most}: the peer must grant at most its window"
+                )
             }
         }
     }

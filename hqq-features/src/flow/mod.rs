@@ -1,40 +1,42 @@
-//! Flow control: a window of credit for each connection, so that a slow reader of one never stops the others.
+//! Flow control: a window of credit for each connection, so that a slow reader of one does not stop the others.
 //!
-//! Connections share the ring of a link, and a chunk that finds its inbox full stops all that lies behind it. With
-//! flow control a sender puts a chunk into the ring only if the receiver has promised it a place: then no inbox is
-//! ever found full. Each direction of a connection has a [`CreditSender`] at one end and a [`CreditReceiver`] at the other.
+//! Connections share the ring of a link, and a chunk whose inbox is full stops all chunks after it. With flow control a
+//! chunk is sent only if the receiver has reserved room for it, so no inbox is ever full. Each direction of a connection
+//! has a [`CreditSender`] at one end and a [`CreditReceiver`] at the other.
 //!
-//! # The unit
+//! # Unit
 //!
-//! A credit is one chunk: one packet in the ring, and one buffer. Inboxes are bounded in chunks, and what a slow reader
-//! holds is buffers, whether they are full or not. So chunks are what runs out; bytes are bounded with them, by chunks
-//! times the buffer size. A chunk that lies in a run of `n` buffers spends `n`.
+//! A credit is one chunk: one packet in the ring, and one buffer. Inboxes are limited in chunks, and a slow reader holds
+//! buffers, full or not, so chunks are the scarce resource. Bytes are limited too, by chunks times the size of a buffer.
+//! A chunk in a run of `n` buffers costs `n` credits.
 //!
 //! # Credit
 //!
-//! Both ends begin with the receiver's window. A [`Grant`] is the number of chunks that the sender may have sent since
-//! the beginning, not what is added. So a grant can be repeated, and a later one makes those before it needless: of
-//! several that wait to be sent only the last must go. The receiver announces one when at least half of its window is
-//! free again and unannounced, which is at most two a window. A sender that is out of credit cannot wait in vain: once
-//! all it sent is read, the whole window is unannounced. This needs the last grant to arrive: it may be merged with
-//! those before it, but not dropped; [`CreditReceiver::last_grant`] can be sent again at any time.
+//! Both ends begin with the window of the receiver. A [`Grant`] is the total number of chunks that the sender may have
+//! sent since the beginning, not an increment. So a grant may be repeated, and of several grants that wait to be sent only
+//! the last is needed. The receiver announces one when at least half of its window is free and not announced, at most
+//! twice per window. A sender without credit cannot wait for ever: after all it sent was read, the whole window is
+//! announced. The last grant must arrive: it may replace earlier ones, and must not be dropped.
+//! [`CreditReceiver::last_grant`] can be sent again at any time.
 //!
-//! | always | because |
+//! | invariant | reason |
 //! |---|---|
-//! | unread chunks <= window | a chunk beyond the announced count is an [`Overrun`](FlowError::Overrun) |
-//! | a grant never shrinks | one that does is refused: the ring keeps order, so an older one cannot come late |
+//! | unread chunks <= window | a chunk beyond the announced total is an [`Overrun`](FlowError::Overrun) |
+//! | a grant never shrinks | a smaller one is refused: the ring keeps the order, so grants do not arrive late |
 //! | credit <= window | a grant for chunks that were never sent is refused |
 //!
-//! A refused grant or chunk changes nothing but the count of faults. Counts wrap.
+//! A refused grant or chunk changes only the count of faults. Totals wrap.
 //!
 //! # Memory
 //!
-//! A window is a promise of memory: what arrives and is not read at once, the receiver moves out of the pool when that
-//! runs low, so that no connection holds buffers that the others need. It is bounded by the window, in buffers.
+//! A window is a promise of memory: the receiver copies unread chunks out of the pool when that runs low, so that no
+//! connection holds buffers that others need. The copies are limited by the window, in buffers.
 //!
-//! The ring itself stays the rule for the link as a whole: a full ring holds up all senders alike.
+//! The ring limits the link as a whole: a full ring stops all senders.
 //!
-//! Times are durations since any one moment that the caller keeps to.
+//! # Time
+//!
+//! Times are durations since a fixed moment that the caller chooses.
 
 mod error;
 mod grant;

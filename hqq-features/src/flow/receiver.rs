@@ -4,11 +4,11 @@ use super::error::FlowError;
 use super::grant::Grant;
 use super::window::check_window;
 
-/// The receiving end: grants credit. See [`CreditSender`](super::sender::CreditSender) for an example.
+/// The receiving end of a direction, which grants credit. See [`CreditSender`](super::sender::CreditSender) for an example.
 #[derive(Clone, Debug)]
 pub struct CreditReceiver {
     window: u64,
-    /// All since the beginning: the last grant, what came, what was read.
+    /// Chunks since the beginning: granted, received, read.
     pub(super) announced: u64,
     pub(super) arrived: u64,
     pub(super) consumed: u64,
@@ -16,7 +16,7 @@ pub struct CreditReceiver {
 }
 
 impl CreditReceiver {
-    /// The end that has room for so many unread chunks.
+    /// The end that has room for `window` unread chunks.
     ///
     /// # Errors
     /// [`FlowError::WindowTooSmall`], [`FlowError::WindowTooLarge`].
@@ -25,20 +25,20 @@ impl CreditReceiver {
         Ok(Self { window, announced: window, arrived: 0, consumed: 0, faults: 0 })
     }
 
-    /// Chunks that came and are not read: at most the window.
+    /// Chunks that were received and not yet read: at most the window.
     pub fn unread(&self) -> u64 {
         self.arrived.wrapping_sub(self.consumed)
     }
 
-    /// Whether another chunk was granted.
+    /// Whether the peer may send another chunk.
     pub fn has_room(&self) -> bool {
         self.announced != self.arrived
     }
 
-    /// `n` chunks come in.
+    /// Counts `n` received chunks.
     ///
     /// # Errors
-    /// [`FlowError::Overrun`] if they were not granted. Nothing changes, and the fault is counted.
+    /// [`FlowError::Overrun`] if they were not granted. Only the count of faults changes.
     pub fn arrived(&mut self, n: u64) -> Result<(), FlowError> {
         if n > self.announced.wrapping_sub(self.arrived) {
             self.faults += 1;
@@ -48,8 +48,8 @@ impl CreditReceiver {
         Ok(())
     }
 
-    /// `n` chunks were read, or given home unread; more than came do not count. The grant to send, if it is time for
-    /// one.
+    /// Counts `n` chunks as read, or as released unread; no more than are unread. Returns the grant to send, if one is
+    /// due.
     #[must_use]
     pub fn consumed(&mut self, n: u64) -> Option<Grant> {
         self.consumed = self.consumed.wrapping_add(n.min(self.unread()));
@@ -62,12 +62,12 @@ impl CreditReceiver {
         Some(Grant(total))
     }
 
-    /// The last grant. Sending it again does no harm.
+    /// The last grant. It may be sent again.
     pub fn last_grant(&self) -> Grant {
         Grant(self.announced)
     }
 
-    /// Overruns so far.
+    /// How many overruns there were.
     pub fn faults(&self) -> u64 {
         self.faults
     }

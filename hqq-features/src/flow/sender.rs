@@ -6,22 +6,22 @@ use super::error::FlowError;
 use super::grant::Grant;
 use super::window::check_window;
 
-/// How a connection's sending stands.
+/// The state of the sending direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Congestion {
-    /// Chunks that callers want to send and that are not sent.
+    /// Chunks that callers wait to send.
     pub queued: u64,
-    /// Chunks that may be sent at once.
+    /// Chunks that may be sent now.
     pub credit: u64,
-    /// How long credit was missing, all stalls together, the present one included.
+    /// The total time without enough credit, with the present stall.
     pub blocked: Duration,
-    /// How often it went missing.
+    /// How often credit ran out.
     pub stalls: u64,
     /// Grants that were refused.
     pub faults: u64,
 }
 
-/// The sending end: spends credit.
+/// The sending end of a direction, which spends credit.
 ///
 /// ```
 /// use core::time::Duration;
@@ -44,11 +44,11 @@ pub struct Congestion {
 #[derive(Clone, Debug)]
 pub struct CreditSender {
     window: u64,
-    /// The peer's last grant, and what was spent of it, both since the beginning.
+    /// The total of the last grant, and the chunks that were spent, both since the beginning.
     pub(super) granted: u64,
     pub(super) spent: u64,
     queued: u64,
-    /// Since when credit is missing, and how much would be enough.
+    /// The beginning of the present stall, and the credit that ends it.
     since: Option<(Duration, u64)>,
     blocked: Duration,
     stalls: u64,
@@ -56,7 +56,7 @@ pub struct CreditSender {
 }
 
 impl CreditSender {
-    /// The end that sends to a receiver with this window, in chunks.
+    /// The end that sends to a receiver with a window of `window` chunks.
     ///
     /// # Errors
     /// [`FlowError::WindowTooSmall`], [`FlowError::WindowTooLarge`].
@@ -74,22 +74,22 @@ impl CreditSender {
         })
     }
 
-    /// Chunks that may be sent at once.
+    /// Chunks that may be sent now.
     pub fn credit(&self) -> u64 {
         self.granted.wrapping_sub(self.spent)
     }
 
-    /// Chunks that were sent and that the peer has not announced as read.
+    /// Chunks that were sent and not yet announced as read by the peer.
     pub fn outstanding(&self) -> u64 {
         self.window - self.credit()
     }
 
-    /// A caller wants to send `n` chunks: they count as queued until they are spent or withdrawn.
+    /// Counts `n` chunks as queued, until they are spent or withdrawn.
     pub fn enqueue(&mut self, n: u64) {
         self.queued = self.queued.saturating_add(n);
     }
 
-    /// A caller gives up on `n` queued chunks.
+    /// Counts `n` chunks as no longer queued, at the time `now`: the caller does not send them.
     pub fn withdraw(&mut self, n: u64, now: Duration) {
         self.queued = self.queued.saturating_sub(n);
         if self.queued == 0 {
@@ -97,11 +97,11 @@ impl CreditSender {
         }
     }
 
-    /// Spends credit for `n` chunks, ahead of sending them.
+    /// Spends credit for `n` chunks at the time `now`, before they are sent.
     ///
     /// # Errors
-    /// [`FlowError::Blocked`] if there is too little: a stall begins, if none has. [`FlowError::BeyondWindow`] for more
-    /// than half the window at once.
+    /// [`FlowError::Blocked`] if there is too little credit, which begins a stall. [`FlowError::BeyondWindow`] for more than
+    /// half the window at once.
     pub fn try_spend(&mut self, n: u64, now: Duration) -> Result<(), FlowError> {
         let most = self.window / 2;
         if n > most {
@@ -124,19 +124,20 @@ impl CreditSender {
         Ok(())
     }
 
-    /// Takes back what was spent for `n` chunks that could not be sent after all, as with a full ring; they count as
-    /// queued again. More than is outstanding is not taken back.
+    /// Returns the credit of `n` chunks that were not sent, because the ring was full, for instance. They count as queued
+    /// again. No more than the outstanding chunks are returned.
     pub fn refund(&mut self, n: u64) {
         let n = n.min(self.outstanding());
         self.spent = self.spent.wrapping_sub(n);
         self.enqueue(n);
     }
 
-    /// A grant arrived. True if there is more credit than before: wake who waits for it.
+    /// Processes a received grant at the time `now`. Returns whether there is more credit than before: then wake the
+    /// callers that wait for it.
     ///
     /// # Errors
-    /// [`FlowError::GrantShrinks`], [`FlowError::GrantTooLarge`]: the peer breaks the rules. Nothing changes, and the
-    /// fault is counted.
+    /// [`FlowError::GrantShrinks`], [`FlowError::GrantTooLarge`]: the peer broke the rules. Only the count of faults
+    /// changes.
     pub fn granted(&mut self, grant: Grant, now: Duration) -> Result<bool, FlowError> {
         let Grant(total) = grant;
         let more = total.wrapping_sub(self.granted);
@@ -144,7 +145,7 @@ impl CreditSender {
             self.faults += 1;
             return Err(FlowError::GrantShrinks { total, before: self.granted });
         }
-        // What was never sent cannot have been read.
+        // Chunks that were never sent cannot have been read.
         if total.wrapping_sub(self.spent) > self.window {
             self.faults += 1;
             return Err(FlowError::GrantTooLarge { total, most: self.spent.wrapping_add(self.window) });
@@ -156,12 +157,12 @@ impl CreditSender {
         Ok(more > 0)
     }
 
-    /// How long credit has been missing, if it is.
+    /// How long the present stall lasts at the time `now`; `None` if there is none.
     pub fn blocked_for(&self, now: Duration) -> Option<Duration> {
         self.since.map(|(since, _)| now.saturating_sub(since))
     }
 
-    /// How things stand.
+    /// The state of the direction at the time `now`.
     pub fn congestion(&self, now: Duration) -> Congestion {
         Congestion {
             queued: self.queued,
@@ -172,7 +173,7 @@ impl CreditSender {
         }
     }
 
-    /// The stall is over, if there was one.
+    /// Ends the stall, if there is one.
     fn end_stall(&mut self, now: Duration) {
         self.blocked = self.blocked.saturating_add(self.blocked_for(now).unwrap_or_default());
         self.since = None;

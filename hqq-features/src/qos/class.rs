@@ -1,8 +1,8 @@
-//! How connections are to be treated.
+//! The class of traffic of a connection.
 
 use super::error::QosError;
 
-/// How urgent a connection is: 0 to 7, and 0 goes first.
+/// The priority of a connection: 0 to 7, where 0 is served first.
 ///
 /// ```
 /// use hqq_features::qos::{Class, QosError};
@@ -14,19 +14,19 @@ use super::error::QosError;
 pub struct Class(pub(super) u8);
 
 impl Class {
-    /// How many there are.
+    /// The number of classes.
     pub const COUNT: usize = 8;
-    /// Overtakes everything, and may fill the whole ring.
+    /// The most urgent class: it is served before all others, and may fill the whole ring.
     pub const URGENT: Self = Self(0);
-    /// What a connection has that asked for nothing.
+    /// The default class.
     pub const NORMAL: Self = Self(3);
-    /// Has time.
+    /// The least urgent class.
     pub const BULK: Self = Self(7);
 
-    /// The class with this number.
+    /// The class with the number `number`.
     ///
     /// # Errors
-    /// [`QosError::ClassOutOfRange`].
+    /// [`QosError::ClassOutOfRange`] for more than 7.
     pub const fn new(number: u64) -> Result<Self, QosError> {
         let most = Self::COUNT as u64 - 1;
         if number > most {
@@ -35,40 +35,40 @@ impl Class {
         Ok(Self(number as u8))
     }
 
-    /// Its number.
+    /// The number of the class.
     pub const fn number(self) -> u8 {
         self.0
     }
 }
 
-/// What a connection may send in the long run, and at once after a pause.
+/// The limit of the bytes that a connection sends: a rate, and a burst after a pause.
 ///
-/// In any time `t` it sends at most `burst + t * bytes_per_second`, rounded up by what it may send in two microseconds,
-/// and if it always has something to send no less than 99.8 % of the rate.
+/// In a time `t` the connection sends at most `burst + t * bytes_per_second` bytes, plus those of two microseconds. If it
+/// always has messages to send, it gets at least 99.8 % of the rate.
 ///
-/// On a connection of a link this is about chunks as they travel: what compression has left, with all headers, and 64 bytes for
-/// each slot. A burst there must hold a whole buffer and its slot; longer messages go in several chunks.
+/// On a connection of a link the bytes are those of chunks as they are sent: after compression, with all headers, and 64
+/// bytes for each slot. A burst must be at least a whole buffer and its slot; longer messages are sent in several chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Bytes a second, at least 1.
+    /// Bytes per second, at least 1.
     pub bytes_per_second: u64,
-    /// Bytes at once, at least 1. The scheduler refuses what costs more.
+    /// Bytes at once, at least 1. The scheduler refuses messages that cost more.
     pub burst: u64,
 }
 
-/// What a connection gets.
+/// The class of traffic of a connection: its priority, its weight, and its rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrafficClass {
-    /// How urgent it is.
+    /// The priority.
     pub class: Class,
-    /// Its part among the connections of its class, at least 1.
+    /// The weight among the connections of the class, at least 1.
     pub weight: u32,
-    /// The most that it may send.
+    /// The limit of the bytes that it sends; `None` for no limit.
     pub rate: Option<Rate>,
 }
 
 impl Default for TrafficClass {
-    /// Normal, weight 1, as fast as it goes.
+    /// [`Class::NORMAL`], weight 1, without a rate.
     fn default() -> Self {
         Self { class: Class::NORMAL, weight: 1, rate: None }
     }

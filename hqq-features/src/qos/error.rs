@@ -1,61 +1,61 @@
-//! What is refused.
+//! The errors of quality of service.
 
 use core::fmt;
 
-/// What is refused.
+/// A class of traffic or a request that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QosError {
-    /// No such class.
+    /// There is no class with this number.
     ClassOutOfRange {
-        /// The number that was given.
+        /// The number.
         class: u64,
-        /// The largest there is.
+        /// The number of the least urgent class.
         most: u64,
     },
-    /// A weight of zero: the connection would never send.
+    /// The weight is zero: the connection would never send.
     WeightZero,
-    /// A rate of zero bytes a second: the connection would never send.
+    /// The rate is zero bytes per second: the connection would never send.
     RateZero,
-    /// A burst in which no message fits.
+    /// The burst is too small for any message.
     BurstTooSmall {
-        /// Bytes it was to have.
+        /// Bytes of the burst.
         burst: u64,
-        /// The least it must have.
+        /// The least bytes of a burst.
         least: u64,
     },
-    /// A burst too large to count.
+    /// The burst is too large to count.
     BurstTooLarge {
-        /// Bytes it was to have.
+        /// Bytes of the burst.
         burst: u64,
-        /// The most it may have at this rate.
+        /// The most bytes of a burst at this rate.
         most: u64,
     },
-    /// A message that costs more than the connection may ever send at once.
+    /// The message costs more than the burst of the connection.
     MessageBeyondBurst {
-        /// What it costs, in bytes.
+        /// The cost of the message, in bytes.
         cost: u64,
-        /// The connection's burst, in bytes.
+        /// The burst of the connection, in bytes.
         burst: u64,
     },
-    /// The scheduler has no room for another connection.
+    /// The scheduler has the most connections already.
     TooManyConnections {
-        /// The most there may be.
+        /// The most connections.
         limit: usize,
     },
-    /// As many messages of this connection wait already as may.
+    /// The most messages of this connection wait already.
     TooManyWaiting {
-        /// The most there may be.
+        /// The most messages that may wait.
         limit: usize,
     },
-    /// The connection is there already.
+    /// The connection was added already.
     KnownConnection,
     /// The connection was never added, or was removed.
     UnknownConnection,
-    /// A part of the ring in which not even one packet can wait while another is read.
+    /// The part of the ring is too small: one packet must fit while another is read.
     PartTooSmall {
-        /// Packets it was to have.
+        /// Packets of the part.
         packets: u64,
-        /// The least it must have.
+        /// The least packets of a part.
         least: u64,
     },
 }
@@ -64,29 +64,35 @@ impl fmt::Display for QosError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::ClassOutOfRange { class, most } => {
-                write!(f, "class {class} is out of range: 0 is the most urgent, {most} the least")
+                write!(f, "class {class} is out of range: use 0, the most urgent, to {most}")
             }
-            Self::WeightZero => write!(f, "a weight of 0 would never send: it must be at least 1"),
-            Self::RateZero => write!(f, "a rate of 0 bytes a second would never send: it must be at least 1"),
+            Self::WeightZero => write!(f, "a weight of 0 would never send: use at least 1"),
+            Self::RateZero => write!(f, "a rate of 0 bytes per second would never send: use at least 1"),
             Self::BurstTooSmall { burst, least } => {
-                write!(f, "a burst of {burst} bytes is too small: it must be at least {least}")
+                write!(f, "a burst of {burst} bytes is too small: use at least {least}")
             }
             Self::BurstTooLarge { burst, most } => {
-                write!(f, "a burst of {burst} bytes is too large: at this rate it may be {most}")
+                write!(f, "a burst of {burst} bytes is too large: use at most {most} at this rate")
             }
             Self::MessageBeyondBurst { cost, burst } => {
-                write!(f, "a message of {cost} bytes exceeds the burst of {burst}: allow more, or split it")
+                write!(
+                    f,
+                    "a message of {cost} bytes exceeds the burst of {burst}: allow a larger burst, or split it"
+                )
             }
             Self::TooManyConnections { limit } => {
-                write!(f, "{limit} connections are scheduled already, as many as may be")
+                write!(f, "{limit} connections are scheduled already, which is the limit: remove one")
             }
             Self::TooManyWaiting { limit } => {
-                write!(f, "{limit} messages of the connection wait already, as many as may be")
+                write!(
+                    f,
+                    "{limit} messages of the connection wait already, which is the limit: send them first"
+                )
             }
             Self::KnownConnection => write!(f, "the connection is scheduled already: remove it first"),
             Self::UnknownConnection => write!(f, "the connection is not scheduled: add it first"),
             Self::PartTooSmall { packets, least } => {
-                write!(f, "{packets} packets are too small a part of a ring: it must be at least {least}")
+                write!(f, "a part of the ring of {packets} packets is too small: use at least {least}")
             }
         }
     }

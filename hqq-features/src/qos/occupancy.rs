@@ -1,4 +1,4 @@
-//! How much of the ring may be filled while urgent messages must overtake.
+//! The part of the ring that messages may fill that are not urgent.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -6,22 +6,22 @@ use std::collections::VecDeque;
 use super::class::Class;
 use super::error::QosError;
 
-/// Packets, and the bytes they cost.
+/// A number of packets, and their cost in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// How many packets.
+    /// The number of packets.
     pub packets: u64,
-    /// How many bytes, all together.
+    /// The bytes of all packets.
     pub bytes: u64,
 }
 
 /// The least part of a ring, in packets: one is read while the next is written.
 const LEAST: u64 = 2;
 
-/// A whole ring.
+/// The whole ring, in units of [`Occupancy::part`].
 const WHOLE: u64 = 1 << 16;
 
-/// A packet that is not urgent and that the peer has not taken.
+/// A packet in the ring that is not urgent.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     position: u64,
@@ -29,20 +29,20 @@ struct Sent {
     at: Duration,
 }
 
-/// How much that is not urgent may be in the ring at once.
+/// Limits the messages in the ring that are not urgent.
 ///
-/// The ring keeps order. An urgent message that enters it waits until the peer has taken all that is ahead of it: if
-/// the peer takes `r` bytes a second, and `b` bytes are ahead, that is `b / r`. No scheduler can shorten that wait
-/// afterwards. So it is bounded beforehand: while there is an urgent connection ([`guard`](Self::guard)), everything
-/// else may fill only a part of the ring. An urgent message then waits for at most that part, or for one packet that
-/// is larger than it, since one may always go.
+/// The ring keeps the order. An urgent message in it waits until the peer has received all messages before it: if the peer
+/// receives `r` bytes per second, and `b` bytes are before it, it waits for `b / r`. No scheduler can shorten that
+/// afterwards, so it is limited in advance: while there is an urgent connection ([`guard`](Self::guard)), all others may
+/// fill only a part of the ring. An urgent message then waits for at most that part, or for one packet that is larger,
+/// since one packet is always allowed.
 ///
-/// The part can be [fixed](Self::fixed), or [learnt](Self::learning) from how long packets stay in the ring: if one
-/// stays longer than the target, an urgent message in its place would have, so the part shrinks by a quarter; if it
-/// was full, and all of that left in time, it grows by an eighth. After a change only packets sent later are looked
-/// at. A packet counts as taken when the caller says so, therefore it should look whenever it is about to send.
+/// The part is [fixed](Self::fixed), or [adapted](Self::learning) to how long packets stay in the ring: if one stays
+/// longer than the target, an urgent message in its place would have too, and the part shrinks by a quarter; if the part
+/// was full and all its packets left in time, it grows by an eighth. After a change only packets that were sent later
+/// count. A packet leaves when the caller reports it, which it should do before each message that it sends.
 ///
-/// The driver counts positions as the ring does: one a packet, wrapping.
+/// Positions count the packets of the ring, and wrap.
 ///
 /// ```
 /// use core::time::Duration;
@@ -67,22 +67,22 @@ pub struct Occupancy {
     ring: Load,
     fixed: Option<Load>,
     target: Duration,
-    /// The part that is learnt, of [`WHOLE`], and the least it may be.
+    /// The adapted part, in units of [`WHOLE`], and its minimum.
     part: u64,
     least: u64,
     guarded: bool,
-    /// Where the ring ended when something first had to wait for the part, since that last changed: the packet ahead of
-    /// it has a whole part ahead of itself.
+    /// The position after the last packet when a packet first had to wait for the part, since it last changed: the packet
+    /// before that position has a whole part before it.
     full: Option<u64>,
     in_flight: Load,
     sent: VecDeque<Sent>,
-    /// The position behind the last packet, and where it was when the part last changed.
+    /// The position after the last packet, and its value when the part last changed.
     next: u64,
     changed: u64,
 }
 
 impl Occupancy {
-    /// A fixed part of a ring.
+    /// Limits messages to the fixed part `part` of a ring of the size `ring`.
     ///
     /// # Errors
     /// [`QosError::PartTooSmall`] for less than 2 packets.
@@ -91,7 +91,8 @@ impl Occupancy {
         Self::new(ring, Some(fixed), Duration::ZERO, fixed.packets)
     }
 
-    /// A part that lets packets wait no longer than `target`, as far as can be learnt. It begins with a sixteenth.
+    /// Adapts the part of a ring of the size `ring` so that packets stay no longer than `target`. It begins with a
+    /// sixteenth.
     ///
     /// # Errors
     /// [`QosError::PartTooSmall`] for a ring with less than 2 packets.
@@ -119,14 +120,14 @@ impl Occupancy {
         })
     }
 
-    /// Whether urgent messages must be able to overtake. Without it only the ring itself bounds anything.
+    /// Enables the limit, while there is an urgent connection, or disables it.
     ///
-    /// What is in the ring when this begins stays in it: the first urgent message may wait for all of it.
+    /// Packets that are in the ring when it is enabled stay in it: the first urgent message may wait for all of them.
     pub fn guard(&mut self, on: bool) {
         self.guarded = on;
     }
 
-    /// What may be in the ring at once that is not urgent.
+    /// The most packets and bytes in the ring that are not urgent.
     pub fn limit(&self) -> Load {
         let part = |whole: u64| (u128::from(whole) * u128::from(self.part) / u128::from(WHOLE)) as u64;
         match (self.guarded, self.fixed) {
@@ -136,12 +137,12 @@ impl Occupancy {
         }
     }
 
-    /// What is in the ring that is not urgent.
+    /// The packets and bytes in the ring that are not urgent.
     pub fn in_flight(&self) -> Load {
         self.in_flight
     }
 
-    /// Whether a packet of this class and cost may enter the ring, if that has room.
+    /// Whether a packet of the class `class` that costs `bytes` may enter the ring, if that has room.
     #[must_use]
     pub fn may_send(&mut self, class: Class, bytes: u64) -> bool {
         if !self.guarded || class == Class::URGENT || self.in_flight.packets == 0 {
@@ -156,13 +157,13 @@ impl Occupancy {
         fits
     }
 
-    /// A packet entered the ring at this position.
+    /// Records that a packet entered the ring at `position`.
     pub fn sent(&mut self, now: Duration, class: Class, position: u64, bytes: u64) {
         self.next = position.wrapping_add(1);
         if class == Class::URGENT {
             return;
         }
-        // A ring holds no more; a driver that forgot to say what left it must not fill our memory.
+        // A ring holds no more packets; a caller that does not report those that left must not exhaust the memory.
         if self.sent.len() as u64 >= self.ring.packets {
             self.drop_oldest();
         }
@@ -171,21 +172,21 @@ impl Occupancy {
         self.sent.push_back(Sent { position, bytes, at: now });
     }
 
-    /// The peer has taken everything ahead of this position.
+    /// Records that the peer has received all packets before `position`.
     pub fn reached(&mut self, now: Duration, position: u64) {
         while let Some(&sent) = self.sent.front() {
-            if !is_ahead(sent.position, position) {
+            if !is_before(sent.position, position) {
                 break;
             }
             self.drop_oldest();
-            if self.guarded && !is_ahead(sent.position, self.changed) {
+            if self.guarded && !is_before(sent.position, self.changed) {
                 self.learn(now.saturating_sub(sent.at), sent.position);
             }
         }
     }
 
-    /// The peer has taken everything ahead of the first position of which `taken` says no: it is asked for each packet that
-    /// is not known to be taken, from the oldest on.
+    /// Records that the peer has received all packets before the first one for whose position `taken` is false. `taken` is
+    /// called for each recorded packet, from the oldest on.
     pub fn retire(&mut self, now: Duration, mut taken: impl FnMut(u64) -> bool) {
         while let Some(position) = self.sent.front().map(|sent| sent.position) {
             if !taken(position) {
@@ -198,7 +199,7 @@ impl Occupancy {
     fn learn(&mut self, stayed: Duration, position: u64) {
         let part = if stayed > self.target {
             self.part - self.part / 4
-        } else if self.full.is_some_and(|end| !is_ahead(position.wrapping_add(1), end)) {
+        } else if self.full.is_some_and(|end| !is_before(position.wrapping_add(1), end)) {
             self.part + self.part / 8 + 1
         } else {
             return;
@@ -216,7 +217,7 @@ impl Occupancy {
     }
 }
 
-/// Whether a position stands ahead of another, on a count that wraps.
-fn is_ahead(position: u64, other: u64) -> bool {
+/// Whether `position` is before `other`. Positions wrap.
+fn is_before(position: u64, other: u64) -> bool {
     (position.wrapping_sub(other) as i64) < 0
 }

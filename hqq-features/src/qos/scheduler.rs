@@ -1,4 +1,4 @@
-//! Which connection sends next.
+//! The scheduler, which chooses the connection that sends next.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -7,54 +7,54 @@ use super::bucket::Bucket;
 use super::class::{Class, Rate, TrafficClass};
 use super::error::QosError;
 
-/// A waiting class gets at least one part in this many of what is sent.
+/// A class with waiting messages gets at least one part in this many of the bytes.
 pub const GUARANTEED: u64 = 32;
 
-/// The latest time that is told from later ones: 146 years.
+/// The greatest time: 146 years. Later times count as this one.
 const LATEST: Duration = Duration::from_nanos(1 << 62);
 
-/// What a scheduler may hold.
+/// The limits of a scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SchedulerLimits {
-    /// Connections.
+    /// The most connections.
     pub connections: usize,
-    /// Messages that wait in each.
+    /// The most waiting messages of each connection.
     pub waiting: usize,
 }
 
-/// What [`Scheduler::next`] says.
+/// The outcome of [`Scheduler::next`].
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next<Id> {
-    /// Send this connection's oldest message now. It waits no longer.
+    /// Send the oldest message of this connection now. The scheduler has removed it.
     Send {
         /// The connection.
         id: Id,
-        /// What its message costs, in bytes, as it was pushed.
+        /// The cost of the message in bytes, as it was pushed.
         cost: u64,
     },
-    /// What comes next does not fit: ask again when there is room, or at this time.
+    /// There is no room for the next message: call again when there is, or at this time.
     Full {
-        /// When the first connection's rate allows it again.
+        /// The time at which a rate allows the first connection to send again.
         until: Option<Duration>,
     },
-    /// All that waits is over its rate: ask again at this time.
+    /// All waiting connections exceed their rates: call again at this time.
     WaitUntil(Duration),
-    /// Nothing waits.
+    /// No message waits.
     Idle,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nothing waits.
+    /// No message waits.
     Empty,
-    /// In the lane, under this key.
+    /// In the lane of its class, under this key.
     Ready(Key),
-    /// Over its rate until then.
+    /// Over its rate until this time.
     Throttled(Duration),
 }
 
-/// By start tag, then by order of coming.
+/// The start tag, then the order of arrival.
 pub(super) type Key = (u128, u64);
 
 #[derive(Debug)]
@@ -64,18 +64,18 @@ struct Queue {
     rate: Option<Rate>,
     bucket: Option<Bucket>,
     costs: VecDeque<u64>,
-    /// Where on the class's virtual time the oldest message begins.
+    /// The start of the oldest message, in the virtual time of the class.
     start: u128,
     state: State,
 }
 
-/// What of a class may be sent.
+/// The connections of a class that may send.
 #[derive(Debug)]
 pub(super) struct Lane<Id> {
     pub(super) ready: BTreeMap<Key, Id>,
-    /// The start tag of what was sent last.
+    /// The start tag of the last message that was sent.
     virtual_time: u128,
-    /// Bytes that more urgent classes sent while this one was ready, less those that its own have earned them.
+    /// Bytes that more urgent classes sent while this one was ready, less those that its own messages allow.
     passed: u64,
 }
 
@@ -85,7 +85,8 @@ enum Attempt<Id> {
     Nothing,
 }
 
-/// Says which connection sends next. It knows costs, not messages: the caller keeps these in order for each connection.
+/// Chooses the connection that sends next. It has the costs of messages, and the caller keeps the messages of each
+/// connection in order.
 ///
 /// ```
 /// use core::time::Duration;
@@ -113,18 +114,18 @@ pub struct Scheduler<Id> {
     limits: SchedulerLimits,
     queues: BTreeMap<Id, Queue>,
     pub(super) lanes: [Lane<Id>; Class::COUNT],
-    /// Who is over its rate, by the time when that is over.
+    /// The connections that exceed their rates, by the time at which they may send again.
     pub(super) throttled: BTreeSet<(Duration, Id)>,
     now: Duration,
     /// Connections of the most urgent class.
     urgent: usize,
-    /// Counts what became ready.
+    /// How often a connection became ready.
     arrivals: u64,
     faults: u64,
 }
 
 impl<Id: Copy + Ord> Scheduler<Id> {
-    /// Without connections.
+    /// A scheduler without connections.
     pub fn new(limits: SchedulerLimits) -> Self {
         let lane = |_| Lane { ready: BTreeMap::new(), virtual_time: 0, passed: 0 };
         Self {
@@ -139,11 +140,11 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         }
     }
 
-    /// Adds a connection, with a full bucket.
+    /// Adds the connection `id` at the time `now`, with a full token bucket.
     ///
     /// # Errors
-    /// [`QosError`] for a weight or rate of zero, an impossible burst, an `id` that is there already, or one too many.
-    /// Counted as a fault.
+    /// [`QosError`] for a weight or rate of zero, a burst out of range, an `id` that was added already, or one connection
+    /// too many. It is counted as a fault.
     pub fn add(&mut self, id: Id, share: TrafficClass, now: Duration) -> Result<(), QosError> {
         let now = self.at(now);
         let added =
@@ -173,11 +174,11 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         result
     }
 
-    /// Treats a connection otherwise from now on. What waits keeps waiting; a rate that stays the same is not given back what
-    /// it has cost.
+    /// Changes the class of traffic of the connection `id` at the time `now`. Its messages keep waiting. An unchanged rate
+    /// keeps its token bucket.
     ///
     /// # Errors
-    /// As [`add`](Self::add), or [`QosError::UnknownConnection`]: nothing has changed. Counted as a fault.
+    /// As [`add`](Self::add), or [`QosError::UnknownConnection`]. Then nothing changes but the count of faults.
     pub fn change(&mut self, id: Id, share: TrafficClass, now: Duration) -> Result<(), QosError> {
         let now = self.at(now);
         let changed = match self.queues.get(&id) {
@@ -194,7 +195,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         self.urgent += usize::from(class == Class::URGENT);
         self.urgent -= usize::from(before == Class::URGENT);
         if class != before {
-            // Each class has a time of its own.
+            // Each class has its own virtual time.
             queue.start = 0;
         }
         (queue.weight, queue.rate) = (weight, rate);
@@ -207,7 +208,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         Ok(())
     }
 
-    /// Removes a connection; how many of its messages waited.
+    /// Removes the connection `id`, and returns how many of its messages waited.
     pub fn remove(&mut self, id: Id) -> usize {
         self.clear_state(id);
         let Some(queue) = self.queues.remove(&id) else { return 0 };
@@ -215,11 +216,11 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         queue.costs.len()
     }
 
-    /// A message of this connection waits, behind those it has already. The cost is in bytes.
+    /// Adds a message of the connection `id`, after those that wait. `cost` is in bytes.
     ///
     /// # Errors
-    /// [`QosError::UnknownConnection`], [`QosError::TooManyWaiting`], or [`QosError::MessageBeyondBurst`]. Counted as a
-    /// fault.
+    /// [`QosError::UnknownConnection`], [`QosError::TooManyWaiting`], or [`QosError::MessageBeyondBurst`]. It is counted as
+    /// a fault.
     pub fn push(&mut self, id: Id, cost: u64) -> Result<(), QosError> {
         let limit = self.limits.waiting;
         let cost = cost.max(1);
@@ -241,7 +242,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         Ok(())
     }
 
-    /// Takes back this connection's newest message; what it costs. None if none waits.
+    /// Removes the newest message of the connection `id`, and returns its cost. `None` if none waits.
     pub fn withdraw(&mut self, id: Id) -> Option<u64> {
         let queue = self.queues.get_mut(&id)?;
         let cost = queue.costs.pop_back()?;
@@ -251,7 +252,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         Some(cost)
     }
 
-    /// How many messages of this connection wait.
+    /// How many messages of the connection `id` wait.
     pub fn waiting(&self, id: Id) -> usize {
         self.queues.get(&id).map_or(0, |queue| queue.costs.len())
     }
@@ -261,14 +262,14 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         self.urgent > 0
     }
 
-    /// Calls that were refused.
+    /// How many calls were refused.
     pub fn faults(&self) -> u64 {
         self.faults
     }
 
-    /// What to send next. `fits` says whether there is room for a message of this class and cost; it may be asked for
-    /// several before one is chosen. A message that does not fit holds up all that is not more urgent, so that the
-    /// small cannot keep the large from ever finding room.
+    /// Chooses the next message at the time `now`. `fits` returns whether there is room for a message of a class and a
+    /// cost; it may be called for several messages. A message that does not fit delays all that are not more urgent, so
+    /// that small messages cannot starve large ones.
     pub fn next(&mut self, now: Duration, mut fits: impl FnMut(Class, u64) -> bool) -> Next<Id> {
         let now = self.at(now);
         while let Some(&(until, id)) = self.throttled.first() {
@@ -311,9 +312,9 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         cost.is_some_and(|cost| lane.passed >= passed_limit(*cost))
     }
 
-    /// Sends the first of a class that its rate allows.
+    /// Sends the first message of a class that its rate allows.
     fn send(&mut self, class: usize, fits: &mut impl FnMut(Class, u64) -> bool) -> Attempt<Id> {
-        // Each round but the last puts one to sleep.
+        // Each round but the last throttles a connection.
         while let Some((key, id)) = self.lanes[class].ready.first_key_value().map(|(key, id)| (*key, *id)) {
             let Some(queue) = self.queues.get_mut(&id) else { return Attempt::Nothing };
             let Some(&cost) = queue.costs.front() else { return Attempt::Nothing };
@@ -322,7 +323,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
                 lane.passed = lane.passed.min(passed_limit(cost));
                 return Attempt::NoRoom;
             }
-            // Only now: what is paid cannot be given back.
+            // After the test for room, because a payment cannot be returned.
             let paid = queue.bucket.as_mut().map_or(Ok(()), |bucket| bucket.pay(cost, self.now));
             if let Err(until) = paid {
                 self.clear_state(id);
@@ -340,7 +341,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
                 self.make_ready(id);
             }
             for lane in self.lanes.iter_mut().skip(class + 1) {
-                // Who does not wait gathers nothing.
+                // A class without waiting messages accumulates nothing.
                 lane.passed = if lane.ready.is_empty() { 0 } else { lane.passed.saturating_add(cost) };
             }
             return Attempt::Sent(id, cost);
@@ -348,7 +349,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         Attempt::Nothing
     }
 
-    /// The time it is: never before what it was.
+    /// The present time, which never decreases.
     fn at(&mut self, now: Duration) -> Duration {
         self.now = self.now.max(now).min(LATEST);
         self.now
@@ -356,7 +357,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
 
     fn make_ready(&mut self, id: Id) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        // No arrears for the time away.
+        // No compensation for the idle time.
         queue.start = queue.start.max(self.lanes[usize::from(queue.class.number())].virtual_time);
         self.arrivals = self.arrivals.wrapping_add(1);
         let key = (queue.start, self.arrivals);
@@ -377,7 +378,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
         }
     }
 
-    /// Takes a connection from where it waits.
+    /// Removes a connection from its lane or from the throttled ones.
     fn clear_state(&mut self, id: Id) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         match core::mem::replace(&mut queue.state, State::Empty) {
@@ -392,7 +393,7 @@ impl<Id: Copy + Ord> Scheduler<Id> {
     }
 }
 
-/// What more urgent classes may send for a message of this cost.
+/// Bytes that more urgent classes may send for a message of this cost.
 fn passed_limit(cost: u64) -> u64 {
     cost.saturating_mul(GUARANTEED - 1)
 }

@@ -1,74 +1,82 @@
-//! What is refused.
+//! The errors of reliable delivery.
 
 use std::fmt;
 
-/// What is wrong with something that came from the peer, or with a call. Nothing has changed.
+/// A packet of the peer, or a call, that is refused. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReliableError {
-    /// A frame without a whole header.
+    /// The frame is shorter than its header.
     TooShort {
-        /// Its bytes.
+        /// Bytes of the frame.
         len: usize,
         /// Bytes of the header.
         need: usize,
     },
-    /// A word that may not have this value.
+    /// A word has a value that is not allowed.
     Malformed {
-        /// Which one.
+        /// Which word.
         what: &'static str,
-        /// Its value.
+        /// The value.
         found: u64,
     },
-    /// It belongs to another sender's life.
+    /// The packet or receipt belongs to another session.
     OtherSession {
-        /// The session that it names.
+        /// The session of the packet or receipt.
         found: u64,
-        /// The session that goes on; 0 if none does.
+        /// The present session; 0 for none.
         current: u64,
     },
-    /// Said to be processed, but never sent.
+    /// The acknowledged message was never sent.
     NeverSent {
-        /// The sequence.
+        /// The sequence of the message.
         sequence: u64,
-        /// The last that was sent.
+        /// The last sequence that was sent.
         last: u64,
     },
-    /// Further ahead than an honest sender can be.
+    /// The sequence is outside the window.
     TooFar {
         /// The sequence.
         sequence: u64,
-        /// All to this one are acknowledged.
+        /// All messages to this sequence are acknowledged.
         upto: u64,
-        /// How far ahead of that a sequence may be.
+        /// How many sequences after that are allowed.
         window: usize,
     },
-    /// Acknowledged, but not delivered.
+    /// The acknowledged message was not delivered.
     NotDelivered {
         /// The sequence.
         sequence: u64,
     },
-    /// A second Resume from the same peer.
+    /// The peer sent a second Resume.
     AlreadyResumed,
 }
 
 impl fmt::Display for ReliableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooShort { len, need } => write!(f, "a frame of {len} bytes; its header alone has {need}"),
-            Self::Malformed { what, found } => write!(f, "{what} cannot be {found}"),
+            Self::TooShort { len, need } => write!(
+                f,
+                "a frame of {len} bytes is shorter than its header of {need}: the peer does not use this protocol"
+            ),
+            Self::Malformed { what, found } => {
+                write!(f, "{what} cannot be {found}: the peer does not use this protocol")
+            }
             Self::OtherSession { found, current } => {
-                write!(f, "it belongs to session {found:#x} and the session is {current:#x}: drop it")
+                write!(f, "it belongs to session {found:#x}, and the present one is {current:#x}: drop it")
             }
             Self::NeverSent { sequence, last } => {
-                write!(f, "message {sequence} cannot be acknowledged: {last} is the last that was sent")
+                write!(f, "message {sequence} cannot be acknowledged: {last} is the last one that was sent")
             }
             Self::TooFar { sequence, upto, window } => write!(
                 f,
-                "sequence {sequence} is over {window} ahead of {upto}: give the receiver a window \
-                 as large as the sender's limit of messages"
+                "sequence {sequence} is more than {window} after {upto}: use a window as large as the limit of \
+                 messages of the sender"
             ),
             Self::NotDelivered { sequence } => {
-                write!(f, "message {sequence} was not delivered, so that it cannot be acknowledged")
+                write!(
+                    f,
+                    "message {sequence} was not delivered: acknowledge only messages that were received"
+                )
             }
             Self::AlreadyResumed => f.write_str("the peer has resumed already: detach the store first"),
         }

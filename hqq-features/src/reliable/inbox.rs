@@ -1,4 +1,4 @@
-//! The receiver's side: what was delivered, what is processed, and what the sender has been told.
+//! The state of the receiver: the messages that were delivered and processed, and the acknowledgements that were sent.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -7,66 +7,66 @@ use std::time::{Duration, Instant};
 use super::error::ReliableError;
 use super::packet::{ACK_BITS, Ack, Position, Receipt, Resume, Start};
 
-/// When a receiver should tell what was acknowledged.
+/// When a receiver sends an Ack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AckPolicy {
-    /// After so many acknowledgements; 0 counts as 1, and more than half the window as half.
+    /// After this many acknowledgements; 0 counts as 1, and more than half the window as half.
     pub every: usize,
-    /// Or once the first of them has waited so long.
+    /// Or when the first of them has waited this long.
     pub within: Duration,
 }
 
-/// What to do with a frame.
+/// The decision of the receiver about a frame.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Give it to the application, with this receipt.
+    /// Deliver it to the application, with this receipt.
     Deliver(Receipt),
-    /// Drop it: it was delivered, or is known to be processed.
+    /// Drop it: it was delivered, or is processed according to the record.
     Duplicate,
-    /// Drop it: it lay in the ring before this receiver came, and comes again behind the Start.
+    /// Drop it: it was in the ring before this receiver attached, and is sent again after the Start.
     Early,
 }
 
-/// What an inbox made of a [`Start`].
+/// The outcome of a [`Start`].
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Started {
-    /// It was meant for a predecessor. Nothing has changed.
+    /// The Start was meant for a predecessor. Nothing has changed.
     Early,
-    /// It knew of no session before.
+    /// It is the first session of the inbox.
     First,
-    /// The session goes on.
+    /// The session continues.
     Continued {
-        /// Messages that are acknowledged, as the sender says, and of which this receiver has no record. Not 0 means
-        /// that a predecessor acknowledged outside its commit, or that its record is incomplete.
+        /// Messages that are acknowledged according to the sender, and not in the record of this receiver. If it is not 0,
+        /// a predecessor acknowledged outside its commit, or its record is incomplete.
         skipped: u64,
     },
-    /// Another session than before: what is known of that one is forgotten. Its receipts are void.
+    /// Another session begins: the state of the old one is dropped, and its receipts are void.
     Anew,
 }
 
-/// Figures of an [`Inbox`], all since it was made.
+/// Counts of an [`Inbox`] since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InboxCounts {
-    /// Messages delivered.
+    /// Messages that were delivered.
     pub delivered: u64,
-    /// Frames dropped as duplicates.
+    /// Frames that were dropped as duplicates.
     pub duplicates: u64,
-    /// Frames dropped because they came before the Start.
+    /// Frames that were dropped because they arrived before the Start.
     pub early: u64,
-    /// Frames and Starts refused with an error.
+    /// Frames and Starts that were refused with an error.
     pub refused: u64,
-    /// Messages acknowledged by the application.
+    /// Messages that the application acknowledged.
     pub acknowledged: u64,
 }
 
-/// How far one message is.
+/// The state of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     Missing,
     Delivered,
-    /// Acknowledged, and the sender is still to be told.
+    /// Acknowledged, and not yet in an Ack.
     AckPending,
     AckSent,
 }
@@ -77,7 +77,7 @@ impl Mark {
     }
 }
 
-/// The receiver's side: which messages were delivered, which are acknowledged, and what the sender has been told.
+/// The state of the receiver: the messages that were delivered and acknowledged, and the Acks that are to be sent.
 ///
 /// See [`Store`](super::Store) for an example.
 #[derive(Debug)]
@@ -85,24 +85,24 @@ pub struct Inbox {
     window: usize,
     pub(super) policy: AckPolicy,
     pub(super) session: Option<NonZeroU64>,
-    /// A Start has come. Without one nothing tells what a frame's sequence means.
+    /// Whether a Start has arrived. Before it the session of a frame is unknown.
     started: bool,
-    /// All to this sequence are processed.
+    /// All messages to this sequence are processed.
     pub(super) upto: u64,
-    /// Those beyond `upto`, without gaps; at most `window`. The front is never processed.
+    /// The messages after `upto`, without gaps; at most `window`. The front is never processed.
     pub(super) marks: VecDeque<Mark>,
-    /// Marks that are `Delivered`.
+    /// The number of messages that are `Delivered`.
     pub(super) outstanding: usize,
-    /// Acknowledgements to be told, to `upto` and beyond.
+    /// Acknowledgements that are not yet in an Ack: to `upto`, and after it.
     pub(super) pending: (usize, usize),
-    /// When [`due`](Self::due) first saw the oldest of them.
+    /// The time of the first [`due`](Self::due) after the oldest of them.
     since: Option<Instant>,
     counts: InboxCounts,
 }
 
 impl Inbox {
-    /// An inbox of a receiver that knows nothing of what is processed. `window` is the sender's
-    /// [`StoreLimits::messages`](super::StoreLimits::messages); 0 counts as 1.
+    /// The inbox of a receiver without a record. `window` is [`StoreLimits::messages`](super::store::StoreLimits::messages)
+    /// of the sender; 0 counts as 1.
     pub fn new(window: usize, mut policy: AckPolicy) -> Self {
         let window = window.max(1);
         policy.every = policy.every.min(window / 2).max(1);
@@ -120,11 +120,11 @@ impl Inbox {
         }
     }
 
-    /// An inbox of a receiver that has a durable record: all to `position` are processed, and those in `beyond`, in any
-    /// order. What `beyond` repeats does no harm.
+    /// The inbox of a receiver with a durable record: all messages to `position` are processed, and those in `beyond`,
+    /// which has any order and may have repetitions.
     ///
-    /// The position may be older than the record: an honest sender never has a message out that is a window or more
-    /// ahead of an unacknowledged one, so all that lie so far behind the newest of `beyond` count as processed.
+    /// The position may be older than the record: an honest sender sends no message that is a window or more after an
+    /// unacknowledged one, so all messages that are a window or more before the newest of `beyond` count as processed.
     ///
     /// ```
     /// use std::num::NonZeroU64;
@@ -161,28 +161,28 @@ impl Inbox {
         inbox
     }
 
-    /// How far this receiver is: the Resume to begin an attachment with. A durable record may store it in place of the
-    /// single receipts that it covers.
+    /// The progress of this receiver, as the Resume that begins an attachment. A durable record may store it in place of
+    /// the receipts that it covers.
     pub fn position(&self) -> Resume {
         Resume { known: self.session.map(|session| Position { session, upto: self.upto }) }
     }
 
-    /// The sender is gone: the next one's frames mean nothing before its Start.
+    /// Detaches the sender, which is gone. Frames of the next one are dropped before its Start.
     pub fn detach(&mut self) {
         self.started = false;
     }
 
-    /// What the inbox has done.
+    /// The counts of the inbox.
     pub fn counts(&self) -> InboxCounts {
         self.counts
     }
 
-    /// Messages delivered and not yet acknowledged.
+    /// Messages that were delivered and not yet acknowledged.
     pub fn outstanding(&self) -> usize {
         self.outstanding
     }
 
-    /// The mark of a sequence beyond `upto`.
+    /// The mark of a sequence after `upto`.
     fn mark(&mut self, sequence: u64) -> Result<&mut Mark, ReliableError> {
         let upto = self.upto;
         let at = usize::try_from(sequence - upto - 1).unwrap_or(usize::MAX);
@@ -195,7 +195,7 @@ impl Inbox {
         Ok(&mut self.marks[at])
     }
 
-    /// Forgets the processed messages ahead of all others.
+    /// Removes the processed messages before the first other one.
     fn slide(&mut self) {
         while let Some(mark) = self.marks.front().filter(|mark| mark.is_processed()) {
             if *mark == Mark::AckPending {
@@ -207,15 +207,15 @@ impl Inbox {
         }
     }
 
-    /// The sender says which frame comes next. To be called in the order of the ring.
+    /// Processes a Start. Starts and frames must be processed in the order of the ring.
     ///
     /// # Errors
-    /// [`ReliableError::TooFar`] if that would leave delivered messages further behind than the window reaches.
+    /// [`ReliableError::TooFar`] if delivered messages would be outside the window.
     pub fn started(&mut self, start: Start) -> Result<Started, ReliableError> {
         if !self.started && !start.opens {
             return Ok(Started::Early);
         }
-        // What a caller made by hand may say 0.
+        // A Start that was not decoded may have 0.
         let below = start.next.saturating_sub(1);
         if self.session != Some(start.session) {
             let started = if self.session.is_some() { Started::Anew } else { Started::First };
@@ -245,10 +245,10 @@ impl Inbox {
         Ok(Started::Continued { skipped })
     }
 
-    /// A frame came.
+    /// Processes the arrival of the frame with the sequence `sequence`.
     ///
     /// # Errors
-    /// [`ReliableError::Malformed`] for sequence 0, [`ReliableError::TooFar`] for one beyond the window.
+    /// [`ReliableError::Malformed`] for sequence 0, [`ReliableError::TooFar`] for one outside the window.
     pub fn arrived(&mut self, sequence: u64) -> Result<Verdict, ReliableError> {
         let verdict = self.judge(sequence);
         match verdict {
@@ -268,7 +268,7 @@ impl Inbox {
             return Ok(Verdict::Early);
         };
         if sequence <= self.upto {
-            // Sent again because the sender does not know. It is told again.
+            // Sent again because the sender lacks the Ack, which is sent again.
             self.pending.0 = self.pending.0.max(1);
             return Ok(Verdict::Duplicate);
         }
@@ -288,12 +288,11 @@ impl Inbox {
         Ok(Verdict::Duplicate)
     }
 
-    /// The application has processed a message; in a receiver that keeps a record, after the commit. Returns whether
-    /// that is new.
+    /// Records that the application has processed a message; in a receiver that keeps a record, after the commit. Returns
+    /// `false` if it was acknowledged before.
     ///
     /// # Errors
-    /// [`ReliableError::OtherSession`] if the sender was replaced meanwhile: there is nobody to tell.
-    /// [`ReliableError::NotDelivered`].
+    /// [`ReliableError::OtherSession`] if the sender was replaced meanwhile; [`ReliableError::NotDelivered`].
     pub fn acknowledge(&mut self, receipt: Receipt) -> Result<bool, ReliableError> {
         let Receipt { session, sequence } = receipt;
         if self.session != Some(session) {
@@ -318,15 +317,15 @@ impl Inbox {
         }
     }
 
-    /// Whether there is anything to tell, whatever the [`AckPolicy`].
+    /// Whether acknowledgements are to be sent, due or not.
     pub fn has_pending_acks(&self) -> bool {
         self.pending != (0, 0)
     }
 
-    /// Whether it is time for [`take_ack`](Self::take_ack): often enough, or long enough, by the [`AckPolicy`].
+    /// Whether an Ack is due at the time `now`, by the [`AckPolicy`]: then call [`take_ack`](Self::take_ack).
     ///
-    /// The time of an acknowledgement is that of the first call after it. Whoever is about to sleep takes the Ack
-    /// without asking: the sender may be waiting for room.
+    /// The time of an acknowledgement is that of the first call after it. A caller that is about to sleep sends the Ack
+    /// whether it is due or not: the sender may be waiting for room.
     pub fn due(&mut self, now: Instant) -> bool {
         let pending = self.pending.0 + self.pending.1;
         if pending == 0 {
@@ -336,14 +335,15 @@ impl Inbox {
         pending >= self.policy.every || now.saturating_duration_since(since) >= self.policy.within
     }
 
-    /// When an Ack becomes due if nothing more happens; `None` while [`due`](Self::due) has seen nothing to tell.
+    /// The time at which an Ack becomes due without further acknowledgements; `None` if [`due`](Self::due) has found none
+    /// to send.
     pub fn deadline(&self) -> Option<Instant> {
         self.since.and_then(|since| since.checked_add(self.policy.within))
     }
 
-    /// What the sender should be told now; `None` if it has been told everything.
+    /// The next Ack to send; `None` if all acknowledgements were sent.
     ///
-    /// One Ack does not always suffice: call it until it gives `None`.
+    /// One Ack does not always suffice: call it until it returns `None`.
     #[must_use]
     pub fn take_ack(&mut self) -> Option<Ack> {
         let session = self.session.filter(|_| self.pending != (0, 0))?;

@@ -1,24 +1,24 @@
-//! What travels: frames, and the packets that go with them.
+//! Frames, and the packets of reliable delivery.
 
 use std::num::NonZeroU64;
 
 use super::error::ReliableError;
 
-/// Bytes that a frame has ahead of its message.
+/// Bytes of the header of a frame.
 pub const HEADER: usize = 8;
 
-/// Single messages that one [`Ack`] can name beyond `upto`.
+/// Single messages after `upto` that one [`Ack`] can acknowledge.
 pub const ACK_BITS: usize = 256;
 
-/// The header of the frame with this sequence.
+/// The header of the frame with the sequence `sequence`.
 pub fn header(sequence: u64) -> [u8; HEADER] {
     sequence.to_le_bytes()
 }
 
-/// A frame's sequence, and its message.
+/// Splits a frame into its sequence and its message.
 ///
 /// # Errors
-/// [`ReliableError::TooShort`] for less than a header.
+/// [`ReliableError::TooShort`] for fewer than [`HEADER`] bytes.
 ///
 /// ```
 /// use hqq_features::reliable::{header, split_frame};
@@ -34,21 +34,21 @@ pub fn split_frame(frame: &[u8]) -> Result<(u64, &[u8]), ReliableError> {
     }
 }
 
-/// What names a delivered message for ever. A receiver that acknowledges inside its commit stores it there.
+/// Identifies a delivered message. A receiver that acknowledges inside its commit stores it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Receipt {
-    /// The sender's life.
+    /// The session of the sender.
     pub session: NonZeroU64,
-    /// Counts the messages of that life, from 1.
+    /// The sequence of the message in that session, from 1.
     pub sequence: u64,
 }
 
-/// How far a receiver is: all messages of `session` to `upto` are processed.
+/// The progress of a receiver: all messages of `session` to `upto` are processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// The sender's life.
+    /// The session of the sender.
     pub session: NonZeroU64,
-    /// The last of an unbroken row from 1; 0 for none.
+    /// The last processed sequence without a gap before it; 0 for none.
     pub upto: u64,
 }
 
@@ -63,15 +63,15 @@ fn zeros(words: &[u64]) -> Result<(), ReliableError> {
     }
 }
 
-/// What a receiver says first: what it knows to be processed, if it knows anything.
+/// The first packet of a receiver: what is processed according to its record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resume {
-    /// From its own durable record.
+    /// The position in its durable record; `None` without a record.
     pub known: Option<Position>,
 }
 
 impl Resume {
-    /// The operands of its packet: session and upto, both 0 if nothing is known.
+    /// The operands of the packet: session and upto, both 0 without a record.
     pub fn encode(&self) -> [u64; 7] {
         match self.known {
             Some(Position { session, upto }) => [session.get(), upto, 0, 0, 0, 0, 0],
@@ -79,7 +79,7 @@ impl Resume {
         }
     }
 
-    /// What such operands say.
+    /// Reads the operands of a packet.
     ///
     /// # Errors
     /// [`ReliableError::Malformed`] for an upto without a session, and for unused operands that are not 0.
@@ -88,32 +88,32 @@ impl Resume {
         zeros(unused)?;
         let known = NonZeroU64::new(*session).map(|session| Position { session, upto: *upto });
         if known.is_none() && *upto != 0 {
-            return Err(ReliableError::Malformed { what: "what is processed of no session", found: *upto });
+            return Err(ReliableError::Malformed { what: "upto without a session", found: *upto });
         }
         Ok(Self { known })
     }
 }
 
-/// What a sender says ahead of its first frame to a newcomer, and in place of those it need not send again: whatever
-/// is below `next` and has not come is acknowledged.
+/// The packet before the first frame to a successor, and in place of frames that are not sent again: all messages below
+/// `next` that have not arrived are acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
-    /// The sender's life.
+    /// The session of the sender.
     pub session: NonZeroU64,
-    /// The sequence of the frame that comes next.
+    /// The sequence of the next frame.
     pub next: u64,
-    /// It answers a [`Resume`]. Otherwise it stands for a hole among the frames, and means nothing to a receiver that
-    /// has not got those.
+    /// Whether it answers a [`Resume`]. Otherwise it stands for a hole among the frames, and has no meaning for a receiver
+    /// that lacks the frames before it.
     pub opens: bool,
 }
 
 impl Start {
-    /// The operands of its packet: session, next, and 1 if it answers a Resume.
+    /// The operands of the packet: session, next, and 1 if it answers a Resume.
     pub fn encode(&self) -> [u64; 7] {
         [self.session.get(), self.next, u64::from(self.opens), 0, 0, 0, 0]
     }
 
-    /// What such operands say.
+    /// Reads the operands of a packet.
     ///
     /// # Errors
     /// [`ReliableError::Malformed`] for a session or next of 0, a third operand over 1, and unused ones that are not 0.
@@ -124,33 +124,34 @@ impl Start {
             return Err(ReliableError::Malformed { what: "the next sequence", found: 0 });
         }
         if *opens > 1 {
-            return Err(ReliableError::Malformed { what: "the mark of a first Start", found: *opens });
+            return Err(ReliableError::Malformed { what: "the third operand of a Start", found: *opens });
         }
         Ok(Self { session: session(*word)?, next: *next, opens: *opens == 1 })
     }
 }
 
-/// What a receiver has processed: all to `upto`, and each `from + i` whose bit is set, bit `i % 64` of word `i / 64`.
+/// Acknowledges all messages to `upto`, and each message `from + i` with bit `i % 64` of word `i / 64` set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack {
-    /// The sender's life.
+    /// The session of the sender.
     pub session: NonZeroU64,
-    /// All to this one; 0 for none.
+    /// The last sequence without a gap before it; 0 for none.
     pub upto: u64,
     /// The sequence of bit 0; 0 if no bit is set.
     pub from: u64,
-    /// Single messages.
+    /// The bits of single messages.
     pub bits: [u64; ACK_BITS / 64],
 }
 
 impl Ack {
-    /// The operands of its packet: session, upto, from, bits.
+    /// The operands of the packet: session, upto, from, bits.
     pub fn encode(&self) -> [u64; 7] {
         let [a, b, c, d] = self.bits;
         [self.session.get(), self.upto, self.from, a, b, c, d]
     }
 
-    /// What such operands say. Whether it can be true is for [`Store::acknowledged`](super::store::Store::acknowledged) to tell.
+    /// Reads the operands of a packet. [`Store::acknowledged`](super::store::Store::acknowledged) checks whether the
+    /// messages were sent.
     ///
     /// # Errors
     /// [`ReliableError::Malformed`] for a session of 0.
@@ -163,7 +164,7 @@ impl Ack {
         self.bits[bit / 64] >> (bit % 64) & 1 == 1
     }
 
-    /// The highest sequence that it names; one that does not fit into 64 bits counts as the highest that does.
+    /// The highest acknowledged sequence; at most `u64::MAX`.
     pub(super) fn highest(&self) -> u64 {
         let bit = (0..ACK_BITS).rev().find(|bit| self.has(*bit));
         bit.map_or(self.upto, |bit| self.upto.max(self.from.saturating_add(bit as u64)))

@@ -1,4 +1,4 @@
-//! The sender's side: what is kept, and what a newcomer is to be sent.
+//! The state of the sender: the messages that are kept, and those to send to a successor.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,30 +7,30 @@ use std::num::NonZeroU64;
 use super::error::ReliableError;
 use super::packet::{ACK_BITS, Ack, Resume, Start};
 
-/// What a store may keep.
+/// The limits of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreLimits {
-    /// Sequences from the oldest unacknowledged message to the newest; 0 counts as 1.
+    /// The most sequences from the oldest unacknowledged message to the newest; 0 counts as 1.
     pub messages: usize,
-    /// Bytes in the messages kept, headers not counted.
+    /// The most bytes of all kept messages, without headers.
     pub bytes: usize,
 }
 
-/// A store that cannot take a message. Nothing has changed.
+/// The store has no room for a message. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreFull {
     /// Bytes of the message.
     pub len: usize,
     /// Sequences from the oldest unacknowledged message to the newest.
     pub messages: usize,
-    /// Bytes kept.
+    /// Bytes of all kept messages.
     pub bytes: usize,
-    /// What there may be of both.
+    /// The limits of the store.
     pub limits: StoreLimits,
 }
 
 impl StoreFull {
-    /// Whether no acknowledgement will ever make room: the message alone is over the limit.
+    /// Whether no acknowledgement can make room, because the message alone exceeds the limit.
     pub fn is_final(&self) -> bool {
         self.len > self.limits.bytes
     }
@@ -40,11 +40,15 @@ impl fmt::Display for StoreFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { len, messages, bytes, limits } = self;
         if self.is_final() {
-            return write!(f, "a message of {len} bytes, but {} may be kept: raise the limit", limits.bytes);
+            return write!(
+                f,
+                "a message of {len} bytes exceeds the {} that may be kept: raise the limit",
+                limits.bytes
+            );
         }
         write!(
             f,
-            "no room to keep {len} bytes: {messages} messages of {} and {bytes} bytes of {} are unacknowledged; \
+            "no room for a message of {len} bytes: {messages} messages of {} and {bytes} bytes of {} are unacknowledged: \
              wait for the receiver, or raise the limits",
             limits.messages, limits.bytes
         )
@@ -53,45 +57,45 @@ impl fmt::Display for StoreFull {
 
 impl std::error::Error for StoreFull {}
 
-/// What a newcomer is to be sent, in this order.
+/// An item to send to a successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resend<'a> {
-    /// A Start packet.
+    /// A Start.
     Start(Start),
     /// A frame.
     Message {
-        /// Its sequence, as it was when it was pushed.
+        /// The sequence that `push` returned.
         sequence: u64,
-        /// What was pushed.
+        /// The message that was pushed.
         message: &'a [u8],
     },
 }
 
-/// What a store made of a [`Resume`].
+/// The outcome of a [`Resume`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resumed {
-    /// Messages that were freed.
+    /// The number of messages that were freed.
     pub freed: usize,
-    /// Whether the newcomer came with the record of another sender's life, which says nothing about this one.
+    /// Whether the record of the successor is of another session, and so has no meaning for this one.
     pub other_session: bool,
 }
 
-/// Figures of a [`Store`].
+/// Counts of a [`Store`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreCounts {
-    /// Messages kept.
+    /// Messages that are kept.
     pub messages: usize,
-    /// Bytes in them.
+    /// Bytes of those messages.
     pub bytes: usize,
-    /// Messages freed because they were acknowledged, ever.
+    /// Messages that were freed by acknowledgements, since the store was made.
     pub acknowledged: u64,
-    /// Messages handed out by [`Store::resend`] that had been sent before, ever.
+    /// Messages that [`Store::resend`] sent again, since the store was made.
     pub resent: u64,
-    /// Pushes refused because the store was full, ever.
+    /// Pushes that were refused because the store was full, since it was made.
     pub full: u64,
 }
 
-/// The sender's side: a copy of every message that the receiver has not acknowledged.
+/// The state of the sender: a copy of each message that the receiver has not acknowledged.
 ///
 /// ```
 /// use std::num::NonZeroU64;
@@ -126,7 +130,7 @@ pub struct StoreCounts {
 /// store.acknowledged(inbox.take_ack().unwrap())?;
 /// store.detach();
 ///
-/// // The next one gets the second again.
+/// // Its successor gets the second again.
 /// let mut inbox = Inbox::new(limits.messages, policy);
 /// # let delivered = feed(&mut store, &mut inbox)?;
 /// // ... as above ...
@@ -140,24 +144,24 @@ pub struct Store {
     limits: StoreLimits,
     /// The sequence of `kept[0]`, or of the next message if there is none.
     pub(super) first: u64,
-    /// By sequence without gaps; `None` is acknowledged. The front is never `None`.
+    /// The messages by sequence, without gaps; `None` is acknowledged. The front is never `None`.
     pub(super) kept: VecDeque<Option<Box<[u8]>>>,
-    /// A peer has resumed.
+    /// Whether a peer has resumed.
     attached: bool,
-    /// That peer has had its first Start.
+    /// Whether that peer was sent its first Start.
     pub(super) announced: bool,
-    /// The sequence of what that peer is to get next.
+    /// The sequence of the next message for that peer.
     cursor: u64,
-    /// The last sequence that any peer was sent; 0 for none.
+    /// The last sequence that was sent to any peer; 0 for none.
     pub(super) sent: u64,
-    /// The newest message is its pusher's to place, or nobody has seen it.
+    /// Whether the newest message was sent to no peer, unless by the caller that pushed it.
     fresh: bool,
     counts: StoreCounts,
 }
 
 impl Store {
-    /// An empty store without a peer. `session` must differ from that of any earlier store whose receivers may still
-    /// have a record: a random number.
+    /// An empty store without a peer. `session` is a random number: it must differ from that of any store of which a
+    /// receiver may have a record.
     pub fn new(session: NonZeroU64, mut limits: StoreLimits) -> Self {
         limits.messages = limits.messages.max(1);
         Self {
@@ -179,12 +183,12 @@ impl Store {
         self.session
     }
 
-    /// What the store may keep.
+    /// The limits of the store.
     pub fn limits(&self) -> StoreLimits {
         self.limits
     }
 
-    /// How full it is, and what it has done.
+    /// The counts of the store.
     pub fn counts(&self) -> StoreCounts {
         self.counts
     }
@@ -194,10 +198,10 @@ impl Store {
         self.first + self.kept.len() as u64
     }
 
-    /// Whether a message of `len` bytes can be kept now. For callers that want to know before they write it.
+    /// Checks whether a message of `len` bytes can be kept now, for callers that have not written it yet.
     ///
     /// # Errors
-    /// [`StoreFull`]; the figure [`full`](StoreCounts::full) does not count it.
+    /// [`StoreFull`]. It is not counted in [`StoreCounts::full`].
     pub fn room_for(&self, len: usize) -> Result<(), StoreFull> {
         let (messages, bytes) = (self.kept.len(), self.counts.bytes);
         if messages < self.limits.messages && len <= self.limits.bytes.saturating_sub(bytes) {
@@ -206,13 +210,13 @@ impl Store {
         Err(StoreFull { len, messages, bytes, limits: self.limits })
     }
 
-    /// Keeps a copy of a message and gives it its sequence.
+    /// Keeps a copy of `message` and returns its sequence.
     ///
-    /// If the store [is caught up](Self::is_caught_up), the caller now places the frame in the ring, ahead of any
-    /// later one. If not, the message waits for [`resend`](Self::resend).
+    /// If the store [is caught up](Self::is_caught_up), the caller then places the frame in the ring, before any later
+    /// one. Otherwise the message waits for [`resend`](Self::resend).
     ///
     /// # Errors
-    /// [`StoreFull`] if one of the limits would be passed.
+    /// [`StoreFull`] if a limit would be exceeded.
     pub fn push<M>(&mut self, message: M) -> Result<u64, StoreFull>
     where
         M: AsRef<[u8]> + Into<Vec<u8>>,
@@ -234,11 +238,11 @@ impl Store {
         Ok(sequence)
     }
 
-    /// Takes the newest message back, for a caller who could not place its frame. Its sequence is used again, so
-    /// nobody may have seen it.
+    /// Removes the newest message, if `sequence` is its sequence and the caller could not place its frame. The sequence is
+    /// used again, so no peer may have received it.
     ///
-    /// Returns whether it was taken back: not if it is not the newest, was handed out by [`resend`](Self::resend), or
-    /// the peer was lost meanwhile.
+    /// Returns whether it was removed: not if it is not the newest, was sent by [`resend`](Self::resend), or the peer was
+    /// lost meanwhile.
     #[must_use]
     pub fn withdraw(&mut self, sequence: u64) -> bool {
         if !self.fresh || sequence.checked_add(1) != Some(self.next()) {
@@ -256,20 +260,21 @@ impl Store {
         true
     }
 
-    /// The peer is gone, or no longer the one who resumed. From now on messages wait for a newcomer.
+    /// Detaches the peer, which is gone or replaced. From now on messages wait for a successor.
     ///
-    /// What the old peer still said, its Acks in the ring, is to be read or dropped before the newcomer's Resume.
+    /// The Acks of the old peer that are in the ring must be processed or dropped before the Resume of the successor.
     pub fn detach(&mut self) {
         self.attached = false;
         self.announced = false;
         self.fresh = false;
     }
 
-    /// A newcomer says what it knows to be processed. That is freed; the rest awaits [`resend`](Self::resend).
+    /// Processes the Resume of a successor: frees the messages that it has processed. The others wait for
+    /// [`resend`](Self::resend).
     ///
     /// # Errors
-    /// [`ReliableError::AlreadyResumed`] without a [`detach`](Self::detach) since the last one;
-    /// [`ReliableError::NeverSent`] for what cannot have been processed.
+    /// [`ReliableError::AlreadyResumed`] without a [`detach`](Self::detach) since the last Resume;
+    /// [`ReliableError::NeverSent`] for messages that were never sent.
     pub fn resumed(&mut self, resume: Resume) -> Result<Resumed, ReliableError> {
         if self.attached {
             return Err(ReliableError::AlreadyResumed);
@@ -284,7 +289,7 @@ impl Store {
         Ok(Resumed { freed, other_session: own.is_none() && resume.known.is_some() })
     }
 
-    /// The receiver's application has acknowledged messages: they are freed. Returns how many were.
+    /// Processes an Ack: frees the acknowledged messages, and returns how many there were.
     ///
     /// # Errors
     /// [`ReliableError::OtherSession`] and [`ReliableError::NeverSent`].
@@ -317,7 +322,7 @@ impl Store {
         freed
     }
 
-    /// Frees the message at this distance from the first, if it is kept.
+    /// Frees the message with the index `at` in `kept`, if it is kept.
     fn free(&mut self, at: Option<u64>) -> usize {
         let place = at.and_then(|at| self.kept.get_mut(usize::try_from(at).ok()?));
         let Some(message) = place.and_then(Option::take) else { return 0 };
@@ -327,7 +332,7 @@ impl Store {
         1
     }
 
-    /// Forgets the acknowledged messages ahead of all others.
+    /// Removes the acknowledged messages before the first kept one.
     fn trim(&mut self) {
         while let Some(None) = self.kept.front() {
             self.kept.pop_front();
@@ -335,20 +340,21 @@ impl Store {
         }
     }
 
-    /// Whether a peer has resumed and was handed everything. Then what is pushed next is its pusher's to place.
+    /// Whether a peer has resumed and was sent all messages. Then the caller places the next frame that it pushes.
     pub fn is_caught_up(&self) -> bool {
         self.attached && self.announced && self.cursor == self.next()
     }
 
-    /// Hands out what the peer is still to get: a Start, then what is kept, in order, a Start for each hole.
+    /// Sends the items that the peer still lacks: a Start, then the kept messages in order, with a Start for each hole.
+    /// Returns the number of messages.
     ///
-    /// `send` places it in the ring. Where that fails the resend stops, and the next call goes on with the same item.
-    /// Nothing happens while no peer has resumed. Returns the number of messages handed out.
+    /// `send` places an item in the ring. If it fails, the resend stops, and the next call continues with the same item.
+    /// Nothing is sent while no peer has resumed.
     ///
     /// # Errors
-    /// What `send` returned.
+    /// The error of `send`.
     pub fn resend<E>(&mut self, mut send: impl FnMut(Resend<'_>) -> Result<(), E>) -> Result<usize, E> {
-        let mut handed = 0;
+        let mut sent_now = 0;
         while self.attached && !self.is_caught_up() {
             let at = self.cursor.checked_sub(self.first).filter(|_| self.announced);
             match at.and_then(|at| self.kept.get(at as usize)) {
@@ -359,9 +365,9 @@ impl Store {
                     self.sent = self.sent.max(sequence);
                     self.cursor += 1;
                     self.fresh &= self.cursor != self.next();
-                    handed += 1;
+                    sent_now += 1;
                 }
-                // At the beginning, at a hole, or behind the front because that was acknowledged meanwhile.
+                // At the beginning, at a hole, or before the front because messages were acknowledged meanwhile.
                 _ => {
                     let from = self.cursor.max(self.first);
                     let rest = self.kept.range((from - self.first) as usize..);
@@ -373,6 +379,6 @@ impl Store {
                 }
             }
         }
-        Ok(handed)
+        Ok(sent_now)
     }
 }

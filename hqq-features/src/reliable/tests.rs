@@ -133,9 +133,9 @@ fn impossible_packets_are_refused() {
     assert_eq!(Ack::decode(&[0, 1, 1, 1, 0, 0, 0]).err(), malformed("a session", 0));
     assert_eq!(Start::decode(&[0, 1, 0, 0, 0, 0, 0]).err(), malformed("a session", 0));
     assert_eq!(Start::decode(&[9, 0, 0, 0, 0, 0, 0]).err(), malformed("the next sequence", 0));
-    let what = "what is processed of no session";
+    let what = "upto without a session";
     assert_eq!(Resume::decode(&[0, 5, 0, 0, 0, 0, 0]).err(), malformed(what, 5));
-    assert_eq!(Start::decode(&[9, 1, 2, 0, 0, 0, 0]).err(), malformed("the mark of a first Start", 2));
+    assert_eq!(Start::decode(&[9, 1, 2, 0, 0, 0, 0]).err(), malformed("the third operand of a Start", 2));
     for unused in 2..7 {
         let mut words = [9, 1, 0, 0, 0, 0, 0];
         words[unused] = 3;
@@ -153,18 +153,18 @@ fn errors_name_the_value_and_the_way_out() {
     let full = store.push([0; 4]).unwrap_err();
     assert_eq!(
         full.to_string(),
-        "no room to keep 4 bytes: 1 messages of 1 and 8 bytes of 8 are unacknowledged; wait for the receiver, \
+        "no room for a message of 4 bytes: 1 messages of 1 and 8 bytes of 8 are unacknowledged: wait for the receiver, \
          or raise the limits"
     );
     let full = store.push([0; 9]).unwrap_err();
     assert!(full.is_final());
-    assert_eq!(full.to_string(), "a message of 9 bytes, but 8 may be kept: raise the limit");
+    assert_eq!(full.to_string(), "a message of 9 bytes exceeds the 8 that may be kept: raise the limit");
     let texts = [
         (ReliableError::TooShort { len: 3, need: 8 }, "3 bytes"),
         (ReliableError::Malformed { what: "a session", found: 0 }, "a session cannot be 0"),
-        (ReliableError::OtherSession { found: 10, current: 11 }, "session 0xa and the session is 0xb"),
+        (ReliableError::OtherSession { found: 10, current: 11 }, "session 0xa, and the present one is 0xb"),
         (ReliableError::NeverSent { sequence: 7, last: 6 }, "7 cannot be acknowledged: 6 is"),
-        (ReliableError::TooFar { sequence: 7, upto: 1, window: 2 }, "7 is over 2 ahead of 1"),
+        (ReliableError::TooFar { sequence: 7, upto: 1, window: 2 }, "7 is more than 2 after 1"),
         (ReliableError::NotDelivered { sequence: 7 }, "message 7 was not delivered"),
         (ReliableError::AlreadyResumed, "detach the store first"),
     ];

@@ -1,13 +1,13 @@
 //! The buckets of a histogram.
 
-/// Buckets of a histogram.
+/// The number of buckets of a histogram.
 pub const BUCKETS: usize = 288;
-/// Below this, nanoseconds, buckets are 2 ns wide.
+/// Buckets below this many nanoseconds are 2 ns wide.
 const FIRST: u64 = 16;
-/// From here on all is in the last bucket.
+/// The last bucket has all latencies from this many nanoseconds.
 const LAST: u64 = 1 << 39;
 
-/// The bucket that a latency belongs to, whatever it is.
+/// The index of the bucket of a latency of `ns` nanoseconds.
 pub const fn bucket_of(ns: u64) -> usize {
     if ns < FIRST {
         return (ns / 2) as usize;
@@ -20,10 +20,11 @@ pub const fn bucket_of(ns: u64) -> usize {
     8 + (octave as usize - 4) * 8 + eighth as usize
 }
 
-/// The least and the greatest latency of a bucket, nanoseconds. The last one ends with `u64::MAX`.
+/// The least and the greatest latency of the bucket with the index `bucket`, in nanoseconds. The last bucket ends with
+/// `u64::MAX`.
 ///
 /// # Panics
-/// If there is no such bucket.
+/// If `bucket` is not less than [`BUCKETS`].
 pub const fn bounds_of(bucket: usize) -> (u64, u64) {
     assert!(bucket < BUCKETS);
     if bucket < 8 {

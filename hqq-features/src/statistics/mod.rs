@@ -1,10 +1,10 @@
-//! Statistics: the buckets of a latency histogram, and when a sender measures.
+//! Statistics: the buckets of a latency histogram, and the times at which a sender measures.
 //!
 //! # Buckets
 //!
-//! As in an HDR histogram, eight buckets an octave: a bucket's width is at most an eighth of its lowest value, so a latency
-//! that is told by its bucket is wrong by at most 12.5 %. Below 16 ns they are 2 ns wide; all that takes 2^39 ns (nine
-//! minutes) or longer is in the last.
+//! As in an HDR histogram, there are eight buckets per octave. The width of a bucket is at most an eighth of its lowest
+//! value, so a latency that is known by its bucket has an error of at most 12.5 %. Below 16 ns buckets are 2 ns wide. The
+//! last bucket has all latencies from 2^39 ns (nine minutes).
 //!
 //! ```
 //! use hqq_features::statistics::{bounds_of, bucket_of};
@@ -13,11 +13,11 @@
 //! assert_eq!((lowest, highest), (960, 1023));
 //! ```
 //!
-//! # When to measure
+//! # Measurements
 //!
-//! A clock costs as much as a message. So a sender counts messages, and looks at the clock only now and then: about four
-//! times in a millisecond where messages are dense, ahead of each message where they are rare. At most every
-//! [`MIN_GAP`] it measures.
+//! Reading a clock costs as much as sending a message. So a [`Pacer`] counts messages and has the clock read only
+//! sometimes: about four times per millisecond if messages are frequent, and before each message if they are rare. It
+//! measures at most once per [`MIN_GAP`].
 
 mod buckets;
 mod pacer;

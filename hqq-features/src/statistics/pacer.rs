@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-/// Between two measurements at least.
+/// The least time between two measurements.
 pub const MIN_GAP: Duration = Duration::from_millis(1);
-/// Between two looks at the clock, about.
+/// The usual time between two readings of the clock.
 const CLOCK_GAP: Duration = Duration::from_micros(250);
-/// Messages between two looks at most: about twenty microseconds' worth of the densest.
+/// The most messages between two readings of the clock: about twenty microseconds at the highest rate.
 pub const MAX_INTERVAL: u64 = 1024;
 
-/// When one sender measures. Times are of any clock that does not go back.
+/// Decides when a sender measures. Times are of any monotonic clock.
 #[derive(Debug)]
 pub struct Pacer {
     every: u64,
@@ -24,10 +24,11 @@ impl Default for Pacer {
 }
 
 impl Pacer {
-    /// The sender looks at the clock: whether it is time to measure. [`interval`](Self::interval) says when to look again.
+    /// Whether to measure at the time `now`. The sender calls it when it reads the clock, and reads it again after
+    /// [`interval`](Self::interval) messages.
     pub fn is_due(&mut self, now: Duration) -> bool {
         if let Some(clock_read) = self.clock_read.replace(now) {
-            // Half as many or fewer at once, but not more than twice as many.
+            // The interval shrinks at once and at most doubles.
             let took = now.saturating_sub(clock_read).as_nanos().max(1);
             let fit = u128::from(self.every) * CLOCK_GAP.as_nanos() / took;
             self.every = u64::try_from(fit).unwrap_or(u64::MAX).clamp(1, (2 * self.every).min(MAX_INTERVAL));
@@ -35,18 +36,18 @@ impl Pacer {
         self.measured.is_none_or(|measured| now.saturating_sub(measured) >= MIN_GAP)
     }
 
-    /// It has measured.
+    /// Records a measurement at the time `now`.
     pub fn measured(&mut self, now: Duration) {
         self.measured = Some(now);
     }
 
-    /// After how many messages to look at the clock again: 1 to [`MAX_INTERVAL`].
+    /// Messages until the clock is read again: 1 to [`MAX_INTERVAL`].
     pub fn interval(&self) -> u64 {
         self.every
     }
 }
 
-/// So many in that time, as a rate; `u64::MAX` at most, and 0 in no time.
+/// The rate of `count` events in `time`, per second: at most `u64::MAX`, and 0 if `time` is zero.
 pub fn per_second(count: u64, time: Duration) -> u64 {
     let ns = time.as_nanos();
     if ns == 0 {

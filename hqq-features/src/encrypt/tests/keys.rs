@@ -38,11 +38,11 @@ fn a_text_that_is_no_key_is_refused() {
         (format!("PSK:{digits}"), KeyError::Kind),
         (format!("{digits}:{digits}"), KeyError::Kind),
         (format!("pinned:{digits}"), KeyError::NoPublic),
-        (format!("pinned:{digits}:"), KeyError::Digits { part: "their public key", have: 0 }),
-        (format!("pinned:x:{digits}"), KeyError::Digits { part: "our secret", have: 1 }),
-        (format!("pinned:{digits}:{digits}:"), KeyError::Digits { part: "their public key", have: 65 }),
-        (format!("pinned:{}g:{digits}", &digits[1..]), bad("our secret", 64)),
-        (format!("pinned:{digits}:g{}", &digits[1..]), bad("their public key", 1)),
+        (format!("pinned:{digits}:"), KeyError::Digits { part: "public key of the peer", have: 0 }),
+        (format!("pinned:x:{digits}"), KeyError::Digits { part: "own secret key", have: 1 }),
+        (format!("pinned:{digits}:{digits}:"), KeyError::Digits { part: "public key of the peer", have: 65 }),
+        (format!("pinned:{}g:{digits}", &digits[1..]), bad("own secret key", 64)),
+        (format!("pinned:{digits}:g{}", &digits[1..]), bad("public key of the peer", 1)),
     ];
     for (text, error) in cases {
         assert_eq!(Key::parse(&text).map(|_| ()), Err(error), "{text}");
