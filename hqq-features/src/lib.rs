@@ -16,8 +16,6 @@ mod free_list;
 mod layer;
 mod layer_stack;
 pub mod qos;
-#[cfg(test)]
-mod random;
 pub mod reliable;
 pub mod statistics;
 

@@ -92,11 +92,8 @@ impl Layer for Numbers {
 /// Messages of many lengths: one that repeats itself, and one that does not.
 fn messages() -> impl Iterator<Item = Vec<u8>> {
     [0, 1, 7, 24, 63, 64, 65, 300, 5000].into_iter().flat_map(|len: usize| {
-        let mut state = 1_u32;
-        let noise = (0..len).map(move |_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        });
+        let mut random = fastrand::Rng::with_seed(len as u64);
+        let noise = (0..len).map(move |_| random.u8(..));
         [b"a line of a log. ".iter().copied().cycle().take(len).collect(), noise.collect()]
     })
 }

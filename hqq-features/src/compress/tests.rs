@@ -2,26 +2,11 @@
 
 use std::fmt;
 
+use fastrand::Rng;
+
 use super::compressor::{CodecState, SAMPLE_BLOCK, is_promising};
 use super::memory::KEPT;
 use super::*;
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        word ^ (word >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -48,11 +33,11 @@ const KINDS: [Kind; 8] = {
 
 const CODECS: [Codec; 2] = [Codec::Lz4, Codec::Zstd];
 
-fn data(kind: Kind, len: usize, random: &mut Random) -> Vec<u8> {
+fn data(kind: Kind, len: usize, random: &mut Rng) -> Vec<u8> {
     let mut data = Vec::with_capacity(len + 64);
     let blocks: Vec<[u8; 16]> = (0..64)
         .map(|_| {
-            let [a, b] = [0; 2].map(|_| random.next().to_le_bytes());
+            let [a, b] = [0; 2].map(|_| random.u64(..).to_le_bytes());
             std::array::from_fn(|i| if i < 8 { a[i] } else { b[i - 8] })
         })
         .collect();
@@ -63,26 +48,28 @@ fn data(kind: Kind, len: usize, random: &mut Random) -> Vec<u8> {
     }
     while data.len() < len {
         match kind {
-            Kind::Noise => data.extend_from_slice(&random.next().to_le_bytes()),
+            Kind::Noise => data.extend_from_slice(&random.u64(..).to_le_bytes()),
             Kind::Zeros => data.push(0),
             Kind::Text => {
-                data.extend_from_slice(words[random.below(words.len())].as_bytes());
-                data.extend_from_slice(if random.below(8) == 0 { b". " } else { b" " });
+                data.extend_from_slice(words[random.usize(..words.len())].as_bytes());
+                data.extend_from_slice(if random.usize(..8) == 0 { b". " } else { b" " });
             }
             Kind::Record => data.extend_from_slice(&blocks[0]),
-            Kind::Records => data.extend_from_slice(&blocks[random.below(64)]),
+            Kind::Records => data.extend_from_slice(&blocks[random.usize(..64)]),
             Kind::Floats => {
-                let value = 20.0 + random.below(10_000) as f32 / 1000.0;
+                let value = 20.0 + random.usize(..10_000) as f32 / 1000.0;
                 data.extend_from_slice(&value.to_le_bytes());
             }
-            Kind::Jpeg => match random.next() as u8 {
+            Kind::Jpeg => match random.u64(..) as u8 {
                 0xFF => data.extend_from_slice(&[0xFF, 0]),
-                _ if random.below(4000) == 0 => data.extend_from_slice(&[0xFF, 0xD0 | random.below(8) as u8]),
+                _ if random.usize(..4000) == 0 => {
+                    data.extend_from_slice(&[0xFF, 0xD0 | random.usize(..8) as u8])
+                }
                 byte => data.push(byte),
             },
             Kind::Base64 => {
                 let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-                data.push(letters[random.below(64)]);
+                data.push(letters[random.usize(..64)]);
             }
         }
     }
@@ -178,7 +165,7 @@ fn handles_go_to_other_threads() {
 
 #[test]
 fn every_message_comes_back() {
-    let mut random = Random(1);
+    let mut random = Rng::with_seed(1);
     let sizes =
         [0, 1, 3, 4, 7, 8, 12, 13, 64, 255, 256, 257, 1000, 4096, 65534, 65535, 65536, 65537, 300_000];
     for codec in Codec::ALL {
@@ -229,7 +216,7 @@ fn the_header_is_a_little_endian_word() {
 
 #[test]
 fn tight_room_changes_nothing_but_where_lz4_works() {
-    let mut random = Random(2);
+    let mut random = Rng::with_seed(2);
     for (size, kind) in [100, 5000, 70_000].into_iter().flat_map(|size| KINDS.map(|kind| (size, kind))) {
         let message = data(kind, size, &mut random);
         let mut compressor = Compressor::new(Codec::Lz4, Settings::default());
@@ -256,7 +243,7 @@ fn private_memory_is_not_kept_for_ever() {
 
 #[test]
 fn a_message_that_did_not_fit_leaves_no_trace() {
-    let mut random = Random(3);
+    let mut random = Rng::with_seed(3);
     for codec in CODECS {
         let mut compressor = Compressor::new(codec, Settings::default());
         for size in [1, 2, 20, 1000, 200_000] {
@@ -275,7 +262,7 @@ fn a_body_as_long_as_the_message_goes_raw() {
     for codec in CODECS {
         let mut small = Vec::new();
         for zeros in 0..64 {
-            let mut message = data(Kind::Noise, 100, &mut Random(11));
+            let mut message = data(Kind::Noise, 100, &mut Rng::with_seed(11));
             message.resize(100 + zeros, 0);
             let frame = frame(codec, &message);
             let (sent, received) = undone(&frame, message.len()).expect("a frame");
@@ -289,7 +276,7 @@ fn a_body_as_long_as_the_message_goes_raw() {
 
 #[test]
 fn all_levels_work_and_others_count_as_the_nearest() {
-    let message = data(Kind::Text, 20_000, &mut Random(4));
+    let message = data(Kind::Text, 20_000, &mut Rng::with_seed(4));
     let size = |level| {
         let mut compressor = Compressor::new(Codec::Zstd, Settings { level, ..Settings::default() });
         let frame = made(&mut compressor, &message, Mode::Always, HEADER + message.len());
@@ -312,7 +299,7 @@ fn room_for_the_message_is_the_callers_business() {
 #[test]
 fn auto_tries_what_promises_something() {
     use Kind::*;
-    let mut random = Random(5);
+    let mut random = Rng::with_seed(5);
     // LZ4 tries whatever is short, and letters without order are a matter of frequencies, which it knows nothing of.
     for (kind, lz4, zstd) in [
         (Noise, false, false),
@@ -329,7 +316,7 @@ fn auto_tries_what_promises_something() {
                 continue;
             }
             for seed in 0..20 {
-                random.0 = seed << 32 | size as u64;
+                random.seed(seed << 32 | size as u64);
                 let message = data(kind, size, &mut random);
                 let tried = CODECS.map(|codec| {
                     Compressor::new(codec, Settings::default()).is_worth_trying(&message, Mode::Auto)
@@ -342,7 +329,7 @@ fn auto_tries_what_promises_something() {
 
 #[test]
 fn settings_say_what_is_tried() {
-    let mut random = Random(6);
+    let mut random = Rng::with_seed(6);
     let (zeros, noise) = ([0; 300], data(Kind::Noise, 300, &mut random));
     for codec in CODECS {
         let tries = |settings, message: &[u8], mode| {
@@ -374,14 +361,14 @@ fn settings_say_what_is_tried() {
 #[test]
 fn a_sample_has_its_size() {
     let size = 1 << 20;
-    let mut message = data(Kind::Noise, size, &mut Random(7));
+    let mut message = data(Kind::Noise, size, &mut Rng::with_seed(7));
     for piece in 0..8 {
         let start = (size - SAMPLE_BLOCK) * piece / 7;
         message[start..start + SAMPLE_BLOCK].fill(0);
     }
     assert!(CODECS.iter().all(|codec| is_promising(*codec, &message, 512)));
     let mut message = vec![0; size];
-    let noise = data(Kind::Noise, SAMPLE_BLOCK * 8, &mut Random(8));
+    let noise = data(Kind::Noise, SAMPLE_BLOCK * 8, &mut Rng::with_seed(8));
     for (piece, noise) in noise.chunks(SAMPLE_BLOCK).enumerate() {
         let start = (size - SAMPLE_BLOCK) * piece / 7;
         message[start..start + SAMPLE_BLOCK].copy_from_slice(noise);
@@ -511,7 +498,7 @@ fn a_zstandard_body_is_one_frame() {
 /// Each way to shorten small frames, and each single bit of them.
 #[test]
 fn damaged_frames_are_refused_or_keep_their_length() {
-    let mut random = Random(9);
+    let mut random = Rng::with_seed(9);
     let mut refused = 0;
     for codec in Codec::ALL {
         for kind in KINDS {
@@ -540,14 +527,14 @@ fn damaged_frames_are_refused_or_keep_their_length() {
 /// What a message decodes to does not depend on what the memory held before.
 #[test]
 fn memory_may_be_used_again() {
-    let mut random = Random(10);
+    let mut random = Rng::with_seed(10);
     let (mut decompressor, mut into) = (Decompressor::default(), vec![0xEE; 77]);
     for _ in 0..300 {
-        let codec = Codec::ALL[random.below(3)];
-        let size = random.below(3000);
-        let message = data(KINDS[random.below(8)], size, &mut random);
+        let codec = Codec::ALL[random.usize(..3)];
+        let size = random.usize(..3000);
+        let message = data(KINDS[random.usize(..8)], size, &mut random);
         let mut frame = frame(codec, &message);
-        let damage = random.below(4) == 0;
+        let damage = random.usize(..4) == 0;
         if damage {
             frame.push(0);
             frame[0] = 0;
@@ -567,31 +554,31 @@ fn memory_may_be_used_again() {
 #[test]
 fn random_messages_and_random_damage() {
     for seed in 0..400 {
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let mut message = Vec::new();
-        for _ in 0..random.below(5) {
-            let (kind, most) = (KINDS[random.below(8)], 1 << random.below(15));
-            let size = random.below(most);
+        for _ in 0..random.usize(..5) {
+            let (kind, most) = (KINDS[random.usize(..8)], 1 << random.usize(..15));
+            let size = random.usize(..most);
             message.extend_from_slice(&data(kind, size, &mut random));
         }
-        let (level, smallest) = (random.below(12) as i32 - 6, random.below(500));
-        let settings = Settings { level, smallest, sample: random.below(2000) };
-        let mut compressor = Compressor::new(Codec::ALL[random.below(3)], settings);
-        let mode = [Mode::Auto, Mode::Always][random.below(2)];
-        let room = HEADER + message.len() + random.below(2) * random.below(message.len() / 5 + 40);
+        let (level, smallest) = (random.usize(..12) as i32 - 6, random.usize(..500));
+        let settings = Settings { level, smallest, sample: random.usize(..2000) };
+        let mut compressor = Compressor::new(Codec::ALL[random.usize(..3)], settings);
+        let mode = [Mode::Auto, Mode::Always][random.usize(..2)];
+        let room = HEADER + message.len() + random.usize(..2) * random.usize(..message.len() / 5 + 40);
         let mut frame = made(&mut compressor, &message, mode, room);
         let (_, received) = undone(&frame, message.len()).expect("a frame");
         assert!(received == message, "seed {seed}");
         for _ in 0..20 {
             // The length is left alone mostly, so that bodies are looked at.
-            let at = random.below(frame.len());
-            if at >= HEADER || random.below(8) == 0 {
-                frame[at] = random.next() as u8;
+            let at = random.usize(..frame.len());
+            if at >= HEADER || random.usize(..8) == 0 {
+                frame[at] = random.u64(..) as u8;
             }
             let _ = undone(&frame, message.len() + 100);
         }
-        let mut garbage = data(Kind::Noise, HEADER + random.below(200), &mut random);
-        garbage[..HEADER].copy_from_slice(&forged((seed % 3) as u8, random.below(1000) as u64, &[]));
+        let mut garbage = data(Kind::Noise, HEADER + random.usize(..200), &mut random);
+        garbage[..HEADER].copy_from_slice(&forged((seed % 3) as u8, random.usize(..1000) as u64, &[]));
         let _ = undone(&garbage, 1000);
     }
 }

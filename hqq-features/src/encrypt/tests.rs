@@ -8,9 +8,10 @@ mod sealing;
 mod vectors;
 mod windows;
 
+use fastrand::Rng;
+
 use super::cipher::has_aes;
 use super::*;
-use crate::random::Random;
 
 const AD: &[u8] = b"opcode 1, operands 2 to 8";
 
@@ -19,8 +20,8 @@ fn entropy(into: &mut [u8]) -> Result<(), EncryptError> {
     getrandom::fill(into).map_err(|_| EncryptError::NoEntropy)
 }
 
-fn bytes(random: &mut Random, len: usize) -> Vec<u8> {
-    (0..len).map(|_| random.below(256) as u8).collect()
+fn bytes(random: &mut Rng, len: usize) -> Vec<u8> {
+    (0..len).map(|_| random.u64(..256) as u8).collect()
 }
 
 fn shared(byte: u8) -> Key {

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use super::*;
-use crate::random::Random;
 
 fn at(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -184,9 +185,9 @@ fn what_was_not_sent_is_given_back() {
 /// Two ends. What is under way comes late; grants are merged or wait; hostile grants come between. Checks after each
 /// step that nobody may have more than the window, and at last that nobody waits in vain.
 fn schedule(seed: u64) -> (u64, u64) {
-    let mut random = Random::new(seed);
-    let window = 2 + random.below(12);
-    let before = 0u64.wrapping_sub(random.below(300));
+    let mut random = Rng::with_seed(seed);
+    let window = 2 + random.u64(..12);
+    let before = 0u64.wrapping_sub(random.u64(..300));
     let (mut sender, mut receiver) = ends(window, before);
     let (mut wire, mut inbox) = (VecDeque::new(), VecDeque::new());
     let mut grants: VecDeque<Grant> = VecDeque::new();
@@ -199,19 +200,19 @@ fn schedule(seed: u64) -> (u64, u64) {
     for step in 0..2_000 {
         // The second half only lets things come to an end.
         let ending = step >= 1_000;
-        now += random.below(3) * random.below(3);
-        match random.below(if ending { 4 } else { 6 }) {
+        now += random.u64(..3) * random.u64(..3);
+        match random.u64(..if ending { 4 } else { 6 }) {
             0 => {
                 let n = wire.pop_front().unwrap_or(0);
                 receiver.arrived(n).unwrap();
                 inbox.extend((0..n).map(|_| ()));
             }
             1 => {
-                let n = random.below(window).min(inbox.len() as u64);
+                let n = random.u64(..window).min(inbox.len() as u64);
                 inbox.drain(..n as usize);
                 read += n;
                 if let Some(grant) = receiver.consumed(n) {
-                    match random.below(3) {
+                    match random.u64(..3) {
                         // It takes the place of all that wait.
                         0 => grants.clear(),
                         // It waits, repeats, or comes twice.
@@ -230,7 +231,7 @@ fn schedule(seed: u64) -> (u64, u64) {
                 }
             }
             3 => {
-                let n = wanted.take().unwrap_or_else(|| random.below(window / 2 + 1));
+                let n = wanted.take().unwrap_or_else(|| random.u64(..window / 2 + 1));
                 match sender.try_spend(n, at(now)) {
                     Ok(()) => {
                         sent += n;
@@ -249,8 +250,8 @@ fn schedule(seed: u64) -> (u64, u64) {
             }
             4 => {
                 // Beyond what the receiver can ever have said, on both sides.
-                let far = random.below(1 << 62);
-                let total = match random.below(3) {
+                let far = random.u64(..1 << 62);
+                let total = match random.u64(..3) {
                     0 => sender.spent.wrapping_add(window + 1 + far),
                     1 => sender.granted.wrapping_sub(1 + far),
                     _ => sender.spent.wrapping_add(window + 1),
@@ -262,7 +263,7 @@ fn schedule(seed: u64) -> (u64, u64) {
             }
             _ => {
                 // An older grant, from before the last.
-                let old = sender.granted.wrapping_sub(1 + random.below(window));
+                let old = sender.granted.wrapping_sub(1 + random.u64(..window));
                 assert!(sender.granted(Grant::from_total(old), at(now)).is_err());
                 faults += 1;
             }

@@ -3,8 +3,9 @@
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
+
 use super::*;
-use crate::random::Random;
 
 mod hostile;
 mod schedules;

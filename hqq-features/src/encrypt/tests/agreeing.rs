@@ -17,7 +17,7 @@ fn both_kinds_of_key_agree_with_both_ciphers() {
         let (ours, theirs) = (initiator.finish().unwrap(), responder.finish().unwrap());
         for (from, to) in [(&ours, &theirs), (&theirs, &ours)] {
             for len in [0, 1, 15, 16, 17, 63, 64, 65, 5000] {
-                let message = bytes(&mut Random::new(len as u64), len);
+                let message = bytes(&mut Rng::with_seed(len as u64), len);
                 let framed = sealed(&from.sealer, &message, AD);
                 assert_eq!(opened(&to.opener, &framed, AD), Ok(message));
             }

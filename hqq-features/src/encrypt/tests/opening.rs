@@ -13,7 +13,7 @@ fn every_flipped_bit_is_noticed() {
         for _ in 0..5 {
             sealed(&ours.sealer, b"lost", AD);
         }
-        let message = bytes(&mut Random::new(4), 45);
+        let message = bytes(&mut Rng::with_seed(4), 45);
         let framed = sealed(&ours.sealer, &message, AD);
         for bit in 0..framed.len() * 8 {
             let mut flipped = framed.clone();
@@ -75,15 +75,15 @@ fn bytes_and_associated_data_do_not_flow_into_each_other() {
 
 #[test]
 fn arbitrary_bytes_are_refused() {
-    let mut random = Random::new(5);
+    let mut random = Rng::with_seed(5);
     for cipher in Cipher::ALL {
         let (_, theirs) = session(cipher, SessionSettings { window: 64, rekey_every: 2, strict: false });
         for _ in 0..300 {
-            let len = random.below(100) as usize;
+            let len = random.u64(..100) as usize;
             let mut bytes = super::bytes(&mut random, len);
-            if random.below(2) == 0 && len >= 8 {
+            if random.u64(..2) == 0 && len >= 8 {
                 // A counter that is not far off.
-                bytes[..8].copy_from_slice(&random.below(600).to_le_bytes());
+                bytes[..8].copy_from_slice(&random.u64(..600).to_le_bytes());
             }
             assert!(opened(&theirs.opener, &bytes, AD).is_err());
         }
@@ -317,21 +317,21 @@ fn one_of_many_threads_gets_a_message() {
 #[test]
 fn deliveries_agree_with_a_simple_model() {
     for seed in 0..8 {
-        let mut random = Random::new(seed);
-        let window = 1 + random.below(200) as u32;
-        let rekey_every = u64::from(window.div_ceil(64)) + random.below(50);
+        let mut random = Rng::with_seed(seed);
+        let window = 1 + random.u64(..200) as u32;
+        let rekey_every = u64::from(window.div_ceil(64)) + random.u64(..50);
         let settings = SessionSettings { window, rekey_every, strict: false };
         let (ours, theirs) = session(Cipher::ALL[seed as usize % 2], settings);
         let mut sent: Vec<Vec<u8>> = Vec::new();
         let (mut accepted, mut next) = (BTreeSet::new(), 0_u64);
         for _ in 0..700 {
-            if sent.is_empty() || random.below(3) == 0 {
-                let burst = if random.below(30) == 0 { 300 } else { 3 };
-                for _ in 0..=random.below(burst) {
+            if sent.is_empty() || random.u64(..3) == 0 {
+                let burst = if random.u64(..30) == 0 { 300 } else { 3 };
+                for _ in 0..=random.u64(..burst) {
                     sent.push(sealed(&ours.sealer, &sent.len().to_le_bytes(), AD));
                 }
             }
-            let back = random.below(u64::from(window) + 20).min(sent.len() as u64 - 1);
+            let back = random.u64(..u64::from(window) + 20).min(sent.len() as u64 - 1);
             let counter = sent.len() as u64 - 1 - back;
             let oldest = next.saturating_sub(window.into());
             let expected = if counter < oldest {

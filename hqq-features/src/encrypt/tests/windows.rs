@@ -8,21 +8,21 @@ use super::*;
 #[test]
 fn a_window_agrees_with_a_simple_model() {
     for seed in 0..200 {
-        let mut random = Random::new(seed);
+        let mut random = Rng::with_seed(seed);
         let width = match seed % 4 {
-            0 => 1 + random.below(3),
-            1 => 62 + random.below(5),
-            2 => 126 + random.below(5),
-            _ => 1 + random.below(3000),
+            0 => 1 + random.u64(..3),
+            1 => 62 + random.u64(..5),
+            2 => 126 + random.u64(..5),
+            _ => 1 + random.u64(..3000),
         };
         let (mut window, mut accepted, mut next) = (Window::new(width as u32), BTreeSet::new(), 0_u64);
         for _ in 0..2000 {
-            let counter = match random.below(20) {
-                0 => next + random.below(3 * width),
-                1 => next + random.below(1 << 40),
+            let counter = match random.u64(..20) {
+                0 => next + random.u64(..3 * width),
+                1 => next + random.u64(..1 << 40),
                 2..=8 => next,
-                9 => random.below(next + 1),
-                _ => next.saturating_sub(random.below(width + 70)),
+                9 => random.u64(..next + 1),
+                _ => next.saturating_sub(random.u64(..width + 70)),
             };
             let oldest = next.saturating_sub(width);
             let expected = if counter < oldest {
@@ -35,7 +35,7 @@ fn a_window_agrees_with_a_simple_model() {
             assert_eq!(window.oldest(), oldest);
             assert_eq!(window.check(counter), expected, "seed {seed}, width {width}");
             // Some are looked at and turn out to be forged.
-            if random.below(4) > 0 {
+            if random.u64(..4) > 0 {
                 assert_eq!(window.accept(counter), expected);
                 if expected.is_ok() {
                     accepted.insert(counter);

@@ -75,7 +75,7 @@ fn what_is_remembered_is_bounded() {
 struct Link {
     scheduler: Scheduler<usize>,
     occupancy: Occupancy,
-    random: Random,
+    random: Rng,
     /// Whether it is urgent, and its bytes.
     ring: VecDeque<(bool, u64)>,
     now: Duration,
@@ -93,7 +93,7 @@ impl Link {
         Self {
             scheduler: scheduler(&[of(Class::URGENT), of(Class::BULK)]),
             occupancy,
-            random: Random::new(seed),
+            random: Rng::with_seed(seed),
             ring: VecDeque::new(),
             now: START,
             busy: START,
@@ -117,9 +117,9 @@ impl Link {
         let mut pushed = None;
         while self.now < end {
             while self.scheduler.waiting(1) < 8 {
-                self.scheduler.push(1, 1 + self.random.below(self.largest)).unwrap();
+                self.scheduler.push(1, 1 + self.random.u64(..self.largest)).unwrap();
             }
-            if pushed.is_none() && self.random.below(10) == 0 {
+            if pushed.is_none() && self.random.u64(..10) == 0 {
                 self.scheduler.push(0, 64).unwrap();
                 pushed = Some(self.now);
             }
@@ -134,7 +134,7 @@ impl Link {
                 self.ring.push_back((id == 0, cost));
             }
             // The sender looks about every 150 ns.
-            self.now += Duration::from_nanos(100 + self.random.below(100));
+            self.now += Duration::from_nanos(100 + self.random.u64(..100));
             while let Some(&(urgent, bytes)) = self.ring.front() {
                 let done = self.busy + self.service(bytes);
                 if done > self.now {

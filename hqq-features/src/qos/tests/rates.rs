@@ -13,26 +13,26 @@ fn rounding(rate: u64) -> u64 {
 
 /// Sends random costs as fast as the rate allows, asking at random times and at those that the scheduler names.
 /// The bytes, each with its time.
-fn history(rate: u64, burst: u64, largest: u64, count: usize, random: &mut Random) -> Vec<(Duration, u64)> {
+fn history(rate: u64, burst: u64, largest: u64, count: usize, random: &mut Rng) -> Vec<(Duration, u64)> {
     let mut scheduler = scheduler(&[rated(rate, burst)]);
-    let mut now = Duration::from_secs(random.below(100));
+    let mut now = Duration::from_secs(random.u64(..100));
     let mut history = Vec::new();
     let mean = Duration::from_nanos((u128::from(largest) * 1_000_000_000 / u128::from(rate)) as u64 / 2 + 1);
     while history.len() < count {
         if scheduler.waiting(0) == 0 {
-            scheduler.push(0, 1 + random.below(largest)).unwrap();
+            scheduler.push(0, 1 + random.u64(..largest)).unwrap();
         }
         match scheduler.next(now, |_, _| true) {
             Next::Send { cost, .. } => history.push((now, cost)),
             Next::WaitUntil(until) => {
                 assert!(until > now, "a wait for what is past");
                 // Sometimes too early: that must neither help nor harm.
-                now = if random.below(4) == 0 { now + (until - now) / 2 } else { until };
+                now = if random.u64(..4) == 0 { now + (until - now) / 2 } else { until };
             }
             other => panic!("{other:?}"),
         }
-        if random.below(500) == 0 {
-            now += mean * random.below(20) as u32;
+        if random.u64(..500) == 0 {
+            now += mean * random.u64(..20) as u32;
         }
     }
     history
@@ -45,14 +45,14 @@ fn in_the_long_run_the_rate_is_kept_within_a_hundredth() {
         [1, 7, 1000, 999_999, 1 << 20, 600_000_000, 999_999_999, 4_000_000_001, 60_000_000_000, 1 << 50]
     {
         for largest in [(rate / 1000).clamp(1, 1 << 40), 64] {
-            let mut random = Random::new(rate);
+            let mut random = Rng::with_seed(rate);
             // Small beside all that is sent.
             let burst = largest * 4;
             let mut scheduler = scheduler(&[rated(rate, burst)]);
             let (mut now, mut bytes) = (START, 0);
             for _ in 0..40_000 {
                 if scheduler.waiting(0) == 0 {
-                    scheduler.push(0, 1 + random.below(largest)).unwrap();
+                    scheduler.push(0, 1 + random.u64(..largest)).unwrap();
                 }
                 match scheduler.next(now, |_, _| true) {
                     Next::Send { cost, .. } => bytes += cost,
@@ -72,11 +72,11 @@ fn in_the_long_run_the_rate_is_kept_within_a_hundredth() {
 #[test]
 fn in_no_time_goes_more_than_the_burst_and_the_rate() {
     for seed in 1..=60 {
-        let mut random = Random::new(seed);
-        let (rate, largest) = (random.below(40), random.below(17));
-        let rate = 1 + random.below(1 << rate);
-        let largest = 1 + random.below(1 << largest);
-        let burst = largest + random.below(largest * 8);
+        let mut random = Rng::with_seed(seed);
+        let (rate, largest) = (random.u64(..40), random.u64(..17));
+        let rate = 1 + random.u64(..1 << rate);
+        let largest = 1 + random.u64(..1 << largest);
+        let burst = largest + random.u64(..largest * 8);
         let history = history(rate, burst, largest, 600, &mut random);
         for (first, (from, _)) in history.iter().enumerate() {
             let mut bytes = 0;

@@ -6,29 +6,29 @@ use super::super::inbox::Mark;
 use super::*;
 
 /// A number near something that matters, or any.
-fn number(random: &mut Random, near: u64) -> u64 {
-    match random.below(8) {
-        0 => random.next(),
-        1 => random.below(4),
-        2 => u64::MAX - random.below(300),
-        3 => near.wrapping_add(random.below(600)).wrapping_sub(300),
-        _ => near.wrapping_add(random.below(12)).wrapping_sub(6),
+fn number(random: &mut Rng, near: u64) -> u64 {
+    match random.u64(..8) {
+        0 => random.u64(..),
+        1 => random.u64(..4),
+        2 => u64::MAX - random.u64(..300),
+        3 => near.wrapping_add(random.u64(..600)).wrapping_sub(300),
+        _ => near.wrapping_add(random.u64(..12)).wrapping_sub(6),
     }
 }
 
-fn words(random: &mut Random, near: u64) -> [u64; 7] {
+fn words(random: &mut Rng, near: u64) -> [u64; 7] {
     let mut words = [0; 7];
     for word in &mut words[1..] {
-        *word = match random.below(3) {
+        *word = match random.u64(..3) {
             0 => 0,
-            1 => 1 << random.below(64),
+            1 => 1 << random.u64(..64),
             _ => number(random, near),
         };
     }
-    words[0] = if random.once_in(8) { random.below(12) } else { 9 };
-    if random.once_in(2) {
+    words[0] = if random.u64(..8) == 0 { random.u64(..12) } else { 9 };
+    if random.u64(..2) == 0 {
         words[2..].fill(0);
-        words[2] = random.below(2);
+        words[2] = random.u64(..2);
     }
     words
 }
@@ -45,7 +45,7 @@ fn kept(store: &Store) -> BTreeSet<u64> {
 #[test]
 fn a_receiver_frees_only_what_it_names_and_was_sent() {
     for seed in 1..=40 {
-        let mut random = Random::new(seed);
+        let mut random = Rng::with_seed(seed);
         let mut store = store(12);
         let (mut accepted, mut refused) = (0, 0);
         for _ in 0..1500 {
@@ -53,14 +53,14 @@ fn a_receiver_frees_only_what_it_names_and_was_sent() {
             let picture = format!("{store:?}");
             let words = words(&mut random, store.first);
             let sent = store.sent;
-            let (outcome, named): (_, Box<dyn Fn(u64) -> bool>) = match random.below(8) {
+            let (outcome, named): (_, Box<dyn Fn(u64) -> bool>) = match random.u64(..8) {
                 0..3 => {
                     let was_full = store.kept.len() == 12;
-                    assert_eq!(store.push(random.next().to_le_bytes()).is_err(), was_full);
+                    assert_eq!(store.push(random.u64(..).to_le_bytes()).is_err(), was_full);
                     continue;
                 }
                 3 => {
-                    let mut room = random.below(20);
+                    let mut room = random.u64(..20);
                     let _ = store.resend(|_| {
                         room = room.checked_sub(1).ok_or(())?;
                         Ok::<(), ()>(())
@@ -68,7 +68,7 @@ fn a_receiver_frees_only_what_it_names_and_was_sent() {
                     assert_eq!(kept(&store), before);
                     continue;
                 }
-                4 if random.once_in(2) => {
+                4 if random.u64(..2) == 0 => {
                     store.detach();
                     continue;
                 }
@@ -112,7 +112,7 @@ fn a_receiver_frees_only_what_it_names_and_was_sent() {
 #[test]
 fn a_sender_cannot_make_an_inbox_grow() {
     for seed in 1..=40 {
-        let mut random = Random::new(seed);
+        let mut random = Rng::with_seed(seed);
         let mut inbox = Inbox::new(12, POLICY);
         let mut delivered = BTreeSet::new();
         for _ in 0..1500 {
@@ -121,7 +121,7 @@ fn a_sender_cannot_make_an_inbox_grow() {
                 format!("{:?}", (&inbox.marks, inbox.upto, inbox.session, inbox.pending)) == picture
             };
             let sequence = number(&mut random, inbox.upto);
-            match random.below(8) {
+            match random.u64(..8) {
                 0 => match Start::decode(&words(&mut random, inbox.upto)).map(|start| inbox.started(start)) {
                     Ok(Ok(Started::First | Started::Anew)) => delivered.clear(),
                     Ok(Ok(Started::Continued { .. })) => {}
@@ -130,7 +130,7 @@ fn a_sender_cannot_make_an_inbox_grow() {
                 },
                 1 => while inbox.take_ack().is_some() {},
                 2 | 3 => {
-                    let session = id(if random.once_in(4) { 1 + random.below(12) } else { 9 });
+                    let session = id(if random.u64(..4) == 0 { 1 + random.u64(..12) } else { 9 });
                     let outcome = inbox.acknowledge(Receipt { session, sequence });
                     assert!(outcome == Ok(true) || is_same(&inbox));
                     assert!(outcome != Ok(true) || delivered.contains(&sequence));
@@ -155,7 +155,7 @@ fn a_sender_cannot_make_an_inbox_grow() {
 
 #[test]
 fn any_words_are_decoded_or_refused() {
-    let mut random = Random::new(1);
+    let mut random = Rng::with_seed(1);
     for _ in 0..20_000 {
         let words = words(&mut random, 5);
         if let Ok(ack) = Ack::decode(&words) {

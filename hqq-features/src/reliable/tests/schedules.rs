@@ -82,7 +82,7 @@ struct Work {
 
 struct World {
     plan: Plan,
-    random: Random,
+    random: Rng,
     now: Instant,
     store: Store,
     sessions: u64,
@@ -125,7 +125,7 @@ impl World {
     fn new(seed: u64, plan: Plan) -> Self {
         let mut world = Self {
             plan,
-            random: Random::new(seed),
+            random: Rng::with_seed(seed),
             now: Instant::now(),
             store: Store::new(id(1), LIMITS),
             sessions: 1,
@@ -154,7 +154,7 @@ impl World {
     fn push(&mut self) {
         let name = self.pushed + 1;
         let mut message = name.to_le_bytes().to_vec();
-        message.resize(8 + self.random.below(30) as usize, 0xaa);
+        message.resize(8 + self.random.u64(..30) as usize, 0xaa);
         let Ok(sequence) = self.store.push(message.clone()) else {
             self.tally.full += 1;
             return;
@@ -166,7 +166,7 @@ impl World {
                 return;
             }
             self.ring.push_back(Self::frame(sequence, &message));
-        } else if self.random.once_in(8) && self.store.withdraw(sequence) {
+        } else if self.random.u64(..8) == 0 && self.store.withdraw(sequence) {
             self.tally.withdrawn += 1;
             return;
         }
@@ -226,7 +226,7 @@ impl World {
         if self.work.is_empty() {
             return;
         }
-        let at = if self.plan.in_order { 0 } else { self.random.below(self.work.len() as u64) as usize };
+        let at = if self.plan.in_order { 0 } else { self.random.u64(..self.work.len() as u64) as usize };
         let work = &mut self.work[at];
         if !work.processed {
             work.processed = true;
@@ -244,7 +244,7 @@ impl World {
                 Err(ReliableError::OtherSession { .. }) => assert!(self.plan.senders_die),
                 outcome => assert_eq!(outcome, Ok(true)),
             }
-            let position = self.inbox.position().known.filter(|_| self.random.once_in(6));
+            let position = self.inbox.position().known.filter(|_| self.random.u64(..6) == 0);
             if let Some(position) = position {
                 self.durable.prune(position);
             }
@@ -282,7 +282,7 @@ impl World {
         self.given.clear();
         // What it had said is read, or lost with it; the sender then waits for the next.
         while !self.back.is_empty() {
-            if self.random.once_in(2) {
+            if self.random.u64(..2) == 0 {
                 self.back.clear();
             } else {
                 self.hear();
@@ -290,7 +290,7 @@ impl World {
         }
         self.store.detach();
         // The link takes its own packets back, or did not come to it.
-        if self.random.once_in(4) {
+        if self.random.u64(..4) == 0 {
             self.ring.retain(|packet| matches!(packet, Packet::Frame(_)));
         }
         let durable = &self.durable;
@@ -315,7 +315,7 @@ impl World {
         self.sessions += 1;
         self.tally.resent += self.store.counts().resent;
         self.store = Store::new(id(self.sessions), LIMITS);
-        if self.random.once_in(2) {
+        if self.random.u64(..2) == 0 {
             self.back.clear();
         }
         self.back.retain(|answer| matches!(answer, Answer::Ack(_)));
@@ -344,7 +344,7 @@ impl World {
     }
 
     fn step(&mut self, lifetime: u64) {
-        match self.random.below(24) {
+        match self.random.u64(..24) {
             0..5 => self.push(),
             5..8 => self.resend(),
             8..13 => self.receive(),
@@ -352,12 +352,12 @@ impl World {
             20 => self.tell(false),
             21 | 22 => self.hear(),
             _ => {
-                self.now += Duration::from_millis(self.random.below(8));
-                let idle = self.random.once_in(4);
+                self.now += Duration::from_millis(self.random.u64(..8));
+                let idle = self.random.u64(..4) == 0;
                 self.tell(idle);
             }
         }
-        if self.random.once_in(lifetime) {
+        if self.random.u64(..lifetime) == 0 {
             if self.plan.receivers_die {
                 self.receiver_dies();
             }
