@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Demux, LinkContext};
 use crate::agreement::{Agreement, Capabilities};
@@ -49,8 +49,6 @@ pub(crate) struct ReliableDelivery {
     telling: bool,
     /// One that had no room.
     told: Option<Packet>,
-    /// Times are given since this.
-    epoch: Instant,
 }
 
 #[derive(Debug)]
@@ -95,7 +93,6 @@ impl ReliableDelivery {
             begun: false,
             telling: false,
             told: None,
-            epoch: Instant::now(),
         }
     }
 
@@ -348,7 +345,7 @@ impl Demux {
         let Some(delivery) = &mut self.delivery else { return };
         let (true, true, Some(ends)) = (delivery.begun, delivery.ready, &mut delivery.ends) else { return };
         if !delivery.telling && ends.inbox.has_pending_acks() {
-            delivery.telling = at_once || ends.inbox.due(delivery.epoch + now());
+            delivery.telling = at_once || ends.inbox.due(now());
         }
     }
 

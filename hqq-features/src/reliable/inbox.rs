@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::error::ReliableError;
 use super::packet::{ACK_BITS, Ack, Position, Receipt, Resume, Start};
@@ -96,7 +96,7 @@ pub struct Inbox {
     /// Acknowledgements that are not yet in an Ack: to `upto`, and after it.
     pub(super) pending: (usize, usize),
     /// The time of the first [`due`](Self::due) after the oldest of them.
-    since: Option<Instant>,
+    since: Option<Duration>,
     counts: InboxCounts,
 }
 
@@ -326,18 +326,18 @@ impl Inbox {
     ///
     /// The time of an acknowledgement is that of the first call after it. A caller that is about to sleep sends the Ack
     /// whether it is due or not: the sender may be waiting for room.
-    pub fn due(&mut self, now: Instant) -> bool {
+    pub fn due(&mut self, now: Duration) -> bool {
         let pending = self.pending.0 + self.pending.1;
         if pending == 0 {
             return false;
         }
         let since = *self.since.get_or_insert(now);
-        pending >= self.policy.every || now.saturating_duration_since(since) >= self.policy.within
+        pending >= self.policy.every || now.saturating_sub(since) >= self.policy.within
     }
 
     /// The time at which an Ack becomes due without further acknowledgements; `None` if [`due`](Self::due) has found none
     /// to send.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Duration> {
         self.since.and_then(|since| since.checked_add(self.policy.within))
     }
 

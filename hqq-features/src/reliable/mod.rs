@@ -94,6 +94,10 @@
 //! of another session makes the inbox forget what it knew. An Ack or Receipt of another session is refused and changes
 //! nothing.
 //!
+//! # Time
+//!
+//! Times are durations since a fixed moment that the caller chooses.
+//!
 //! # Hostile peers
 //!
 //! A receiver can free only messages that were sent to a receiver. Messages that were never sent cannot be acknowledged. A

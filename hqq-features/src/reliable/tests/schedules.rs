@@ -83,7 +83,7 @@ struct Work {
 struct World {
     plan: Plan,
     random: Rng,
-    now: Instant,
+    now: Duration,
     store: Store,
     sessions: u64,
     ring: VecDeque<Packet>,
@@ -126,7 +126,7 @@ impl World {
         let mut world = Self {
             plan,
             random: Rng::with_seed(seed),
-            now: Instant::now(),
+            now: Duration::ZERO,
             store: Store::new(id(1), LIMITS),
             sessions: 1,
             ring: VecDeque::new(),
