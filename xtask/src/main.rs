@@ -32,6 +32,7 @@ mod mutants;
 mod no_std;
 mod order_mutants;
 mod order_sites;
+mod portable;
 mod steps;
 mod trace_table;
 

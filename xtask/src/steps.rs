@@ -3,7 +3,9 @@
 use crate::command::{
     build, by_hand, cargo, root, run, run_and_keep, run_and_keep_errors, run_within, target_dir,
 };
-use crate::{costs, endurance, fuzz, hostile, kill_sweep, models, no_std, order_mutants, trace_table};
+use crate::{
+    costs, endurance, fuzz, hostile, kill_sweep, models, no_std, order_mutants, portable, trace_table,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -106,6 +108,7 @@ fn all(steps: &mut Steps) -> Result<(), Stop> {
 
     let build_core = format!("cargo {}", no_std::BUILD);
     steps.step("core without std and alloc", &build_core, no_std::check)?;
+    steps.step("features are portable", &format!("cargo {}", portable::TREE), portable::check)?;
 
     steps.step("orderings are listed", "cargo xtask order-mutants --check", order_mutants::compare)?;
     for explorer in [models::LOOM, models::SHUTTLE] {
