@@ -6,8 +6,12 @@ pub const HEADER: usize = 24;
 /// Bytes of each of the two messages of a handshake: a public key and a tag.
 pub const HANDSHAKE: usize = 48;
 
-/// The most bytes of a message: the limit of AES-GCM, which is the lower one.
-pub const MAX_MESSAGE: usize = (1 << 36) - 32;
+/// The most bytes of a message: the limit of AES-GCM, which is the lower one, or of the address space where that is
+/// smaller.
+pub const MAX_MESSAGE: usize = {
+    let limit: u64 = (1 << 36) - 32;
+    if limit > usize::MAX as u64 { usize::MAX } else { limit as usize }
+};
 
 /// The most epochs between the newest key of an opener and the next message. Keys are computed one by one, so this
 /// bounds the work for a forged counter. It is more than one because messages that were sealed and not sent leave gaps.
