@@ -25,10 +25,10 @@ const FLAGS: [&str; 9] = [
 
 /// Seconds for each target, unless said otherwise.
 const SECONDS: u64 = 60;
-/// For a step of `cargo xtask test`.
-const SHORT: u64 = 2;
+/// Inputs for each target in a step of `cargo xtask test`, beside the committed corpus.
+const SHORT: usize = 100;
 /// The longest input, bytes.
-const LONGEST: u64 = 512;
+const LONGEST: usize = 512;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -68,15 +68,71 @@ pub fn fuzz(args: &[&str]) -> Result<(), String> {
     work(&orders, &host)
 }
 
-/// A short run of each target, if there is a nightly toolchain.
+/// The committed corpus and inputs made of it, through each target under AddressSanitizer, if there is a nightly toolchain.
+///
+/// They are the same each time: libFuzzer, even from a fixed seed, goes where the coverage leads it, which threads and
+/// addresses change, and a check must not fail by chance. Looking for what is new is for [`fuzz`].
 pub fn short() -> Result<(), String> {
-    match nightly() {
-        Some(host) => work(&Orders { seconds: SHORT, minimize: false, target: None }, &host),
-        None => {
-            println!("no nightly toolchain is installed: the tests have replayed the corpus, that is all");
-            Ok(())
+    let Some(host) = nightly() else {
+        println!("no nightly toolchain is installed: the tests have replayed the corpus, that is all");
+        return Ok(());
+    };
+    for (name, program) in programs(&host)? {
+        let committed = root().join("fuzz/corpus").join(&name);
+        let made = target_dir().join("fuzz-short").join(&name);
+        let fail = |e: std::io::Error| format!("{}: {e}", made.display());
+        let _ = fs::remove_dir_all(&made);
+        fs::create_dir_all(&made).map_err(fail)?;
+        for (number, input) in inputs(&committed)?.iter().enumerate() {
+            fs::write(made.join(format!("made-{number:03}")), input).map_err(fail)?;
         }
+        let mut command = fuzzer(&program);
+        // No run beyond the files.
+        command
+            .arg(&made)
+            .arg(&committed)
+            .arg("-runs=0")
+            .arg(format!("-artifact_prefix={}/", made.display()));
+        run(&mut command).map_err(|why| format!("{name}: {why}; its input is in {}", made.display()))?;
     }
+    Ok(())
+}
+
+/// Inputs made of those in a folder: the head of one and the tail of another, with bytes changed, put in and taken out.
+fn inputs(folder: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let fail = |e: std::io::Error| format!("{}: {e}", folder.display());
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder).map_err(fail)?.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    let corpus: Vec<Vec<u8>> = files.iter().map(fs::read).collect::<Result<_, _>>().map_err(fail)?;
+    if corpus.is_empty() {
+        return Err(format!("{}: no input", folder.display()));
+    }
+    let mut state = 0_u64;
+    // SplitMix64.
+    let mut below = |limit: usize| {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut word = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((word ^ word >> 31) % limit as u64) as usize
+    };
+    let made = (0..SHORT).map(|_| {
+        let (one, other) = (&corpus[below(corpus.len())], &corpus[below(corpus.len())]);
+        let mut input = one[..below(one.len() + 1)].to_vec();
+        input.extend(&other[below(other.len() + 1)..]);
+        for _ in 0..=below(4) {
+            let at = below(input.len() + 1);
+            match below(3) {
+                0 => input.insert(at, below(256) as u8),
+                1 if at < input.len() => drop(input.remove(at)),
+                _ if at < input.len() => input[at] ^= 1 << below(8),
+                _ => {}
+            }
+        }
+        input.truncate(LONGEST);
+        input
+    });
+    Ok(made.collect())
 }
 
 fn work(orders: &Orders, host: &str) -> Result<(), String> {
@@ -164,6 +220,19 @@ fn programs(host: &str) -> Result<Vec<(String, PathBuf)>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inputs_are_the_same_each_time() {
+        let folder = root().join("fuzz/corpus/agreements");
+        let made = inputs(&folder).unwrap();
+        assert_eq!(made, inputs(&folder).unwrap());
+        assert!(made.len() == SHORT && made.iter().all(|input| input.len() <= LONGEST));
+        // And not each the same as another.
+        let mut kinds = made.clone();
+        kinds.sort();
+        kinds.dedup();
+        assert!(kinds.len() > SHORT / 2);
+    }
 
     #[test]
     fn orders_are_read() {

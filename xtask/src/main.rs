@@ -7,7 +7,8 @@
 //! * `cargo xtask hostile` attacks the library from shared memory, under AddressSanitizer if there is a nightly
 //!   toolchain; `--short` does as much of it as `cargo xtask test`, `--json` prints figures.
 //! * `cargo xtask fuzz` runs the fuzz targets, each for a minute unless `--seconds` says otherwise, on a nightly toolchain;
-//!   `--minimize` afterwards puts what is worth keeping into the committed corpus.
+//!   `--minimize` afterwards puts what is worth keeping into the committed corpus; `--short` does as much as
+//!   `cargo xtask test`.
 //! * `cargo xtask kill-sweep` kills a process behind every instruction of every operation and judges what its survivors
 //!   find; `--help` tells its switches. With `--no-recovery` it succeeds only if the sweep finds broken promises.
 //! * `cargo xtask wakes`, `recovery-times`, `soak` and `schedules` take long, and print what they measured;
@@ -43,7 +44,7 @@ usage: cargo xtask test
        cargo xtask kill-sweep [--full] [--json] [--no-recovery] [...]
        cargo xtask mutants [--only TEXT]
        cargo xtask hostile [--short] [--json] [--seed N]
-       cargo xtask fuzz [--seconds N] [--minimize] [TARGET]
+       cargo xtask fuzz [--short | [--seconds N] [--minimize] [TARGET]]
        cargo xtask wakes [--count N]
        cargo xtask recovery-times [--kills N] [--json] [--limits]
        cargo xtask soak [--cycles N] [--minutes N] [--seed N] [--paused [SECONDS]]
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         ["mutants"] => report(mutants::check("")),
         ["mutants", "--only", only] => report(mutants::check(only)),
         ["hostile", args @ ..] => report(hostile::attack(args)),
+        ["fuzz", "--short"] => report(fuzz::short()),
         ["fuzz", args @ ..] => report(fuzz::fuzz(args)),
         [task @ ("wakes" | "recovery-times" | "soak" | "schedules"), arguments @ ..] => {
             report(endurance::endure(task, arguments))

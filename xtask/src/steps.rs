@@ -100,7 +100,7 @@ fn all(steps: &mut Steps) -> Result<(), Stop> {
     let mut attack = hostile::short();
     attack.arg("--short");
     steps.run("hostile peer", attack)?;
-    steps.step("fuzzing", "cargo xtask fuzz --seconds 2", fuzz::short)?;
+    steps.step("fuzzing", "cargo xtask fuzz --short", fuzz::short)?;
 
     let mut doc = cargo("doc --no-deps --workspace");
     doc.env("RUSTDOCFLAGS", "-D warnings");
