@@ -20,7 +20,7 @@ use crate::fuzz::bytes::Bytes;
 use crate::mock::{JOINED, SEAT_1, shake};
 
 /// For a handshake. The mock peer hangs up long before.
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(30);
 /// Messages of one input.
 const MOST: usize = 8;
 
