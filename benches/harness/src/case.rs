@@ -1,28 +1,28 @@
-//! What is measured.
+//! Cases: the kinds of work that are measured, and their sizes.
 
 use std::fmt;
 
-/// From this period on, microseconds, who waits for the next message sleeps.
+/// From this period on, in microseconds, a receiver sleeps while it waits for the next message.
 pub(crate) const RARE_US: u64 = 1000;
 
-/// What kind of work.
+/// A kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// Round trips of a payload that fits a slot, written and read.
     Slot,
     /// Round trips of a payload that is written in place and read in place, if the system can.
     Pool,
-    /// Round trips of memory of which one byte is written and one read.
+    /// Round trips of a payload of which one byte is written and one is read.
     Untouched,
-    /// Round trips from a slice of the sender's to a slice of the receiver's.
+    /// Round trips from a slice of the sender to a slice of the receiver.
     Copy,
     /// Round trips where both ends sleep for each message.
     Sleeping,
-    /// Messages on a schedule, each answered; from the time it was due to the answer.
+    /// Messages on a schedule, each answered. The time runs from when a message was due to its answer.
     Paced,
-    /// Messages one way, as many as go, where any thread of either process might send and receive.
+    /// Messages one way at the highest rate, over a ring for any number of senders and receivers.
     ThroughputMpmc,
-    /// Messages one way, as many as go, between one thread and one other.
+    /// Messages one way at the highest rate, over a ring for one sender and one receiver.
     ThroughputSpsc,
     /// Messages one way, sixteen at a time.
     Batch,
@@ -30,12 +30,12 @@ pub enum Kind {
     Crowd,
     /// Bytes one way, through `Write` and `Read`.
     Stream,
-    /// From nothing to the first message received.
+    /// Setup of a link, up to the first message received.
     Setup,
 }
 
 impl Kind {
-    /// All of them, as they are printed.
+    /// All kinds, in the order of the tables.
     pub const ALL: [Self; 12] = [
         Self::Slot,
         Self::Pool,
@@ -51,7 +51,7 @@ impl Kind {
         Self::Setup,
     ];
 
-    /// As it is printed and asked for.
+    /// The name in tables and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Slot => "slot",
@@ -69,34 +69,34 @@ impl Kind {
         }
     }
 
-    /// What it is, in a line.
+    /// A description of one line.
     pub const fn describe(self) -> &'static str {
         match self {
-            Self::Slot => "round trips of what fits a slot, every byte written and read",
-            Self::Pool => "round trips of what does not, every byte written and read",
-            Self::Untouched => "round trips of memory of which one byte is written and read",
-            Self::Copy => "round trips from one slice to another",
-            Self::Sleeping => "round trips, both ends asleep until the other sends",
+            Self::Slot => "round trips of a payload that fits a slot; every byte is written and read",
+            Self::Pool => "round trips of a payload in buffers; every byte is written and read",
+            Self::Untouched => "round trips of a payload of which one byte is written and read",
+            Self::Copy => "round trips from a slice of the sender to a slice of the receiver",
+            Self::Sleeping => "round trips; each end sleeps until the other sends",
             Self::Paced => {
-                "messages on a schedule, from when they were due to their answer; the follower's processor time"
+                "messages on a schedule: from when a message was due to its answer; processor time of the receiver"
             }
-            Self::ThroughputMpmc => "messages one way, links for any number of threads",
-            Self::ThroughputSpsc => "messages one way, links for one thread at each end",
+            Self::ThroughputMpmc => "messages one way, over rings for any number of threads",
+            Self::ThroughputSpsc => "messages one way, over rings for one thread at each end",
             Self::Batch => "messages one way, sixteen at a time",
             Self::Crowd => "messages one way, from eight threads on one processor to eight on the other",
             Self::Stream => {
-                "bytes through Write and Read, memory that no cache holds; raw is one thread's copying"
+                "bytes through Write and Read, from memory larger than the caches; raw is one thread that copies"
             }
-            Self::Setup => "bind, connect, accept, first message; raw is the reservation of the memory alone",
+            Self::Setup => "bind, connect, accept, first message; raw only reserves the memory",
         }
     }
 
-    /// The kind of that name.
+    /// The kind with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Whether single times are measured; otherwise how much goes through in a second.
+    /// Whether single times are measured; otherwise a rate is.
     pub const fn is_timed(self) -> bool {
         matches!(
             self,
@@ -123,23 +123,23 @@ impl Kind {
 /// How a payload is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// Every byte is written where it will be sent from, and read where it arrived: where the system has no such places,
-    /// in a buffer of the caller's that it copies from or to.
+    /// Every byte is written where it is sent from and read where it arrives. A system without such places copies from
+    /// and to a buffer of the caller.
     InPlace,
     /// The same places, but only the first byte is written and read.
     Untouched,
-    /// It is copied from a slice of the caller's and to another, of which the caller writes and reads the first byte.
+    /// The payload is copied from and to a slice of the caller, who writes and reads its first byte.
     Copy,
 }
 
-/// A kind of work and its measures.
+/// A kind of work with its payload and schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Case {
-    /// What kind of work.
+    /// The kind of work.
     pub kind: Kind,
-    /// Bytes of a message; of a single write for [`Kind::Stream`].
+    /// Bytes of a message; for [`Kind::Stream`], of a single write.
     pub payload: u64,
-    /// Microseconds between two messages; 0 but for [`Kind::Paced`].
+    /// Microseconds between two messages; 0 except for [`Kind::Paced`].
     pub period_us: u64,
 }
 
@@ -154,7 +154,7 @@ impl Case {
         Self { kind: Kind::Paced, payload, period_us }
     }
 
-    /// The usual cases, or those of some kinds and payloads alone.
+    /// The usual cases, or only those of some kinds and payloads.
     pub fn select(kinds: Option<&[Kind]>, payloads: Option<&[u64]>) -> Vec<Self> {
         let wanted = |case: &Self| {
             kinds.is_none_or(|kinds| kinds.contains(&case.kind))
@@ -162,7 +162,7 @@ impl Case {
         };
         let mut cases = Vec::new();
         for kind in Kind::ALL {
-            // Other payloads than the usual where there may be any.
+            // The usual payloads, and the range that others may be from.
             let (usual, range): (&[u64], _) = match kind {
                 Kind::Slot => (&[8, 48], 1..49),
                 Kind::Pool => (&[64, 1024, 4096, 65536], 49..Self::MOST + 1),
@@ -190,12 +190,12 @@ impl Case {
     /// The longest payload.
     pub const MOST: u64 = 64 << 20;
 
-    /// As words, for the other process.
+    /// Encodes the case as words, for the other process.
     pub(crate) fn words(self) -> [u64; 3] {
         [self.kind as u64, self.payload, self.period_us]
     }
 
-    /// From such words.
+    /// Decodes these words.
     pub(crate) fn from_words([kind, payload, period_us]: [u64; 3]) -> Option<Self> {
         let kind = *Kind::ALL.get(usize::try_from(kind).ok()?)?;
         Some(Self { kind, payload, period_us })

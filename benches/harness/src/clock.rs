@@ -2,7 +2,7 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds since some moment that is the same for all processes of the machine.
+/// Nanoseconds since a moment that is the same for all processes of the machine.
 #[inline]
 pub fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);

@@ -1,9 +1,10 @@
-//! The measuring harness: ways to pass messages between two processes, each in turns of a few milliseconds beside the
-//! least that the machine itself allows for the same work.
+//! The measuring harness: compares ways to pass messages between two processes with each other, and with bare programs
+//! that show what the machine allows.
 //!
-//! A [`System`] names something that passes messages on, and opens a [`Way`] at each end of it for a [`Case`]. [`lead`]
-//! runs in the first process, [`serve`] in the second; both know the same systems. In each round every pair of a system
-//! and a case has its turn, so that the machine's drift meets all alike. How it is done, and why: `docs/benchmarks.md`.
+//! A [`System`] passes messages on. For a [`Case`] it opens a [`Workload`] at each end; most are an [`Exchange`], which
+//! only sends and receives. [`lead`] runs in the first process, [`serve`] in the second; both get the same systems. In
+//! each round, every pair of a system and a case has a turn of a few milliseconds, so that drift of the machine affects
+//! all alike. `docs/benchmarks.md` describes the method.
 
 mod case;
 pub mod clock;
@@ -21,7 +22,7 @@ mod tally;
 pub mod text;
 
 pub use case::{Case, How, Kind};
-pub use measured::{Lives, Span, System, Turn, Turns, Way};
+pub use measured::{Exchange, Placement, Span, System, Turn, Workload};
 pub use outcome::{Failure, Outcome};
 pub use run::{Plan, SecondEnded, lead, serve};
 pub use session::Session;

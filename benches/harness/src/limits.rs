@@ -2,8 +2,8 @@
 
 use crate::case::{Case, Kind, RARE_US};
 
-/// The system, and its case, that stands for the least that a case takes; `fenced` where the sender has to look after each
-/// message whether its receiver sleeps.
+/// The bare program, and its case, that does the least that `case` takes. `fenced`: the sender checks after each message
+/// whether the receiver sleeps.
 pub(crate) fn limit(case: Case, fenced: bool) -> (&'static str, Case) {
     let single = Case::new(Kind::ThroughputMpmc, case.payload);
     match (case.kind, fenced) {
@@ -11,19 +11,19 @@ pub(crate) fn limit(case: Case, fenced: bool) -> (&'static str, Case) {
         (Kind::ThroughputMpmc | Kind::Batch | Kind::Crowd, true) => ("proto-mpmc-fence", single),
         (Kind::ThroughputSpsc, false) => ("proto-spsc", case),
         (Kind::ThroughputSpsc, true) => ("proto-spsc-fence", case),
-        // A receiver that is awake between two messages need not be woken.
+        // A receiver that polls between two messages is not woken.
         (Kind::Paced, _) if case.period_us < RARE_US => ("hqq-spin", case),
         _ => ("raw", case),
     }
 }
 
-/// The case that several at a time, or several threads, are compared with: the same with one.
+/// The case that a batch, or several threads, are compared with: one message at a time, one thread.
 pub(crate) fn single(case: Case) -> Option<Case> {
     let single = Case::new(Kind::ThroughputMpmc, case.payload);
     matches!(case.kind, Kind::Batch | Kind::Crowd).then_some(single)
 }
 
-/// The cache lines that carry a message at the least, of a round trip both ways.
+/// The fewest cache lines that carry a message; of a round trip, both ways.
 pub(crate) fn lines(case: Case) -> Option<u64> {
     let payload = if case.payload <= 48 { 0 } else { case.payload.div_ceil(64) };
     match case.kind {

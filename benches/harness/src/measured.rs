@@ -1,4 +1,4 @@
-//! What a system has to bring, and the loops in which it is measured.
+//! The traits of a measured system, and the loops that measure it.
 
 use std::time::{Duration, Instant};
 
@@ -8,60 +8,60 @@ use crate::limits::limit;
 use crate::outcome::Outcome;
 use crate::session::Session;
 
-/// Round trips at the beginning of each turn that do not count: the caches belong to the turn before.
+/// Round trips at the start of each turn that are not counted: the caches still hold the data of the turn before.
 const fn uncounted(kind: Kind) -> u64 {
     match kind {
-        // Each takes long; and who waits by experience must not learn from another pace.
+        // Each takes long, and an adaptive wait must not adapt to a different pace.
         Kind::Sleeping | Kind::Paced => 2,
         _ => 16,
     }
 }
 
-/// Where a system's two ends are.
+/// Where the two ends of a system run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lives {
+pub enum Placement {
     /// In two processes.
     BetweenProcesses,
-    /// In two threads of one process: it cannot do more, and the table says so.
+    /// In two threads of one process, for systems that do not work between processes. The table marks them.
     BetweenThreads,
 }
 
-/// Something that passes messages on.
+/// A system that passes messages on.
 pub trait System: Sync {
-    /// As it is printed and asked for.
+    /// The name in tables and on the command line.
     fn name(&self) -> &'static str;
 
-    /// Where its two ends are.
-    fn lives(&self) -> Lives {
-        Lives::BetweenProcesses
+    /// Where its two ends run.
+    fn placement(&self) -> Placement {
+        Placement::BetweenProcesses
     }
 
-    /// Whether it has an honest way to do this.
+    /// Whether the system supports `case` without a detour.
     fn can(&self, case: &Case) -> bool;
 
-    /// The system, and its case, that stands for the least that the machine allows for this.
+    /// The bare program, and its case, that `case` is compared with: the least that the machine allows.
     fn limit(&self, case: Case) -> (&'static str, Case) {
         limit(case, false)
     }
 
-    /// Opens the end of who begins: sends the first message, or all of them. The other end is opened at the same time.
+    /// Opens the leading end, which sends the first message, or all of them. The other end is opened at the same time.
     ///
     /// # Errors
     /// Its own; the run ends.
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>>;
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>>;
 
     /// Opens the other end.
     ///
     /// # Errors
     /// Its own; the run ends.
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>>;
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>>;
 }
 
-/// One end of a system, opened for one case. All are used by the same loops; `how` is known when they are compiled, so
-/// these should be `#[inline]`.
+/// One end of a system that sends and receives messages, opened for one case. The same loops measure every exchange.
+/// They pass `how` as a constant, so the methods should be `#[inline]`.
 ///
-/// Payload is written and read by the functions of [`payload`](crate::payload) alone.
-pub trait Way {
+/// Payload is written and read only by the functions of [`payload`](crate::payload).
+pub trait Exchange {
     /// Writes and sends message `number` of `size` bytes; waits for room.
     ///
     /// # Errors
@@ -75,96 +75,102 @@ pub trait Way {
     fn recv(&mut self, how: How, number: u64, size: usize) -> Outcome;
 }
 
-/// A few milliseconds of one system's work at one case.
+/// A turn: a few milliseconds of work of one system at one case.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
-    /// What to do.
+    /// The kind of work.
     pub case: Case,
-    /// How often: round trips, messages, writes of a stream, set-ups.
+    /// The number of round trips, messages, writes of a stream, or setups.
     pub count: u64,
 }
 
-/// From when to when a turn took, by [`clock::now`].
+/// The time that a turn took, by [`clock::now`].
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     /// When it began.
     pub began: u64,
-    /// When it ended. For what goes one way, the follower's end is the turn's.
+    /// When it ended. If messages go one way, the turn ends when the follower does.
     pub ended: u64,
 }
 
 impl Span {
-    /// From `began` to now.
+    /// The span from `began` until now.
     pub fn since(began: u64) -> Self {
         Self { began, ended: clock::now() }
     }
 }
 
-/// One end of a system, with its loops. Every [`Way`] has these; what is no exchange of messages brings its own.
-pub trait Turns {
-    /// Does the leader's part. `times` has a place for each of the turn's round trips if the kind
-    /// [is timed](Kind::is_timed), nanoseconds, and none otherwise.
+/// One end of a system with its measuring loops. Every [`Exchange`] has them; other work brings loops of its own.
+pub trait Workload {
+    /// Runs the leader's part of a turn. `times` receives the time of each round trip in nanoseconds if the kind
+    /// [is timed](Kind::is_timed), and is empty otherwise.
     ///
     /// # Errors
     /// The system's; the run ends.
     fn lead(&mut self, turn: Turn, times: &mut [u32]) -> Outcome<Span>;
 
-    /// Does the follower's part.
+    /// Runs the follower's part of a turn.
     ///
     /// # Errors
     /// The system's; the run ends.
     fn follow(&mut self, turn: Turn) -> Outcome<Span>;
 }
 
-impl<W: Way> Turns for W {
+impl<E: Exchange> Workload for E {
     fn lead(&mut self, turn: Turn, times: &mut [u32]) -> Outcome<Span> {
         let size = turn.case.payload as usize;
         match turn.case.kind {
-            Kind::Paced => return pace(self, turn, times),
-            kind if !kind.is_timed() => return flood(self, turn),
+            Kind::Paced => return lead_paced(self, turn, times),
+            kind if !kind.is_timed() => return send_all(self, turn),
             _ => {}
         }
         let uncounted = uncounted(turn.case.kind);
-        // Spelt out, so that each has a loop of its own.
+        // Written out, so that each is compiled to a loop of its own.
         match turn.case.kind.how() {
-            How::InPlace => ask(self, How::InPlace, size, uncounted, times),
-            How::Untouched => ask(self, How::Untouched, size, uncounted, times),
-            How::Copy => ask(self, How::Copy, size, uncounted, times),
+            How::InPlace => lead_round_trips(self, How::InPlace, size, uncounted, times),
+            How::Untouched => lead_round_trips(self, How::Untouched, size, uncounted, times),
+            How::Copy => lead_round_trips(self, How::Copy, size, uncounted, times),
         }
     }
 
     fn follow(&mut self, turn: Turn) -> Outcome<Span> {
         let size = turn.case.payload as usize;
         if !turn.case.kind.is_timed() {
-            return drain(self, turn);
+            return recv_all(self, turn);
         }
         let count = turn.count + uncounted(turn.case.kind);
         match turn.case.kind.how() {
-            How::InPlace => answer(self, How::InPlace, size, count),
-            How::Untouched => answer(self, How::Untouched, size, count),
-            How::Copy => answer(self, How::Copy, size, count),
+            How::InPlace => follow_round_trips(self, How::InPlace, size, count),
+            How::Untouched => follow_round_trips(self, How::Untouched, size, count),
+            How::Copy => follow_round_trips(self, How::Copy, size, count),
         }
     }
 }
 
-/// Nanoseconds, as long as they fit.
+/// Nanoseconds, saturated at the limit of `u32`.
 #[inline(always)]
 pub(crate) fn nanos(time: Duration) -> u32 {
     u32::try_from(time.as_nanos()).unwrap_or(u32::MAX)
 }
 
-/// Round trips, one after the other; the clock is read once for each.
+/// Round trips in sequence; the clock is read once for each.
 #[inline(always)]
-fn ask<W: Way>(way: &mut W, how: How, size: usize, uncounted: u64, times: &mut [u32]) -> Outcome<Span> {
+fn lead_round_trips<E: Exchange>(
+    exchange: &mut E,
+    how: How,
+    size: usize,
+    uncounted: u64,
+    times: &mut [u32],
+) -> Outcome<Span> {
     for number in 1..=uncounted {
-        way.send(how, number, size)?;
-        way.recv(how, number, size)?;
+        exchange.send(how, number, size)?;
+        exchange.recv(how, number, size)?;
     }
     let began = clock::now();
     let mut last = Instant::now();
     for (number, time) in (uncounted + 1..).zip(times) {
-        way.send(how, number, size)?;
-        way.recv(how, number, size)?;
+        exchange.send(how, number, size)?;
+        exchange.recv(how, number, size)?;
         let now = Instant::now();
         *time = nanos(now - last);
         last = now;
@@ -173,19 +179,19 @@ fn ask<W: Way>(way: &mut W, how: How, size: usize, uncounted: u64, times: &mut [
 }
 
 #[inline(always)]
-fn answer<W: Way>(way: &mut W, how: How, size: usize, count: u64) -> Outcome<Span> {
+fn follow_round_trips<E: Exchange>(exchange: &mut E, how: How, size: usize, count: u64) -> Outcome<Span> {
     let began = clock::now();
     for number in 1..=count {
-        way.recv(how, number, size)?;
-        way.send(how, number, size)?;
+        exchange.recv(how, number, size)?;
+        exchange.send(how, number, size)?;
     }
     Ok(Span::since(began))
 }
 
-/// Round trips on a schedule that does not wait for answers: a late answer makes all later ones late, as it would those
-/// who wait for them.
+/// Round trips on a schedule that does not wait for answers: a late answer delays all later messages, and the times
+/// include that delay.
 #[inline(always)]
-fn pace<W: Way>(way: &mut W, turn: Turn, times: &mut [u32]) -> Outcome<Span> {
+fn lead_paced<E: Exchange>(exchange: &mut E, turn: Turn, times: &mut [u32]) -> Outcome<Span> {
     let size = turn.case.payload as usize;
     let period = Duration::from_micros(turn.case.period_us);
     let (began, mut due) = (clock::now(), Instant::now());
@@ -195,29 +201,29 @@ fn pace<W: Way>(way: &mut W, turn: Turn, times: &mut [u32]) -> Outcome<Span> {
         while Instant::now() < due {
             std::hint::spin_loop();
         }
-        way.send(How::InPlace, number, size)?;
-        way.recv(How::InPlace, number, size)?;
+        exchange.send(How::InPlace, number, size)?;
+        exchange.recv(How::InPlace, number, size)?;
         *time = nanos(due.elapsed());
     }
     Ok(Span::since(began))
 }
 
 #[inline(always)]
-fn flood<W: Way>(way: &mut W, turn: Turn) -> Outcome<Span> {
+fn send_all<E: Exchange>(exchange: &mut E, turn: Turn) -> Outcome<Span> {
     let size = turn.case.payload as usize;
     let began = clock::now();
     for number in 1..=turn.count {
-        way.send(How::InPlace, number, size)?;
+        exchange.send(How::InPlace, number, size)?;
     }
     Ok(Span::since(began))
 }
 
 #[inline(always)]
-fn drain<W: Way>(way: &mut W, turn: Turn) -> Outcome<Span> {
+fn recv_all<E: Exchange>(exchange: &mut E, turn: Turn) -> Outcome<Span> {
     let size = turn.case.payload as usize;
     let began = clock::now();
     for number in 1..=turn.count {
-        way.recv(How::InPlace, number, size)?;
+        exchange.recv(How::InPlace, number, size)?;
     }
     Ok(Span::since(began))
 }

@@ -4,16 +4,16 @@ use std::hint::black_box;
 
 use crate::outcome::{Failure, Outcome};
 
-/// Writes every byte: the message's number, its lowest byte.
+/// Fills `into` with the lowest byte of `number`.
 #[inline(always)]
 pub fn write(number: u64, into: &mut [u8]) {
     into.fill(number as u8);
 }
 
-/// Reads every byte, and compares the first with the message's number.
+/// Reads every byte, and compares the first with `number`.
 ///
 /// # Errors
-/// If it is another message's.
+/// If it belongs to another message.
 #[inline(always)]
 pub fn read(number: u64, message: &[u8]) -> Outcome {
     let (words, rest) = message.as_chunks::<8>();
@@ -22,7 +22,7 @@ pub fn read(number: u64, message: &[u8]) -> Outcome {
     check(number, message)
 }
 
-/// Writes the first byte alone.
+/// Writes only the first byte.
 #[inline(always)]
 pub fn mark(number: u64, into: &mut [u8]) {
     if let Some(first) = into.first_mut() {
@@ -30,10 +30,10 @@ pub fn mark(number: u64, into: &mut [u8]) {
     }
 }
 
-/// Reads the first byte alone, and compares it with the message's number.
+/// Reads only the first byte, and compares it with `number`.
 ///
 /// # Errors
-/// If it is another message's.
+/// If it belongs to another message.
 #[inline(always)]
 pub fn check(number: u64, message: &[u8]) -> Outcome {
     match message.first() {
@@ -44,7 +44,7 @@ pub fn check(number: u64, message: &[u8]) -> Outcome {
 
 #[cold]
 fn wrong(number: u64, first: Option<u8>) -> Failure {
-    format!("message {number} was due, and the first byte that came is {first:?}").into()
+    format!("expected message {number}, received one whose first byte is {first:?}").into()
 }
 
 #[cfg(test)]

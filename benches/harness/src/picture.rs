@@ -1,4 +1,4 @@
-//! A run in one picture: percentiles of round trips on the left, messages a second on the right.
+//! Draws a run as an SVG picture: percentiles of round trips on the left, messages a second on the right.
 
 mod chart;
 
@@ -10,19 +10,19 @@ use crate::tally::{Facts, Row};
 use crate::text::{rate, size};
 use chart::{Curve, INK, PALE, Scale, bold, curves, label, middle, text};
 
-/// The colours of HQQ, from small payloads to large ones; the middle one where there is one alone.
+/// The colours of HQQ, from small payloads to large ones; the middle one for a single payload.
 const OWN: [&str; 3] = ["#f0955a", "#d55e00", "#7f3800"];
-/// Colours of others, that people tell apart who do not tell red from green.
+/// Colours of other systems, distinguishable with red-green colour blindness.
 const OTHERS: [&str; 10] = [
     "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#b59b00", "#7a5195", "#00b3b3", "#8c564b", "#4d4d4d",
     "#9acd32",
 ];
-/// The colour of the machine's limits.
+/// The colour of the bare programs.
 const LIMIT: &str = "#7f7f7f";
-/// The most curves, and bars of a group.
+/// The most curves, and the most bars of a group.
 const MOST: usize = 12;
 
-/// The same colour for a system wherever it is seen.
+/// Assigns each system one colour for all parts of the picture.
 fn colour(facts: &Facts, system: &str) -> &'static str {
     if system == "raw" || system.starts_with("proto-") {
         return LIMIT;
@@ -44,7 +44,7 @@ fn colour(facts: &Facts, system: &str) -> &'static str {
     OTHERS[at % OTHERS.len()]
 }
 
-/// Draws the run, 1280 by 640: curves of times, and bars of rates.
+/// Draws the run as SVG, 1280 by 640: curves of times, and bars of rates.
 pub fn draw(facts: &Facts) -> String {
     let background = Rectangle::new().set("width", 1280).set("height", 640).set("fill", "#ffffff");
     let pinned = if facts.pinned.is_some() { "pinned" } else { "not pinned" };
@@ -85,8 +85,8 @@ pub fn draw(facts: &Facts) -> String {
         .to_string()
 }
 
-/// The curves to show, and what they are of: where there are peers, all systems at one case; else HQQ beside the limit at
-/// several.
+/// The curves to draw, and their heading. With peers: all systems at one case. Without: HQQ and the bare program at
+/// several payloads.
 fn times(facts: &Facts) -> (String, Vec<Curve>) {
     let of = |kind: Kind, payload: u64| {
         let wanted =
@@ -131,7 +131,7 @@ fn times(facts: &Facts) -> (String, Vec<Curve>) {
     ("Latency: round trips, every byte written and read".into(), curves)
 }
 
-/// The rates of one sender and one receiver, grouped by what the ring must bear.
+/// The rates of one sender and one receiver, grouped by the kind of ring.
 fn bars(facts: &Facts) -> Group {
     let kinds = [
         (Kind::ThroughputMpmc, "any number of threads may send and receive"),

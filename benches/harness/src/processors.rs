@@ -1,8 +1,8 @@
-//! Two processors to stay on, and what machine this is.
+//! The processors to pin the two processes to, and a description of the machine.
 
 use std::fs;
 
-/// Two processors that this process may use, on different cores if there are such; `None` if there is one only.
+/// Two processors that this process may use, on different cores if possible; `None` if there is only one.
 pub fn pair() -> Option<[usize; 2]> {
     let allowed = hqq_sys::cpu::allowed().ok()?;
     let (&first, others) = allowed.split_first()?;
@@ -12,7 +12,7 @@ pub fn pair() -> Option<[usize; 2]> {
     Some([first, *apart.or(others.first())?])
 }
 
-/// The processor's model, how many there are, and the kernel.
+/// The model and number of the processors, and the version of the kernel.
 pub fn machine() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

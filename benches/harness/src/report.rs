@@ -1,11 +1,11 @@
-//! The rows as a table, as CSV, and beside those of an earlier run.
+//! Prints rows as tables, as CSV, and compared with an earlier run.
 
 use crate::case::Kind;
 use crate::outcome::Outcome;
 use crate::tally::{Facts, Row};
 use crate::text::{bytes_rate, nanos, rate, size, table};
 
-/// All rows, each kind of work under a heading of its own.
+/// Tables of all rows, one for each kind of work.
 pub fn tables(facts: &Facts) -> String {
     let kinds = Kind::ALL.into_iter().filter_map(|kind| {
         let rows: Vec<&Row> = facts.rows.iter().filter(|row| row.case == kind.name()).collect();
@@ -15,12 +15,12 @@ pub fn tables(facts: &Facts) -> String {
     kinds.collect::<Vec<_>>().join("\n")
 }
 
-/// The rows of presets as one table, a line for each.
+/// One table of presets, a line for each.
 pub fn presets(facts: &Facts) -> String {
     let mut systems: Vec<&str> = facts.rows.iter().map(|row| row.system.as_str()).collect();
     systems.sort_unstable();
     systems.dedup();
-    // As they are measured.
+    // In the order of measurement.
     systems.sort_by_key(|system| facts.rows.iter().position(|row| row.system == *system));
     let cells = systems.into_iter().map(|system| {
         let of = |kind: Kind, payload: u64| {
@@ -47,17 +47,17 @@ pub fn presets(facts: &Facts) -> String {
     table(headings, 1, cells)
 }
 
-/// What the columns of [`presets`] mean.
+/// Explains the columns of [`presets`].
 pub fn presets_legend(facts: &Facts) -> String {
     format!(
-        "8 B, 1 KIB: round trips. RARE: one of 8 bytes every 5 ms, and the processor time of who answers. OF ...: one way, \
-         messages of 8 bytes and of 1 KiB, and bytes in messages of 1 MiB. Of {} rounds, in each of which every preset had \
-         its turn.",
+        "8 B, 1 KIB: round trips. RARE: a round trip of 8 bytes every 5 ms. CPU: the processor time of the receiver in that \
+         case. OF 8 B, OF 1 KIB: messages a second, one way. OF 1 MIB: bytes a second in messages of 1 MiB. The median of \
+         {} rounds; every preset had a turn in each.",
         facts.rounds
     )
 }
 
-/// The rows of agreements as one table, a line for each.
+/// One table of agreements, a line for each.
 pub fn agreements(facts: &Facts) -> String {
     let mut systems: Vec<&str> = Vec::new();
     for row in &facts.rows {
@@ -98,26 +98,29 @@ pub fn agreements(facts: &Facts) -> String {
 /// Bytes.
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// What the columns of [`agreements`] mean.
+/// Explains the columns of [`agreements`].
 pub fn agreements_legend(facts: &Facts) -> String {
     format!(
-        "8 B: round trips. A MESSAGE, A GIB: the time that each of 8 bytes takes one way, and a GiB in messages of 64 KiB. \
-         \u{d7}: beside a link, a connection, or an urgent message where nothing else is sent; of rates, not of times. Each \
-         payload is one byte again and again, as compression likes it best. URGENT, BULK: a message of the most urgent class \
-         while bulk fills the ring as far as it may; EQUAL, BULK: while the other is no less urgent. Of {} rounds.",
+        "8 B: round trips. A MESSAGE: the time of a message of 8 bytes, one way. A GIB: the time of a GiB in messages of 64 \
+         KiB. \u{d7}: divided by the row that is called link, connection or urgent; after A MESSAGE and A GIB, a ratio of \
+         rates. The payload repeats one byte, which is the best case for compression. URGENT, BULK: a message of the most \
+         urgent class while bulk messages fill their part of the ring. EQUAL, BULK: both of the same class. Of {} rounds.",
         facts.rounds
     )
 }
 
-/// What the tables' columns mean.
+/// Explains the columns of [`tables`].
 pub fn legend(facts: &Facts) -> String {
     let threads = facts.rows.iter().any(|row| row.between.is_some());
-    let threads =
-        if threads { "\n* between two threads of one process, which is all it can do." } else { "" };
+    let threads = if threads {
+        "\n* between two threads of one process; this system does not work between processes."
+    } else {
+        ""
+    };
     format!(
-        "LINES: cache lines that a message takes at the least, of a round trip both ways. × RAW: divided by the bare \
-         program's figure for the same lines in the same round, the median of {} rounds; RAW BY says which program \
-         that is. Times include the clock's reading.{threads}",
+        "LINES: the fewest cache lines that carry a message; of a round trip, both ways. × RAW: divided by the result of \
+         the bare program named in RAW BY, which passes as many lines, in the same round; the median of {} rounds. \
+         Times include reading the clock.{threads}",
         facts.rounds
     )
 }
@@ -126,7 +129,7 @@ fn ratio(ratio: Option<f64>) -> String {
     ratio.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}"))
 }
 
-/// A column: its heading and what it says of a row. Those that say nothing of any row are left out.
+/// A column: its heading, and its cell in a row. Columns without a cell in any row are left out.
 type Column<'a> = (&'a str, Box<dyn Fn(&Row) -> Option<String> + 'a>);
 
 fn columns(rows: &[&Row], columns: Vec<Column<'_>>) -> String {
@@ -136,7 +139,7 @@ fn columns(rows: &[&Row], columns: Vec<Column<'_>>) -> String {
     table(used.iter().map(|(heading, _)| heading), 1, cells)
 }
 
-/// The columns that all tables begin with.
+/// The first columns of all tables.
 fn first<'a>() -> Vec<Column<'a>> {
     let name = |row: &Row| format!("{}{}", row.system, if row.between.is_some() { "*" } else { "" });
     vec![
@@ -147,7 +150,7 @@ fn first<'a>() -> Vec<Column<'a>> {
     ]
 }
 
-/// And end with.
+/// The last columns of all tables.
 fn last<'a>() -> Vec<Column<'a>> {
     vec![
         ("× raw", Box::new(|row| row.ratio_to_raw.map(|found| ratio(Some(found))))),
@@ -178,7 +181,7 @@ fn rates(rows: &[&Row]) -> String {
     columns(rows, all)
 }
 
-/// All rows as comma-separated values with a heading; what a row lacks is empty.
+/// All rows as comma-separated values with a heading; a missing value is empty.
 ///
 /// # Errors
 /// None are expected.
@@ -235,7 +238,8 @@ pub fn csv(facts: &Facts) -> Outcome<String> {
     Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
-/// Each row of `new` that `old` has as well: both figures, and both ratios, which the machine's mood does not change.
+/// A table of the rows that are in both `old` and `new`: both results, and both ratios to the bare program, which depend
+/// less on the state of the machine.
 pub fn compare(old: &Facts, new: &Facts) -> String {
     let key = |row: &Row| (row.system.clone(), row.case.clone(), row.payload, row.period_us);
     let change = |old: Option<f64>, new: Option<f64>| match (old, new) {
@@ -265,22 +269,19 @@ pub fn compare(old: &Facts, new: &Facts) -> String {
         ]);
     }
     let heading = ["system", "case", "payload", "was", "is", "change", "× raw was", "is", "change"];
-    let rest = if without > 0 {
-        format!("\n{without} row(s) have none to be compared with.")
-    } else {
-        String::new()
-    };
+    let rest =
+        if without > 0 { format!("\n{without} row(s) are not in the earlier run.") } else { String::new() };
     format!("{}{rest}", table(heading, 2, rows))
 }
 
 impl Row {
-    /// Its median time or its rate.
+    /// The median time or the rate.
     fn figure(&self) -> Option<f64> {
         let time = self.rtt_ns.map(|times| times.p50 as f64);
         time.or(self.messages_per_second).or(self.bytes_per_second)
     }
 
-    /// The same, for people.
+    /// The median time or the rate, with its unit.
     fn shown(&self) -> String {
         let time = self.rtt_ns.map(|times| nanos(times.p50));
         let messages = || self.messages_per_second.map(rate);
@@ -325,6 +326,6 @@ mod tests {
         new.rows[2].system = "novel".into();
         let text = compare(&old, &new);
         assert!(text.contains("+50.0 %") && text.contains("+0.0 %"), "{text}");
-        assert!(text.ends_with("1 row(s) have none to be compared with."), "{text}");
+        assert!(text.ends_with("1 row(s) are not in the earlier run."), "{text}");
     }
 }

@@ -12,47 +12,47 @@ use hqq_sys::{cpu, poll, sock, spawn};
 
 use crate::case::{Case, Kind};
 use crate::limits::{lines, single};
-use crate::measured::{Lives, Span, System, Turn, Turns, nanos};
+use crate::measured::{Placement, Span, System, Turn, Workload, nanos};
 use crate::outcome::{Failure, Outcome};
 use crate::session::{PATIENCE, Session, Shelf, expect, tag, words};
 use crate::tally::{Facts, Row, Tally, ratio};
 use crate::{clock, processors};
 
-/// How long a system works at a case before it is another's turn.
+/// The length of a turn.
 fn length(kind: Kind) -> Duration {
     Duration::from_millis(match kind {
-        // Its threads take a while to begin and to be shared out.
+        // Its threads take a while to start and to spread over the processors.
         Kind::Crowd => 20,
         _ => 4,
     })
 }
 
-/// Turns in the first round, none of which counts.
+/// Turns of each pair in the first round, which is not counted.
 const WARM_UP: u64 = 4;
 /// The most round trips or messages of a turn.
 const MOST: u64 = 1 << 18;
-/// The variable that hands a socket to the second process.
+/// The environment variable with the descriptor of a socket, for the second process.
 const SOCKET: &str = "HQQ_BENCH_SOCKET";
 
-/// How long it may be until a turn has ended, before the run is given up: something hangs.
+/// The time limit of a turn; when it passes, the run ends with an error.
 const HANGS: Duration = Duration::from_secs(30);
 
-/// What to measure.
+/// The plan of a run: what to measure.
 pub struct Plan<'a> {
     /// The systems. The second process must know all of them.
     pub systems: &'a [Box<dyn System>],
     /// The cases: each is measured with every system that can do it.
     pub cases: Vec<Case>,
-    /// Only systems of these names; none for all. What they are compared with is measured besides.
+    /// The names of the systems to measure; empty for all. The systems that they are compared with are added.
     pub only: Vec<String>,
-    /// Whether rows are compared with those of `hqq`, too.
+    /// Whether rows are also compared with those of `hqq`.
     pub beside_hqq: bool,
-    /// How often everything has its turn.
+    /// The number of rounds: how many turns each pair has.
     pub rounds: u64,
 }
 
 impl<'a> Plan<'a> {
-    /// What will be measured, in order: what is wanted, each case's systems together, and what that is compared with.
+    /// The pairs that will be measured, in order: those of the plan, by case, and those that they are compared with.
     pub fn pairs(&self) -> Vec<(&'a dyn System, Case)> {
         let able = |case: Case| self.systems.iter().map(|s| &**s).filter(move |system| system.can(&case));
         let wanted = |name: &str| self.only.is_empty() || self.only.iter().any(|only| only == name);
@@ -60,7 +60,7 @@ impl<'a> Plan<'a> {
             able(case).filter(|system| wanted(system.name())).map(move |system| (system, case))
         });
         let mut pairs: Vec<(&dyn System, Case)> = pairs.collect();
-        // Not known by their place in the list, which grows meanwhile.
+        // By index, because the list grows meanwhile.
         for index in 0..pairs.len() {
             let (system, case) = pairs[index];
             let single = single(case).map(|single| (system.name(), single));
@@ -76,22 +76,22 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Starts `command` as the second process, which must call [`serve`], and measures. `progress` is told how many of how
-/// many turns are done.
+/// Starts `command` as the second process, which must call [`serve`], and measures. `progress` is called with the
+/// number of turns done and the number of all turns.
 ///
 /// # Errors
-/// What goes wrong in either process: those of the systems, of the links and of the operating system.
+/// Those of the systems, of the links and of the operating system, in either process.
 pub fn lead(plan: &Plan<'_>, mut command: Command, mut progress: impl FnMut(u64, u64)) -> Outcome<Facts> {
     let pinned = processors::pair();
     if let Some([_, other]) = pinned {
         command.env(PROCESSOR, other.to_string());
     }
     let other = Other::start(command)?;
-    // Only now: the second process would inherit it.
+    // After the start of the second process, which would inherit it.
     let pinned = pinned.filter(|&[own, _]| cpu::pin(own).is_ok());
     let shelf = Shelf::default();
     thread::scope(|scope| {
-        let threads = plan.pairs().iter().any(|(system, _)| system.lives() == Lives::BetweenThreads);
+        let threads = plan.pairs().iter().any(|(system, _)| system.placement() == Placement::BetweenThreads);
         let thread = if threads {
             let (near, far) = StandardLink::pair_with(control())?;
             let (near_socket, far_socket) = sock::pair()?;
@@ -123,11 +123,11 @@ pub fn lead(plan: &Plan<'_>, mut command: Command, mut progress: impl FnMut(u64,
     })
 }
 
-/// Ends this program if nothing is heard for long, or not for a while and the second process is dead: a system may wait for
-/// ever then. Whoever waits for its end is told why.
+/// Ends this program with an error message if there is no progress for long, or for a while after the death of the second
+/// process: a system might wait for ever.
 fn watch(pulses: &mpsc::Receiver<String>, other: &Other) {
     const GLANCE: Duration = Duration::from_millis(500);
-    let (mut last, mut what) = (Instant::now(), "the beginning".to_owned());
+    let (mut last, mut what) = (Instant::now(), "start".to_owned());
     let mut dead = 0;
     loop {
         match pulses.recv_timeout(GLANCE) {
@@ -136,7 +136,7 @@ fn watch(pulses: &mpsc::Receiver<String>, other: &Other) {
             Err(mpsc::RecvTimeoutError::Timeout) => dead += u32::from(other.wait(Duration::ZERO).is_some()),
         }
         if dead > 6 || last.elapsed() > HANGS {
-            let why = if dead > 0 { "the second process is dead" } else { "it hangs" };
+            let why = if dead > 0 { "the second process is dead" } else { "no progress for 30 s" };
             eprintln!("error: {what}: {why}");
             let _ = other.child.lock().unwrap_or_else(PoisonError::into_inner).kill();
             process::exit(4);
@@ -144,22 +144,22 @@ fn watch(pulses: &mpsc::Receiver<String>, other: &Other) {
     }
 }
 
-/// The variable that names the second process's processor.
+/// The environment variable with the number of the processor of the second process.
 const PROCESSOR: &str = "HQQ_BENCH_PROCESSOR";
 
-/// In the second process: does the followers' part until the first has finished.
+/// Runs the followers in the second process until the first process has finished.
 ///
 /// # Errors
-/// If it was not started by [`lead`]; what goes wrong here, which the first process is told, too.
+/// If this process was not started by [`lead`]; those of the systems, which the first process reports, too.
 pub fn serve(systems: &[Box<dyn System>]) -> Outcome {
     let control = StandardLink::inherited_with(control())?;
     let socket = spawn::inherited(SOCKET)?;
     if let Some(processor) = std::env::var(PROCESSOR).ok().and_then(|number| number.parse().ok()) {
-        // If it cannot, the first process will not either, and says so.
+        // If this fails, it fails in the first process as well, which reports it.
         let _ = cpu::pin(processor);
     }
     let first = control.peer_process().try_clone_to_owned()?;
-    // Whatever this process waits for then, nobody will bring it.
+    // Without the first process, this one would wait for ever.
     thread::spawn(move || {
         let _ = poll::many(&[first.as_fd()], None);
         process::exit(4);
@@ -167,12 +167,12 @@ pub fn serve(systems: &[Box<dyn System>]) -> Outcome {
     follow(&control, &socket, systems, None)
 }
 
-/// The control link's options: who waits for orders leaves its processor to those who measure.
+/// The options of the control link: a receiver sleeps at once and leaves the processor to the measurement.
 fn control() -> Options {
     Options::new().slots(64).buffers(16).buffer_size(4096).spin(Duration::ZERO)
 }
 
-/// The second process died or gave up.
+/// The error that the second process died or ended early.
 #[derive(Debug)]
 pub struct SecondEnded(String);
 
@@ -194,7 +194,7 @@ fn wait(child: &mut Child, patience: Duration) -> Option<process::ExitStatus> {
     }
 }
 
-/// The second process, and the words with it.
+/// The second process, and the control link to it.
 struct Other {
     child: Mutex<Child>,
     control: StandardLink,
@@ -211,38 +211,38 @@ impl Other {
         match offer.accept_timeout(PATIENCE) {
             Ok(control) => Ok(Self { child: Mutex::new(child), control, socket }),
             Err(error) => {
-                // One that died is not yet known to be dead when it hangs up.
+                // The link ends before the death of the process is known.
                 let ended = wait(&mut child, Duration::from_millis(500));
                 let _ = child.kill();
-                let message = format!("the second process ({}) does not begin: {error}", child.wait()?);
+                let message = format!("the second process ({}) did not start: {error}", child.wait()?);
                 Err(if ended.is_some() { Box::new(SecondEnded(message)) } else { message.into() })
             }
         }
     }
 
-    /// Waits for it to end, for a while.
+    /// Waits up to `patience` for the process to end.
     fn wait(&self, patience: Duration) -> Option<process::ExitStatus> {
         wait(&mut self.child.lock().unwrap_or_else(PoisonError::into_inner), patience)
     }
 
-    /// The failure that explains this one: how the second process ended, if it did.
+    /// Replaces `failure` by the end of the second process if it has ended.
     fn explain(&self, failure: Failure) -> Failure {
         match self.wait(Duration::from_millis(500)) {
             Some(status) => Box::new(SecondEnded(match status.signal() {
                 Some(signal) => format!("the second process died, by signal {signal}: {failure}"),
-                None => format!("the second process gave up ({status}): {failure}"),
+                None => format!("the second process ended ({status}): {failure}"),
             })),
             None => failure,
         }
     }
 
-    /// Lets it end, and sees that it does so well.
+    /// Closes the control link and waits for the process to end without an error.
     fn end(&self) -> Outcome {
         self.control.shutdown(std::net::Shutdown::Both);
         match self.wait(PATIENCE) {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(format!("the second process ended with {status}").into()),
-            None => Err("the second process does not end; it is killed".into()),
+            None => Err("the second process did not end in time and was killed".into()),
         }
     }
 }
@@ -255,20 +255,20 @@ impl Drop for Other {
     }
 }
 
-/// A system that is open for a case.
+/// A system opened for a case.
 struct Pair<'a> {
     system: &'a dyn System,
     case: Case,
-    turns: Box<dyn Turns>,
+    workload: Box<dyn Workload>,
     control: &'a StandardLink,
-    /// Its number among those that the follower has open.
+    /// Its index among the pairs that the follower has open.
     index: u64,
-    /// Of its next turn.
+    /// The count of its next turn.
     count: u64,
     tally: Tally,
 }
 
-/// Opens everything, and runs all rounds.
+/// Opens all pairs and runs all rounds.
 fn rounds(
     plan: &Plan<'_>,
     other: &Other,
@@ -280,24 +280,24 @@ fn rounds(
     let mut opened = [0; 2];
     for (number, (system, case)) in plan.pairs().into_iter().enumerate() {
         progress(0, 0, format!("{} at {case}", system.name()));
-        let (control, socket, index) = match (system.lives(), thread) {
-            (Lives::BetweenThreads, Some((control, socket))) => (control, socket, &mut opened[1]),
+        let (control, socket, index) = match (system.placement(), thread) {
+            (Placement::BetweenThreads, Some((control, socket))) => (control, socket, &mut opened[1]),
             _ => (&other.control, &other.socket, &mut opened[0]),
         };
         let name = format!("hqq-bench-{}-{number}", process::id());
         let session = Session {
             control,
             socket: socket.as_fd(),
-            shelf: Some(shelf).filter(|_| system.lives() == Lives::BetweenThreads),
+            shelf: Some(shelf).filter(|_| system.placement() == Placement::BetweenThreads),
             case,
             name,
             leads: true,
         };
-        let turns = begin(system, &session).map_err(|f| format!("{} at {case}: {f}", system.name()))?;
+        let workload = begin(system, &session).map_err(|f| format!("{} at {case}: {f}", system.name()))?;
         open.push(Pair {
             system,
             case,
-            turns,
+            workload,
             control,
             index: *index,
             count: least(case.kind),
@@ -311,18 +311,18 @@ fn rounds(
     let pairs = open.len();
     for round in 0..=plan.rounds {
         for turn in 0..pairs {
-            // Every round begins with another: the later ones are interrupted more often.
+            // Every round starts with another pair: the later ones of a round are interrupted more often.
             let pair = &mut open[(round as usize + turn) % pairs];
             let what = format!("{} at {}", pair.system.name(), pair.case);
             progress(done, total, what.clone());
-            // At first until the turns have found their length.
+            // In the first round, until the count of a turn fits its length.
             for _ in 0..if round == 0 { WARM_UP } else { 1 } {
-                take_turn(pair, round > 0, &mut times).map_err(|f| format!("{what}: {f}"))?;
+                lead_turn(pair, round > 0, &mut times).map_err(|f| format!("{what}: {f}"))?;
             }
             done += 1;
         }
     }
-    progress(done, total, "the end".into());
+    progress(done, total, "end".into());
     let rounds_of = |name: &str, case: Case| -> Option<&[f64]> {
         let pair = open.iter().find(|pair| pair.system.name() == name && pair.case == case)?;
         Some(&pair.tally.rounds)
@@ -331,13 +331,13 @@ fn rounds(
         let (name, case) = (pair.system.name(), pair.case);
         let ratio_to = |(name, case)| ratio(&pair.tally.rounds, rounds_of(name, case)?);
         let mut row = pair.tally.row(name, case);
-        row.between = (pair.system.lives() == Lives::BetweenThreads).then(|| "threads".into());
+        row.between = (pair.system.placement() == Placement::BetweenThreads).then(|| "threads".into());
         row.lines = lines(case);
         let (raw, raw_case) = pair.system.limit(case);
         row.ratio_to_raw = ratio_to((raw, raw_case));
         row.raw = row.ratio_to_raw.map(|_| raw.into());
         row.ratio_to_single = single(case).and_then(|single| ratio_to((name, single)));
-        // The mode with the defaults, and where it does not have the case, the one beside it.
+        // The link with the defaults, or hqq-spsc where it does not have the case.
         if plan.beside_hqq {
             row.ratio_to_hqq = ratio_to(("hqq", case)).or_else(|| ratio_to(("hqq-spsc", case)));
         }
@@ -347,17 +347,17 @@ fn rounds(
 }
 
 /// Opens both ends of a system.
-fn begin(system: &dyn System, session: &Session<'_>) -> Outcome<Box<dyn Turns>> {
-    let mut order = vec![tag::OPEN];
-    order.extend(session.case.words().map(u64::to_le_bytes).as_flattened());
-    order.extend([system.name(), "\0", &session.name].map(str::as_bytes).concat());
-    session.control.send(&order)?;
+fn begin(system: &dyn System, session: &Session<'_>) -> Outcome<Box<dyn Workload>> {
+    let mut command = vec![tag::OPEN];
+    command.extend(session.case.words().map(u64::to_le_bytes).as_flattened());
+    command.extend([system.name(), "\0", &session.name].map(str::as_bytes).concat());
+    session.control.send(&command)?;
     let led = system.lead(session);
     let followed = expect(session.control, tag::DONE);
-    both(led, followed).map(|(turns, _)| turns)
+    both(led, followed).map(|(workload, _)| workload)
 }
 
-/// What both ends have done, or the failure that explains most: the follower's, unless nothing is known of it.
+/// The results of both ends, or the failure that explains most: the follower's, unless it is unknown.
 fn both<T>(led: Outcome<T>, followed: Outcome<Vec<u8>>) -> Outcome<(T, Vec<u8>)> {
     match (led, followed) {
         (Ok(led), Ok(followed)) => Ok((led, followed)),
@@ -367,16 +367,16 @@ fn both<T>(led: Outcome<T>, followed: Outcome<Vec<u8>>) -> Outcome<(T, Vec<u8>)>
     }
 }
 
-/// Lets a system work at its case for a while, and notes what came of it if it `counts`.
-fn take_turn(pair: &mut Pair<'_>, counts: bool, times: &mut [u32]) -> Outcome {
+/// Runs a turn of a pair and records its results if it `counts`.
+fn lead_turn(pair: &mut Pair<'_>, counts: bool, times: &mut [u32]) -> Outcome {
     let turn = Turn { case: pair.case, count: pair.count };
     let kind = pair.case.kind;
-    let mut order = vec![tag::TURN];
-    order.extend([pair.index, pair.count].map(u64::to_le_bytes).as_flattened());
-    pair.control.send(&order)?;
+    let mut command = vec![tag::TURN];
+    command.extend([pair.index, pair.count].map(u64::to_le_bytes).as_flattened());
+    pair.control.send(&command)?;
     expect(pair.control, tag::DONE)?;
     let times = &mut times[..if kind.is_timed() { pair.count as usize } else { 0 }];
-    let led = pair.turns.lead(turn, times);
+    let led = pair.workload.lead(turn, times);
     let followed = expect(pair.control, tag::DONE);
     let (led, followed) = both(led, followed)?;
     let [ended, cpu, wall] = words(&followed)?;
@@ -394,12 +394,12 @@ fn take_turn(pair: &mut Pair<'_>, counts: bool, times: &mut [u32]) -> Outcome {
         }
     }
     let fits = pair.count as f64 * f64::from(nanos(length(kind))) / took as f64;
-    // No turn is much longer than the last: that one may have been a lucky one.
+    // At most eight times the last count: that turn may have been unusually fast.
     pair.count = (fits as u64).clamp(least(kind), MOST).min(8 * pair.count);
     Ok(())
 }
 
-/// The fewest that a turn does.
+/// The smallest count of a turn.
 fn least(kind: Kind) -> u64 {
     match kind {
         Kind::Setup => 1,
@@ -408,29 +408,29 @@ fn least(kind: Kind) -> u64 {
     }
 }
 
-/// The follower's part of everything, until the leader closes.
+/// Runs the follower of every pair until the leader closes the link.
 fn follow(
     control: &StandardLink,
     socket: &OwnedFd,
     systems: &[Box<dyn System>],
     shelf: Option<&Shelf>,
 ) -> Outcome {
-    let mut open: Vec<(Case, Box<dyn Turns>)> = Vec::new();
+    let mut open: Vec<(Case, Box<dyn Workload>)> = Vec::new();
     loop {
-        let order = match control.recv() {
-            Ok(order) => order.to_vec(),
+        let command = match control.recv() {
+            Ok(command) => command.to_vec(),
             Err(hqq::Error::Closed) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let obeyed = match order.split_first() {
-            Some((&tag::OPEN, rest)) => opened(rest, control, socket, systems, shelf).map(|pair| {
+        let done = match command.split_first() {
+            Some((&tag::OPEN, rest)) => open_end(rest, control, socket, systems, shelf).map(|pair| {
                 open.push(pair);
                 Vec::new()
             }),
-            Some((&tag::TURN, rest)) => turned(rest, control, &mut open),
-            _ => Err("an order was due".into()),
+            Some((&tag::TURN, rest)) => follow_turn(rest, control, &mut open),
+            _ => Err("unexpected message on the control link".into()),
         };
-        match obeyed {
+        match done {
             Ok(words) => control.send(&[&[tag::DONE], words.as_slice()].concat())?,
             Err(failure) => {
                 control.send(&[&[tag::FAILED], failure.to_string().as_bytes()].concat())?;
@@ -440,28 +440,32 @@ fn follow(
     }
 }
 
-fn opened(
-    order: &[u8],
+fn open_end(
+    command: &[u8],
     control: &StandardLink,
     socket: &OwnedFd,
     systems: &[Box<dyn System>],
     shelf: Option<&Shelf>,
-) -> Outcome<(Case, Box<dyn Turns>)> {
-    let (case, names) = order.split_at_checked(24).ok_or("an order was due")?;
-    let case = Case::from_words(words(case)?).ok_or("a case was due")?;
-    let (system, name) = str::from_utf8(names)?.split_once('\0').ok_or("names were due")?;
+) -> Outcome<(Case, Box<dyn Workload>)> {
+    let (case, names) = command.split_at_checked(24).ok_or("unexpected message on the control link")?;
+    let case = Case::from_words(words(case)?).ok_or("a message names an unknown case")?;
+    let (system, name) = str::from_utf8(names)?.split_once('\0').ok_or("a message has no name")?;
     let system = systems.iter().find(|known| known.name() == system && known.can(&case));
     let system = system.ok_or("the second process does not know this system")?;
     let session = Session { control, socket: socket.as_fd(), shelf, case, name: name.into(), leads: false };
     Ok((case, system.follow(&session)?))
 }
 
-fn turned(order: &[u8], control: &StandardLink, open: &mut [(Case, Box<dyn Turns>)]) -> Outcome<Vec<u8>> {
-    let [index, count] = words(order)?;
-    let (case, turns) = open.get_mut(index as usize).ok_or("nothing of this number is open")?;
+fn follow_turn(
+    command: &[u8],
+    control: &StandardLink,
+    open: &mut [(Case, Box<dyn Workload>)],
+) -> Outcome<Vec<u8>> {
+    let [index, count] = words(command)?;
+    let (case, workload) = open.get_mut(index as usize).ok_or("no pair of this index is open")?;
     control.send(&[tag::DONE])?;
     let (wall, cpu) = (clock::now(), cpu::cpu_time());
-    let Span { ended, .. } = turns.follow(Turn { case: *case, count })?;
+    let Span { ended, .. } = workload.follow(Turn { case: *case, count })?;
     let (cpu, wall) = ((cpu::cpu_time() - cpu).as_nanos() as u64, clock::now() - wall);
     Ok([ended, cpu, wall].map(u64::to_le_bytes).concat())
 }

@@ -1,4 +1,4 @@
-//! The systems of this repository: links, and the raw programs that stand for the machine's limit.
+//! The systems of this repository: links, and bare programs that show what the machine allows.
 
 mod agreed;
 mod batch;
@@ -16,7 +16,7 @@ pub use preset::{PRESET_CASES, presets};
 
 use crate::measured::System;
 
-/// The least that the machine allows, for each kind of work.
+/// Bare programs that show the least that the machine allows, for each kind of work.
 pub fn raw() -> Vec<Box<dyn System>> {
     let mut all: Vec<Box<dyn System>> =
         vec![Box::new(ping::Raw), Box::new(ping::Bells), Box::new(bytes::Copied), Box::new(setup::Reserved)];
@@ -24,7 +24,7 @@ pub fn raw() -> Vec<Box<dyn System>> {
     all
 }
 
-/// Links of HQQ in their modes, and a pipe beside their streams.
+/// Links of HQQ in their modes, and a pipe to compare streams with.
 pub fn own() -> Vec<Box<dyn System>> {
     let mut all = link::all();
     all.push(Box::new(bytes::Pipe));

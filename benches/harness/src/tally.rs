@@ -1,14 +1,14 @@
-//! What is kept of the turns, and the rows made of it.
+//! The results of the turns, and the rows made from them.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Kind};
 
-/// The longest time told apart from longer ones, nanoseconds: what fits the place of a time.
+/// The longest time that is recorded, in nanoseconds; longer ones count as this.
 const LONGEST: u64 = u32::MAX as u64;
 
-/// Percentiles of times, nanoseconds.
+/// Percentiles of times, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// Half of them were shorter.
@@ -30,12 +30,12 @@ impl From<&Histogram<u64>> for Percentiles {
     }
 }
 
-/// One system at one case.
+/// The result of one system at one case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Its name.
+    /// The name of the system.
     pub system: String,
-    /// The kind's name.
+    /// The name of the kind of work.
     pub case: String,
     /// Bytes of a message, or of one write of a stream.
     pub payload: u64,
@@ -48,50 +48,50 @@ pub struct Row {
     /// Cache lines that carry each message: of a round trip both ways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<u64>,
-    /// Times of round trips, of answers since they were due, or of set-ups.
+    /// Times of round trips, of answers since their message was due, or of setups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ns: Option<Percentiles>,
-    /// Messages one way.
+    /// Messages a second, one way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages_per_second: Option<f64>,
-    /// Bytes one way.
+    /// Bytes a second, one way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<f64>,
-    /// The share of a processor that the follower used.
+    /// The share of a processor that the receiver used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<f64>,
-    /// The system that stands for the least that this work takes.
+    /// The bare program that the row is compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw: Option<String>,
-    /// Times or rates divided by that system's in the same round; the median of all rounds.
+    /// The time or rate divided by that of `raw` in the same round; the median of all rounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio_to_raw: Option<f64>,
-    /// The same with the system's own rate where one thread sends one message at a time.
+    /// The same against this system's rate with one thread that sends one message at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio_to_single: Option<f64>,
-    /// The same with `hqq`, or else `hqq-spsc`.
+    /// The same against `hqq`, or else `hqq-spsc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio_to_hqq: Option<f64>,
-    /// Times at growing quantiles, for a picture.
+    /// Times at increasing quantiles, for the picture.
     #[serde(skip)]
     pub curve: Vec<(f64, u64)>,
 }
 
-/// The outcome of a run.
+/// The results of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
-    /// What was measured.
+    /// One row for each system and case.
     pub rows: Vec<Row>,
-    /// The processor's model, how many there are, and the kernel.
+    /// The model and number of the processors, and the version of the kernel.
     #[serde(default)]
     pub machine: String,
-    /// How often everything had its turn.
+    /// The number of rounds.
     pub rounds: u64,
-    /// The processors that the two processes stayed on; `null` if that was not possible.
+    /// The processors that the two processes were pinned to; `null` if that was not possible.
     pub pinned: Option<[usize; 2]>,
 }
 
-/// What has been measured of a system at a case so far.
+/// The results so far of a system at a case.
 pub(crate) struct Tally {
     times: Histogram<u64>,
     /// The median time, or the rate, of each round.
@@ -105,7 +105,7 @@ impl Tally {
         Self { times, rounds: Vec::new(), cpu: Vec::new() }
     }
 
-    /// Notes a round of single times, which are put into order.
+    /// Records the single times of a round, and sorts them.
     pub fn note_times(&mut self, times: &mut [u32]) {
         times.sort_unstable();
         for &mut time in &mut *times {
@@ -116,26 +116,26 @@ impl Tally {
         }
     }
 
-    /// Notes a round's rate.
+    /// Records the rate of a round.
     pub fn note_rate(&mut self, amount: u64, nanos: u64) {
         self.rounds.push(amount as f64 * 1e9 / nanos.max(1) as f64);
     }
 
-    /// Notes the share of a processor that the follower used.
+    /// Records the share of a processor that the follower used.
     pub fn note_cpu(&mut self, share: f64) {
         self.cpu.push(share);
     }
 
-    /// Times from the median on, evenly spaced where each step leaves out as large a part of what is left.
+    /// Times from the median on, at quantiles whose distance to 1 shrinks by a constant factor.
     fn curve(&self) -> Vec<(f64, u64)> {
         const STEPS: i32 = 12;
         let left = (0..).map(|step: i32| 0.5 * 10f64.powf(f64::from(-step) / f64::from(STEPS)));
-        // One time alone says nothing of how often such a time is met with.
+        // A single time says nothing about how often it occurs.
         let enough = left.take_while(|left| left * self.times.len() as f64 >= 5.0 && *left >= 0.9e-4);
         enough.map(|left| (1.0 - left, self.times.value_at_quantile(1.0 - left))).collect()
     }
 
-    /// Makes a row, without what it is compared with.
+    /// Makes a row without the ratios.
     pub fn row(&self, system: &str, case: Case) -> Row {
         let timed = case.kind.is_timed();
         let rate = median(self.rounds.clone());
@@ -160,12 +160,12 @@ impl Tally {
     }
 }
 
-/// The median of the rounds' ratios: what drifts from round to round is in both.
+/// The median of the ratios of each round: drift between rounds affects both.
 pub(crate) fn ratio(ours: &[f64], theirs: &[f64]) -> Option<f64> {
     median(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect())
 }
 
-/// The middle one, or the mean of the middle two.
+/// The middle value, or the mean of the middle two.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.retain(|value| value.is_finite());
     values.sort_unstable_by(f64::total_cmp);
@@ -178,7 +178,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A run that was none.
+    /// Made-up results of a run.
     pub fn sample() -> Facts {
         let row = |name: &str, kind, times: &[u32]| {
             let mut tally = Tally::new();

@@ -1,4 +1,4 @@
-//! Numbers for people, and tables of them.
+//! Formats numbers with units, and tables of them.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub fn bytes_rate(rate: f64) -> String {
     }
 }
 
-/// How much there is of something a second. Never infinite, since JSON has no word for that.
+/// `amount` per second. Never infinite, which JSON cannot express.
 pub fn per_second(amount: u64, time: Duration) -> f64 {
     amount as f64 / time.as_secs_f64().max(1e-9)
 }

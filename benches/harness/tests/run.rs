@@ -1,17 +1,18 @@
-//! A short run of every system of this repository, between two processes: this program and itself once more.
+//! A short run of every system of this repository, between this program and a second process of it.
 
 use std::env;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use hqq_bench::{
-    Case, How, Kind, Lives, Outcome, Plan, Session, System, Turns, Way, lead, own, payload, raw, serve,
+    Case, Exchange, How, Kind, Outcome, Placement, Plan, Session, System, Workload, lead, own, payload, raw,
+    serve,
 };
 
 /// Queues between two threads, one each way.
 struct Channel;
 
-/// One thread's ends of both.
+/// The ends of both queues that one thread uses.
 struct Ends(Sender<Vec<u8>>, Receiver<Vec<u8>>);
 
 impl System for Channel {
@@ -19,26 +20,26 @@ impl System for Channel {
         "channel"
     }
 
-    fn lives(&self) -> Lives {
-        Lives::BetweenThreads
+    fn placement(&self) -> Placement {
+        Placement::BetweenThreads
     }
 
     fn can(&self, case: &Case) -> bool {
         matches!(case.kind, Kind::Slot | Kind::ThroughputMpmc)
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let ((there, inbox), (back, answers)) = (channel(), channel());
-        session.leave(Ends(back, inbox))?;
+        session.share(Ends(back, inbox))?;
         Ok(Box::new(Ends(there, answers)))
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
-        Ok(Box::new(session.find::<Ends>()?))
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
+        Ok(Box::new(session.shared::<Ends>()?))
     }
 }
 
-impl Way for Ends {
+impl Exchange for Ends {
     fn send(&mut self, _: How, number: u64, size: usize) -> Outcome {
         let mut message = vec![0; size];
         payload::write(number, &mut message);
@@ -62,12 +63,12 @@ impl System for Broken {
         true
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
-        session.hear()?;
-        Err("nothing was to be heard".into())
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
+        session.recv()?;
+        Err("received something unexpectedly".into())
     }
 
-    fn follow(&self, _: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, _: &Session) -> Outcome<Box<dyn Workload>> {
         Err("as it was meant to be".into())
     }
 }
@@ -79,7 +80,7 @@ fn main() -> Outcome {
     let sound: Vec<String> =
         names.iter().filter(|name| **name != "broken").map(|&name| name.into()).collect();
     if env::args().nth(1).as_deref() == Some("second") {
-        // What fails here is told to the first process.
+        // The first process reports failures of this one.
         let _ = serve(&systems);
         return Ok(());
     }
@@ -105,7 +106,7 @@ fn main() -> Outcome {
         assert_eq!(row.ratio_to_single.is_some(), ["batch", "crowd"].contains(&&*row.case), "{row:?}");
     }
     let beside = facts.rows.iter().filter(|row| row.system == "hqq").all(|row| row.ratio_to_hqq == Some(1.0));
-    assert!(beside, "each is compared with itself, too");
+    assert!(beside, "each row of hqq is compared with itself");
 
     let cases = vec![Case::new(Kind::Slot, 8)];
     let plan = Plan { systems: &systems, cases, only: vec!["broken".into()], beside_hqq: false, rounds: 1 };

@@ -9,7 +9,7 @@ mod shmem_ipc;
 mod shmipc;
 mod zeromq;
 
-use hqq_bench::{Case, Kind, Outcome, Session, System, Turns, own, raw};
+use hqq_bench::{Case, Kind, Outcome, Session, System, Workload, own, raw};
 
 use crate::traces::Traces;
 
@@ -54,11 +54,11 @@ impl System for Mode {
         self.0.limit(case)
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         self.0.lead(session)
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         self.0.follow(session)
     }
 }

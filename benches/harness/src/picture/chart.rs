@@ -1,19 +1,19 @@
-//! Axes, curves and words.
+//! Axes, curves and labels of the picture.
 
 use svg::node::element::path::Data;
 use svg::node::element::{Group, Line, Path, Text};
 
 use crate::text::nanos;
 
-/// The colour of what is to be read first, and of what explains it.
+/// The colours of headings and of explanations.
 pub const INK: &str = "#222222";
 pub const PALE: &str = "#666666";
 const GRID: &str = "#dddddd";
 
-/// Where the curves are: left, right, top, bottom.
+/// The area of the curves: left, right, top, bottom.
 const PLOT: [f64; 4] = [104.0, 640.0, 160.0, 494.0];
 
-/// From a value to a place.
+/// Maps a value to a coordinate.
 pub struct Scale {
     from: f64,
     factor: f64,
@@ -21,7 +21,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// From 0 to `most`.
+    /// A linear scale from 0 to `most`.
     pub fn linear(most: f64, start: f64, end: f64) -> Self {
         Self { from: 0.0, factor: (end - start) / most.max(f64::MIN_POSITIVE), start }
     }
@@ -35,7 +35,7 @@ impl Scale {
     }
 }
 
-/// A system's times.
+/// The curve of a system.
 pub struct Curve {
     pub name: String,
     pub colour: &'static str,
@@ -48,7 +48,7 @@ fn written(x: i32, y: i32, size: u32, colour: &str, words: &str) -> Text {
     Text::new(words).set("x", x).set("y", y).set("font-size", size).set("fill", colour)
 }
 
-/// Words that begin at a place.
+/// Text that starts at a point.
 pub fn text(x: i32, y: i32, size: u32, colour: &str, words: &str) -> Text {
     written(x, y, size, colour, words)
 }
@@ -58,12 +58,12 @@ pub fn bold(x: i32, y: i32, size: u32, words: &str) -> Text {
     written(x, y, size, INK, words).set("font-weight", "bold")
 }
 
-/// Words that end at a place.
+/// Text that ends at a point.
 pub fn label(x: i32, y: i32, size: u32, words: &str) -> Text {
     written(x, y, size, INK, words).set("text-anchor", "end")
 }
 
-/// Words around a place.
+/// Text centred on a point.
 pub fn middle(x: i32, y: i32, size: u32, colour: &str, words: &str) -> Text {
     written(x, y, size, colour, words).set("text-anchor", "middle")
 }
@@ -73,12 +73,12 @@ fn line(from: (f64, f64), to: (f64, f64), colour: &str) -> Line {
     Line::new().set("x1", x1).set("y1", y1).set("x2", x2).set("y2", y2).set("stroke", colour)
 }
 
-/// How many nines: 1 for 90 %, 2 for 99 %.
+/// The number of nines of a quantile: 1 for 90 %, 2 for 99 %.
 fn nines(quantile: f64) -> f64 {
     -(1.0 - quantile).log10()
 }
 
-/// Curves with their axes: how many nines against the logarithm of the time.
+/// Curves with their axes: the number of nines against the logarithm of the time.
 pub fn curves(curves: &[Curve]) -> Group {
     let [left, right, top, bottom] = PLOT;
     let times = || curves.iter().flat_map(|curve| &curve.points).map(|&(_, time)| time as f64);

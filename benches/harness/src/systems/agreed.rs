@@ -1,4 +1,4 @@
-//! What each thing costs that two ends can agree on, beside doing nothing; and how long an urgent message takes beside bulk.
+//! The cost of each feature that two ends can agree on, compared with none; and the latency of an urgent message beside bulk.
 
 use std::time::{Duration, Instant};
 
@@ -10,26 +10,26 @@ use hqq::features::qos::{Class, TrafficClass};
 use hqq::{AdvancedLink, Error, Listener, Options, StandardLink};
 
 use crate::case::{Case, How, Kind};
-use crate::measured::{Span, System, Turn, Turns, Way, nanos};
+use crate::measured::{Exchange, Span, System, Turn, Workload, nanos};
 use crate::outcome::Outcome;
 use crate::session::{PATIENCE, Session};
 use crate::{clock, payload};
 
-/// The cases in which agreements are compared: round trips, and as much as goes one way.
+/// The cases in which agreements are compared: round trips, and throughput one way.
 pub const AGREED_CASES: [Case; 3] =
     [Case::new(Kind::Slot, 8), Case::new(Kind::ThroughputMpmc, 8), Case::new(Kind::ThroughputMpmc, 65536)];
 
 /// Bytes of a bulk message.
 const BULK: usize = 4096;
-/// Bulk messages that are tried to be sent ahead of each urgent one.
+/// Bulk messages that the sender tries to send before each urgent one.
 const MANY: usize = 64;
 
-/// What carries the messages.
+/// The carrier of the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     Link,
     Connection,
-    /// A connection of this class, beside one that is full of messages of that class.
+    /// A connection of the first class, beside a busy one of the second class if there is one.
     Urgent(Class, Option<Class>),
 }
 
@@ -40,7 +40,7 @@ struct Agreed {
     by: By,
 }
 
-/// Links and connections with nothing agreed, and each with one thing.
+/// Links and connections without an agreement, and with one feature each.
 pub fn agreed() -> Vec<Box<dyn System>> {
     let system = |name, base, by, wanted| Box::new(Agreed { name, base, wanted, by }) as Box<dyn System>;
     let link = |name, wanted| system(name, "link", By::Link, wanted);
@@ -85,8 +85,8 @@ impl Agreed {
         })
     }
 
-    fn open(&self, link: AdvancedLink, session: &Session) -> Outcome<Box<dyn Turns>> {
-        let meet = || {
+    fn open(&self, link: AdvancedLink, session: &Session) -> Outcome<Box<dyn Workload>> {
+        let connection = || {
             if session.leads() {
                 link.open_connection_timeout(PATIENCE)
             } else {
@@ -94,17 +94,19 @@ impl Agreed {
             }
         };
         Ok(match self.by {
-            By::Link if self.name == "reliable" => Box::new(Kept(link)),
+            By::Link if self.name == "reliable" => Box::new(Acknowledged(link)),
             By::Link => Box::new(Plain(link)),
-            By::Connection => Box::new(Lane { lane: meet()?, bytes: vec![0; session.size()] }),
+            By::Connection => {
+                Box::new(OverConnection { connection: connection()?, bytes: vec![0; session.size()] })
+            }
             By::Urgent(ours, beside) => {
-                let (urgent, bulk) = (meet()?, meet()?);
+                let (urgent, bulk) = (connection()?, connection()?);
                 urgent.set_traffic_class(TrafficClass { class: ours, ..TrafficClass::default() })?;
                 bulk.set_traffic_class(TrafficClass {
                     class: beside.unwrap_or(Class::BULK),
                     ..TrafficClass::default()
                 })?;
-                Box::new(Two { urgent, bulk, busy: beside.is_some(), load: vec![7; BULK] })
+                Box::new(UrgentAndBulk { urgent, bulk, busy: beside.is_some(), load: vec![7; BULK] })
             }
         })
     }
@@ -126,23 +128,23 @@ impl System for Agreed {
         (self.base, case)
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let listener = Listener::bind_with(session.name(), Self::options())?;
-        session.meet()?;
+        session.barrier()?;
         self.open(self.agree(listener.accept_timeout(PATIENCE)?, true)?, session)
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
-        session.meet()?;
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
+        session.barrier()?;
         let link = StandardLink::connect_with_timeout(session.name(), Self::options(), PATIENCE)?;
         self.open(self.agree(link, false)?, session)
     }
 }
 
-/// Messages of the link itself.
+/// Messages over the link itself.
 struct Plain(AdvancedLink);
 
-impl Way for Plain {
+impl Exchange for Plain {
     #[inline(always)]
     fn send(&mut self, _: How, number: u64, size: usize) -> Outcome {
         Ok(self.0.send_with(size, |bytes| payload::write(number, bytes))?)
@@ -154,10 +156,10 @@ impl Way for Plain {
     }
 }
 
-/// The same, each acknowledged as soon as it is read.
-struct Kept(AdvancedLink);
+/// Messages over the link, each acknowledged as soon as it is read.
+struct Acknowledged(AdvancedLink);
 
-impl Way for Kept {
+impl Exchange for Acknowledged {
     fn send(&mut self, _: How, number: u64, size: usize) -> Outcome {
         Ok(self.0.send_with(size, |bytes| payload::write(number, bytes))?)
     }
@@ -169,32 +171,32 @@ impl Way for Kept {
     }
 }
 
-/// Messages on a connection.
-struct Lane {
-    lane: Connection,
+/// Messages over a connection.
+struct OverConnection {
+    connection: Connection,
     bytes: Vec<u8>,
 }
 
-impl Way for Lane {
+impl Exchange for OverConnection {
     fn send(&mut self, _: How, number: u64, size: usize) -> Outcome {
         payload::write(number, &mut self.bytes[..size]);
-        Ok(self.lane.send(&self.bytes[..size])?)
+        Ok(self.connection.send(&self.bytes[..size])?)
     }
 
     fn recv(&mut self, _: How, number: u64, _: usize) -> Outcome {
-        payload::read(number, &self.lane.recv()?)
+        payload::read(number, &self.connection.recv()?)
     }
 }
 
-/// Two connections, used by one thread at each end: so it is the link that is measured, and not who gets the processor.
-struct Two {
+/// Two connections, used by one thread at each end, so that the link is measured and not the scheduling of threads.
+struct UrgentAndBulk {
     urgent: Connection,
     bulk: Connection,
     busy: bool,
     load: Vec<u8>,
 }
 
-impl Turns for Two {
+impl Workload for UrgentAndBulk {
     fn lead(&mut self, turn: Turn, times: &mut [u32]) -> Outcome<Span> {
         let began = clock::now();
         let mut message = vec![0; turn.case.payload as usize];
@@ -202,7 +204,7 @@ impl Turns for Two {
             for _ in 0..if self.busy { MANY } else { 0 } {
                 match self.bulk.send_timeout(&self.load, Duration::ZERO) {
                     Ok(()) => {}
-                    // As much is under way as may be.
+                    // The flow-control window is full.
                     Err(Error::Timeout { .. }) => break,
                     Err(error) => return Err(error.into()),
                 }

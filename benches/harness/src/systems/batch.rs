@@ -1,19 +1,19 @@
-//! Sixteen messages at a time.
+//! Messages in batches of sixteen.
 
 use hqq::StandardLink;
 use hqq::shm::packet::INLINE_MAX;
 
-use crate::measured::{Span, Turn, Turns};
+use crate::measured::{Span, Turn, Workload};
 use crate::outcome::Outcome;
 use crate::{clock, payload};
 
-/// Messages at a time.
+/// Messages of a batch.
 const BATCH: usize = 16;
 
 /// One end of a link that sends and receives in batches.
 pub struct Batches(pub StandardLink);
 
-impl Turns for Batches {
+impl Workload for Batches {
     fn lead(&mut self, turn: Turn, _: &mut [u32]) -> Outcome<Span> {
         let size = turn.case.payload as usize;
         let mut bytes = [[0; INLINE_MAX]; BATCH];

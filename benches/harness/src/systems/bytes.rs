@@ -1,4 +1,4 @@
-//! Streams of bytes: through anything that is `Write` and `Read`, and by one thread's copying.
+//! Streams of bytes: through any `Write` and `Read`, and copied by one thread.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -8,16 +8,16 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use crate::case::{Case, Kind};
 use crate::clock;
-use crate::measured::{Span, System, Turn, Turns};
+use crate::measured::{Span, System, Turn, Workload};
 use crate::outcome::Outcome;
 use crate::session::Session;
 
-/// Bytes that are gone through from end to end before they are touched again: more than caches hold.
+/// Bytes that are passed through before any is touched again: more than the caches hold.
 const COLD: usize = 256 << 20;
-/// A page has a mark of its own.
+/// Bytes of a page; each page is filled with a mark of its own.
 const PAGE: usize = 4096;
 
-/// What all streams of this process write.
+/// The data that all streams of this process write.
 static FROM: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut data = vec![0; COLD];
     for (number, page) in data.chunks_mut(PAGE).enumerate() {
@@ -26,15 +26,15 @@ static FROM: LazyLock<Vec<u8>> = LazyLock::new(|| {
     data
 });
 
-/// Where all streams of this process read to, one at a time.
+/// The memory that the streams of this process read into, one at a time.
 static INTO: LazyLock<Mutex<Vec<u8>>> = LazyLock::new(|| Mutex::new(vec![1; COLD]));
 
-/// What the page at that place is filled with.
+/// The mark of the page at offset `at`.
 fn mark(at: usize) -> u8 {
     (at / PAGE % 251) as u8
 }
 
-/// The places of blocks, one after the other, and from the beginning again.
+/// The offset of the next block; wraps around at the end.
 #[derive(Default)]
 struct Place(usize);
 
@@ -48,20 +48,20 @@ impl Place {
     }
 }
 
-/// The leader's end of a [stream](Kind::Stream): writes memory that no cache holds.
+/// The leader's end of a [stream](Kind::Stream): writes from memory larger than the caches.
 pub struct Source<W> {
     writer: W,
     place: Place,
 }
 
-/// The follower's end: reads into memory that no cache holds.
+/// The follower's end of a stream: reads into memory larger than the caches.
 pub struct Sink<R> {
     reader: R,
     place: Place,
 }
 
 impl<W: Write> Source<W> {
-    /// Writes to `writer`, in a session whose case is a stream.
+    /// A source that writes to `writer`.
     pub fn new(writer: W, _: &Session) -> Self {
         LazyLock::force(&FROM);
         Self { writer, place: Place::default() }
@@ -69,14 +69,14 @@ impl<W: Write> Source<W> {
 }
 
 impl<R: Read> Sink<R> {
-    /// Reads from `reader` what a [`Source`] writes, in the same session.
+    /// A sink that reads from `reader` what a [`Source`] writes.
     pub fn new(reader: R, _: &Session) -> Self {
         LazyLock::force(&INTO);
         Self { reader, place: Place::default() }
     }
 }
 
-impl<W: Write> Turns for Source<W> {
+impl<W: Write> Workload for Source<W> {
     fn lead(&mut self, turn: Turn, _: &mut [u32]) -> Outcome<Span> {
         let (size, data) = (turn.case.payload as usize, &*FROM);
         let began = clock::now();
@@ -92,7 +92,7 @@ impl<W: Write> Turns for Source<W> {
     }
 }
 
-impl<R: Read> Turns for Sink<R> {
+impl<R: Read> Workload for Sink<R> {
     fn lead(&mut self, _: Turn, _: &mut [u32]) -> Outcome<Span> {
         Err("this end reads".into())
     }
@@ -108,14 +108,14 @@ impl<R: Read> Turns for Sink<R> {
             block[0] = !mark;
             self.reader.read_exact(block)?;
             if block[0] != mark {
-                return Err("these are not the bytes that were written".into());
+                return Err("the bytes read differ from those written".into());
             }
         }
         Ok(Span::since(began))
     }
 }
 
-/// One thread that copies the same memory: what a stream cannot beat.
+/// One thread that copies the same memory: the limit of a stream.
 pub struct Copied;
 
 #[derive(Default)]
@@ -130,18 +130,18 @@ impl System for Copied {
         case.kind == Kind::Stream
     }
 
-    fn lead(&self, _: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, _: &Session) -> Outcome<Box<dyn Workload>> {
         LazyLock::force(&FROM);
         LazyLock::force(&INTO);
         Ok(Box::new(Copying::default()))
     }
 
-    fn follow(&self, _: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, _: &Session) -> Outcome<Box<dyn Workload>> {
         Ok(Box::new(Copying::default()))
     }
 }
 
-impl Turns for Copying {
+impl Workload for Copying {
     fn lead(&mut self, turn: Turn, _: &mut [u32]) -> Outcome<Span> {
         let (size, from) = (turn.case.payload as usize, &*FROM);
         let mut into = INTO.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,14 +170,14 @@ impl System for Pipe {
         case.kind == Kind::Stream
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let (reader, writer) = std::io::pipe()?;
-        session.give(&[reader.as_fd()])?;
+        session.send_fds(&[reader.as_fd()])?;
         Ok(Box::new(Source::new(writer, session)))
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
-        let reader = session.take()?.pop().ok_or("no pipe came")?;
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
+        let reader = session.recv_fds()?.pop().ok_or("the other end sent no pipe")?;
         Ok(Box::new(Sink::new(File::from(reader), session)))
     }
 }

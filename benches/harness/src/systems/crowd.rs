@@ -1,22 +1,22 @@
-//! Many threads at one link.
+//! Many threads that share one link.
 
 use std::sync::Barrier;
 use std::thread;
 
 use hqq::StandardLink;
 
-use crate::measured::{Span, Turn, Turns};
+use crate::measured::{Span, Turn, Workload};
 use crate::outcome::{Failure, Outcome};
 use crate::{clock, payload};
 
 /// Threads in each of the two processes.
 const THREADS: u64 = 8;
 
-/// One end of a link that eight threads share. They run where the process does: on one processor.
+/// One end of a link that eight threads share. They run on the processor of the process.
 pub struct Crowd(pub StandardLink);
 
 impl Crowd {
-    /// Lets each thread do its share of the turn. From when the first begins until the last is done.
+    /// Runs `act` in each thread for its share of the turn. The span is from the first start to the last end.
     fn share(&self, turn: Turn, act: impl Fn(u64) -> Outcome + Sync) -> Outcome<Span> {
         let barrier = Barrier::new(THREADS as usize + 1);
         thread::scope(|scope| {
@@ -26,7 +26,7 @@ impl Crowd {
                     let (act, barrier) = (&act, &barrier);
                     scope.spawn(move || {
                         barrier.wait();
-                        // Each reads the clock itself: they share one processor, and who waits for them may come last.
+                        // Each thread reads the clock itself: on one processor, the waiting thread may run last.
                         let began = clock::now();
                         (0..own).try_for_each(|_| act(1))?;
                         Ok::<_, Failure>(Span::since(began))
@@ -44,7 +44,7 @@ impl Crowd {
     }
 }
 
-impl Turns for Crowd {
+impl Workload for Crowd {
     fn lead(&mut self, turn: Turn, _: &mut [u32]) -> Outcome<Span> {
         let size = turn.case.payload as usize;
         self.share(turn, |number| {

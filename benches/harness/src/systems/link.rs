@@ -1,4 +1,4 @@
-//! Links of HQQ.
+//! Links of HQQ as systems.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::crowd::Crowd;
 use super::setup::Fresh;
 use crate::case::{Case, How, Kind, RARE_US};
 use crate::limits::limit;
-use crate::measured::{System, Turns, Way};
+use crate::measured::{Exchange, System, Workload};
 use crate::outcome::Outcome;
 use crate::payload;
 use crate::session::{PATIENCE, Session};
@@ -46,7 +46,7 @@ impl Link {
         if case.kind == Kind::Sleeping { options.spin(Duration::ZERO) } else { options }
     }
 
-    fn open(&self, link: StandardLink, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn open(&self, link: StandardLink, session: &Session) -> Outcome<Box<dyn Workload>> {
         let slice = vec![0; session.size()];
         Ok(match self.ring {
             _ if session.case().kind == Kind::Batch => Box::new(Batches(link)),
@@ -72,7 +72,7 @@ impl System for Link {
         let adaptive = self.wait == WaitMode::Adaptive;
         let usual = mpmc && adaptive && !self.protected;
         let inline = case.payload <= INLINE_MAX as u64;
-        // Once the ends poll anyway, modes differ by little: not each has each case.
+        // Modes that differ little in a case are not all measured.
         match case.kind {
             Kind::Slot => inline,
             Kind::Pool => mpmc || adaptive,
@@ -90,21 +90,21 @@ impl System for Link {
         limit(case, self.wait == WaitMode::Adaptive)
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let options = self.options(session.case());
         let listener = Listener::bind_with(session.name(), options)?;
-        session.meet()?;
+        session.barrier()?;
         self.open(listener.accept_timeout(PATIENCE)?, session)
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
-        session.meet()?;
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
+        session.barrier()?;
         let options = self.options(session.case());
         self.open(StandardLink::connect_with_timeout(session.name(), options, PATIENCE)?, session)
     }
 }
 
-/// What can send and receive: a link that any thread may use, or the halves of one for two threads.
+/// A link that any thread may use, or its two halves.
 trait Ends {
     fn send(&self, message: &[u8]) -> hqq::Result<()>;
     fn send_with(&self, size: usize, fill: impl FnOnce(&mut [u8])) -> hqq::Result<()>;
@@ -145,7 +145,7 @@ impl Ends for (Sender, Receiver) {
     }
 }
 
-/// A link that is open, and the caller's slice for [`How::Copy`].
+/// An open link, and the slice of the caller for [`How::Copy`].
 pub(super) struct Open<E> {
     ends: E,
     slice: Vec<u8>,
@@ -157,7 +157,7 @@ impl Open<StandardLink> {
     }
 }
 
-impl<E: Ends> Way for Open<E> {
+impl<E: Ends> Exchange for Open<E> {
     #[inline(always)]
     fn send(&mut self, how: How, number: u64, size: usize) -> Outcome {
         match how {

@@ -1,4 +1,4 @@
-//! The raw lines and the bare doorbell, as systems.
+//! The bare cache lines and the bare doorbell as systems.
 
 use std::os::fd::AsFd;
 
@@ -6,12 +6,12 @@ use hqq_sys::raw::{bell::Bell, ping::Ping};
 use hqq_sys::sock;
 
 use crate::case::{Case, How, Kind, RARE_US};
-use crate::measured::{System, Turns, Way};
+use crate::measured::{Exchange, System, Workload};
 use crate::outcome::Outcome;
 use crate::payload;
 use crate::session::Session;
 
-/// The lines that a message needs, passed to and fro, and nothing besides.
+/// Passes the cache lines of a message back and forth, and does nothing else.
 pub struct Raw;
 
 impl System for Raw {
@@ -23,16 +23,16 @@ impl System for Raw {
         matches!(case.kind, Kind::Slot | Kind::Pool | Kind::Untouched | Kind::Copy)
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         open(session)
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         open(session)
     }
 }
 
-fn open(session: &Session) -> Outcome<Box<dyn Turns>> {
+fn open(session: &Session) -> Outcome<Box<dyn Workload>> {
     let memory = session.memory(Ping::memory(session.size()))?;
     let slice = vec![0; session.size()];
     Ok(Box::new(Lines { ping: Ping::new(memory.as_fd(), session.size(), session.leads())?, slice }))
@@ -43,7 +43,7 @@ struct Lines {
     slice: Vec<u8>,
 }
 
-impl Way for Lines {
+impl Exchange for Lines {
     #[inline(always)]
     fn send(&mut self, how: How, number: u64, _: usize) -> Outcome {
         match how {
@@ -70,7 +70,7 @@ impl Way for Lines {
     }
 }
 
-/// The socket that wakes the receivers of a link, and nothing besides.
+/// The socket that wakes the receivers of a link, and nothing else.
 pub struct Bells;
 
 impl System for Bells {
@@ -83,19 +83,19 @@ impl System for Bells {
         (rare || case.kind == Kind::Sleeping) && case.payload <= 64
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let (near, far) = sock::pair()?;
-        session.give(&[far.as_fd()])?;
-        // On a schedule the leader is awake, waiting for the next message to be due.
+        session.send_fds(&[far.as_fd()])?;
+        // On a schedule, the leader polls the clock until the next message is due.
         Ok(Box::new(Bell::new(near, session.case().kind == Kind::Sleeping)?))
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
-        Ok(Box::new(Bell::new(session.take()?.pop().ok_or("no socket came")?, true)?))
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
+        Ok(Box::new(Bell::new(session.recv_fds()?.pop().ok_or("the other end sent no socket")?, true)?))
     }
 }
 
-impl Way for Bell {
+impl Exchange for Bell {
     #[inline(always)]
     fn send(&mut self, _: How, number: u64, size: usize) -> Outcome {
         let mut bytes = [0; 64];

@@ -1,18 +1,18 @@
-//! Links as capabilities make them, beside one with the defaults.
+//! Links with the options of each capability, and one with the defaults.
 
 use hqq::agreement::Capabilities;
 use hqq::{Listener, Options, StandardLink};
 
 use super::link::Open;
 use crate::case::{Case, Kind};
-use crate::measured::{System, Turns};
+use crate::measured::{System, Workload};
 use crate::outcome::Outcome;
 use crate::session::{PATIENCE, Session};
 
 /// The name of the links that the others are compared with.
 const DEFAULT: &str = "default";
 
-/// The cases in which presets are compared: round trips, those of rare messages, and as much as goes one way.
+/// The cases in which presets are compared: round trips, rare messages, and throughput one way.
 pub const PRESET_CASES: [Case; 6] = [
     Case::new(Kind::Slot, 8),
     Case::new(Kind::Pool, 1024),
@@ -27,7 +27,7 @@ struct Preset {
     capabilities: Capabilities,
 }
 
-/// The defaults, and what each capability makes of them.
+/// Links with the defaults and with the options of each capability.
 pub fn presets() -> Vec<Box<dyn System>> {
     let preset = |name, capabilities| Box::new(Preset { name, capabilities }) as Box<dyn System>;
     vec![
@@ -39,7 +39,7 @@ pub fn presets() -> Vec<Box<dyn System>> {
 }
 
 impl Preset {
-    fn open(link: StandardLink, session: &Session) -> Box<dyn Turns> {
+    fn open(link: StandardLink, session: &Session) -> Box<dyn Workload> {
         Box::new(Open::new(link, session))
     }
 }
@@ -57,14 +57,14 @@ impl System for Preset {
         (DEFAULT, case)
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let listener = Listener::bind_with(session.name(), Options::for_capabilities(self.capabilities))?;
-        session.meet()?;
+        session.barrier()?;
         Ok(Self::open(listener.accept_timeout(PATIENCE)?, session))
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
-        session.meet()?;
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
+        session.barrier()?;
         let options = Options::for_capabilities(self.capabilities);
         Ok(Self::open(StandardLink::connect_with_timeout(session.name(), options, PATIENCE)?, session))
     }

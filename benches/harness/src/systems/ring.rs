@@ -1,4 +1,4 @@
-//! The bare rings, as systems.
+//! The bare rings as systems.
 
 use std::os::fd::AsFd;
 
@@ -6,12 +6,12 @@ use hqq_sys::raw::{RING, mpmc::Mpmc, spsc::Spsc};
 
 use crate::case::{Case, How, Kind};
 use crate::limits::limit;
-use crate::measured::{System, Turns, Way};
+use crate::measured::{Exchange, System, Workload};
 use crate::outcome::Outcome;
 use crate::payload;
 use crate::session::Session;
 
-/// A bare ring with or without a fence behind each message.
+/// A bare ring with or without a fence after each message.
 struct Ring {
     name: &'static str,
     single: bool,
@@ -42,7 +42,7 @@ impl System for Ring {
         limit(case, self.fence)
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let memory = session.memory(RING)?;
         let memory = memory.as_fd();
         Ok(match (self.single, self.fence) {
@@ -53,14 +53,14 @@ impl System for Ring {
         })
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         self.lead(session)
     }
 }
 
-macro_rules! way {
+macro_rules! exchange {
     ($ring:ident) => {
-        impl<const FENCE: bool> Way for $ring<FENCE> {
+        impl<const FENCE: bool> Exchange for $ring<FENCE> {
             #[inline(always)]
             fn send(&mut self, _: How, number: u64, size: usize) -> Outcome {
                 Ok($ring::send(self, |bytes| payload::write(number, &mut bytes[..size]))?)
@@ -74,5 +74,5 @@ macro_rules! way {
     };
 }
 
-way!(Spsc);
-way!(Mpmc);
+exchange!(Spsc);
+exchange!(Mpmc);

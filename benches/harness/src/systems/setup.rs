@@ -1,4 +1,4 @@
-//! From nothing to the first message.
+//! Setup of a link, up to the first message.
 
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -7,14 +7,14 @@ use hqq::{Listener, Options, StandardLink};
 use hqq_sys::mem;
 
 use crate::case::{Case, Kind};
-use crate::measured::{Span, System, Turn, Turns, nanos};
+use crate::measured::{Span, System, Turn, Workload, nanos};
 use crate::outcome::Outcome;
 use crate::session::{PATIENCE, Session};
 use crate::{clock, payload};
 
-/// Makes a link anew each time: binds, tells the other end, accepts and receives one message.
+/// Makes a new link each time: binds, notifies the other end, accepts, and receives one message.
 pub struct Fresh {
-    /// A link that is there already, to tell the other end that the name is.
+    /// A link that exists already and notifies the other end that the name is bound.
     beside: StandardLink,
     name: String,
     number: u64,
@@ -31,7 +31,7 @@ impl Fresh {
     }
 }
 
-impl Turns for Fresh {
+impl Workload for Fresh {
     fn lead(&mut self, turn: Turn, times: &mut [u32]) -> Outcome<Span> {
         let began = clock::now();
         for time in times {
@@ -60,7 +60,7 @@ impl Turns for Fresh {
             self.beside.recv_timeout(PATIENCE)?;
             let link = StandardLink::connect_timeout(&name, PATIENCE)?;
             link.send(&bytes)?;
-            // Until the other end has received it and closed.
+            // Waits until the other end has received the message and closed.
             let _ = link.recv_timeout(PATIENCE);
             drop(link);
             self.beside.send(b"closed")?;
@@ -69,7 +69,7 @@ impl Turns for Fresh {
     }
 }
 
-/// The reservation of as much memory as such a link has, and nothing else.
+/// Reserves as much memory as such a link has, and does nothing else.
 pub struct Reserved;
 
 struct Reserving(u64);
@@ -83,17 +83,17 @@ impl System for Reserved {
         case.kind == Kind::Setup
     }
 
-    fn lead(&self, _: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, _: &Session) -> Outcome<Box<dyn Workload>> {
         let geometry = Options::new().geometry()?;
         Ok(Box::new(Reserving(hqq::shm::layout::required_bytes(&geometry, mem::page_size() as u64)?)))
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         self.lead(session)
     }
 }
 
-impl Turns for Reserving {
+impl Workload for Reserving {
     fn lead(&mut self, _: Turn, times: &mut [u32]) -> Outcome<Span> {
         let began = clock::now();
         for time in times {

@@ -30,7 +30,7 @@ mod queue {
     use std::hint;
     use std::ptr::NonNull;
 
-    use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
+    use hqq_bench::{Case, Exchange, How, Kind, Outcome, Session, System, Workload};
 
     use crate::common::{capacity, copies, read, spin, write};
     use crate::traces::Traces;
@@ -94,7 +94,7 @@ mod queue {
         sleeps: bool,
     }
 
-    impl Way for Queues {
+    impl Exchange for Queues {
         #[inline]
         fn send(&mut self, how: How, number: u64, size: usize) -> Outcome {
             write(how, number, &mut self.buffer[..size]);
@@ -123,7 +123,7 @@ mod queue {
     }
 
     impl Boost {
-        fn open(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+        fn open(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
             let (leads, size) = (session.leads(), session.size());
             let name = |there: bool| {
                 let direction = if there { "there" } else { "back" };
@@ -131,20 +131,20 @@ mod queue {
             };
             let (there, back) = (name(true)?, name(false)?);
             if !leads {
-                session.hear()?;
+                session.recv()?;
             }
             let make = leads.then(|| capacity(session));
             let (there_queue, back_queue) =
                 (Queue::open(&there, make, size)?, Queue::open(&back, make, size)?);
             if leads {
-                session.tell(b"made")?;
-                session.hear()?;
+                session.send(b"made")?;
+                session.recv()?;
                 for name in [&there, &back] {
                     // SAFETY: the name is a C string. Who has opened the queue keeps its memory.
                     unsafe { hqq_boost_remove(name.as_ptr()) };
                 }
             } else {
-                session.tell(b"opened")?;
+                session.send(b"opened")?;
             }
             let (output, input) = if leads { (there_queue, back_queue) } else { (back_queue, there_queue) };
             let sleeps = session.case().kind == Kind::Sleeping;
@@ -161,11 +161,11 @@ mod queue {
             copies(case.kind) || case.kind == Kind::ThroughputMpmc
         }
 
-        fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+        fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
             self.open(session)
         }
 
-        fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+        fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
             self.open(session)
         }
     }

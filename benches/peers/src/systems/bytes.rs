@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
-use hqq_bench::{Case, How, Kind, Outcome, Session, Sink, Source, System, Turns, Way};
+use hqq_bench::{Case, Exchange, How, Kind, Outcome, Session, Sink, Source, System, Workload};
 use rustix::io::ioctl_fionbio;
 
 use crate::common::{copies, read, spin, write};
@@ -27,11 +27,11 @@ fn share<const N: usize>(
     make: impl FnOnce() -> Outcome<[OwnedFd; N]>,
 ) -> Outcome<Vec<OwnedFd>> {
     if !session.leads() {
-        return session.take();
+        return session.recv_fds();
     }
     let mut made = Vec::from(make()?);
     let theirs = made.split_off(N / 2);
-    session.give(&theirs.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
+    session.send_fds(&theirs.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
     Ok(made)
 }
 
@@ -41,7 +41,7 @@ fn only(mut descriptors: Vec<OwnedFd>) -> Outcome<OwnedFd> {
 }
 
 /// One end of a stream of bytes, which blocks.
-fn stream<R, W>(session: &Session, input: R, output: W) -> Box<dyn Turns>
+fn stream<R, W>(session: &Session, input: R, output: W) -> Box<dyn Workload>
 where
     R: Read + 'static,
     W: Write + 'static,
@@ -56,7 +56,7 @@ struct Streams<R, W> {
     buffer: Vec<u8>,
 }
 
-impl<R: Read, W: Write> Way for Streams<R, W> {
+impl<R: Read, W: Write> Exchange for Streams<R, W> {
     #[inline]
     fn send(&mut self, how: How, number: u64, size: usize) -> Outcome {
         let mut rest = &mut self.buffer[..size];
@@ -85,7 +85,7 @@ impl<R: Read, W: Write> Way for Streams<R, W> {
 pub struct UnixStreams;
 
 impl UnixStreams {
-    fn open(session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn open(session: &Session) -> Outcome<Box<dyn Workload>> {
         let made = || {
             let (ours, theirs) = UnixStream::pair()?;
             Ok([ours.into(), theirs.into()])
@@ -109,11 +109,11 @@ impl System for UnixStreams {
         copies(case.kind) || matches!(case.kind, Kind::ThroughputSpsc | Kind::Stream)
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         Self::open(session)
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         Self::open(session)
     }
 }
@@ -122,7 +122,7 @@ impl System for UnixStreams {
 pub struct Pipes;
 
 impl Pipes {
-    fn open(session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn open(session: &Session) -> Outcome<Box<dyn Workload>> {
         let made = || {
             let ((there_out, there_in), (back_out, back_in)) = (io::pipe()?, io::pipe()?);
             Ok([back_out.into(), there_in.into(), there_out.into(), back_in.into()])
@@ -150,11 +150,11 @@ impl System for Pipes {
         copies(case.kind) || matches!(case.kind, Kind::ThroughputSpsc | Kind::Stream)
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         Self::open(session)
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         Self::open(session)
     }
 }
@@ -165,7 +165,7 @@ struct Datagrams {
     buffer: Vec<u8>,
 }
 
-impl Way for Datagrams {
+impl Exchange for Datagrams {
     #[inline]
     fn send(&mut self, how: How, number: u64, size: usize) -> Outcome {
         write(how, number, &mut self.buffer[..size]);
@@ -186,7 +186,7 @@ impl Way for Datagrams {
 pub struct UnixDatagrams;
 
 impl UnixDatagrams {
-    fn open(session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn open(session: &Session) -> Outcome<Box<dyn Workload>> {
         let made = || {
             let (ours, theirs) = UnixDatagram::pair()?;
             Ok([ours.into(), theirs.into()])
@@ -206,11 +206,11 @@ impl System for UnixDatagrams {
         copies(case.kind) || case.kind == Kind::ThroughputMpmc
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         Self::open(session)
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         Self::open(session)
     }
 }

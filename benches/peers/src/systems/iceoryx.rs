@@ -2,7 +2,7 @@
 //! iceoryx2: publish-subscribe each way, written and read in place, as in its own benchmarks; polled, or with an event
 //! beside each to wake who sleeps.
 
-use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
+use hqq_bench::{Case, Exchange, How, Kind, Outcome, Session, System, Workload};
 use iceoryx2::port::listener::Listener;
 use iceoryx2::port::notifier::Notifier;
 use iceoryx2::port::publisher::Publisher;
@@ -21,7 +21,7 @@ struct Ports {
     _node: Node<ipc::Service>,
 }
 
-impl Way for Ports {
+impl Exchange for Ports {
     #[inline]
     fn send(&mut self, how: How, number: u64, size: usize) -> Outcome {
         let sample = self.output.loan_slice_uninit(size)?;
@@ -77,7 +77,7 @@ impl Iceoryx {
         Ok(config)
     }
 
-    fn open(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn open(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let node = NodeBuilder::new()
             .config(&self.config()?)
             .signal_handling_mode(SignalHandlingMode::Disabled)
@@ -109,7 +109,7 @@ impl Iceoryx {
             None
         };
         // What is published before the subscriber is there is lost.
-        session.meet()?;
+        session.barrier()?;
         Ok(Box::new(Ports { output, input, bells, _node: node }))
     }
 }
@@ -127,11 +127,11 @@ impl System for Iceoryx {
         }
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         self.open(session)
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         self.open(session)
     }
 }

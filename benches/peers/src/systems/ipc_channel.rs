@@ -1,6 +1,6 @@
 //! The crate `ipc-channel`: a bytes channel each way, which is its form without a serializer.
 
-use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
+use hqq_bench::{Case, Exchange, How, Kind, Outcome, Session, System, Workload};
 use ipc_channel::TryRecvError;
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender, IpcOneShotServer, IpcSender};
 
@@ -16,7 +16,7 @@ struct Channels {
     sleeps: bool,
 }
 
-impl Way for Channels {
+impl Exchange for Channels {
     #[inline]
     fn send(&mut self, how: How, number: u64, size: usize) -> Outcome {
         write(how, number, &mut self.buffer[..size]);
@@ -42,7 +42,7 @@ impl Way for Channels {
 pub struct IpcChannel;
 
 impl IpcChannel {
-    fn open(session: &Session, (output, input): Ends) -> Box<dyn Turns> {
+    fn open(session: &Session, (output, input): Ends) -> Box<dyn Workload> {
         let sleeps = session.case().kind == Kind::Sleeping;
         Box::new(Channels { output, input, buffer: vec![0; session.size()], sleeps })
     }
@@ -57,20 +57,20 @@ impl System for IpcChannel {
         copies(case.kind) || case.kind == Kind::ThroughputMpmc
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let (server, name) = IpcOneShotServer::<Ends>::new()?;
-        session.tell(name.as_bytes())?;
+        session.send(name.as_bytes())?;
         // Accepting has no deadline, and so waits until the ends are on their way.
-        session.hear()?;
+        session.recv()?;
         let (_, ends) = server.accept()?;
         Ok(Self::open(session, ends))
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let ((output, theirs), (back, input)) = (ipc::bytes_channel()?, ipc::bytes_channel()?);
-        let sender = IpcSender::<Ends>::connect(String::from_utf8(session.hear()?)?)?;
+        let sender = IpcSender::<Ends>::connect(String::from_utf8(session.recv()?)?)?;
         sender.send((back, theirs))?;
-        session.tell(b"sent")?;
+        session.send(b"sent")?;
         Ok(Self::open(session, (output, input)))
     }
 }

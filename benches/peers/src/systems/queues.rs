@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
-use hqq_bench::{Case, How, Kind, Lives, Outcome, Session, System, Turns, Way};
+use hqq_bench::{Case, Exchange, How, Kind, Outcome, Placement, Session, System, Workload};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::common::{capacity, read, spin, write};
@@ -17,7 +17,7 @@ struct Ring {
     input: Consumer<Line>,
 }
 
-impl Way for Ring {
+impl Exchange for Ring {
     #[inline]
     fn send(&mut self, how: How, number: u64, size: usize) -> Outcome {
         let mut line = Line([0; 56]);
@@ -50,23 +50,23 @@ impl System for Rtrb {
         "rtrb"
     }
 
-    fn lives(&self) -> Lives {
-        Lives::BetweenThreads
+    fn placement(&self) -> Placement {
+        Placement::BetweenThreads
     }
 
     fn can(&self, case: &Case) -> bool {
         fits(case, Kind::ThroughputSpsc)
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let ((output, theirs), (back, input)) =
             (RingBuffer::new(capacity(session)), RingBuffer::new(capacity(session)));
-        session.leave(Ring { output: back, input: theirs })?;
+        session.share(Ring { output: back, input: theirs })?;
         Ok(Box::new(Ring { output, input }))
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
-        Ok(Box::new(session.find::<Ring>()?))
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
+        Ok(Box::new(session.shared::<Ring>()?))
     }
 }
 
@@ -78,7 +78,7 @@ struct Arrays {
     input: Arc<ArrayQueue<Element>>,
 }
 
-impl Way for Arrays {
+impl Exchange for Arrays {
     #[inline]
     fn send(&mut self, how: How, number: u64, size: usize) -> Outcome {
         let mut element = [0; 56];
@@ -101,21 +101,21 @@ impl System for Crossbeam {
         "crossbeam"
     }
 
-    fn lives(&self) -> Lives {
-        Lives::BetweenThreads
+    fn placement(&self) -> Placement {
+        Placement::BetweenThreads
     }
 
     fn can(&self, case: &Case) -> bool {
         fits(case, Kind::ThroughputMpmc)
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let [output, input] = [(); 2].map(|()| Arc::new(ArrayQueue::new(capacity(session))));
-        session.leave(Arrays { output: input.clone(), input: output.clone() })?;
+        session.share(Arrays { output: input.clone(), input: output.clone() })?;
         Ok(Box::new(Arrays { output, input }))
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
-        Ok(Box::new(session.find::<Arrays>()?))
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
+        Ok(Box::new(session.shared::<Arrays>()?))
     }
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::slice;
 
-use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
+use hqq_bench::{Case, Exchange, How, Kind, Outcome, Session, System, Workload};
 use shmem_ipc::sharedring::{Receiver, Sender};
 
 use crate::common::{capacity, read, spin, write};
@@ -19,7 +19,7 @@ struct Rings<const WORDS: usize> {
     sleeps: bool,
 }
 
-impl<const WORDS: usize> Way for Rings<WORDS> {
+impl<const WORDS: usize> Exchange for Rings<WORDS> {
     #[inline]
     fn send(&mut self, how: How, number: u64, size: usize) -> Outcome {
         spin(|| {
@@ -64,11 +64,11 @@ impl<const WORDS: usize> Way for Rings<WORDS> {
 }
 
 impl<const WORDS: usize> Rings<WORDS> {
-    fn open(session: &Session) -> Outcome<Box<dyn Turns>> {
-        let give = |files: [BorrowedFd<'_>; 3]| session.give(&files);
+    fn open(session: &Session) -> Outcome<Box<dyn Workload>> {
+        let give = |files: [BorrowedFd<'_>; 3]| session.send_fds(&files);
         let take = || {
             let files =
-                <[OwnedFd; 3]>::try_from(session.take()?).map_err(|_| "three descriptors were due")?;
+                <[OwnedFd; 3]>::try_from(session.recv_fds()?).map_err(|_| "three descriptors were due")?;
             Outcome::Ok(files.map(File::from))
         };
         let capacity = capacity(session);
@@ -97,7 +97,7 @@ impl<const WORDS: usize> Rings<WORDS> {
 }
 
 /// Opens an end.
-type Opener = fn(&Session) -> Outcome<Box<dyn Turns>>;
+type Opener = fn(&Session) -> Outcome<Box<dyn Workload>>;
 
 /// What opens a ring for messages of so many bytes; an item's size must be known when this is compiled.
 fn opener(size: u64) -> Option<Opener> {
@@ -117,7 +117,7 @@ fn opener(size: u64) -> Option<Opener> {
 pub struct ShmemIpc;
 
 impl ShmemIpc {
-    fn open(session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn open(session: &Session) -> Outcome<Box<dyn Workload>> {
         opener(session.case().payload).ok_or("there is no ring for messages of this size")?(session)
     }
 }
@@ -133,11 +133,11 @@ impl System for ShmemIpc {
             && matches!(case.kind, Slot | Pool | Untouched | Sleeping | ThroughputSpsc)
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         Self::open(session)
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         Self::open(session)
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
+use hqq_bench::{Case, Exchange, How, Kind, Outcome, Session, System, Workload};
 use shmipc::buffer::BufferReader;
 use shmipc::config::{Config, SizePercentPair};
 use shmipc::consts::MemMapType;
@@ -43,7 +43,7 @@ struct Channel {
     _session: Box<dyn Any>,
 }
 
-impl Way for Channel {
+impl Exchange for Channel {
     #[inline]
     fn send(&mut self, how: How, number: u64, size: usize) -> Outcome {
         write(how, number, self.stream.reserve(size)?);
@@ -125,12 +125,12 @@ impl System for Shmipc {
         case.payload <= LONGEST && matches!(case.kind, Slot | Pool | Untouched | Sleeping | ThroughputSpsc)
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (address, config) = (self.address(session)?, self.config(session)?);
         let opened = async {
             let mut listener = Listener::new(DefaultUnixListen, address, config).await?;
-            session.tell(b"bound")?;
+            session.send(b"bound")?;
             // A stream is there when its first message is.
             let mut stream = timeout(PATIENCE, listener.accept()).await??;
             stream.discard(1).await?;
@@ -140,10 +140,10 @@ impl System for Shmipc {
         Ok(Box::new(Channel { stream, leads: true, runtime, _session: Box::new(listener) }))
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (address, config) = (self.address(session)?, self.config(session)?);
-        session.hear()?;
+        session.recv()?;
         let opened = async {
             let config = SessionManagerConfig::new().with_config(config).with_session_num(1);
             let manager =

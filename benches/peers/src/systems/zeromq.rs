@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use hqq_bench::{Case, How, Kind, Outcome, Session, System, Turns, Way};
+use hqq_bench::{Case, Exchange, How, Kind, Outcome, Session, System, Workload};
 use zmq::{Context, Message, Socket, SocketType};
 
 use crate::common::{copies, read, write};
@@ -23,7 +23,7 @@ struct Sockets {
     message: Message,
 }
 
-impl Way for Sockets {
+impl Exchange for Sockets {
     #[inline]
     fn send(&mut self, how: How, number: u64, size: usize) -> Outcome {
         let mut message = Message::with_size(size);
@@ -42,7 +42,7 @@ impl Way for Sockets {
 pub struct ZeroMq;
 
 impl ZeroMq {
-    fn open(session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn open(session: &Session) -> Outcome<Box<dyn Workload>> {
         let socket = |kind: SocketType, there: bool| -> Outcome<Socket> {
             let socket = CONTEXT.socket(kind)?;
             socket.set_linger(0)?;
@@ -58,12 +58,12 @@ impl ZeroMq {
             Ok(socket)
         };
         if !session.leads() {
-            session.hear()?;
+            session.recv()?;
         }
         let output = socket(SocketType::PUSH, session.leads())?;
         let input = socket(SocketType::PULL, !session.leads())?;
         if session.leads() {
-            session.tell(b"bound")?;
+            session.send(b"bound")?;
         }
         Ok(Box::new(Sockets { output, input, message: Message::new() }))
     }
@@ -78,11 +78,11 @@ impl System for ZeroMq {
         copies(case.kind) || case.kind == Kind::ThroughputMpmc
     }
 
-    fn lead(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn lead(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         Self::open(session)
     }
 
-    fn follow(&self, session: &Session) -> Outcome<Box<dyn Turns>> {
+    fn follow(&self, session: &Session) -> Outcome<Box<dyn Workload>> {
         Self::open(session)
     }
 }
