@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: subcommands, options and their help texts.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use hqq_bench::{Case, Kind};
 
 use crate::exit::CODES;
 
-/// Bytes of a buffer: large enough that system calls do not count, small enough that a few of them stay in a
-/// processor's second-level cache.
+/// Bytes of a buffer: large enough to make the cost of system calls negligible, small enough that a few buffers fit the
+/// second-level cache.
 const BUFFER_SIZE: u64 = 256 * 1024;
-/// Buffers each way.
+/// Buffers in each direction.
 const BUFFERS: u32 = 4;
 
 const STYLES: Styles = Styles::styled()
@@ -25,13 +25,12 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
-/// Move data between two processes through shared memory, without a copy and without a system call while both
-/// are awake.
+/// Send messages and byte streams between two processes through shared memory, and inspect and measure such links.
 #[derive(Debug, Parser)]
 #[command(name = "hqq", version, styles = STYLES, after_help = CODES, max_term_width = 100)]
 #[command(propagate_version = true, arg_required_else_help = true, disable_help_subcommand = true)]
 pub struct Args {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -39,25 +38,25 @@ pub struct Args {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Start a second process, move messages and a file, check everything, and measure
+    /// Start a second process, exchange messages and a file with it, verify and measure them
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),
-    /// Send standard input to a waiting `hqq recv`
+    /// Send standard input to `hqq recv`
     #[command(after_help = SEND_HELP)]
     Send(Send),
-    /// Receive what `hqq send` sends, and write it to standard output
+    /// Receive from `hqq send`, and write to standard output
     #[command(after_help = RECV_HELP)]
     Recv(Recv),
-    /// Measure round trips or messages a second between two processes
+    /// Measure latency and throughput between two processes
     #[command(after_help = BENCH_HELP)]
     Bench(Bench),
     /// List the links of this machine
     #[command(after_help = LS_HELP)]
     Ls(Ls),
-    /// Show the counters of a link, and latencies and rates if it keeps them
+    /// Show the counters of a link, and its latencies and rates if it measures them
     #[command(after_help = STAT_HELP)]
     Stat(Stat),
-    /// Verify every control word of a link, and say who holds which slots and buffers
+    /// Verify every control word of a link, and list the slots and buffers in use
     #[command(after_help = CHECK_HELP)]
     Check(Which),
     /// The second process of the demonstration
@@ -75,23 +74,23 @@ Examples:
   hqq demo --file big.iso --json
   hqq demo --messages 20 --trace packets.txt && sort -n packets.txt
 
-In the JSON, messages_per_second is that of the messages, bytes_per_second that of the file without
-a copy, hashing at both ends included; bytes is the payload of both. A file of packets is in order
-once it has been sorted by its first column, microseconds since the start.
+In the JSON, messages_per_second counts the messages of the exchange, and bytes_per_second is the rate of \
+the zero-copy file transfer, hashing at both ends included. bytes is the payload of both. The packet trace \
+starts each line with microseconds since the start; sort it by that column.
 
-Exit code 0 means that everything was verified and nothing is left behind, 1 that it was not,
-4 that the second process died. `hqq --help` lists all codes.";
+Exit code 0: everything was verified and nothing was left behind. 1: verification failed. \
+4: the second process died. `hqq --help` lists all codes.";
 
 const SEND_HELP: &str = "\
 Examples:
   in one terminal      hqq recv photos > copy.tar
   in another           hqq send photos < photos.tar
   in either order      hqq send photos --wait 30 < photos.tar
-  not too fast         hqq recv photos --rate 10M > copy.tar
+  limited rate         hqq recv photos --rate 10M > copy.tar
                        hqq send photos --rate 10M < photos.tar
 
-The receiver listens, the sender connects. The end of the input ends both with 0, once the receiver
-has written everything. If either dies, the other ends within a second, with 4.
+The receiver listens and the sender connects. At the end of the input, both exit with 0 once the receiver \
+has written everything. If one side dies, the other exits with 4 within a second. \
 `hqq --help` lists all codes.";
 
 const RECV_HELP: &str = "\
@@ -106,8 +105,8 @@ Examples:
                        hqq recv photos --encrypt --key-file key > copy.tar
                        hqq send photos --encrypt --key-file key < photos.tar
 
-One sender is taken, then the name is free again. Code 0 means that every byte of the sender's input
-was written out. If the sender dies, what it had sent is written out and the code is 4.
+One sender is accepted; then the name is free again. Exit code 0 means that every byte of the sender's \
+input was written. If the sender dies, everything that it had sent is written and the exit code is 4. \
 `hqq --help` lists all codes.";
 
 const BENCH_HELP: &str = "\
@@ -121,33 +120,48 @@ Examples:
   hqq bench --agreements --rounds 200
   hqq bench --json | jq '.rows[] | select(.system == \"hqq\")'
 
-Two processes, each on a processor of its own. In each round every system has a turn of a few
-milliseconds at each case, so that what disturbs one disturbs all. `raw` and `proto-...` are bare programs
-that do the same work for as many cache lines, and nothing else: what the machine allows.
-They are always measured beside the systems that are asked for.
+Measures between two processes, each pinned to its own processor. In each round, every system has a turn of \
+a few milliseconds at each case, so that disturbances affect all systems alike. `raw` and `proto-...` are \
+bare programs that pass as many cache lines and do nothing else; they show what the machine allows. They \
+are always measured together with the systems that are compared with them.
 
-Systems: `hqq` is a link with its defaults, where several threads may send and receive; `hqq-spsc` one
-between one sender and one receiver; `-spin` never sleeps; `hqq-protected` keeps its payload where the
-other end cannot write to it. `pipe` is beside a stream.
-Cases, round trips: `slot` (payloads up to 48 bytes), `pool` (longer ones), both written and read; `untouched`
-(one byte written and read); `copy` (from one slice to another); `sleeping` (both ends sleep);
-`paced` (on a schedule, every 20 us and every 5 ms, and the processor time of who answers).
-One way: `throughput_mpmc`, `throughput_spsc`, `batch` (16 at a time), `crowd` (8 threads to 8), `stream`
-(bytes through Write and Read). `setup` is from bind to the first message.
-`--presets` has cases of its own: round trips, rare messages, small and large messages one way; so has
-`--agreements`: round trips, and messages of 8 bytes and of 64 KiB one way.
-`latency` stands for slot, pool, untouched and copy; `throughput` for those one way.
-docs/benchmarks.md says how each is done.";
+Systems:
+  hqq            a link with the default options; any number of threads may send and receive
+  hqq-spsc       a link for one sending and one receiving thread
+  hqq-protected  a link whose payload is read-only for the other end
+  ...-spin       polls and never sleeps
+  pipe           a pipe, compared with streams
+
+Cases, round trips:
+  slot           payload up to 48 bytes, all of it written and read
+  pool           longer payload, all of it written and read
+  untouched      longer payload, one byte of it written and read
+  copy           from a slice of the sender to a slice of the receiver
+  sleeping       both ends sleep between messages
+  paced          one message every 20 us or 5 ms; also the processor time of the receiver
+  latency        slot, pool, untouched and copy
+Cases, one way:
+  throughput_mpmc, throughput_spsc
+  batch          16 messages at a time
+  crowd          8 sending and 8 receiving threads
+  stream         bytes through Write and Read
+  throughput     all cases one way
+Case, once:
+  setup          from bind to the first message
+
+--presets measures round trips, rare messages, and small and large messages one way. --agreements measures \
+round trips, and messages of 8 bytes and of 64 KiB one way. docs/benchmarks.md describes the method.";
 
 const LS_HELP: &str = "\
-Links are found without their owners' help; those of other users only as root.
+Finds the links of all processes of this user, and as root those of all users. The processes are not \
+involved.
 
 Examples:
   hqq ls
   hqq ls --json | jq '.links[].name'";
 
 const STAT_HELP: &str = "\
-The link is only read, and its owners notice nothing.
+Only reads the link; the processes that use it are not affected.
 
 Examples:
   hqq stat photos
@@ -155,15 +169,15 @@ Examples:
   hqq stat photos --json | jq '.links[].statistics[].latency.p99_ns'
   hqq stat photos --prometheus > /var/lib/node_exporter/hqq.prom
 
-Latencies, rates, compression and waits for credit are there if both ends have agreed on statistics:
-with `Wanted::statistics` in a program, with --statistics in `hqq send` and `hqq recv`. Latency is
-that of up to a thousand messages a second, told within an eighth. Rates are of a tenth of a second
-or longer; `measured ago` says when that was.
-With --prometheus come all counters and figures in its text format, version 0.0.4, with the labels
-`link` and `direction` or `side`.";
+Latencies, rates, compression and waits for credit are shown if both ends agreed on statistics: with \
+`AdvancedOptions::statistics` in a program, with --statistics in `hqq send` and `hqq recv`. Latency is \
+sampled, up to a thousand messages a second, accurate to 12.5 %. Rates are averages over a tenth \
+of a second or longer; `measured ago` is their age. \
+--prometheus prints all counters and metrics in the Prometheus text format 0.0.4, with the labels `link`, \
+and `direction` or `side`.";
 
 const CHECK_HELP: &str = "\
-The link is only read, and may be in use. Exit code 1 means that something is wrong with it.
+Only reads the link, which may be in use. Exit code 1 means that a control word is invalid.
 
 Examples:
   hqq check photos
@@ -172,19 +186,19 @@ Examples:
 /// `hqq demo`.
 #[derive(Debug, clap::Args)]
 pub struct Demo {
-    /// Messages to exchange in all, half of them each way
+    /// Number of messages, half of them in each direction
     #[arg(long, value_name = "N", default_value_t = 2_000_000)]
     pub messages: u64,
-    /// Bytes of each message, from 8 to 1048576; lengths from 8 to 256 in turn if not given
+    /// Bytes of each message, from 8 to 1048576 [default: varying from 8 to 256]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(8..=1 << 20))]
     pub size: Option<u64>,
-    /// The file to stream; this program itself if not given
+    /// File to stream [default: the hqq program itself]
     #[arg(long, value_name = "PATH")]
     pub file: Option<PathBuf>,
     /// Print the results as JSON
     #[arg(long)]
     pub json: bool,
-    /// Write every packet of both processes to a file, a line each; mind its size with many messages
+    /// Write a line for each packet of both processes to this file; use it with few messages
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
 }
@@ -192,16 +206,16 @@ pub struct Demo {
 /// The second process of the demonstration.
 #[derive(Debug, clap::Args)]
 pub struct DemoSecond {
-    /// As for the first process.
+    /// As in the first process.
     #[arg(long)]
     pub messages: u64,
-    /// As for the first process.
+    /// As in the first process.
     #[arg(long)]
     pub size: Option<u64>,
-    /// As for the first process.
+    /// As in the first process.
     #[arg(long)]
     pub trace: Option<PathBuf>,
-    /// When the first process began: nanoseconds since 1970.
+    /// The start of the first process, in nanoseconds since 1970.
     #[arg(long)]
     pub began: u64,
 }
@@ -209,61 +223,61 @@ pub struct DemoSecond {
 /// `hqq send`.
 #[derive(Debug, clap::Args)]
 pub struct Send {
-    /// Where `hqq recv` listens: a name, or a path with a slash
+    /// Name that `hqq recv` listens at, or a path that contains a slash
     pub name: String,
-    /// Wait this long for the receiver, instead of failing if there is none
+    /// Wait up to this long for the receiver to start [default: do not wait]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub wait: Option<Duration>,
-    /// Compress what is worth it, if the receiver does too: lz4, zstd, or both, the one that is liked best first
+    /// Codecs to compress with, in order of preference: lz4, zstd; the receiver needs --compress with one of them, too
     #[arg(long, value_name = "CODECS", value_delimiter = ',', value_parser = codec)]
     pub compress: Vec<Codec>,
-    /// Measure latencies and rates for `hqq stat`, if the receiver does too
+    /// Measure latencies and rates for `hqq stat`; the receiver needs --statistics, too
     #[arg(long)]
     pub statistics: bool,
     #[command(flatten)]
     pub secret: Secret,
     #[command(flatten)]
     pub quality: Quality,
-    /// Show no progress
+    /// Do not show progress
     #[arg(long, short)]
     pub quiet: bool,
     #[command(flatten)]
     pub allow: Allow,
 }
 
-/// Whether others may read along.
+/// The options of encryption.
 #[derive(Debug, clap::Args)]
 pub struct Secret {
-    /// Encrypt everything with the key in --key-file, which the other side must have too
+    /// Encrypt with the key in --key-file; the other side needs the same key
     #[arg(long, requires = "key_file")]
     pub encrypt: bool,
-    /// A file with a key: 64 hexadecimal digits, as `openssl rand -hex 32` makes them
+    /// File with the key: 64 hexadecimal digits, as from `openssl rand -hex 32`
     #[arg(long, value_name = "FILE", requires = "encrypt")]
     pub key_file: Option<PathBuf>,
 }
 
-/// How what is sent stands among other connections of the link.
+/// The options of quality of service.
 #[derive(Debug, clap::Args)]
 pub struct Quality {
-    /// How urgent what this side sends is, if the other side has --priority or --rate, too: from 0, the most urgent, to 7
+    /// Priority of the data that this side sends: 0 (most urgent) to 7; the other side needs --priority or --rate, too
     #[arg(long, value_name = "CLASS", value_parser = class)]
     pub priority: Option<Class>,
-    /// Send no more than so many bytes a second, as they travel, such as 500k or 10MiB, after as much as fits a tenth of a second
-    /// or one buffer; the other side needs --priority or --rate, too, or nothing is sent
+    /// Limit to this many bytes a second, after compression, such as 500k or 10MiB. The first tenth of a second's worth, at
+    /// least one buffer, is sent at once. The other side needs --priority or --rate, too, or nothing is sent
     #[arg(long, value_name = "BYTES", value_parser = rate)]
     pub rate: Option<u64>,
 }
 
 impl Quality {
-    /// Whether anything is wanted.
+    /// Whether an option was given.
     pub fn is_wanted(&self) -> bool {
         self.priority.is_some() || self.rate.is_some()
     }
 
-    /// As a link takes it, with buffers of so many bytes.
+    /// The traffic class for a link with buffers of `buffer_size` bytes.
     pub fn share(&self, buffer_size: u64) -> TrafficClass {
         let rate = self.rate.map(|bytes_per_second| {
-            // A tenth of a second's worth at once, and room for a buffer and its slot.
+            // A tenth of a second's worth, but at least a buffer and its slot.
             Rate { bytes_per_second, burst: (bytes_per_second / 10).max(buffer_size + 64) }
         });
         TrafficClass { class: self.priority.unwrap_or(Class::NORMAL), rate, ..TrafficClass::default() }
@@ -271,31 +285,31 @@ impl Quality {
 }
 
 fn class(text: &str) -> Result<Class, String> {
-    let number = text.parse().map_err(|_| format!("\"{text}\" is no number from 0 to 7"))?;
+    let number = text.parse().map_err(|_| format!("\"{text}\" is not a number from 0 to 7"))?;
     Class::new(number).map_err(|error| error.to_string())
 }
 
 fn rate(text: &str) -> Result<u64, String> {
     match parse_size::parse_size(text) {
-        Ok(0) => Err("a rate of 0 bytes a second would never send: it must be at least 1".into()),
+        Ok(0) => Err("the rate is 0, but it must be at least 1 byte a second".into()),
         Ok(rate) => Ok(rate),
         Err(error) => Err(format!("{error}; write a number of bytes, such as 500k or 10MiB")),
     }
 }
 
-/// Whom to link up with, beside this user.
+/// Other users that may be at the other end.
 #[derive(Debug, clap::Args)]
 pub struct Allow {
-    /// Also trust a process of this user id; may be given again
+    /// Also accept a process of this user id at the other end; may be repeated
     #[arg(long, value_name = "UID")]
     pub allow_uid: Vec<u32>,
-    /// Also trust a process of this group id; may be given again
+    /// Also accept a process of this group id at the other end; may be repeated
     #[arg(long, value_name = "GID")]
     pub allow_gid: Vec<u32>,
 }
 
 impl Allow {
-    /// The same options with these on the list.
+    /// Adds these users and groups to `options`.
     pub fn extend(&self, options: Options) -> Options {
         let options = self.allow_uid.iter().fold(options, |options, &uid| options.allow_uid(uid));
         self.allow_gid.iter().fold(options, |options, &gid| options.allow_gid(gid))
@@ -305,31 +319,31 @@ impl Allow {
 /// `hqq recv`.
 #[derive(Debug, clap::Args)]
 pub struct Recv {
-    /// Where to listen: a name of letters, digits, dots, hyphens and underscores, or a path with a slash
+    /// Name to listen at (letters, digits, dots, hyphens, underscores), or a path that contains a slash
     pub name: String,
-    /// Wait no longer than this for the sender; for ever if not given
+    /// Wait up to this long for the sender [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub wait: Option<Duration>,
-    /// Take compressed messages, by one of these codecs: lz4, zstd
+    /// Codecs to accept, in order of preference: lz4, zstd; the sender needs --compress with one of them, too
     #[arg(long, value_name = "CODECS", value_delimiter = ',', value_parser = codec)]
     pub compress: Vec<Codec>,
-    /// Measure latencies and rates for `hqq stat`, if the sender does too
+    /// Measure latencies and rates for `hqq stat`; the sender needs --statistics, too
     #[arg(long)]
     pub statistics: bool,
     #[command(flatten)]
     pub secret: Secret,
     #[command(flatten)]
     pub quality: Quality,
-    /// Show no progress
+    /// Do not show progress
     #[arg(long, short)]
     pub quiet: bool,
-    /// Bytes of a buffer: a multiple of 8
+    /// Bytes of a buffer, a multiple of 8
     #[arg(long, value_name = "BYTES", default_value_t = BUFFER_SIZE)]
     pub buffer_size: u64,
-    /// Buffers each way: a power of two
+    /// Buffers in each direction, a power of two
     #[arg(long, value_name = "N", default_value_t = BUFFERS)]
     pub buffers: u32,
-    /// Keep each end's payload where the other end cannot write to it
+    /// Make the payload of each side read-only for the other
     #[arg(long)]
     pub protected: bool,
     #[command(flatten)]
@@ -339,25 +353,26 @@ pub struct Recv {
 /// `hqq bench`.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
-    /// What was to be measured had its place here once.
-    #[arg(value_parser = misplaced, hide = true)]
+    /// A case without --case, to report a helpful error.
+    #[arg(value_name = "CASE", value_parser = misplaced, hide = true)]
     pub misplaced: Option<String>,
-    /// Only these cases, separated by commas
+    /// Cases to measure, separated by commas [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = names(case_names), hide_possible_values = true)]
     pub case: Vec<String>,
-    /// Only these payloads, bytes, separated by commas; others than the usual ones where the case may have any
+    /// Payload sizes in bytes, separated by commas [default: the usual sizes of each case]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=Case::MOST))]
     pub payload: Vec<u64>,
-    /// Only these systems, separated by commas, beside what they are compared with
+    /// Systems to measure, separated by commas; those that they are compared with are added [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = names(system_names), hide_possible_values = true)]
     pub system: Vec<String>,
-    /// Only links as capabilities make them, beside one with the defaults: what each is good for
+    /// Compare links with the options of each capability with a link with the default options
     #[arg(long, conflicts_with_all = ["case", "payload", "system"])]
     pub presets: bool,
-    /// Only links and connections with agreements, each beside one without: what each costs, and how urgent is urgent
+    /// Compare links and connections with one agreed feature each with those without: the cost of each feature, and the
+    /// latency of urgent messages
     #[arg(long, conflicts_with_all = ["case", "payload", "system", "presets"])]
     pub agreements: bool,
-    /// How often everything has its turn
+    /// Number of rounds; each system has one turn at each case in a round
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub rounds: u64,
     /// Print the results as JSON
@@ -366,22 +381,22 @@ pub struct Bench {
     /// Print the results as comma-separated values
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
-    /// Draw them as well: curves of the times and bars of the rates
+    /// Also draw the results as a picture: curves of times, bars of rates
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// Print what has changed since an earlier run, of which this is the JSON; on standard error beside --json and --csv
+    /// Print the changes since an earlier run, whose --json output is in this file; to standard error with --json or --csv
     #[arg(long, value_name = "OLD.json")]
     pub compare: Option<PathBuf>,
 }
 
-/// Names for several cases.
+/// Names that stand for several cases.
 const GROUPS: [(&str, &[Kind]); 2] = [
     ("latency", &[Kind::Slot, Kind::Pool, Kind::Untouched, Kind::Copy]),
     ("throughput", &[Kind::ThroughputMpmc, Kind::ThroughputSpsc, Kind::Batch, Kind::Crowd, Kind::Stream]),
 ];
 
 impl Bench {
-    /// The kinds that are asked for; none for all.
+    /// The kinds that were asked for; `None` for all.
     pub fn kinds(&self) -> Option<Vec<Kind>> {
         let one = |name: &String| {
             let group = GROUPS.iter().find(|(group, _)| group == name);
@@ -402,12 +417,12 @@ fn system_names() -> Vec<&'static str> {
     names
 }
 
-/// Says where the name of a case belongs.
+/// Rejects a case without --case.
 fn misplaced(case: &str) -> Result<String, String> {
-    Err(format!("cases are chosen with --case, as in `hqq bench --case {case}`"))
+    Err(format!("unexpected argument; choose cases with --case: `hqq bench --case {case}`"))
 }
 
-/// Takes only names of a list, and shows it if it is given another.
+/// Accepts only the names in `known`; the error lists them.
 fn names(known: fn() -> Vec<&'static str>) -> PossibleValuesParser {
     PossibleValuesParser::new(known())
 }
@@ -423,13 +438,13 @@ pub struct Ls {
 /// `hqq stat`.
 #[derive(Debug, clap::Args)]
 pub struct Stat {
-    /// The name of a link, or the id of a process that has it open
+    /// Name of a link, or id of a process that has it open
     #[arg(value_name = "PID|NAME")]
     pub which: String,
-    /// Print everything as JSON
+    /// Print all values as JSON
     #[arg(long)]
     pub json: bool,
-    /// Print everything for Prometheus
+    /// Print all values in the Prometheus text format
     #[arg(long, conflicts_with = "json")]
     pub prometheus: bool,
 }
@@ -437,7 +452,7 @@ pub struct Stat {
 /// `hqq check`.
 #[derive(Debug, clap::Args)]
 pub struct Which {
-    /// The name of a link, or the id of a process that has it open
+    /// Name of a link, or id of a process that has it open
     #[arg(value_name = "PID|NAME")]
     pub which: String,
     /// Print the result as JSON
@@ -445,15 +460,15 @@ pub struct Which {
     pub json: bool,
 }
 
-/// A time in seconds, as `2` or `0.5`.
+/// Parses a time in seconds, such as `2` or `0.5`.
 fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(number).map_err(|_| "not a time that one can wait".to_owned())
+    Duration::try_from_secs_f64(number).map_err(|_| "not a valid time".to_owned())
 }
 
 fn codec(text: &str) -> Result<Codec, String> {
     match text.parse() {
-        Ok(Codec::Raw) | Err(_) => Err("not a codec; there are lz4 and zstd".to_owned()),
+        Ok(Codec::Raw) | Err(_) => Err("not a codec; the codecs are lz4 and zstd".to_owned()),
         Ok(codec) => Ok(codec),
     }
 }

@@ -1,4 +1,5 @@
-//! `hqq bench`: what the harness measures, as tables, JSON, CSV, a picture, and beside an earlier run.
+//! `hqq bench`: runs the harness, and prints its results as tables, JSON or CSV, draws them, or compares them with an
+//! earlier run.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -14,7 +15,7 @@ use crate::{out, second};
 
 /// `hqq bench`.
 pub fn run(args: &Bench) -> Result<ExitCode> {
-    // Whatever is wrong with the files shows before the measurement.
+    // Errors of the files are reported before the measurement.
     let old = args.compare.as_deref().map(earlier).transpose()?;
     let svg = args.svg.as_deref().map(|path| create(path).map(|file| (path, file))).transpose()?;
     let systems = match (args.presets, args.agreements) {
@@ -32,8 +33,8 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
     let plan =
         Plan { systems: &systems, cases, only: args.system.clone(), beside_hqq: false, rounds: args.rounds };
     if plan.pairs().is_empty() {
-        let message = "none of these systems has any of these cases with any of these payloads";
-        return Err(Failure::new(Exit::Usage, message).hint("hqq bench --help lists what goes with what"));
+        let message = "no system has these cases with these payloads";
+        return Err(Failure::new(Exit::Usage, message).hint("`hqq bench --help` lists systems and cases"));
     }
     let program =
         std::env::current_exe().map_err(|error| Failure::system("finding this program's file", &error))?;
@@ -52,7 +53,7 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
     let facts = facts.map_err(failure)?;
     if facts.pinned.is_none() {
         anstream::eprintln!(
-            "hqq: note: the processes are not tied to two processors; expect figures to vary"
+            "hqq: note: the processes could not be pinned to two processors; results will vary more"
         );
     }
     if let Some((path, mut file)) = svg {
@@ -93,23 +94,23 @@ pub fn second() -> Result<ExitCode> {
     out::done()
 }
 
-/// An earlier run's JSON.
+/// Reads the JSON of an earlier run.
 fn earlier(path: &Path) -> Result<Facts> {
     let cannot = |error| Failure::system(format!("reading {}", path.display()), &error);
     let text = fs::read_to_string(path).map_err(cannot)?;
     serde_json::from_str(&text).map_err(|error| {
-        let message = format!("{} is no result of hqq bench: {error}", path.display());
-        Failure::new(Exit::Usage, message).hint("hqq bench --json > FILE makes one")
+        let message = format!("{} is not the JSON of an earlier `hqq bench`: {error}", path.display());
+        Failure::new(Exit::Usage, message).hint("make one with `hqq bench --json > FILE`")
     })
 }
 
-/// The file, and what was in it as long as nothing takes its place.
+/// Opens the file for writing; its contents stay until new ones are written.
 fn create(path: &Path) -> Result<File> {
     let file = File::options().create(true).write(true).truncate(false).open(path);
     file.map_err(|error| Failure::system(format!("writing {}", path.display()), &error))
 }
 
-/// The harness's failure as the command's.
+/// Converts a failure of the harness.
 fn failure(failure: hqq_bench::Failure) -> Failure {
     let failure = match failure.downcast::<hqq::Error>() {
         Ok(error) => return Failure::from(*error),

@@ -1,4 +1,4 @@
-//! `hqq demo`: two processes, messages both ways, a file, round trips; everything checked.
+//! `hqq demo`: two processes exchange messages and a file, verify all of it, and measure round trips.
 
 mod exchange;
 mod file;
@@ -18,7 +18,7 @@ use crate::pattern::Pattern;
 use crate::second::{self, Second};
 use crate::trace::{self, Start};
 
-/// What the demonstration found; the first keys are documented and stay.
+/// The results of the demonstration. The first keys are documented and must not change.
 #[derive(Debug, Serialize)]
 struct Facts {
     messages: u64,
@@ -33,10 +33,10 @@ struct Facts {
     round_trips: u64,
 }
 
-/// The seeds of the two directions, named after who sends.
+/// The seeds of the two directions, by the sending process.
 const SEEDS: [u64; 2] = [1, 2];
 
-/// Slots, and buffers that hold the longest message each. Not more of them than stay in a cache.
+/// Options with buffers for the longest message, and no more of them than fit a cache.
 fn options(size: Option<u64>) -> Options {
     const POOL: u64 = 32 << 20;
     let buffer = Pattern::longest(size).next_multiple_of(64).max(1024);
@@ -72,7 +72,7 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
 
     let progress = Progress::things(args.messages);
     let halves = Halves::of(args.messages);
-    progress.message("messages, each one checked;");
+    progress.message("messages, all checked;");
     let [own, other] = SEEDS.map(|seed| Pattern::new(seed, args.size));
     let exchanged = exchange::run(&link, (&own, halves.there), (&other, halves.back), &progress)
         .map_err(|failure| second.explain(failure, "during the exchange"))?;
@@ -80,12 +80,12 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
     show.exchange(args.messages, &exchanged)?;
 
     let streamed =
-        file.stream(&link).map_err(|failure| second.explain(failure, "while a file was streamed"))?;
+        file.stream(&link).map_err(|failure| second.explain(failure, "during the file transfer"))?;
     show.file(&path, &streamed)?;
 
     let size = args.size.unwrap_or(64);
     let rounds = if args.trace.is_some() { round_trips::TRACED } else { round_trips::ROUNDS };
-    let times = round_trips::ask(&link, size, rounds)
+    let times = round_trips::measure(&link, size, rounds)
         .map_err(|failure| second.explain(failure, "during the round trips"))?;
     let rtt_ns = Percentiles::from(&times);
     show.round_trips(size, &times, &rtt_ns)?;
@@ -112,33 +112,33 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
         out::json(&facts)?;
     }
     match facts.left_behind.first() {
-        Some(first) => Err(Failure::new(Exit::Failed, format!("something is left behind: {first}"))),
+        Some(first) => Err(Failure::new(Exit::Failed, format!("left behind: {first}"))),
         None => show.end(),
     }
 }
 
 /// The second process.
 pub fn second(args: &DemoSecond) -> Result<ExitCode> {
-    answer(args).map_err(second::here)?;
+    run_second(args).map_err(second::here)?;
     out::done()
 }
 
-fn answer(args: &DemoSecond) -> Result<()> {
+fn run_second(args: &DemoSecond) -> Result<()> {
     let options = trace::to_file(Options::new(), args.trace.as_deref(), Start::at(args.began), false)?;
     let link = StandardLink::inherited_with(options)?;
     let halves = Halves::of(args.messages);
     let [other, own] = SEEDS.map(|seed| Pattern::new(seed, args.size));
     exchange::run(&link, (&own, halves.back), (&other, halves.there), &Progress::none())?;
-    file::take(&link)?;
-    round_trips::answer(&link)?;
+    file::receive(&link)?;
+    round_trips::echo(&link)?;
     match link.recv().err() {
         Some(hqq::Error::Closed) => Ok(()),
         Some(error) => Err(error.into()),
-        None => Err(Failure::new(Exit::Failed, "a message more than there should be")),
+        None => Err(Failure::new(Exit::Failed, "received an unexpected message")),
     }
 }
 
-/// How many messages go which way.
+/// The number of messages in each direction.
 struct Halves {
     there: u64,
     back: u64,
@@ -150,7 +150,7 @@ impl Halves {
     }
 }
 
-/// The text for people, as it goes along. Nothing of it with `--json`.
+/// Prints results as they come in; nothing with `--json`.
 struct Show {
     json: bool,
 }
@@ -172,7 +172,7 @@ impl Show {
         self.fact(
             "link",
             format_args!(
-                "{} slots and {} buffers of {buffers} each way",
+                "{} slots and {} buffers of {buffers} in each direction",
                 geometry.slots(),
                 geometry.buffers()
             ),
@@ -181,15 +181,18 @@ impl Show {
 
     fn exchange(&mut self, messages: u64, found: &exchange::Exchanged) -> Result<()> {
         let (messages, bytes) = (out::count(messages), out::bytes(found.bytes));
-        self.fact("messages", format_args!("{messages} both ways, {bytes}, in {:.2} s", found.seconds))?;
-        self.fact("", "all checked by their receivers: order, length, every byte; none lost, none twice")?;
+        self.fact(
+            "messages",
+            format_args!("{messages} in both directions, {bytes}, in {:.2} s", found.seconds),
+        )?;
+        self.fact("", "all checked by their receivers: order, length, every byte; none lost or duplicated")?;
         let rate = out::rate(found.messages_per_second);
         self.fact("", format_args!("{rate} messages, {}", out::bytes_rate(found.bytes_per_second)))
     }
 
     fn file(&mut self, path: &Path, found: &file::Streamed) -> Result<()> {
         let path: PathBuf = path.file_name().map_or(path.into(), PathBuf::from);
-        self.fact("file", format_args!("{}, {}, streamed twice", path.display(), out::bytes(found.bytes)))?;
+        self.fact("file", format_args!("{}, {}, sent twice", path.display(), out::bytes(found.bytes)))?;
         for (way, pass) in [("zero copy ", &found.zero_copy), ("Read, Write", &found.stream)] {
             self.fact(
                 "",

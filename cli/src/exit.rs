@@ -1,4 +1,4 @@
-//! How the command ends: exit codes, and errors that say what to do next.
+//! Exit codes, and errors with hints.
 
 use std::io;
 use std::process::ExitCode;
@@ -9,41 +9,41 @@ use std::process::ExitCode;
 pub enum Exit {
     /// A check or a verification failed.
     Failed = 1,
-    /// The command line, or a number in it, cannot be used.
+    /// The command line, or a value in it, is invalid.
     Usage = 2,
-    /// There is no such name, or it is in use.
+    /// The name does not exist or is in use.
     Name = 3,
     /// The other process died, or the link broke.
     Link = 4,
     /// The other end refused, or belongs to another user.
     Refused = 5,
-    /// The operating system said no.
+    /// The operating system reported an error.
     System = 6,
 }
 
 /// The table of exit codes for `--help`.
 pub const CODES: &str = "\
 Exit codes:
-  0  it worked
+  0  success
   1  a check or a verification failed
-  2  the command line cannot be used
-  3  no such name, or the name is in use
-  4  the other process died or gave up, or the link broke
-  5  the other end refused, or belongs to another user
-  6  the operating system refused";
+  2  invalid command line
+  3  the name does not exist or is in use
+  4  the other process died or stopped early, or the link broke
+  5  the other end refused or belongs to another user
+  6  error of the operating system";
 
-/// Why the command fails, and what to do about it.
+/// An error of the command, with a hint.
 #[derive(Debug)]
 pub struct Failure {
-    /// With which code.
+    /// The exit code.
     pub exit: Exit,
     /// One sentence, without a full stop.
     pub message: String,
-    /// What to do next.
+    /// What the user can do about it.
     pub hint: Option<String>,
 }
 
-/// Shorthand.
+/// The result of a step of the command.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
@@ -52,7 +52,7 @@ impl Failure {
         Self { exit, message: message.into(), hint: None }
     }
 
-    /// Adds what to do next, in place of what was there.
+    /// Sets the hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -63,13 +63,13 @@ impl Failure {
         Self::new(Exit::System, format!("{doing}: {error}"))
     }
 
-    /// Puts what was being done ahead of the message.
+    /// Prepends what was being done to the message.
     pub fn during(mut self, doing: &str) -> Self {
         self.message = format!("{doing}: {}", self.message);
         self
     }
 
-    /// Says it on standard error; the exit code.
+    /// Prints the error on standard error; returns the exit code.
     pub fn report(&self) -> ExitCode {
         use anstyle::{AnsiColor, Style};
         let (red, blue) = (AnsiColor::Red.on_default().bold(), AnsiColor::Cyan.on_default());
@@ -89,7 +89,7 @@ impl From<hqq::Error> for Failure {
             E::NoSuchName { .. } | E::NameInUse { .. } => (Exit::Name, None),
             E::BadName { .. } | E::TooLarge { .. } => (Exit::Usage, None),
             E::Geometry { .. } | E::RegionTooLarge { .. } => {
-                (Exit::Usage, Some("choose other sizes; --help has the limits".into()))
+                (Exit::Usage, Some("choose other sizes; --help lists the limits".into()))
             }
             E::Closed | E::PeerDead | E::PeerGone | E::Cut { .. } | E::Corrupt { .. } | E::Timeout { .. } => {
                 (Exit::Link, None)
@@ -104,10 +104,10 @@ impl From<hqq::Error> for Failure {
     }
 }
 
-/// What to do about the commoner refusals of the kernel.
+/// Hints for common errors of the kernel.
 fn system_hint(error: &io::Error) -> Option<String> {
     let hint = match error.kind() {
-        io::ErrorKind::PermissionDenied => "only the owner of a process, or root, may look into it",
+        io::ErrorKind::PermissionDenied => "only its owner and root may inspect a process",
         io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory => "free some memory, or use smaller buffers",
         io::ErrorKind::Unsupported => "HQQ needs Linux 6.5 or later",
         _ => return None,

@@ -1,4 +1,4 @@
-//! `hqq ls`, `hqq stat`, `hqq check`: links of this machine, looked at from outside.
+//! `hqq ls`, `hqq stat`, `hqq check`: inspect the links of this machine from outside.
 
 use std::process::ExitCode;
 
@@ -47,20 +47,20 @@ pub fn ls(args: &Ls) -> Result<ExitCode> {
     }
     if found.unreadable > 0 {
         anstream::eprintln!(
-            "hqq: note: {} processes could not be looked into, as those of other users; root sees all links",
+            "hqq: note: {} processes of other users could not be inspected; run as root to see all links",
             found.unreadable
         );
     }
     out::done()
 }
 
-/// The processes that have a link open, for people.
+/// The processes that have a link open, as text.
 fn processes(link: &LinkSeen) -> String {
     let each = link.processes.iter().map(|process| format!("{} ({})", process.pid, process.comm));
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// What identifies a link, and what it was made with.
+/// The identity and the options of a link, as JSON.
 fn summary(link: &LinkSeen, seen: Option<&Observer>) -> Value {
     let processes: Vec<_> =
         link.processes.iter().map(|p| json!({"pid": p.pid, "fd": p.fd, "command": p.comm})).collect();
@@ -83,7 +83,7 @@ fn summary(link: &LinkSeen, seen: Option<&Observer>) -> Value {
     value
 }
 
-/// A mode, as it is printed.
+/// The printed name of a mode.
 fn lower(mode: impl std::fmt::Debug) -> String {
     format!("{mode:?}").to_lowercase()
 }
@@ -95,21 +95,23 @@ fn merge(into: &mut Value, more: Value) {
     }
 }
 
-/// The links that are meant, opened.
+/// Finds the links that `which` names, and opens them.
 fn find(which: &str) -> Result<Vec<(LinkSeen, Observer)>> {
     let links = observe::find(which)?;
     if links.is_empty() {
         let message = match which.parse::<i32>() {
-            Ok(pid) => format!("no link named \"{which}\", and process {pid} has none that can be seen"),
-            Err(_) => format!("no link named \"{which}\""),
+            Ok(pid) => format!(
+                "no link is named \"{which}\", and process {pid} has no link that this user may inspect"
+            ),
+            Err(_) => format!("no link is named \"{which}\""),
         };
-        return Err(Failure::new(Exit::Name, message).hint("`hqq ls` lists those there are"));
+        return Err(Failure::new(Exit::Name, message).hint("`hqq ls` lists all links"));
     }
     links
         .into_iter()
         .map(|link| match link.open() {
             Ok(seen) => Ok((link, seen)),
-            Err(error) => Err(Failure::from(error).during(&format!("looking at \"{}\"", link.name))),
+            Err(error) => Err(Failure::from(error).during(&format!("inspecting \"{}\"", link.name))),
         })
         .collect()
 }
@@ -135,7 +137,7 @@ pub fn stat(args: &Stat) -> Result<ExitCode> {
     out::done()
 }
 
-/// Everything that is known of a link.
+/// All values of a link, as JSON.
 fn all_facts(link: &LinkSeen, seen: &Observer) -> Value {
     let facts = seen.facts();
     let stats = seen.stats();
@@ -206,7 +208,7 @@ fn all_facts(link: &LinkSeen, seen: &Observer) -> Value {
     value
 }
 
-/// What a side has agreed on.
+/// The agreement of a side, as JSON.
 fn agreed(agreed: Agreed) -> Value {
     let names = |names: String| {
         if names == "none" { Vec::new() } else { names.split(", ").map(str::to_owned).collect() }
@@ -218,7 +220,7 @@ fn agreed(agreed: Agreed) -> Value {
     })
 }
 
-/// The packets that a side refused, by the specification's codes.
+/// The number of packets that a side refused, by error code of the specification.
 fn by_code(side: &hqq::observe::SideStats) -> Value {
     let codes = hqq::ErrorCode::SPECIFIED.into_iter();
     codes
@@ -251,13 +253,13 @@ fn show_stat(link: &LinkSeen, seen: &Observer) -> Result<()> {
     let rows = [
         row("waits, ring full", |side| side.full_waits),
         row("waits, no buffer", |side| side.pool_waits),
-        row("waits, nothing there", |side| side.empty_waits),
+        row("waits, ring empty", |side| side.empty_waits),
         row("sleeps", |side| side.sleeps),
-        row("woken by the other", |side| side.wakes),
-        row("woke the other", |side| side.rings),
+        row("woken by the peer", |side| side.wakes),
+        row("woke the peer", |side| side.rings),
         row("tombstones skipped", |side| side.tombstones),
         row("packets refused", |side| side.refused_total()),
-        row("errors heard", |side| side.heard_total()),
+        row("errors reported by the peer", |side| side.heard_total()),
     ];
     out::line("")?;
     out::line(out::table(["side", SIDES[0], SIDES[1]], 1, rows))?;
@@ -268,7 +270,7 @@ fn show_stat(link: &LinkSeen, seen: &Observer) -> Result<()> {
     for (side, name) in stats.sides.iter().zip(SIDES) {
         if let Some(Agreed { version, features, capabilities }) = side.agreed {
             let what = format_args!(
-                "agreed, says the {name}: version {version}; {features}; made for: {capabilities}"
+                "agreement of the {name}: version {version}; features: {features}; capabilities: {capabilities}"
             );
             out::line(what)?;
         }
@@ -276,13 +278,13 @@ fn show_stat(link: &LinkSeen, seen: &Observer) -> Result<()> {
     Ok(())
 }
 
-/// Which link this is, and who sits where.
+/// Prints the name, the options and the seats of a link.
 fn heading(link: &LinkSeen, seen: &Observer) -> Result<()> {
     let facts = seen.facts();
     let geometry = facts.geometry;
     out::line(format_args!("{}, open in {}", out::bold(&link.name), processes(link)))?;
     out::line(format_args!(
-        "{} slots and {} buffers of {} each way; {} rings, {} waiting{}",
+        "{} slots and {} buffers of {} in each direction; {} rings, {} waiting{}",
         geometry.slots(),
         geometry.buffers(),
         out::size(geometry.buffer_size()),
@@ -294,8 +296,8 @@ fn heading(link: &LinkSeen, seen: &Observer) -> Result<()> {
         let role = seat.role.map_or_else(String::new, |role| role.to_string());
         let closed = match (seat.no_send, seat.no_recv) {
             (false, false) => "",
-            (true, false) => ", sends no more",
-            (false, true) => ", receives no more",
+            (true, false) => ", stopped sending",
+            (false, true) => ", stopped receiving",
             (true, true) => ", closed",
         };
         out::line(format_args!("seat {}: {role}, process {}{closed}", seat.index, seat.pid))?;
@@ -303,7 +305,7 @@ fn heading(link: &LinkSeen, seen: &Observer) -> Result<()> {
     out::line("")
 }
 
-/// A slot or buffer that somebody holds.
+/// A slot or buffer in use.
 #[derive(Debug, Serialize)]
 struct Held {
     direction: &'static str,
@@ -317,7 +319,7 @@ struct Held {
     pid: Option<u64>,
 }
 
-/// Who holds what, in words.
+/// The slots and buffers in use, with their holders.
 fn held(seen: &Observer, report: &Report) -> (Vec<Held>, Vec<Held>) {
     let seats = seen.seats();
     let pid = |seat: Option<usize>| seats.get(seat?).filter(|seat| seat.joined).map(|seat| seat.pid);
@@ -373,10 +375,8 @@ pub fn check(args: &Which) -> Result<ExitCode> {
     }
     match findings {
         0 => out::done(),
-        n => {
-            Err(Failure::new(Exit::Failed, format!("{n} finding(s): no operation of HQQ leaves such words"))
-                .hint("a process has written where it must not; end both sides and start anew"))
-        }
+        n => Err(Failure::new(Exit::Failed, format!("{n} invalid control word(s)"))
+            .hint("a process wrote to memory that it must not write; restart both sides")),
     }
 }
 
@@ -404,7 +404,7 @@ fn show_check(link: &LinkSeen, seen: &Observer, report: &Report) -> Result<()> {
     let (slots, buffers) = held(seen, report);
     for (what, all) in [("slot", slots), ("buffer", buffers)] {
         if all.is_empty() {
-            out::line(format_args!("every {what} is free"))?;
+            out::line(format_args!("all {what}s are free"))?;
             continue;
         }
         let rows = all.into_iter().map(|held| {
@@ -425,7 +425,7 @@ fn show_check(link: &LinkSeen, seen: &Observer, report: &Report) -> Result<()> {
         out::line(format_args!("{} {finding}", out::red("wrong:")))?;
     }
     if report.findings.is_empty() {
-        out::line(out::green("every control word is as the protocol allows"))?;
+        out::line(out::green("every control word is valid"))?;
     }
     Ok(())
 }

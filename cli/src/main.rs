@@ -1,4 +1,4 @@
-//! The `hqq` command: try links out, use them in a shell, measure them, look at those that are there.
+//! The `hqq` command: uses links in a shell, demonstrates and measures them, and inspects the links of this machine.
 
 mod args;
 mod bench;

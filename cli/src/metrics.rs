@@ -1,4 +1,4 @@
-//! What `hqq stat` says of a link that has agreed on statistics.
+//! The part of `hqq stat` for links that agreed on statistics.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use serde_json::{Value, json};
 use crate::labels::DIRECTIONS;
 use crate::out;
 
-/// The quantiles that are shown, with their names for people and in JSON.
+/// The quantiles, with their names in the table and in JSON.
 const PARTS: [(f64, &str, &str); 4] =
     [(0.5, "p50", "p50_ns"), (0.9, "p90", "p90_ns"), (0.99, "p99", "p99_ns"), (0.999, "p99.9", "p999_ns")];
 
-/// Nanoseconds in a word: 584 years at most.
+/// Nanoseconds as a number: at most 584 years.
 fn ns(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How long ago the rates were measured, if they were.
+/// The age of the rates, if they were measured.
 fn age(way: &DirectionMetrics) -> Option<Duration> {
     way.rated_at.map(|at| hqq_sys::cpu::now().saturating_sub(at))
 }
 
-/// Everything, as JSON.
+/// All metrics, as JSON.
 pub fn facts(figures: &Metrics) -> Value {
     let ways = figures.directions.iter().zip(DIRECTIONS);
     let ways = ways.map(|(way, name)| {
@@ -63,7 +63,7 @@ fn latency(latency: &Latency) -> Value {
     value
 }
 
-/// A table for people.
+/// All metrics, as a table.
 pub fn shown(figures: &Metrics) -> String {
     let row = |name: String, of: &dyn Fn(&DirectionMetrics) -> Option<String>| {
         let [there, back] = [0, 1].map(|way| of(&figures.directions[way]).unwrap_or_else(|| "-".into()));
@@ -80,10 +80,12 @@ pub fn shown(figures: &Metrics) -> String {
         row("messages a second".into(), &|way| age(way).map(|_| out::count(way.messages_per_second))),
         row("bytes a second".into(), &|way| age(way).map(|_| out::count(way.bytes_per_second))),
         row("measured ago".into(), &|way| age(way).map(|age| format!("{:.1} s", age.as_secs_f64()))),
-        row("bytes before / as sent".into(), &|way| way.ratio().map(|ratio| format!("{ratio:.2}"))),
+        row("compression ratio".into(), &|way| way.ratio().map(|ratio| format!("{ratio:.2}"))),
         row("waits for credit".into(), &|way| Some(out::count(way.credit_stalls))),
-        row("blocked by credit".into(), &|way| Some(format!("{:.3} s", way.credit_blocked.as_secs_f64()))),
-        row("held up by a rate".into(), &|way| Some(out::count(way.over_rate))),
+        row("time waited for credit".into(), &|way| {
+            Some(format!("{:.3} s", way.credit_blocked.as_secs_f64()))
+        }),
+        row("sends delayed by a rate".into(), &|way| Some(out::count(way.over_rate))),
     ]);
     out::table(["statistics", DIRECTIONS[0], DIRECTIONS[1]], 1, rows)
 }

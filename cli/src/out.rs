@@ -1,4 +1,4 @@
-//! What the command prints: facts as JSON, tables, numbers for people, progress on a terminal.
+//! Output of the command: lines, JSON, tables, formatted numbers, progress on a terminal.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ pub use hqq_bench::text::{bytes_rate, nanos, per_second, rate, size, table};
 
 use crate::exit::{Exit, Failure, Result};
 
-/// Prints text and a newline on standard output. A reader that has seen enough, as `head`, is no error.
+/// Prints text and a newline on standard output. A closed pipe, as after `head`, is not an error.
 pub fn line(text: impl std::fmt::Display) -> Result<()> {
     match writeln!(anstream::stdout(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -22,31 +22,31 @@ pub fn line(text: impl std::fmt::Display) -> Result<()> {
     }
 }
 
-/// Prints lines as they are on standard output.
+/// Prints lines on standard output.
 pub fn text(lines: impl AsRef<str>) -> Result<()> {
     line(lines.as_ref().trim_end_matches('\n'))
 }
 
-/// Prints facts as JSON on standard output.
+/// Prints a value as JSON on standard output.
 pub fn json(facts: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(facts)
         .map_err(|error| Failure::new(Exit::System, format!("writing JSON: {error}")))?;
     line(text)
 }
 
-/// A heading, or whatever is to stand out.
+/// Formats text in bold.
 pub fn bold(text: impl std::fmt::Display) -> String {
     let style = anstyle::Style::new().bold();
     format!("{style}{text}{style:#}")
 }
 
-/// Good news.
+/// Formats text in green, for success.
 pub fn green(text: impl std::fmt::Display) -> String {
     let style = anstyle::AnsiColor::Green.on_default().bold();
     format!("{style}{text}{style:#}")
 }
 
-/// Bad news.
+/// Formats text in red, for errors.
 pub fn red(text: impl std::fmt::Display) -> String {
     let style = anstyle::AnsiColor::Red.on_default().bold();
     format!("{style}{text}{style:#}")
@@ -62,19 +62,19 @@ pub fn count(count: u64) -> String {
     HumanCount(count).to_string()
 }
 
-/// A histogram for nanoseconds that grows as it must.
+/// A histogram of nanoseconds that grows as needed.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new(3).expect("three significant digits are allowed")
 }
 
-/// Notes a time, whatever its length.
+/// Records a time of any length.
 #[inline]
 pub fn note(times: &mut Histogram<u64>, ns: u64) {
     // Cannot fail: the histogram grows.
     let _ = times.record(ns);
 }
 
-/// Draws a histogram, a line a class, up to the 99.9th percentile; the classes grow by the same factor.
+/// Draws a histogram, one line for each class, up to the 99.9th percentile. The classes grow by a constant factor.
 pub fn draw(times: &Histogram<u64>) -> Vec<String> {
     const CLASSES: i32 = 8;
     const WIDTH: u64 = 40;
@@ -100,18 +100,18 @@ pub fn draw(times: &Histogram<u64>) -> Vec<String> {
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// Shows `done` of `total` bytes, or only how many if the total is unknown.
+    /// Progress in bytes, of `total` if that is known.
     pub fn bytes(total: Option<u64>, wanted: bool) -> Self {
         const RATE: &str = "{decimal_bytes} at {decimal_bytes_per_sec}";
         Self::new(total, wanted, RATE, "{decimal_bytes}/{decimal_total_bytes} at {decimal_bytes_per_sec}")
     }
 
-    /// Shows how many of `total` things are done.
+    /// Progress in items, of `total`.
     pub fn things(total: u64) -> Self {
         Self::new(Some(total), true, "", "{human_pos}/{human_len} {msg}")
     }
 
-    /// Shows nothing.
+    /// Progress that is not shown.
     pub fn none() -> Self {
         Self(ProgressBar::hidden())
     }
@@ -128,28 +128,28 @@ impl Progress {
         Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")))
     }
 
-    /// Says what is being done.
+    /// Sets the text beside the bar.
     pub fn message(&self, text: &'static str) {
         self.0.set_message(text);
     }
 
-    /// So much more is done.
+    /// Adds `more` to what is done.
     #[inline]
     pub fn add(&self, more: u64) {
         self.0.inc(more);
     }
 
-    /// So much is done.
+    /// Sets what is done.
     pub fn at(&self, done: u64) {
         self.0.set_position(done);
     }
 
-    /// Removes it from the terminal.
+    /// Removes the progress from the terminal.
     pub fn clear(&self) {
         self.0.finish_and_clear();
     }
 
-    /// Replaces it by a last line, if it was to be seen at all.
+    /// Replaces the progress by a last line, if it was shown.
     pub fn end(&self, text: impl std::fmt::Display) {
         let seen = !self.0.is_hidden();
         self.clear();
@@ -167,7 +167,7 @@ impl Drop for Progress {
     }
 }
 
-/// All is well.
+/// Exit code 0.
 pub fn done() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! Messages whose every byte follows from their number, so that the far end can check all of them.
+//! Messages whose bytes all follow from their number, so that the receiver can check every byte.
 
 /// The messages of one direction.
 #[derive(Clone, Copy, Debug)]
@@ -11,7 +11,7 @@ pub struct Pattern {
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The shortest message: its number.
 const LEAST: u64 = 8;
-/// The longest, where lengths vary.
+/// The longest message if lengths vary.
 const MOST: u64 = 256;
 
 /// Spreads every bit of a number over all the others (the finaliser of splitmix64).
@@ -22,12 +22,12 @@ fn mix(number: u64) -> u64 {
 }
 
 impl Pattern {
-    /// Messages of `size` bytes, or of lengths that vary; another `seed` gives other bytes.
+    /// Messages of `size` bytes, or of varying length. Different seeds give different bytes.
     pub fn new(seed: u64, size: Option<u64>) -> Self {
         Self { seed: mix(seed.wrapping_add(GOLDEN)), size }
     }
 
-    /// The longest message there can be, bytes.
+    /// Bytes of the longest message.
     pub fn longest(size: Option<u64>) -> u64 {
         size.unwrap_or(MOST)
     }
@@ -36,14 +36,14 @@ impl Pattern {
         mix(self.seed ^ number.wrapping_mul(GOLDEN))
     }
 
-    /// How many bytes message `number` has.
+    /// Bytes of message `number`.
     #[inline]
     pub fn len(&self, number: u64) -> usize {
         let len = self.size.unwrap_or_else(|| LEAST + self.key(number) % (MOST - LEAST + 1));
         len as usize
     }
 
-    /// The words behind the number.
+    /// The words after the number.
     fn words(&self, number: u64) -> impl Iterator<Item = u64> {
         let key = self.key(number);
         (1..).map(move |i: u64| key.wrapping_add(i.wrapping_mul(GOLDEN)))
@@ -59,19 +59,19 @@ impl Pattern {
         }
     }
 
-    /// Whether this is message `number`, all of it.
+    /// Checks that `found` is message `number`, byte by byte.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A description of the difference.
     #[inline]
     pub fn check(&self, number: u64, found: &[u8]) -> Result<(), String> {
         let named = found.first_chunk().map(|first| u64::from_le_bytes(*first));
         if named != Some(number) {
             return Err(match named {
                 Some(other) => {
-                    format!("message {number} was due, but {other} came: lost, doubled or out of order")
+                    format!("expected message {number}, received {other}: lost, duplicated or out of order")
                 }
-                None => format!("message {number} was due, but one of {} bytes came", found.len()),
+                None => format!("expected message {number}, received one of {} bytes", found.len()),
             });
         }
         if found.len() != self.len(number) {
@@ -134,10 +134,10 @@ mod tests {
         let pattern = Pattern::new(1, Some(24));
         let good = message(&pattern, 7);
         let said = |number, found: &[u8]| pattern.check(number, found).unwrap_err();
-        assert!(said(6, &good).contains("message 6 was due, but 7 came"));
-        assert!(said(8, &good).contains("doubled"));
+        assert!(said(6, &good).contains("expected message 6, received 7"));
+        assert!(said(8, &good).contains("duplicated"));
         assert!(said(7, &good[..23]).contains("23 bytes, not 24"));
         assert!(said(7, &[]).contains("0 bytes"));
-        assert!(Pattern::new(2, Some(24)).check(7, &good).is_err(), "the other direction's");
+        assert!(Pattern::new(2, Some(24)).check(7, &good).is_err(), "a message of the other direction");
     }
 }

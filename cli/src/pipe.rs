@@ -1,8 +1,8 @@
 //! `hqq send` and `hqq recv`: standard input to standard output, through a link.
 //!
-//! Every message is a piece of the stream, and an empty one its end. The receiver answers with the number of bytes
-//! that it has written out, so that the sender ends well only if they all arrived. The kernel reads straight into
-//! the shared memory and writes straight from it; no byte is copied besides.
+//! Each message is a part of the stream; an empty message ends it. The receiver answers with the number of bytes that it
+//! has written, so that the sender succeeds only if all of them arrived. The kernel reads into the shared memory and
+//! writes from it; there is no other copy.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read, Seek, Write};
@@ -22,17 +22,17 @@ use crate::args::{Quality, Recv, Secret, Send};
 use crate::exit::{Exit, Failure, Result};
 use crate::out::{self, Progress};
 
-/// How often a sender that cannot see the receiver's process looks whether the link stands.
+/// The interval at which a sender without access to the receiver's process checks the link.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How long the other side may take to say what it agrees to.
+/// The time limit of the negotiation.
 const AGREE: Duration = Duration::from_secs(5);
 
 /// `hqq send NAME`.
 pub fn send(args: &Send) -> Result<ExitCode> {
-    // What is wrong with a key is said before anybody is kept waiting.
+    // Errors of the key are reported before anything waits.
     let wanted = wanted(&args.compress, &args.secret, &args.quality, args.statistics)?;
-    // Who asks for a limit would rather not send than send without.
+    // A rate is a requirement: without it, nothing is sent.
     let limited = |wanted: AdvancedOptions| {
         if args.quality.rate.is_some() { wanted.require(Features::QOS) } else { wanted }
     };
@@ -46,11 +46,11 @@ pub fn send(args: &Send) -> Result<ExitCode> {
         let name = &args.name;
         match (&error, args.wait) {
             (Error::NoSuchName { .. }, None) => {
-                Failure::new(Exit::Name, format!("nobody receives at \"{name}\""))
+                Failure::new(Exit::Name, format!("no receiver listens at \"{name}\""))
                     .hint(format!("start `hqq recv {name}` first, or add --wait SECONDS"))
             }
             (Error::NoSuchName { .. }, Some(wait)) => {
-                Failure::new(Exit::Name, format!("nobody received at \"{name}\" within {wait:?}"))
+                Failure::new(Exit::Name, format!("no receiver listened at \"{name}\" within {wait:?}"))
                     .hint(format!("start `hqq recv {name}`"))
             }
             _ => Failure::from(error),
@@ -59,10 +59,10 @@ pub fn send(args: &Send) -> Result<ExitCode> {
     let link = match wanted {
         None => link.into(),
         Some(wanted) => {
-            AdvancedLink::negotiate(link, &wanted, AGREE).map_err(|error| apart(error, "receiver"))?
+            AdvancedLink::negotiate(link, &wanted, AGREE).map_err(|error| not_agreed(error, "receiver"))?
         }
     };
-    say_why_not(&link, &args.compress, &args.quality, args.statistics, "receiver");
+    report_missing(&link, &args.compress, &args.quality, args.statistics, "receiver");
     let began = Instant::now();
     let mut input = Input::new(&link)?;
     let progress = Progress::bytes(input.length, !args.quiet);
@@ -78,14 +78,14 @@ pub fn send(args: &Send) -> Result<ExitCode> {
             out::done()
         }
         Ok(written) => {
-            let message = format!("{sent} bytes were sent, but the receiver wrote {written}");
+            let message = format!("{sent} bytes were sent, but the receiver wrote only {written}");
             Err(Failure::new(Exit::Failed, message))
         }
-        Err(_) => Err(Failure::new(Exit::Refused, "the other side does not answer as `hqq recv` does")),
+        Err(_) => Err(Failure::new(Exit::Refused, "the other side is not `hqq recv`")),
     }
 }
 
-/// Sends the input as messages of the link itself; how many bytes there were.
+/// Sends the input as messages of the link itself; returns the number of bytes.
 fn send_on_link(link: &AdvancedLink, input: &mut Input, progress: &Progress) -> Result<u64> {
     let size = link.geometry().buffer_size() as usize;
     let mut sent = 0;
@@ -102,7 +102,7 @@ fn send_on_link(link: &AdvancedLink, input: &mut Input, progress: &Progress) -> 
     }
 }
 
-/// Sends the input on a connection of this class and rate.
+/// Sends the input on a connection with this class and rate; returns the number of bytes.
 fn send_on_connection(
     link: &AdvancedLink,
     input: &mut Input,
@@ -112,11 +112,11 @@ fn send_on_connection(
     let size = link.geometry().buffer_size();
     let connection = link.open_connection().map_err(|error| lost(error, "receiver", 0))?;
     connection.set_traffic_class(quality.share(size))?;
-    let mut piece = vec![0; size as usize];
+    let mut buffer = vec![0; size as usize];
     let mut sent = 0;
     loop {
-        let count = input.read(link, &mut piece, sent)?;
-        connection.send(&piece[..count]).map_err(|error| lost(error, "receiver", sent))?;
+        let count = input.read(link, &mut buffer, sent)?;
+        connection.send(&buffer[..count]).map_err(|error| lost(error, "receiver", sent))?;
         if count == 0 {
             return Ok(sent);
         }
@@ -133,7 +133,7 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
     let options = args.allow.extend(options.protected(args.protected));
     let listener = Listener::bind_with(name, options).map_err(|error| match &error {
         Error::Os { source, .. } if source.kind() == ErrorKind::NotFound => {
-            Failure::from(error).hint(format!("the folder that \"{name}\" is to be in must exist"))
+            Failure::from(error).hint(format!("the folder of \"{name}\" must exist"))
         }
         _ => Failure::from(error),
     })?;
@@ -144,7 +144,7 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
     let link = accepted.map_err(|error| match error {
         Error::Timeout { .. } => Failure::new(
             Exit::Name,
-            format!("nobody sent to \"{name}\" within {:?}", args.wait.unwrap_or_default()),
+            format!("no sender connected to \"{name}\" within {:?}", args.wait.unwrap_or_default()),
         )
         .hint(format!("start `hqq send {name}`, or wait longer")),
         error => Failure::from(error),
@@ -153,13 +153,13 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
     let link = match wanted {
         None => link.into(),
         Some(wanted) => AdvancedLink::wait_for_negotiation(link, &wanted, AGREE)
-            .map_err(|error| apart(error, "sender"))?,
+            .map_err(|error| not_agreed(error, "sender"))?,
     };
-    say_why_not(&link, &args.compress, &args.quality, args.statistics, "sender");
-    let lane = if link.agreement().features.contains(Features::QOS) {
-        let lane = link.accept_connection().map_err(|error| lost(error, "sender", 0))?;
-        lane.set_traffic_class(args.quality.share(link.geometry().buffer_size()))?;
-        Some(lane)
+    report_missing(&link, &args.compress, &args.quality, args.statistics, "sender");
+    let connection = if link.agreement().features.contains(Features::QOS) {
+        let connection = link.accept_connection().map_err(|error| lost(error, "sender", 0))?;
+        connection.set_traffic_class(args.quality.share(link.geometry().buffer_size()))?;
+        Some(connection)
     } else {
         None
     };
@@ -168,15 +168,15 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
     let progress = Progress::bytes(None, !args.quiet && !io::stdout().is_terminal());
     let mut written = 0;
     loop {
-        let (of_link, of_lane);
-        let message: &[u8] = match &lane {
+        let (of_link, of_connection);
+        let message: &[u8] = match &connection {
             None => {
                 of_link = link.recv().map_err(|error| lost(error, "sender", written))?;
                 &of_link
             }
-            Some(lane) => {
-                of_lane = lane.recv().map_err(|error| lost(error, "sender", written))?;
-                &of_lane
+            Some(connection) => {
+                of_connection = connection.recv().map_err(|error| lost(error, "sender", written))?;
+                &of_connection
             }
         };
         if message.is_empty() {
@@ -185,7 +185,7 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
         output.write_all(message).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Failure::new(
                 Exit::System,
-                format!("whoever read standard output closed it, after {written} bytes"),
+                format!("standard output was closed by its reader after {written} bytes"),
             )
             .hint("the sender has been stopped"),
             _ => Failure::system("writing to standard output", &error).hint("the sender has been stopped"),
@@ -193,13 +193,13 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
         written += message.len() as u64;
         progress.add(message.len() as u64);
     }
-    // Everything has arrived, whether or not the sender still wants to hear it.
+    // Everything has arrived, even if the sender no longer waits for the answer.
     let _ = link.send(&u64::to_le_bytes(written));
     progress.end(summary("received", written, began));
     out::done()
 }
 
-/// What is to be agreed on; `None` if nothing is.
+/// The features to negotiate; `None` without any.
 fn wanted(
     codecs: &[Codec],
     secret: &Secret,
@@ -218,8 +218,8 @@ fn wanted(
             Failure::system(format_args!("reading the key in {}", path.display()), &error)
         })?);
         let key = Key::parse(&text).map_err(|error| {
-            Failure::new(Exit::Usage, format!("{} holds no key: {error}", path.display()))
-                .hint("make one with `openssl rand -hex 32`, and give it to both sides")
+            Failure::new(Exit::Usage, format!("{} does not contain a key: {error}", path.display()))
+                .hint("make one with `openssl rand -hex 32` and use it on both sides")
         })?;
         wanted = wanted.encryption(key);
     }
@@ -230,12 +230,12 @@ fn wanted(
     Ok(any.then_some(wanted))
 }
 
-/// What it means that the two sides do not come together.
-fn apart(error: Error, who: &str) -> Failure {
+/// The failure for an unsuccessful negotiation with `who`.
+fn not_agreed(error: Error, who: &str) -> Failure {
     match error {
         Error::NotAgreed { fallback: Fallback::WrongKey, .. } => {
-            Failure::new(Exit::Refused, format!("the {who} has another key"))
-                .hint("both sides need the same --key-file")
+            Failure::new(Exit::Refused, format!("the {who} has a different key"))
+                .hint("use the same --key-file on both sides")
         }
         error @ Error::NotAgreed { missing: Features::QOS, .. } => {
             Failure::new(Exit::Refused, error.to_string())
@@ -247,44 +247,46 @@ fn apart(error: Error, who: &str) -> Failure {
     }
 }
 
-/// Tells the user what of what was asked for will not happen, and why.
-fn say_why_not(link: &AdvancedLink, codecs: &[Codec], quality: &Quality, statistics: bool, who: &str) {
+/// Tells the user which requested features were not agreed on, and why.
+fn report_missing(link: &AdvancedLink, codecs: &[Codec], quality: &Quality, statistics: bool, who: &str) {
     let agreement = link.agreement();
     let why =
-        agreement.fallback.map_or_else(|| "the other side did not ask for it".into(), |why| why.to_string());
+        agreement.fallback.map_or_else(|| "the other side did not request it".into(), |why| why.to_string());
     if !codecs.is_empty() && !agreement.features.contains(Features::COMPRESSION) {
         anstream::eprintln!(
-            "not compressed: {why}; does the {who} have --compress with one of the same codecs?"
+            "hqq: note: not compressed: {why}; the {who} needs --compress with one of the same codecs"
         );
     }
     if quality.is_wanted() && !agreement.features.contains(Features::QOS) {
-        anstream::eprintln!("no priority or rate: {why}; does the {who} have --priority or --rate, too?");
+        anstream::eprintln!(
+            "hqq: note: no priority or rate: {why}; the {who} needs --priority or --rate, too"
+        );
     }
     if statistics && !agreement.features.contains(Features::STATISTICS) {
-        anstream::eprintln!("not measured: {why}; does the {who} have --statistics, too?");
+        anstream::eprintln!("hqq: note: not measured: {why}; the {who} needs --statistics, too");
     }
 }
 
-/// How much less travelled, where something was compressed.
+/// The compression of what was sent, if it was compressed.
 fn smaller(link: &AdvancedLink, sent: u64) -> String {
-    let travelled = link.stats().sent_by(link.role()).bytes_sent;
+    let transferred = link.stats().sent_by(link.role()).bytes_sent;
     if link.agreement().features.contains(Features::COMPRESSION) && sent > 0 {
-        format!(", compressed to {:.1} %", travelled as f64 * 100.0 / sent as f64)
+        format!(", compressed to {:.1} %", transferred as f64 * 100.0 / sent as f64)
     } else {
         String::new()
     }
 }
 
-/// A standard stream without the standard library's buffer.
+/// Opens a standard stream without a buffer.
 fn file(stream: impl AsFd) -> Result<File> {
     let copied = stream.as_fd().try_clone_to_owned();
     copied.map(File::from).map_err(|error| Failure::system("opening a standard stream", &error))
 }
 
-/// Standard input, and who must live for it to be read.
+/// Standard input, and the process of the receiver, whose death ends a wait for input.
 struct Input {
     file: File,
-    /// What is left of it, if it is a file.
+    /// Bytes left to read, if it is a file.
     length: Option<u64>,
     receiver: Option<OwnedFd>,
 }
@@ -292,17 +294,17 @@ struct Input {
 impl Input {
     fn new(link: &AdvancedLink) -> Result<Self> {
         let mut file = file(io::stdin())?;
-        let facts = file.metadata().map_err(|error| Failure::system("looking at standard input", &error))?;
+        let facts = file.metadata().map_err(|error| Failure::system("inspecting standard input", &error))?;
         let length = facts.is_file().then(|| facts.len().saturating_sub(file.stream_position().unwrap_or(0)));
         let receiver = link.peer().pid.and_then(|pid| peer::pidfd_open(pid).ok());
         Ok(Self { file, length, receiver })
     }
 
-    /// Reads some of it into `piece`; how many bytes, 0 at the end.
-    fn read(&mut self, link: &AdvancedLink, piece: &mut [u8], sent: u64) -> Result<usize> {
+    /// Reads into `buffer`; returns the number of bytes, 0 at the end.
+    fn read(&mut self, link: &AdvancedLink, buffer: &mut [u8], sent: u64) -> Result<usize> {
         loop {
             self.wait(link, sent)?;
-            match self.file.read(piece) {
+            match self.file.read(buffer) {
                 Ok(count) => return Ok(count),
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 Err(error) => return Err(Failure::system("reading standard input", &error)),
@@ -310,9 +312,9 @@ impl Input {
         }
     }
 
-    /// Waits until there is something to read; fails when the receiver dies meanwhile.
+    /// Waits until there is input; fails if the receiver dies meanwhile.
     fn wait(&self, link: &AdvancedLink, sent: u64) -> Result<()> {
-        // A file does not keep one waiting.
+        // Reading a file does not block.
         if self.length.is_some() {
             return Ok(());
         }
@@ -327,7 +329,7 @@ impl Input {
                 return Ok(());
             }
             if !link.is_open() {
-                // Why not, a look for an answer tells.
+                // Receiving tells why the link ended.
                 let end = link.try_recv().err().filter(Error::is_end).unwrap_or(Error::Closed);
                 return Err(lost(end, "receiver", sent));
             }
@@ -335,19 +337,19 @@ impl Input {
     }
 }
 
-/// What it means that the link has ended early.
+/// The failure for a link to `who` that ended early, after `done` bytes.
 fn lost(error: Error, who: &str, done: u64) -> Failure {
     let done = format!("after {done} bytes");
     match error {
-        Error::PeerDead => Failure::new(Exit::Link, format!("the {who} died, {done}")),
-        Error::PeerGone => Failure::new(Exit::Link, format!("the {who} hung up, {done}")),
-        Error::Closed => Failure::new(Exit::Link, format!("the {who} gave up, {done}"))
-            .hint(format!("what the {who} printed says why")),
+        Error::PeerDead => Failure::new(Exit::Link, format!("the {who} died {done}")),
+        Error::PeerGone => Failure::new(Exit::Link, format!("the {who} closed its socket {done}")),
+        Error::Closed => Failure::new(Exit::Link, format!("the {who} stopped early {done}"))
+            .hint(format!("see the error message of the {who}")),
         error => Failure::from(error),
     }
 }
 
-/// What was done, and how fast.
+/// The number of bytes, the time and the rate.
 fn summary(what: &str, bytes: u64, began: Instant) -> String {
     let time = began.elapsed();
     let rate = out::bytes_rate(out::per_second(bytes, time));

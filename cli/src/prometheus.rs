@@ -1,4 +1,4 @@
-//! `hqq stat --prometheus`: figures in Prometheus' text format, version 0.0.4.
+//! `hqq stat --prometheus`: counters and metrics in the Prometheus text format, version 0.0.4.
 
 use std::fmt::{Display, Write};
 use std::time::Duration;
@@ -12,8 +12,8 @@ use crate::labels::SIDES;
 /// The values of the label `direction`, by number.
 const DIRECTIONS: [&str; 2] = ["primary_to_secondary", "secondary_to_primary"];
 
-/// The upper bounds of the histogram's buckets are powers of two, nanoseconds: 64 ns to 17 s. These are bounds of the
-/// link's own buckets, too.
+/// The upper bounds of the buckets of the histogram, as powers of two in nanoseconds: 64 ns to 17 s. The link's own
+/// buckets have bounds at each of them.
 const BOUNDS: std::ops::RangeInclusive<u32> = 6..=34;
 
 /// A metric, with the samples of all links.
@@ -24,7 +24,7 @@ struct Family {
     samples: String,
 }
 
-/// The text in the making.
+/// The metric families collected so far.
 #[derive(Default)]
 struct Exposition(Vec<Family>);
 
@@ -77,12 +77,12 @@ impl Family {
     }
 }
 
-/// The value of a label, as the format wants it.
+/// Escapes the value of a label.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// All figures of these links.
+/// All counters and metrics of these links.
 pub fn text(links: &[(LinkSeen, Observer)]) -> String {
     let mut all = Exposition::default();
     for (link, seen) in links {
@@ -103,7 +103,7 @@ pub fn text(links: &[(LinkSeen, Observer)]) -> String {
     all.text()
 }
 
-/// What every link counts.
+/// Adds the counters that every link has.
 fn counters(all: &mut Exposition, link: Labels<'_>, stats: &Stats) {
     for (way, name) in stats.directions.iter().zip(DIRECTIONS) {
         let labels = [link, &[("direction", name)]].concat();
@@ -122,7 +122,7 @@ fn counters(all: &mut Exposition, link: Labels<'_>, stats: &Stats) {
             [("free", way.buffers_free), ("sender", way.buffers_owned), ("receiver", way.buffers_held)];
         for (holder, buffers) in states {
             let labels = [&labels[..], &[("holder", holder)]].concat();
-            all.gauge("hqq_buffers", "Buffers, by who holds them.", &labels, buffers);
+            all.gauge("hqq_buffers", "Buffers, by holder.", &labels, buffers);
         }
     }
     for (side, name) in stats.sides.iter().zip(SIDES) {
@@ -134,21 +134,21 @@ fn counters(all: &mut Exposition, link: Labels<'_>, stats: &Stats) {
             all.counter("hqq_waits_total", "Calls that had to wait, by reason.", &labels, count);
         }
         all.counter("hqq_sleeps_total", "Times a thread slept in the kernel.", &labels, side.sleeps);
-        all.counter("hqq_wakes_total", "Sleeps that the other side ended.", &labels, side.wakes);
-        all.counter("hqq_rings_total", "Times this side woke the other.", &labels, side.rings);
+        all.counter("hqq_wakes_total", "Sleeps that the peer ended.", &labels, side.wakes);
+        all.counter("hqq_rings_total", "Times this side woke the peer.", &labels, side.rings);
         all.counter("hqq_tombstones_total", "Abandoned slots that were skipped.", &labels, side.tombstones);
         all.counter("hqq_refused_total", "Packets that were refused.", &labels, side.refused_total());
         all.counter("hqq_errors_heard_total", "Errors that the peer reported.", &labels, side.heard_total());
     }
 }
 
-/// What a link measures that has agreed on statistics.
+/// Adds the metrics of a link that agreed on statistics.
 fn measured(all: &mut Exposition, labels: Labels<'_>, figures: &DirectionMetrics) {
-    let help = "How long messages took from the sender to the receiver, by samples.";
+    let help = "Time of sampled messages from the sender to the receiver.";
     all.family("hqq_latency_seconds", "histogram", help).histogram(labels, &figures.latency);
-    let help = "Messages a second, when it was measured last.";
+    let help = "Messages a second in the last measurement.";
     all.gauge("hqq_messages_per_second", help, labels, figures.messages_per_second);
-    let help = "Payload bytes a second, when it was measured last.";
+    let help = "Payload bytes a second in the last measurement.";
     all.gauge("hqq_bytes_per_second", help, labels, figures.bytes_per_second);
     let help = "Time of the machine's monotonic clock when the rates were measured; 0 for never.";
     let at = figures.rated_at.unwrap_or_default().as_secs_f64();
@@ -159,14 +159,14 @@ fn measured(all: &mut Exposition, labels: Labels<'_>, figures: &DirectionMetrics
     }
     let help = "Messages that were compressed or encrypted.";
     all.counter("hqq_framed_messages_total", help, labels, figures.framed_messages);
-    let help = "Bytes of compressed or encrypted messages before that.";
+    let help = "Bytes of compressed or encrypted messages before compression and encryption.";
     all.counter("hqq_plain_bytes_total", help, labels, figures.plain_bytes);
-    let help = "Bytes of compressed or encrypted messages as they travelled.";
+    let help = "Bytes of compressed or encrypted messages as sent.";
     all.counter("hqq_framed_bytes_total", help, labels, figures.framed_bytes);
     all.counter("hqq_credit_stalls_total", "Sends that waited for credit.", labels, figures.credit_stalls);
     let blocked = figures.credit_blocked.as_secs_f64();
-    all.counter("hqq_credit_blocked_seconds_total", "How long sends waited for credit.", labels, blocked);
-    all.counter("hqq_over_rate_total", "Sends that a rate held up.", labels, figures.over_rate);
+    all.counter("hqq_credit_blocked_seconds_total", "Time that sends waited for credit.", labels, blocked);
+    all.counter("hqq_over_rate_total", "Sends delayed by a rate.", labels, figures.over_rate);
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The second process of a demonstration or a measurement: this program once more, at the other end of a link.
+//! The second process of a demonstration or a measurement: this program again, at the other end of a link.
 
 use std::env;
 use std::os::unix::process::ExitStatusExt;
@@ -9,17 +9,17 @@ use hqq::{Error, Offer, Options, StandardLink};
 
 use crate::exit::{Exit, Failure, Result};
 
-/// How long it may take to begin, and to end.
+/// The time limit for its start and for its end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A process that this one has started. Dropped, it is killed and reaped.
+/// A process that this one started. Dropping it kills and reaps the process.
 #[derive(Debug)]
 pub struct Second {
     child: Child,
 }
 
 impl Second {
-    /// Starts this program with the subcommand that `arrange` completes, and links up with it.
+    /// Starts this program with `subcommand` and the arguments that `arrange` adds, and connects to it.
     pub fn start(
         subcommand: &str,
         options: Options,
@@ -37,7 +37,7 @@ impl Second {
         match offer.accept_timeout(PATIENCE) {
             Ok(link) => Ok((second, link)),
             Err(error) => Err(match second.wait(Duration::from_millis(500)) {
-                Some(status) => ended(status, "at the beginning"),
+                Some(status) => ended(status, "at the start"),
                 None => error.into(),
             }),
         }
@@ -48,7 +48,7 @@ impl Second {
         self.child.id()
     }
 
-    /// Waits for it to end, for a while.
+    /// Waits up to `patience` for the process to end.
     fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
         let limit = Instant::now() + patience;
         loop {
@@ -59,16 +59,16 @@ impl Second {
         }
     }
 
-    /// Waits for it to end well, and reaps it.
+    /// Waits for the process to end without an error.
     pub fn end(mut self) -> Result<()> {
         match self.wait(PATIENCE) {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(ended(status, "at the end")),
-            None => Err(Failure::new(Exit::Failed, "the second process does not end; it is killed")),
+            None => Err(Failure::new(Exit::Failed, "the second process did not end in time and was killed")),
         }
     }
 
-    /// The failure that explains this one: how the second process ended, if the link to it broke.
+    /// Replaces a failure of the link by the end of the second process, if it has ended.
     pub fn explain(&mut self, failure: Failure, when: &str) -> Failure {
         if failure.exit != Exit::Link {
             return failure;
@@ -80,17 +80,17 @@ impl Second {
     }
 }
 
-/// What to say of a process that ended.
+/// The failure for a process that ended.
 fn ended(status: ExitStatus, when: &str) -> Failure {
     match (status.signal(), status.code()) {
         (Some(signal), _) => {
-            Failure::new(Exit::Link, format!("the second process died {when}, by signal {signal}"))
+            Failure::new(Exit::Link, format!("the second process was killed {when} by signal {signal}"))
         }
         (None, Some(1)) => Failure::new(Exit::Failed, format!("the second process found a fault {when}"))
-            .hint("it says above what it found"),
+            .hint("its message is above"),
         (None, code) => {
             let code = code.unwrap_or_default();
-            Failure::new(Exit::Link, format!("the second process gave up {when}, with exit code {code}"))
+            Failure::new(Exit::Link, format!("the second process stopped {when} with exit code {code}"))
         }
     }
 }
@@ -102,16 +102,16 @@ impl Drop for Second {
     }
 }
 
-/// In the second process: says of a failure which process it happened in.
+/// Adds to a failure that it happened in the second process.
 pub fn here(failure: Failure) -> Failure {
     let failure = match failure.exit {
-        Exit::Link => Failure { message: "the first process died or gave up".into(), ..failure },
+        Exit::Link => Failure { message: "the first process died or stopped early".into(), ..failure },
         _ => failure,
     };
     failure.during("second process")
 }
 
-/// Turns an error of a stream over a link back into the link's.
+/// Converts an error of a stream over a link back to the error of the link.
 pub fn stream_error(error: std::io::Error) -> Failure {
     match error.downcast::<Error>() {
         Ok(error) => Failure::from(error),

@@ -1,4 +1,4 @@
-//! A packet trace for people: one line a packet, from both processes, in one file.
+//! The packet trace: one line for each packet of both processes, in one file.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -10,7 +10,7 @@ use hqq::Options;
 
 use crate::exit::{Failure, Result};
 
-/// A moment that both processes count from.
+/// The start time, from which both processes count.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
     /// Nanoseconds since 1970.
@@ -25,7 +25,7 @@ impl Start {
         Self { began: since_1970(), here: Instant::now(), before: Duration::ZERO }
     }
 
-    /// When another process began.
+    /// The start of another process, `began` nanoseconds after 1970.
     pub fn at(began: u64) -> Self {
         let before = Duration::from_nanos(since_1970().saturating_sub(began));
         Self { began, here: Instant::now(), before }
@@ -40,8 +40,8 @@ fn since_1970() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64)
 }
 
-/// Lets a link append its packets to `path`, if there is one: microseconds since the start, process, role, what was
-/// done, operation, operands. The first process empties the file.
+/// Adds a packet trace to `options`, if there is a `path`. Each line has microseconds since the start, process, role, sent
+/// or received, operation and operands. The first process empties the file.
 pub fn to_file(options: Options, path: Option<&Path>, start: Start, first: bool) -> Result<Options> {
     let Some(path) = path else { return Ok(options) };
     let cannot = |error| Failure::system(format_args!("opening {}", path.display()), &error);
@@ -54,11 +54,11 @@ pub fn to_file(options: Options, path: Option<&Path>, start: Start, first: bool)
     Ok(options.trace(move |event| {
         let micros = start.elapsed().as_nanos() as f64 / 1e3;
         let line = format!("{micros:>14.3} pid {pid} {event}\n");
-        // One call a line, so that two processes do not mix theirs.
+        // One call for each line, so that lines of the two processes do not mix.
         if let Err(error) = (&file).write_all(line.as_bytes())
             && !failed.swap(true, Ordering::Relaxed)
         {
-            anstream::eprintln!("hqq: warning: the packet trace has gaps: {error}");
+            anstream::eprintln!("hqq: warning: the packet trace is incomplete: {error}");
         }
     }))
 }

@@ -1,4 +1,4 @@
-//! `hqq demo`, `bench`, `ls`, `stat`, `check`, and what the command line gets wrong.
+//! `hqq demo`, `bench`, `ls`, `stat`, `check`, and invalid command lines.
 
 mod common;
 
@@ -69,7 +69,7 @@ fn the_demonstration_speaks_to_people_and_traces_packets() {
         assert!(words.len() >= 6 && words[0].parse::<f64>().is_ok() && words[1] == "pid", "{line}");
         roles[usize::from(words[3] == "secondary")] += 1;
     }
-    assert!(roles[0] > 20 && roles[0] == roles[1], "{roles:?}: who sends is heard by the other");
+    assert!(roles[0] > 20 && roles[0] == roles[1], "{roles:?}: each packet is sent and received");
     std::fs::remove_file(file).unwrap();
     std::fs::remove_file(trace).unwrap();
 }
@@ -78,12 +78,12 @@ fn the_demonstration_speaks_to_people_and_traces_packets() {
 fn a_killed_second_process_fails_the_demonstration() {
     let mut demo = Running::start(&mut hqq(&["demo", "--messages", "100000000000", "--json"]));
     let child = child(&demo, b"demo-second");
-    // Its link is there when the region is.
+    // The link exists when its region does.
     until("the link", || run(&["stat", &child]).status.success());
     assert!(hqq_kill(&child));
     let (code, errors) = demo.code_and_errors();
     assert_eq!(code, Some(4), "{errors}");
-    assert!(errors.contains("the second process died") && errors.contains("by signal 9"), "{errors}");
+    assert!(errors.contains("the second process was killed") && errors.contains("by signal 9"), "{errors}");
 }
 
 /// The process that `process` has started, once it runs that command.
@@ -299,7 +299,7 @@ fn a_live_link_is_listed_counted_and_checked() {
         held.as_array().unwrap().iter().any(|buffer| buffer["pid"] == pid(&send))
     });
     let said = text(&run(&["check", &name]).stdout);
-    assert!(said.contains("every control word is as the protocol allows"), "{said}");
+    assert!(said.contains("every control word is valid"), "{said}");
     assert!(said.contains(&format!("process {}, seat 1", pid(&send))), "{said}");
     let said = text(&run(&["stat", &name]).stdout);
     assert!(said.contains("bytes received") && said.contains("1,000"), "{said}");
@@ -329,7 +329,7 @@ fn a_word_that_nobody_may_leave_is_found() {
     assert_eq!(check.status.code(), Some(1));
     let said = text(&check.stdout);
     assert!(said.contains("wrong: slot 0 of ring 0"), "{said}");
-    assert!(text(&check.stderr).contains("1 finding(s)"), "{}", text(&check.stderr));
+    assert!(text(&check.stderr).contains("1 invalid control word(s)"), "{}", text(&check.stderr));
     let check = run(&["check", &name, "--json"]);
     assert_eq!(check.status.code(), Some(1));
     let facts = json(&check.stdout);

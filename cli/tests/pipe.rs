@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use common::{Running, hqq, name, run, text, until};
 
-/// How soon one end must follow the other; the promise is a second, and machines may be busy.
+/// The time limit for one end to follow the other; the promise is a second, but the machine may be busy.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Bytes that no mistake leaves as they are.
+/// Bytes without a pattern.
 fn noise(count: usize) -> Vec<u8> {
     let mut word: u64 = 0x1234_5678_9abc_def1;
     let mut step = || {
@@ -30,7 +30,7 @@ fn temporary(what: &str, bytes: &[u8]) -> std::path::PathBuf {
     path
 }
 
-/// Waits until somebody listens at a name, as the kernel says.
+/// Waits until the kernel lists a listener at this name.
 fn until_bound(name: &str) {
     until("a listener", || {
         let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
@@ -38,14 +38,14 @@ fn until_bound(name: &str) {
     });
 }
 
-/// A receiver and a sender that are linked up, the sender waiting for input that comes through a pipe.
+/// A connected receiver and sender; the sender waits for input from a pipe.
 fn linked() -> (Running, Running, std::process::ChildStdin) {
     let name = name();
     let mut recv = Running::start(&mut hqq(&["recv", &name]));
     let mut send = Running::start(hqq(&["send", &name, "--wait", "60"]).stdin(Stdio::piped()));
     let mut input = send.0.stdin.take().unwrap();
     input.write_all(b"first").unwrap();
-    // Once this has come through, both are at work.
+    // After this has arrived, both are running.
     let mut found = [0; 5];
     recv.0.stdout.as_mut().unwrap().read_exact(&mut found).unwrap();
     assert_eq!(&found, b"first");
@@ -165,7 +165,7 @@ fn a_killed_sender_ends_the_receiver() {
     let (code, errors) = recv.code_and_errors();
     assert!(killed.elapsed() < SOON, "{:?}", killed.elapsed());
     assert_eq!(code, Some(4));
-    assert!(errors.contains("the sender died, after 5 bytes"), "{errors}");
+    assert!(errors.contains("the sender died after 5 bytes"), "{errors}");
     drop(input);
 }
 
@@ -177,14 +177,14 @@ fn a_killed_receiver_ends_a_sender_that_waits_for_input() {
     let (code, errors) = send.code_and_errors();
     assert!(killed.elapsed() < SOON, "{:?}", killed.elapsed());
     assert_eq!(code, Some(4));
-    assert!(errors.contains("the receiver died, after 5 bytes"), "{errors}");
+    assert!(errors.contains("the receiver died after 5 bytes"), "{errors}");
     drop(input);
 }
 
 #[test]
 fn a_killed_receiver_ends_a_sender_that_waits_for_room() {
     let name = name();
-    // Nobody reads what it writes, so that it comes to a halt, and the sender with it.
+    // Nothing reads its output, so the receiver blocks, and so does the sender.
     let mut recv = Running::start(&mut hqq(&["recv", &name]));
     until_bound(&name);
     let mut send = Running::start(hqq(&["send", &name]).stdin(File::open("/dev/zero").unwrap()));
@@ -208,10 +208,10 @@ fn a_closed_output_ends_both() {
     let mut send = Running::start(hqq(&["send", &name]).stdin(File::open("/dev/zero").unwrap()));
     let (code, errors) = recv.code_and_errors();
     assert_eq!(code, Some(6));
-    assert!(errors.contains("closed it, after"), "{errors}");
+    assert!(errors.contains("closed by its reader after"), "{errors}");
     let (code, errors) = send.code_and_errors();
     assert_eq!(code, Some(4));
-    assert!(errors.contains("the receiver gave up"), "{errors}");
+    assert!(errors.contains("the receiver stopped early"), "{errors}");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn a_reader_that_cannot_read_is_no_end_of_input() {
     assert!(errors.contains("reading standard input"), "{errors}");
     let (code, errors) = recv.code_and_errors();
     assert_eq!(code, Some(4));
-    assert!(errors.contains("the sender gave up, after 0 bytes"), "{errors}");
+    assert!(errors.contains("the sender stopped early after 0 bytes"), "{errors}");
 }
 
 #[test]
@@ -234,11 +234,11 @@ fn names_that_are_not_there_or_taken() {
     let nobody = run(&["send", &name]);
     assert_eq!(nobody.status.code(), Some(3));
     let said = text(&nobody.stderr);
-    assert!(said.contains("nobody receives at") && said.contains("hint: start `hqq recv"), "{said}");
+    assert!(said.contains("no receiver listens at") && said.contains("hint: start `hqq recv"), "{said}");
     assert_eq!(run(&["send", &name, "--wait", "0.05"]).status.code(), Some(3));
     let late = run(&["recv", &name, "--wait", "0.05"]);
     assert_eq!(late.status.code(), Some(3));
-    assert!(text(&late.stderr).contains("nobody sent to"), "{}", text(&late.stderr));
+    assert!(text(&late.stderr).contains("no sender connected to"), "{}", text(&late.stderr));
 
     let _first = Running::start(&mut hqq(&["recv", &name]));
     until_bound(&name);
@@ -251,7 +251,7 @@ fn names_that_are_not_there_or_taken() {
     assert!(text(&wrong.stderr).contains("cannot be the name of a link"), "{}", text(&wrong.stderr));
 }
 
-/// Sends `input` from one command to the other with these options: what arrived, the codes, and what they said.
+/// Sends `input` from one command to the other with these options; returns the output, the exit codes and the messages.
 fn through(input: &[u8], send: &[&str], recv: &[&str]) -> (Vec<u8>, [Option<i32>; 2], String) {
     let name = name();
     let file = temporary("through", input);
@@ -288,7 +288,7 @@ fn compressed_and_encrypted_streams_arrive_whole() {
         assert_eq!(codes, [Some(0), Some(0)], "{send:?} {recv:?}: {said}");
         assert!(found == **input, "{send:?} {recv:?}");
     }
-    // Who does not compress is served all the same, and the other told.
+    // Without compression at one side, the stream is sent uncompressed, and the other side reports it.
     for (send, recv) in [(&["--compress", "lz4"][..], &[][..]), (&[], &["--compress", "lz4"])] {
         let (found, codes, said) = through(&words, send, recv);
         assert_eq!(codes, [Some(0), Some(0)], "{said}");
@@ -310,18 +310,18 @@ fn a_rate_is_kept_and_a_priority_taken() {
     let (found, codes, said) = through(&bytes, &all, &all);
     assert_eq!(codes, [Some(0), Some(0)], "{said}");
     assert!(found == bytes);
-    // Who does not agree is served all the same, and the other told.
+    // Without an agreement, the stream is sent without a priority, and the side that asked reports it.
     let (found, codes, said) = through(b"hello", &["--priority", "0"], &[]);
     assert_eq!((&found[..], codes), (&b"hello"[..], [Some(0), Some(0)]), "{said}");
     assert!(said.contains("no priority or rate: "), "{said}");
-    // Who asks for a limit would rather not send than send without.
+    // A rate is a requirement: without it, nothing is sent.
     let (found, codes, said) = through(b"hello", &["--rate", "1M"], &[]);
     assert_eq!((&found[..], codes[0]), (&b""[..], Some(5)), "{said}");
     assert!(said.contains("start the receiver with --rate or --priority, too"), "{said}");
     for (option, value, what) in [
         ("--priority", "8", "class 8 is out of range: 0 is the most urgent, 7 the least"),
-        ("--priority", "high", "no number from 0 to 7"),
-        ("--rate", "0", "a rate of 0 bytes a second would never send"),
+        ("--priority", "high", "not a number from 0 to 7"),
+        ("--rate", "0", "the rate is 0, but it must be at least 1"),
         ("--rate", "fast", "such as 500k or 10MiB"),
     ] {
         let wrong = run(&["send", "nobody", option, value]);
@@ -336,7 +336,7 @@ fn without_the_same_key_nothing_is_sent() {
     let [one, other] = keys.each_ref().map(|path| path.to_str().unwrap());
     let with = |key| ["--encrypt", "--key-file", key];
     for (send, recv, what) in [
-        (&with(one)[..], &with(other)[..], "has another key"),
+        (&with(one)[..], &with(other)[..], "has a different key"),
         (&with(one), &[], "requires encryption"),
         (&[], &with(one), "requires encryption"),
     ] {
@@ -348,7 +348,7 @@ fn without_the_same_key_nothing_is_sent() {
     let nonsense = temporary("nonsense", b"nonsense");
     let bad = run(&["send", "nobody", "--encrypt", "--key-file", nonsense.to_str().unwrap()]);
     assert_eq!(bad.status.code(), Some(2));
-    assert!(text(&bad.stderr).contains("holds no key"), "{}", text(&bad.stderr));
+    assert!(text(&bad.stderr).contains("does not contain a key"), "{}", text(&bad.stderr));
     let missing = run(&["recv", "nobody", "--encrypt", "--key-file", "/nowhere/key"]);
     assert_eq!(missing.status.code(), Some(6));
     for path in keys.iter().chain([&nonsense]) {

@@ -1,4 +1,4 @@
-//! `hqq stat` of a link that measures: for people, as JSON, and for Prometheus.
+//! `hqq stat` of a link that agreed on statistics: as a table, as JSON, and for Prometheus.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::process::{ChildStdin, Stdio};
 use common::{Running, hqq, name, run, text, until};
 use serde_json::Value;
 
-/// A sender and a receiver that measure, behind the first message.
+/// A sender and a receiver that measure, after the first message.
 fn measuring(name: &str) -> (Running, Running, ChildStdin) {
     let recv = Running::start(&mut hqq(&["recv", name, "--statistics", "--compress", "lz4"]));
     let args = ["send", name, "--wait", "60", "--statistics", "--compress", "lz4"];
@@ -42,7 +42,7 @@ fn a_link_that_measures_says_what() {
     assert_eq!((&ways[0]["latency"]["samples"], &ways[0]["latency"]["p50_ns"]), (&0.into(), &Value::Null));
     assert_eq!((&ways[0]["ratio"], &ways[1]["credit_stalls"]), (&Value::Null, &0.into()));
     let said = text(&run(&["stat", &name]).stdout);
-    for row in ["latency p50", "latency p99.9", "latency max", "bytes before / as sent", "waits for credit"] {
+    for row in ["latency p50", "latency p99.9", "latency max", "compression ratio", "waits for credit"] {
         assert!(said.contains(row), "{row}: {said}");
     }
 }
@@ -64,7 +64,7 @@ fn a_link_that_does_not_has_none() {
 
 #[test]
 fn prometheus_is_told_in_its_format() {
-    // All that a name may hold beside letters.
+    // All characters that a name may contain besides letters and digits.
     let name = format!("{}._-", name());
     let (_recv, _send, _input) = measuring(&name);
     let told = run(&["stat", &name, "--prometheus"]);
@@ -96,10 +96,10 @@ fn one_format_at_a_time() {
     let both = run(&["stat", "any", "--json", "--prometheus"]);
     assert_eq!(both.status.code(), Some(2));
     let help = text(&run(&["stat", "--help"]).stdout);
-    assert!(help.contains("--prometheus") && help.contains("Wanted::statistics"), "{help}");
+    assert!(help.contains("--prometheus") && help.contains("AdvancedOptions::statistics"), "{help}");
 }
 
-/// Who wants it alone is told that there is none.
+/// A side that asks for statistics alone reports that there are none.
 #[test]
 fn the_other_must_measure_too() {
     let name = name();
@@ -131,7 +131,7 @@ fn is_name(text: &str) -> bool {
     text.starts_with(starts) && text.chars().all(|c| starts(c) || c.is_ascii_digit())
 }
 
-/// Reads the text format strictly: HELP, TYPE, then all samples of a family, each of its series but once.
+/// Reads the text format strictly: HELP, TYPE, then all samples of a family, each series once.
 fn parsed(text: &str) -> BTreeMap<String, Family> {
     assert!(text.ends_with('\n') && !text.contains("\n\n"), "whole lines");
     let mut families: BTreeMap<String, Family> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Messages both ways at once, each one checked.
+//! The exchange of messages in both directions at once; every message is checked.
 
 use std::time::Instant;
 
@@ -9,26 +9,26 @@ use crate::exit::{Exit, Failure, Result};
 use crate::out::{self, Progress};
 use crate::pattern::Pattern;
 
-/// Messages that an end sends before it receives again.
+/// Messages that an end sends before it receives.
 const BURST: u64 = 128;
 
-/// How it went.
+/// The results of the exchange.
 #[derive(Debug, Serialize)]
 pub struct Exchanged {
-    /// Payload both ways.
+    /// Payload bytes of both directions.
     pub bytes: u64,
-    /// How long it took.
+    /// Duration.
     pub seconds: f64,
-    /// Both ways together.
+    /// Both directions together.
     pub messages_per_second: f64,
-    /// Both ways together.
+    /// Both directions together.
     pub bytes_per_second: f64,
 }
 
-/// Sends and receives as many messages as told, and checks each that comes.
+/// Sends `there` messages, receives `back` messages, and checks each one received.
 ///
-/// Both ends take turns in bursts. Neither can block the other: who waits for room to send has received all of
-/// the burst before, so that at most one burst is under way, and there is room for that.
+/// Both ends alternate between a burst of sends and a burst of receives. They cannot block each other: an end sends only
+/// after it has received the burst before, so at most one burst is in flight, and the ring has room for it.
 pub fn run(
     link: &StandardLink,
     (own, there): (&Pattern, u64),
@@ -95,6 +95,6 @@ mod tests {
         a.send(&message).unwrap();
         let failure = run(&b, (&pattern, 0), (&pattern, 5), &Progress::none()).unwrap_err();
         assert_eq!(failure.exit, Exit::Failed);
-        assert!(failure.message.contains("message 0 was due, but 1 came"), "{}", failure.message);
+        assert!(failure.message.contains("expected message 0, received 1"), "{}", failure.message);
     }
 }

@@ -1,4 +1,4 @@
-//! A file through the link: once without a copy, once through `Read` and `Write`; hashed at both ends.
+//! The transfer of a file: once without a copy, once through `Read` and `Write`, hashed at both ends.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -13,30 +13,30 @@ use crate::exit::{Exit, Failure, Result};
 use crate::out;
 use crate::second::stream_error;
 
-/// The most that travels in one message.
+/// The longest message of the transfer.
 const CHUNK: u64 = 64 * 1024;
 
-/// How it went.
+/// The results of the transfer.
 #[derive(Debug, Serialize)]
 pub struct Streamed {
-    /// Which file.
+    /// The path of the file.
     pub path: String,
-    /// Its bytes; twice as many were streamed.
+    /// Bytes of the file; it was sent twice.
     pub bytes: u64,
-    /// What both ends found.
+    /// The hash that both ends computed.
     pub sha256: String,
-    /// Read into the shared memory, and hashed there.
+    /// The transfer without a copy: read into the shared memory and hashed there.
     pub zero_copy: Pass,
-    /// By the standard library's traits.
+    /// The transfer through `Read` and `Write`.
     pub stream: Pass,
 }
 
-/// One time through.
+/// One transfer of the file.
 #[derive(Debug, Serialize)]
 pub struct Pass {
-    /// How long it took, both ends' hashing included.
+    /// Duration, hashing at both ends included.
     pub seconds: f64,
-    /// The same, as a rate.
+    /// The rate.
     pub bytes_per_second: f64,
 }
 
@@ -53,19 +53,19 @@ fn fault(message: impl Into<String>) -> Failure {
 }
 
 impl Source {
-    /// Opens it.
+    /// Opens the file.
     pub fn open(path: &Path) -> Result<Self> {
         let cannot = |error| Failure::system(format_args!("opening {}", path.display()), &error);
         let file = File::open(path).map_err(cannot)?;
         let facts = file.metadata().map_err(cannot)?;
         if !facts.is_file() {
-            let message = format!("{} is no regular file", path.display());
-            return Err(Failure::new(Exit::Usage, message).hint("name one with --file"));
+            let message = format!("{} is not a regular file", path.display());
+            return Err(Failure::new(Exit::Usage, message).hint("choose one with --file"));
         }
         Ok(Self { path: path.into(), file, len: facts.len() })
     }
 
-    /// Streams it to the other end, both ways of doing so.
+    /// Sends the file to the other end in both ways.
     pub fn stream(&self, link: &StandardLink) -> Result<Streamed> {
         let (zero_copy, hash) = self.pass(link, |hash| self.zero_copy(link, hash))?;
         let (stream, again) = self.pass(link, |hash| self.written(link, hash))?;
@@ -76,7 +76,7 @@ impl Source {
         Ok(Streamed { path, bytes: self.len, sha256: hex(&hash), zero_copy, stream })
     }
 
-    /// Announces the length, lets `send` do it, and compares what both ends made of it.
+    /// Sends the length, then the file with `send`, and compares the hashes of both ends.
     fn pass(
         &self,
         link: &StandardLink,
@@ -91,13 +91,13 @@ impl Source {
         let far = link.recv()?.to_vec();
         let time = began.elapsed();
         if own != far {
-            return Err(fault(format!("SHA-256 was {} here, {} at the far end", hex(&own), hex(&far))));
+            return Err(fault(format!("SHA-256 was {} here, {} at the other end", hex(&own), hex(&far))));
         }
         let bytes_per_second = out::per_second(self.len, time);
         Ok((Pass { seconds: time.as_secs_f64(), bytes_per_second }, own))
     }
 
-    /// The kernel reads into the loan; that is the only copy.
+    /// Sends the file from loans; the kernel reads into them, which is the only copy.
     fn zero_copy(&self, link: &StandardLink, hash: &mut Sha256) -> Result<()> {
         let mut left = self.len;
         while left > 0 {
@@ -110,7 +110,7 @@ impl Source {
         Ok(())
     }
 
-    /// As any writer of the standard library would.
+    /// Sends the file through `Write`.
     fn written(&self, mut link: &StandardLink, hash: &mut Sha256) -> Result<()> {
         let mut left = self.len;
         let mut buffer = vec![0; CHUNK as usize];
@@ -129,7 +129,7 @@ impl Source {
     }
 }
 
-/// Bytes of a message of the zero-copy pass: a run of whole buffers, and room for eight of them.
+/// Bytes of a message of the transfer without a copy: whole buffers, an eighth of the pool at most.
 fn chunk(link: &StandardLink) -> u64 {
     let geometry = link.geometry();
     geometry
@@ -137,15 +137,16 @@ fn chunk(link: &StandardLink) -> u64 {
         .clamp(geometry.buffer_size(), CHUNK.max(geometry.buffer_size()))
 }
 
-/// The far end: takes the file both ways, and says what it hashed to.
-pub fn take(link: &StandardLink) -> Result<()> {
+/// The other end: receives the file in both ways, and sends back the hashes.
+pub fn receive(link: &StandardLink) -> Result<()> {
     let mut left = announced(link)?;
     let mut hash = Sha256::new();
     while left > 0 {
         let message = link.recv()?;
         hash.update(&*message);
-        left =
-            left.checked_sub(message.len() as u64).ok_or_else(|| fault("more of the file than announced"))?;
+        left = left
+            .checked_sub(message.len() as u64)
+            .ok_or_else(|| fault("the file is longer than announced"))?;
     }
     link.send(&hash.finalize())?;
 
@@ -165,11 +166,11 @@ pub fn take(link: &StandardLink) -> Result<()> {
     Ok(link.send(&hash.finalize())?)
 }
 
-/// The length that the other end announces.
+/// Receives the length of the file.
 fn announced(link: &StandardLink) -> Result<u64> {
     let message = link.recv()?;
     let length = <[u8; 8]>::try_from(&*message)
-        .map_err(|_| fault("a file's length was due, but something else came"))?;
+        .map_err(|_| fault("expected the length of a file, received something else"))?;
     Ok(u64::from_le_bytes(length))
 }
 

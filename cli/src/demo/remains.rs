@@ -1,25 +1,25 @@
-//! Whether anything is left behind when a link has ended.
+//! Checks that nothing is left behind when a link has ended.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// What there was before.
+/// The descriptors and shared files that existed before.
 pub struct Remains {
     descriptors: BTreeSet<String>,
     shared: BTreeSet<String>,
 }
 
-/// Where shared memory with names lies.
+/// The folder of named shared memory.
 const NAMED: &str = "/dev/shm";
 
 impl Remains {
-    /// Takes stock.
+    /// Records the descriptors and shared files that exist.
     pub fn before() -> Self {
         Self { descriptors: descriptors(), shared: names(NAMED) }
     }
 
-    /// What is there now and was not before, of this process and of the one that it had started and reaped.
+    /// Lists what this process and `child`, which has been reaped, have left behind.
     pub fn left_behind(&self, child: u32) -> Vec<String> {
         let mut found = Vec::new();
         if Path::new("/proc").join(child.to_string()).exists() {
@@ -35,7 +35,7 @@ impl Remains {
         let names = sockets.lines().filter_map(|line| line.split_whitespace().nth(7));
         let ours = names.filter(|name| name.contains("hqq.") && own.iter().any(|pid| name.ends_with(pid)));
         found.extend(ours.map(|name| format!("socket {name}")));
-        // Others may be at work there too; our names would have ours in them.
+        // Other programs use this folder, too; only names of HQQ count.
         let shared = self::names(NAMED);
         let new = shared.difference(&self.shared).filter(|name| name.contains("hqq"));
         found.extend(new.map(|name| format!("file {NAMED}/{name}")));
@@ -49,10 +49,10 @@ fn names(folder: &str) -> BTreeSet<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// What this process has open, as number and target.
+/// The open descriptors of this process, as number and target.
 fn descriptors() -> BTreeSet<String> {
     let numbers = names("/proc/self/fd").into_iter();
-    // The one that listed the others is closed again.
+    // The descriptor that listed the others is closed by now.
     numbers
         .filter_map(|number| {
             let target = fs::read_link(format!("/proc/self/fd/{number}")).ok()?;

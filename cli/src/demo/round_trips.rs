@@ -1,4 +1,4 @@
-//! One message to and fro at a time, and how long that takes.
+//! Round trips: one message at a time, back and forth, with its time.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +9,20 @@ use crate::exit::{Exit, Failure, Result};
 use crate::out;
 use crate::pattern::Pattern;
 
-/// How many there should be.
+/// The number of round trips.
 pub const ROUNDS: u64 = 100_000;
-/// How many where each packet is written to a file, and times mean little.
+/// The number with a packet trace, which makes the times meaningless.
 pub const TRACED: u64 = 100;
-/// After so long, it is enough.
+/// The time after which the measurement ends early.
 const TIME: Duration = Duration::from_secs(2);
 
-/// Sends `rounds` messages of `size` bytes and waits for each to come back. Nanoseconds.
-pub fn ask(link: &StandardLink, size: u64, rounds: u64) -> Result<Histogram<u64>> {
+/// Sends `rounds` messages of `size` bytes and waits for each to come back; returns the times in nanoseconds.
+pub fn measure(link: &StandardLink, size: u64, rounds: u64) -> Result<Histogram<u64>> {
     let pattern = Pattern::new(3, Some(size));
     let mut message = vec![0; size as usize];
     let mut times = out::histogram();
     let end = Instant::now() + TIME;
-    // The first few, which wake everything up, do not count.
+    // The first few warm up the caches and are not counted.
     let warm_up = rounds / 100;
     for number in 0..warm_up + rounds {
         pattern.fill(number, &mut message);
@@ -39,13 +39,13 @@ pub fn ask(link: &StandardLink, size: u64, rounds: u64) -> Result<Histogram<u64>
             break;
         }
     }
-    // An empty message is the end.
+    // An empty message ends the echo.
     link.send(&[])?;
     Ok(times)
 }
 
-/// Sends back what comes.
-pub fn answer(link: &StandardLink) -> Result<()> {
+/// Sends back each message until an empty one.
+pub fn echo(link: &StandardLink) -> Result<()> {
     loop {
         let message = link.recv()?;
         if message.is_empty() {

@@ -1,26 +1,26 @@
-//! What the tests of the command share.
+//! Helpers of the tests of the command.
 
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes that works.
+/// A time limit far above that of any working command.
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// The command, without colours asked for from outside.
+/// The command, without the environment variables that force or forbid colours.
 pub fn hqq(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hqq"));
     command.args(args).stdin(Stdio::null()).env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
     command
 }
 
-/// Runs it to its end.
+/// Runs the command to its end.
 pub fn run(args: &[&str]) -> Output {
     hqq(args).output().unwrap()
 }
 
-/// A name that no other test has.
+/// A name that no other test uses.
 pub fn name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("cli-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
@@ -30,7 +30,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// A process that is ended with the test.
+/// A process that is killed at the end of the test.
 pub struct Running(pub Child);
 
 impl Running {
@@ -38,7 +38,7 @@ impl Running {
         Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    /// Waits for its end, which must come.
+    /// Waits for its end.
     pub fn end(&mut self) -> ExitStatus {
         let limit = Instant::now() + LONG;
         loop {
@@ -50,7 +50,7 @@ impl Running {
         }
     }
 
-    /// Waits for its end; the exit code, and what it wrote on standard error.
+    /// Waits for its end; returns the exit code and its standard error.
     pub fn code_and_errors(&mut self) -> (Option<i32>, String) {
         let code = self.end().code();
         let mut errors = String::new();
@@ -66,7 +66,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits until `done` says yes.
+/// Waits until `done` returns true.
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let limit = Instant::now() + LONG;
     while !done() {
