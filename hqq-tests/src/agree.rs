@@ -60,7 +60,7 @@ fn reliability(words: &str) -> Reliability {
 }
 
 /// An agreement in a line: version, features, capabilities, codecs, and why there is nothing.
-pub fn told(agreement: &Agreement) -> String {
+pub fn summary(agreement: &Agreement) -> String {
     let Agreement { version, features, capabilities, terms, fallback } = agreement;
     let why = fallback.map_or_else(String::new, |why| format!(" {why:?}"));
     format!("{version} {} {} {}{why}", features.bits(), capabilities.bits(), terms.codecs)

@@ -204,7 +204,7 @@ pub fn payload(kind: &str) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// The kernel's, and if none comes.
-pub fn hear(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+pub fn recv(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; 128];
     loop {
         if let Some(received) = sock::recv(socket, &mut bytes)? {
@@ -231,7 +231,7 @@ impl Stranger {
     ///
     /// # Errors
     /// The kernel's, and if the listener does not play its part.
-    pub fn call(name: &str) -> io::Result<Self> {
+    pub fn connect(name: &str) -> io::Result<Self> {
         let address = sock::Address::Abstract(format!("hqq.{}.{name}", hqq_sys::peer::uid()).into_bytes());
         let socket = sock::connect(&address)?;
         let say = |op, first: &[u64]| {
@@ -239,14 +239,14 @@ impl Stranger {
             packet.operands[..first.len()].copy_from_slice(first);
             sock::send(socket.as_fd(), &packet.to_bytes(), &[])
         };
-        hear(socket.as_fd())?;
+        recv(socket.as_fd())?;
         let [magic, format, version] = GREETING;
         say(shake::JOIN, &[magic, format, version, 1 << 30])?;
-        let (_, fds) = hear(socket.as_fd())?;
+        let (_, fds) = recv(socket.as_fd())?;
         let memory = File::from(fds.into_iter().next().ok_or(io::ErrorKind::InvalidData)?);
         memory.write_all_at(&JOINED.to_le_bytes(), SEAT_1)?;
         say(shake::READY, &[1, 1])?;
-        hear(socket.as_fd())?;
+        recv(socket.as_fd())?;
         Ok(Self { socket, memory })
     }
 

@@ -34,8 +34,8 @@ pub fn sum(bytes: &[u8]) -> u64 {
     words.fold(bytes.len() as u64, |sum, word| mix(sum ^ word))
 }
 
-/// How a peer tells what it received.
-pub fn told(bytes: &[u8]) -> String {
+/// The length and the checksum of a message, as a peer reports it.
+pub fn digest(bytes: &[u8]) -> String {
     format!("{} {:016x}", bytes.len(), sum(bytes))
 }
 
@@ -54,6 +54,6 @@ mod tests {
             bad[at] ^= 1;
             assert_ne!(sum(&bad), sum(&good), "{at}");
         }
-        assert_ne!(told(&[0; 8]), told(&[0; 9]));
+        assert_ne!(digest(&[0; 8]), digest(&[0; 9]));
     }
 }

@@ -49,7 +49,7 @@ impl Peer {
     /// is none.
     pub(crate) fn start_behind(command: &mut Command) -> Result<Self, String> {
         let mut peer = Self::start(command);
-        let answer = peer.hear();
+        let answer = peer.read_reply();
         match answer.strip_prefix("ok ").and_then(|number| number.parse().ok()) {
             Some(pid) => {
                 peer.pid = pid;
@@ -66,7 +66,7 @@ impl Peer {
     }
 
     /// Gives it an order without waiting for the answer.
-    pub fn tell(&mut self, order: impl AsRef<str>) {
+    pub fn send_command(&mut self, order: impl AsRef<str>) {
         writeln!(self.orders, "{}", order.as_ref()).expect("the peer lives");
     }
 
@@ -75,7 +75,7 @@ impl Peer {
     /// # Panics
     /// If none comes.
     #[track_caller]
-    pub fn hear(&mut self) -> String {
+    pub fn read_reply(&mut self) -> String {
         self.answers.recv_timeout(SOON).expect("the peer answers")
     }
 
@@ -84,8 +84,8 @@ impl Peer {
     /// # Panics
     /// If it is an error.
     #[track_caller]
-    pub fn hear_ok(&mut self) -> String {
-        let answer = self.hear();
+    pub fn expect_ok(&mut self) -> String {
+        let answer = self.read_reply();
         let Some(found) = answer.strip_prefix("ok") else { panic!("the peer says: {answer}") };
         found.trim_start().to_owned()
     }
@@ -95,8 +95,8 @@ impl Peer {
     /// # Panics
     /// If all went well.
     #[track_caller]
-    pub fn hear_error(&mut self) -> String {
-        let answer = self.hear();
+    pub fn expect_error(&mut self) -> String {
+        let answer = self.read_reply();
         let Some(error) = answer.strip_prefix("error ") else { panic!("the peer says: {answer}") };
         error.to_owned()
     }
@@ -107,8 +107,8 @@ impl Peer {
     /// If it does not.
     #[track_caller]
     pub fn ask(&mut self, order: impl AsRef<str>) -> String {
-        self.tell(order);
-        self.hear_ok()
+        self.send_command(order);
+        self.expect_ok()
     }
 
     /// Gives it an order that must fail: what went wrong, as `{:?}` prints it.
@@ -116,20 +116,20 @@ impl Peer {
     /// # Panics
     /// If it goes well.
     #[track_caller]
-    pub fn fails(&mut self, order: impl AsRef<str>) -> String {
-        self.tell(order);
-        self.hear_error()
+    pub fn ask_error(&mut self, order: impl AsRef<str>) -> String {
+        self.send_command(order);
+        self.expect_error()
     }
 
     /// Gives it an order: the whole answer, whatever it is.
     #[track_caller]
     pub fn ask_any(&mut self, order: impl AsRef<str>) -> String {
-        self.tell(order);
-        self.hear()
+        self.send_command(order);
+        self.read_reply()
     }
 
     /// Whether an answer has come that was not heard yet.
-    pub fn has_answered(&mut self, within: Duration) -> Option<String> {
+    pub fn try_read_reply(&mut self, within: Duration) -> Option<String> {
         self.answers.recv_timeout(within).ok()
     }
 
@@ -150,7 +150,7 @@ impl Peer {
     }
 
     /// Lets it go on.
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
@@ -164,7 +164,7 @@ impl Peer {
     /// If it ends in another way.
     #[track_caller]
     pub fn quit(mut self) {
-        self.tell("quit");
+        self.send_command("quit");
         let mut status = None;
         eventually("the peer ends", || {
             status = self.child.try_wait().expect("a child can be waited for");

@@ -95,7 +95,7 @@ impl Test {
     ///
     /// # Errors
     /// What the kernel said: not everybody may have what is wished.
-    pub fn peer_born(&self, wish: &str) -> Result<Peer, String> {
+    pub fn peer_isolated(&self, wish: &str) -> Result<Peer, String> {
         let mut command = Command::new(&self.program);
         command.env_remove(trace::VARIABLE).args(wish.split_whitespace());
         Peer::start_behind(&mut command)
@@ -105,7 +105,7 @@ impl Test {
     ///
     /// # Errors
     /// As there.
-    pub fn peer_born_of(&mut self, uid: u32, wish: &str) -> Result<Peer, String> {
+    pub fn peer_isolated_as(&mut self, uid: u32, wish: &str) -> Result<Peer, String> {
         let mut command = self.command_of(uid);
         Peer::start_behind(command.args(wish.split_whitespace()))
     }
@@ -153,16 +153,16 @@ impl Test {
         let link = match role {
             Role::Primary => {
                 let listener = Listener::bind_with(&name, ours).expect("a fresh name can be bound");
-                peer.tell(format!("connect {name} {options}"));
+                peer.send_command(format!("connect {name} {options}"));
                 let link = listener.accept_timeout(SOON).expect("the peer connects");
-                peer.hear_ok();
+                peer.expect_ok();
                 link
             }
             Role::Secondary => {
                 peer.ask(format!("listen {name} {options}"));
-                peer.tell("accept");
+                peer.send_command("accept");
                 let link = StandardLink::connect_with_timeout(&name, ours, SOON).expect("the peer accepts");
-                peer.hear_ok();
+                peer.expect_ok();
                 link
             }
         };
@@ -190,10 +190,10 @@ pub fn allow(path: &Path, mode: u32) {
 /// A link with a peer that speaks by hand, at a listener on a path. It has a socket and the region, and no more.
 pub fn link_by_hand(listener: &Listener, peer: &mut Peer) -> StandardLink {
     peer.ask(format!("sock-connect {}", listener.name()));
-    peer.tell("sock-join");
+    peer.send_command("sock-join");
     thread::scope(|scope| {
         let accepting = scope.spawn(|| listener.accept_timeout(SOON));
-        peer.hear_ok();
+        peer.expect_ok();
         peer.ask("sock-send 0x23 1 1");
         accepting.join().expect("accepting does not panic").expect("the peer joins")
     })

@@ -12,7 +12,7 @@ use hqq::agreement::Capabilities;
 use hqq::{AdvancedLink, Connection, Error, Options, RecvIntoError, Role, StandardLink};
 use hqq_tests::agree::{message, wanted};
 use hqq_tests::patience::SOON;
-use hqq_tests::pattern::told;
+use hqq_tests::pattern::digest;
 use hqq_tests::test;
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
@@ -53,12 +53,12 @@ fn links_are_streams() {
     let test = test!(untraced);
     for (words, role) in ALL.into_iter().zip(ROLES.into_iter().cycle()) {
         let (link, mut peer) = test.link(role, "slots=16 buffers=8 size=4096");
-        peer.tell(format!("bg agree wait 30000 {words}"));
-        peer.hear_ok();
+        peer.send_command(format!("bg agree wait 30000 {words}"));
+        peer.expect_ok();
         let mut link = AdvancedLink::negotiate(link, &want(words), SOON).unwrap();
         peer.ask("join");
-        peer.tell("bg adv-read");
-        peer.hear_ok();
+        peer.send_command("bg adv-read");
+        peer.expect_ok();
         let sent = message("text", TOTAL, 7);
         let mut lies = Vec::new();
         // Pieces that fit no buffer evenly, and none at all.
@@ -71,10 +71,10 @@ fn links_are_streams() {
         }
         link.flush().unwrap();
         link.shutdown(Shutdown::Write);
-        assert_eq!(peer.ask("join"), told(&sent), "{words}");
+        assert_eq!(peer.ask("join"), digest(&sent), "{words}");
         // Both ways, and through reads of any size, across calls.
-        peer.tell(format!("bg adv-write text {TOTAL} 8"));
-        peer.hear_ok();
+        peer.send_command(format!("bg adv-write text {TOTAL} 8"));
+        peer.expect_ok();
         let (mut all, mut sizes) = (Vec::new(), [1, 7, 100, 3000, 4096, 9001].into_iter().cycle());
         while all.len() < TOTAL {
             let mut into = vec![0; sizes.next().unwrap()];
@@ -118,12 +118,12 @@ fn connections_are_streams() {
     let test = test!(untraced);
     for (words, role) in ALL.into_iter().zip(ROLES.into_iter().cycle()) {
         let (link, mut peer) = test.link(role, "slots=32 buffers=64 size=4096");
-        peer.tell(format!("bg agree wait 30000 {words}"));
-        peer.hear_ok();
+        peer.send_command(format!("bg agree wait 30000 {words}"));
+        peer.expect_ok();
         let link = AdvancedLink::negotiate(link, &want(words), SOON).unwrap();
         peer.ask("join");
-        peer.tell("bg adv-echo");
-        peer.hear_ok();
+        peer.send_command("bg adv-echo");
+        peer.expect_ok();
         let connection = link.open_connection_timeout(SOON).unwrap();
         let sent = message("text", TOTAL, 3);
         let back = thread::scope(|scope| {
@@ -181,8 +181,8 @@ fn reads_and_messages_of_a_connection_share_what_comes() {
 fn a_stream_with_a_hole_ends_there() {
     let test = test!(untraced);
     let (link, mut peer) = test.link(Role::Primary, "");
-    peer.tell("bg agree wait 30000 key=7");
-    peer.hear_ok();
+    peer.send_command("bg agree wait 30000 key=7");
+    peer.expect_ok();
     let mut link = AdvancedLink::negotiate(link, &want("key=7"), SOON).unwrap();
     peer.ask("join");
     peer.ask("adv-write text 1000 1");
@@ -201,8 +201,8 @@ fn a_stream_with_a_hole_ends_there() {
 fn a_stream_cut_by_death_is_no_end() {
     let test = test!(untraced);
     let (link, mut peer) = test.link(Role::Primary, "");
-    peer.tell("bg agree wait 30000 key=7");
-    peer.hear_ok();
+    peer.send_command("bg agree wait 30000 key=7");
+    peer.expect_ok();
     let mut link = AdvancedLink::negotiate(link, &want("key=7"), SOON).unwrap();
     peer.ask("join");
     peer.ask("adv-write text 5000 1");
@@ -251,8 +251,8 @@ fn batches() {
 fn a_batch_ends_at_what_is_refused_and_the_next_begins_with_it() {
     let test = test!(untraced);
     let (link, mut peer) = test.link(Role::Primary, "");
-    peer.tell("bg agree wait 30000 codecs=lz4");
-    peer.hear_ok();
+    peer.send_command("bg agree wait 30000 codecs=lz4");
+    peer.expect_ok();
     let link = AdvancedLink::negotiate(link, &want("codecs=lz4"), SOON).unwrap();
     peer.ask("join");
     peer.ask("adv-send text 100 1");

@@ -10,7 +10,7 @@ use hqq::agreement::{Capabilities, Fallback, Features, Version};
 use hqq::observe::Stats;
 use hqq::shm::packet::op;
 use hqq::{AdvancedLink, Error, ErrorCode, Options, Role, StandardLink};
-use hqq_tests::agree::{self, message, told, wanted};
+use hqq_tests::agree::{self, message, summary, wanted};
 use hqq_tests::eventually;
 use hqq_tests::mock::Memory;
 use hqq_tests::patience::SOON;
@@ -34,14 +34,14 @@ fn either_end_may_start_and_both_may() {
     for role in ROLES {
         for (start, peer_starts) in [(true, "wait"), (false, "start"), (true, "start")] {
             let (link, mut peer) = test.link(role, "");
-            peer.tell(format!("bg agree {peer_starts} 30000 {theirs}"));
-            peer.hear_ok();
+            peer.send_command(format!("bg agree {peer_starts} 30000 {theirs}"));
+            peer.expect_ok();
             let made = match start {
                 true => AdvancedLink::negotiate(link, &want(ours), SOON),
                 false => AdvancedLink::wait_for_negotiation(link, &want(ours), SOON),
             };
             let link = made.unwrap();
-            assert_eq!(told(link.agreement()), "1.1 2 4 2");
+            assert_eq!(summary(link.agreement()), "1.1 2 4 2");
             assert_eq!(peer.ask("join"), "1.1 2 4 2");
             for side in link.stats().sides {
                 let agreed = side.agreed.unwrap();
@@ -56,7 +56,7 @@ fn either_end_may_start_and_both_may() {
             {
                 let sent = message(kind, len, 1);
                 link.send(&sent).unwrap();
-                assert_eq!(peer.ask("adv-recv"), pattern::told(&sent));
+                assert_eq!(peer.ask("adv-recv"), pattern::digest(&sent));
                 peer.ask(format!("adv-loan {kind} {len} 2"));
                 assert_eq!(*link.recv().unwrap(), message(kind, len, 2));
             }
@@ -79,29 +79,29 @@ fn every_set_of_features_works_between_two_processes() {
             (0..WORDS.len()).filter(|one| set >> one & 1 == 1).map(|one| WORDS[one]).collect();
         let words = words.join(" ");
         let (link, mut peer) = test.link(role, "slots=32 buffers=16 size=1024");
-        peer.tell(format!("bg agree wait 30000 {words}"));
-        peer.hear_ok();
+        peer.send_command(format!("bg agree wait 30000 {words}"));
+        peer.expect_ok();
         let link = AdvancedLink::negotiate(link, &want(&words), SOON).unwrap();
         peer.ask("join");
         assert_eq!(link.agreement().fallback, None, "{words}");
-        peer.tell("adv-meet");
+        peer.send_command("adv-accept");
         let connection = link.open_connection().unwrap();
-        let id = peer.hear_ok();
+        let id = peer.expect_ok();
         for (kind, len) in [("text", 0), ("noise", 40), ("text", 1000), ("noise", 3000)] {
             for seed in 0..4 {
                 let sent = message(kind, len, seed);
                 link.send(&sent).unwrap();
-                assert_eq!(peer.ask("adv-recv"), pattern::told(&sent), "{words}");
+                assert_eq!(peer.ask("adv-recv"), pattern::digest(&sent), "{words}");
                 peer.ask(format!("adv-send {kind} {len} {seed}"));
                 let received = link.recv().unwrap();
                 assert!(*received == *sent, "{words}");
                 received.acknowledge().unwrap();
-                peer.tell(format!("bg lane-recv {id}"));
-                peer.hear_ok();
+                peer.send_command(format!("bg adv-conn-recv {id}"));
+                peer.expect_ok();
                 connection.send(&sent).unwrap();
-                assert_eq!(peer.ask("join"), pattern::told(&sent), "{words}");
-                peer.tell(format!("bg lane-send {id} {kind} {len} {seed}"));
-                peer.hear_ok();
+                assert_eq!(peer.ask("join"), pattern::digest(&sent), "{words}");
+                peer.send_command(format!("bg adv-conn-send {id} {kind} {len} {seed}"));
+                peer.expect_ok();
                 assert!(connection.recv().unwrap() == sent, "{words}");
                 peer.ask("join");
             }
@@ -117,8 +117,8 @@ fn every_set_of_features_works_between_two_processes() {
 fn without_features_messages_are_as_on_any_link() {
     let test = test!();
     let (link, mut peer) = test.link(Role::Primary, "");
-    peer.tell("bg agree wait 30000 capabilities=8");
-    peer.hear_ok();
+    peer.send_command("bg agree wait 30000 capabilities=8");
+    peer.expect_ok();
     let link = AdvancedLink::negotiate(link, &want("capabilities=8"), SOON).unwrap();
     assert_eq!(peer.ask("join"), "1.1 0 8 0");
     link.send(b"short").unwrap();
@@ -126,8 +126,8 @@ fn without_features_messages_are_as_on_any_link() {
     loan.fill(3);
     loan.truncate(900);
     loan.send().unwrap();
-    assert_eq!(peer.ask("adv-recv"), pattern::told(b"short"));
-    assert_eq!(peer.ask("adv-recv"), pattern::told(&[3; 900]));
+    assert_eq!(peer.ask("adv-recv"), pattern::digest(b"short"));
+    assert_eq!(peer.ask("adv-recv"), pattern::digest(&[3; 900]));
     assert_eq!(link.stats().sent_by(Role::Primary).bytes_sent, 905);
 }
 
@@ -136,13 +136,13 @@ fn a_standard_link_is_a_peer() {
     let test = test!(untraced);
     for role in ROLES {
         let (link, mut peer) = test.link(role, "");
-        peer.tell("bg recv");
-        peer.hear_ok();
+        peer.send_command("bg recv");
+        peer.expect_ok();
         let link = AdvancedLink::negotiate(link, &want("codecs=lz4"), SOON).unwrap();
         assert_eq!(fallback(&link), Fallback::NothingShared);
         assert_eq!(link.agreement().features, Features::empty());
         link.send(b"plain").unwrap();
-        assert_eq!(peer.ask("join"), pattern::told(b"plain"));
+        assert_eq!(peer.ask("join"), pattern::digest(b"plain"));
         peer.ask("send 5000 3");
         assert_eq!(*link.recv().unwrap(), pattern::bytes(5000, 3));
     }
@@ -204,8 +204,8 @@ fn silence_ends() {
         };
         assert_eq!(fallback(&link), Fallback::Silence);
         // Who proposes later is told that there is nothing.
-        peer.tell("bg agree start 30000 codecs=lz4");
-        peer.hear_ok();
+        peer.send_command("bg agree start 30000 codecs=lz4");
+        peer.expect_ok();
         thread::scope(|scope| {
             let receiver = scope.spawn(|| link.recv_timeout(SOON).map(|message| message.len()));
             let said = peer.ask("join");
@@ -221,8 +221,8 @@ fn what_is_required_is_had_or_said_to_be_missing() {
     let test = test!(untraced);
     for (theirs, role) in [("capabilities=8", Role::Primary), ("codecs=zstd", Role::Secondary)] {
         let (link, mut peer) = test.link(role, "");
-        peer.tell(format!("bg agree wait 30000 {theirs}"));
-        peer.hear_ok();
+        peer.send_command(format!("bg agree wait 30000 {theirs}"));
+        peer.expect_ok();
         let failed = AdvancedLink::negotiate(link, &want("codecs=lz4 capabilities=8 require=2"), SOON);
         match failed.unwrap_err() {
             error @ Error::NotAgreed { missing: Features::COMPRESSION, .. } => {
@@ -239,8 +239,8 @@ fn what_is_required_is_had_or_said_to_be_missing() {
 fn an_agreement_is_made_once() {
     let test = test!();
     let (link, mut peer) = test.link(Role::Primary, "");
-    peer.tell("bg agree wait 30000 codecs=lz4");
-    peer.hear_ok();
+    peer.send_command("bg agree wait 30000 codecs=lz4");
+    peer.expect_ok();
     let link = AdvancedLink::negotiate(link, &want("codecs=lz4"), SOON).unwrap();
     peer.ask("join");
     // Later packets of a negotiation are refused, and the link goes on.
@@ -277,8 +277,8 @@ fn the_link_may_end_meanwhile() {
 fn bad_frames_are_refused_one_by_one() {
     let test = test!();
     let (link, mut peer) = test.link(Role::Primary, "max-message=1048576");
-    peer.tell("bg agree wait 30000 codecs=lz4");
-    peer.hear_ok();
+    peer.send_command("bg agree wait 30000 codecs=lz4");
+    peer.expect_ok();
     let link = AdvancedLink::negotiate(link, &want("codecs=lz4"), SOON).unwrap();
     peer.ask("join");
     let word = |codec: u64, len: u64| len << 8 | codec;
@@ -320,8 +320,8 @@ fn what_is_encrypted_is_nowhere_in_the_region() {
         [("", Role::Primary), (" codecs=zstd", Role::Secondary), (" ciphers=2", Role::Primary)]
     {
         let (link, mut peer) = test.link(role, "slots=16 buffers=32 size=4096");
-        peer.tell(format!("bg agree wait 30000 key=7{more}"));
-        peer.hear_ok();
+        peer.send_command(format!("bg agree wait 30000 key=7{more}"));
+        peer.expect_ok();
         let link = AdvancedLink::negotiate(link, &want(&format!("key=7{more}")), SOON).unwrap();
         assert!(link.agreement().features.contains(Features::ENCRYPTION));
         peer.ask("join");
@@ -330,7 +330,7 @@ fn what_is_encrypted_is_nowhere_in_the_region() {
             let message: Vec<u8> = secret.iter().copied().cycle().take(len).collect();
             link.send(&message).unwrap();
             let lies = memory(&link);
-            assert_eq!(peer.ask("adv-recv"), pattern::told(&message), "{len}");
+            assert_eq!(peer.ask("adv-recv"), pattern::digest(&message), "{len}");
             let mut loan = link.loan(len).unwrap();
             loan.copy_from_slice(&message);
             loan.send().unwrap();
@@ -359,22 +359,22 @@ fn another_key_is_found_out_before_anything_is_sent() {
         (Role::Secondary, "wait", "codecs=lz4"),
     ] {
         let (link, mut peer) = test.link(role, "");
-        peer.tell(format!("bg agree {starts} 30000 {theirs}"));
-        peer.hear_ok();
+        peer.send_command(format!("bg agree {starts} 30000 {theirs}"));
+        peer.expect_ok();
         let failed = AdvancedLink::negotiate(link, &want("key=7 ciphers=4"), SOON);
         let Err(Error::NotAgreed { missing: Features::ENCRYPTION, fallback, .. }) = failed else {
             panic!("{failed:?}")
         };
         if theirs == "key=8" {
             assert_eq!(fallback, Fallback::WrongKey);
-            let theirs = peer.fails("join");
+            let theirs = peer.ask_error("join");
             assert!(theirs.contains("WrongKey"), "{theirs}");
         }
     }
     // A Standard Link is not enough, either.
     let (link, mut peer) = test.link(Role::Primary, "");
-    peer.tell("bg recv");
-    peer.hear_ok();
+    peer.send_command("bg recv");
+    peer.expect_ok();
     let failed = AdvancedLink::negotiate(link, &want("key=7"), SOON);
     assert!(matches!(failed, Err(Error::NotAgreed { .. })), "{failed:?}");
 }
@@ -384,8 +384,8 @@ fn another_key_is_found_out_before_anything_is_sent() {
 fn forged_and_repeated_messages_are_refused() {
     let test = test!(untraced);
     let (link, mut peer) = test.link(Role::Primary, "");
-    peer.tell("bg agree wait 30000 key=7");
-    peer.hear_ok();
+    peer.send_command("bg agree wait 30000 key=7");
+    peer.expect_ok();
     let link = AdvancedLink::negotiate(link, &want("key=7"), SOON).unwrap();
     peer.ask("join");
     let region = Memory::at(link.memory(), link.geometry());
@@ -427,8 +427,8 @@ fn tries_see_a_full_ring_and_a_death() {
     let test = test!(untraced);
     for words in ["key=7", "codecs=lz4"] {
         let (link, mut peer) = test.link(Role::Primary, "slots=4 buffers=4 size=256");
-        peer.tell(format!("bg agree wait 30000 {words}"));
-        peer.hear_ok();
+        peer.send_command(format!("bg agree wait 30000 {words}"));
+        peer.expect_ok();
         let link = AdvancedLink::negotiate(link, &want(words), SOON).unwrap();
         peer.ask("join");
         (0..4).for_each(|_| link.try_send(b"small").unwrap());

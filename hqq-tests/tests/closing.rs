@@ -4,7 +4,7 @@ use std::net::Shutdown;
 use std::thread;
 
 use hqq::{Error, Role, StandardLink};
-use hqq_tests::pattern::{bytes, told};
+use hqq_tests::pattern::{bytes, digest};
 use hqq_tests::test::{asleep, sleeps};
 use hqq_tests::{eventually, test};
 
@@ -50,7 +50,7 @@ fn a_peer_that_closes_wakes_every_kind_of_waiting() {
                 let sender = scope.spawn(|| closed(link.send(b"no room")));
                 let host = scope.spawn(|| closed(link.accept_connection()));
                 asleep(&link, before);
-                peer.tell(order);
+                peer.send_command(order);
                 for thread in [receiver, sender, host] {
                     thread.join().unwrap();
                 }
@@ -103,8 +103,8 @@ fn half_a_link_goes_on() {
         link.send(&bytes(60, 1)).unwrap();
         link.shutdown(Shutdown::Write);
         closed(link.send(b"no more"));
-        assert_eq!(peer.ask("recv"), told(&bytes(60, 1)));
-        assert_eq!(peer.fails("recv"), "Closed");
+        assert_eq!(peer.ask("recv"), digest(&bytes(60, 1)));
+        assert_eq!(peer.ask_error("recv"), "Closed");
         // Its own direction is whole.
         for seed in 0..20 {
             peer.ask(format!("send 60 {seed}"));
@@ -112,7 +112,7 @@ fn half_a_link_goes_on() {
         }
         link.shutdown(Shutdown::Read);
         closed(link.recv());
-        assert_eq!(peer.fails("send 60 1"), "Closed");
+        assert_eq!(peer.ask_error("send 60 1"), "Closed");
         drop(link);
         peer.quit();
     }
@@ -138,19 +138,19 @@ fn a_sender_blocked_on_a_full_ring_hears_that_nobody_reads() {
 fn connections_keep_a_link_open() {
     let test = test!(untraced);
     let (link, mut peer) = test.link(Role::Primary, "");
-    peer.tell("meet");
+    peer.send_command("conn-accept");
     let connection = link.open_connection().unwrap();
-    let id = peer.hear_ok();
+    let id = peer.expect_ok();
     link.send(b"from the link").unwrap();
     drop(link);
     connection.send(&bytes(5000, 1)).unwrap();
-    assert_eq!(peer.ask(format!("conn-recv {id}")), told(&bytes(5000, 1)));
+    assert_eq!(peer.ask(format!("conn-recv {id}")), digest(&bytes(5000, 1)));
     peer.ask(format!("conn-send {id} 10 2"));
     assert_eq!(connection.recv().unwrap(), bytes(10, 2));
     drop(connection);
-    assert_eq!(peer.ask("recv"), told(b"from the link"));
-    assert_eq!(peer.fails("recv"), "Closed");
-    assert_eq!(peer.fails(format!("conn-recv {id}")), "Closed");
+    assert_eq!(peer.ask("recv"), digest(b"from the link"));
+    assert_eq!(peer.ask_error("recv"), "Closed");
+    assert_eq!(peer.ask_error(format!("conn-recv {id}")), "Closed");
 }
 
 #[test]

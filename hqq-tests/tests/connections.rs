@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use hqq::{Connection, Error, ErrorCode, Role, StandardLink};
-use hqq_tests::pattern::{bytes, told};
+use hqq_tests::pattern::{bytes, digest};
 use hqq_tests::test::{asleep, sleeps};
 use hqq_tests::{Peer, eventually, test};
 
@@ -15,9 +15,9 @@ const SHORT: Duration = Duration::from_millis(50);
 
 /// Opens a connection that the peer accepts.
 fn open(link: &StandardLink, peer: &mut Peer) -> Connection {
-    peer.tell("meet");
+    peer.send_command("conn-accept");
     let connection = link.open_connection().unwrap();
-    assert_eq!(peer.hear_ok(), connection.id().to_string());
+    assert_eq!(peer.expect_ok(), connection.id().to_string());
     connection
 }
 
@@ -32,15 +32,15 @@ fn either_side_opens() {
     for role in ROLES {
         let (link, mut peer) = test.link(role, "");
         let ours = open(&link, &mut peer);
-        peer.tell("open");
+        peer.send_command("open");
         let theirs = link.accept_connection().unwrap();
-        assert_eq!(peer.hear_ok(), theirs.id().to_string());
+        assert_eq!(peer.expect_ok(), theirs.id().to_string());
         let (odd, even) = if role == Role::Primary { (&ours, &theirs) } else { (&theirs, &ours) };
         assert_eq!((odd.id(), even.id()), (1, 2));
         for (connection, seed) in [(&ours, 1), (&theirs, 2)] {
             let id = connection.id();
             connection.send(&bytes(100, seed)).unwrap();
-            assert_eq!(peer.ask(format!("conn-recv {id}")), told(&bytes(100, seed)));
+            assert_eq!(peer.ask(format!("conn-recv {id}")), digest(&bytes(100, seed)));
             peer.ask(format!("conn-send {id} 100 {}", seed + 10));
             assert_eq!(connection.recv().unwrap(), bytes(100, seed + 10));
         }
@@ -49,8 +49,8 @@ fn either_side_opens() {
         assert!(matches!(ours.try_recv(), Err(Error::RingEmpty)));
         assert!(matches!(ours.recv_timeout(SHORT), Err(Error::Timeout { .. })));
         drop((ours, theirs));
-        assert_eq!(peer.fails("conn-recv 1"), "Closed");
-        assert_eq!(peer.fails("conn-send 2 10 1"), "Closed");
+        assert_eq!(peer.ask_error("conn-recv 1"), "Closed");
+        assert_eq!(peer.ask_error("conn-send 2 10 1"), "Closed");
         peer.quit();
     }
 }
@@ -64,12 +64,12 @@ fn every_length() {
         let id = connection.id();
         // Also far more than the pool holds: such a message goes in chunks.
         for len in [0, 1, 48, 49, 255, 256, 257, 2048, 2049, 100_000] {
-            peer.tell(format!("conn-recv {id}"));
+            peer.send_command(format!("conn-recv {id}"));
             connection.send(&bytes(len, 1)).unwrap();
-            assert_eq!(peer.hear_ok(), told(&bytes(len, 1)));
-            peer.tell(format!("conn-send {id} {len} 2"));
+            assert_eq!(peer.expect_ok(), digest(&bytes(len, 1)));
+            peer.send_command(format!("conn-send {id} {len} 2"));
             assert!(connection.recv().unwrap() == bytes(len, 2), "{len}");
-            peer.hear_ok();
+            peer.expect_ok();
         }
         peer.ask(format!("conn-send {id} 300 3"));
         let mut into = [0; 300];
@@ -91,7 +91,7 @@ fn sixty_four_at_once() {
     let test = test!();
     for role in ROLES {
         let (link, mut peer) = test.link(role, "slots=64 buffers=32 size=1024");
-        peer.tell(format!("serve {COUNT}"));
+        peer.send_command(format!("serve {COUNT}"));
         let connections: Vec<_> = (0..COUNT).map(|_| link.open_connection().unwrap()).collect();
         thread::scope(|scope| {
             for (number, connection) in connections.iter().enumerate() {
@@ -114,9 +114,9 @@ fn sixty_four_at_once() {
             }
         });
         drop(connections);
-        peer.hear_ok();
+        peer.expect_ok();
         for seed in 0..20 {
-            assert_eq!(peer.ask("recv"), told(&bytes(200, seed)));
+            assert_eq!(peer.ask("recv"), digest(&bytes(200, seed)));
         }
         eventually("all is given back", || {
             let _ = link.try_recv();
@@ -141,7 +141,7 @@ fn streams_and_half_closes() {
             connection.write_all(piece).unwrap();
         }
         connection.shutdown(Shutdown::Write);
-        assert_eq!(peer.ask("join"), told(&bytes(TOTAL, 1)));
+        assert_eq!(peer.ask("join"), digest(&bytes(TOTAL, 1)));
         closed(connection.send(b"no more"));
         // The other half is whole.
         peer.ask(format!("bg conn-write {id} {TOTAL} 2"));
@@ -150,14 +150,14 @@ fn streams_and_half_closes() {
         assert!(all == bytes(TOTAL, 2));
         peer.ask("join");
         connection.shutdown(Shutdown::Read);
-        peer.fails("try-recv");
-        assert_eq!(peer.fails(format!("conn-send {id} 10 1")), "Closed");
+        peer.ask_error("try-recv");
+        assert_eq!(peer.ask_error(format!("conn-send {id} 10 1")), "Closed");
         closed(connection.recv());
         assert_eq!(connection.read(&mut [0; 4]).unwrap(), 0);
         // The link has not noticed.
         let other = open(&link, &mut peer);
         other.send(&bytes(10, 3)).unwrap();
-        assert_eq!(peer.ask(format!("conn-recv {}", other.id())), told(&bytes(10, 3)));
+        assert_eq!(peer.ask(format!("conn-recv {}", other.id())), digest(&bytes(10, 3)));
     }
 }
 
@@ -192,9 +192,9 @@ fn a_message_cut_short() {
     let (link, mut peer) = test.link(Role::Primary, "slots=8 buffers=8 size=64");
     let connection = open(&link, &mut peer);
     // Its sender gives up in the middle, because nobody reads.
-    assert!(peer.fails("conn-send-for 1 50 5000 1").starts_with("Timeout"));
+    assert!(peer.ask_error("conn-send-for 1 50 5000 1").starts_with("Timeout"));
     // Its word of that waits for room, and goes out in whatever it does next.
-    peer.tell("conn-recv 1");
+    peer.send_command("conn-recv 1");
     let cut = connection.recv();
     match cut {
         Err(Error::Cut { received, size: 5000 }) => {
@@ -204,8 +204,8 @@ fn a_message_cut_short() {
     }
     assert_eq!(std::io::Error::from(cut.unwrap_err()).kind(), std::io::ErrorKind::UnexpectedEof);
     connection.send(&bytes(100, 2)).unwrap();
-    assert_eq!(peer.hear_ok(), told(&bytes(100, 2)), "the other half is whole");
-    assert_eq!(peer.fails("conn-send 1 10 1"), "Closed");
+    assert_eq!(peer.expect_ok(), digest(&bytes(100, 2)), "the other half is whole");
+    assert_eq!(peer.ask_error("conn-send 1 10 1"), "Closed");
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn full_rings_do_not_stop_replies() {
         assert_eq!(peer.ask("fill 10 100"), "8");
         // Both rings are full. Now both open and both accept; each needs an answer through a full ring.
         peer.ask("bg open");
-        peer.ask("bg meet");
+        peer.ask("bg conn-accept");
         let (opened, accepted) = thread::scope(|scope| {
             let opening = scope.spawn(|| link.open_connection());
             let accepted = link.accept_connection().unwrap();
@@ -270,11 +270,11 @@ fn full_rings_do_not_stop_replies() {
         // Nothing was lost, and all is in order, on the link and on the connections.
         for seed in 0..8 {
             assert_eq!(*link.recv().unwrap(), bytes(10, seed + 100));
-            assert_eq!(peer.ask("recv"), told(&bytes(10, seed)));
+            assert_eq!(peer.ask("recv"), digest(&bytes(10, seed)));
         }
         for connection in [opened, accepted] {
             connection.send(&bytes(300, 1)).unwrap();
-            assert_eq!(peer.ask(format!("conn-recv {}", connection.id())), told(&bytes(300, 1)));
+            assert_eq!(peer.ask(format!("conn-recv {}", connection.id())), digest(&bytes(300, 1)));
         }
     }
 }
@@ -289,10 +289,10 @@ fn two_processes_that_only_send_do_not_wait_for_ever() {
         let connection = open(&link, &mut peer);
         let id = connection.id();
         // Each sends before it receives, on one thread: who waits for room sorts what comes.
-        peer.tell(format!("conn-swap {id} {LEN} 1"));
+        peer.send_command(format!("conn-swap {id} {LEN} 1"));
         connection.send(&bytes(LEN, 2)).unwrap();
         assert!(connection.recv().unwrap() == bytes(LEN, 1));
-        assert_eq!(peer.hear_ok(), told(&bytes(LEN, 2)));
+        assert_eq!(peer.expect_ok(), digest(&bytes(LEN, 2)));
     }
 }
 
@@ -333,13 +333,13 @@ fn refused_by_the_peers_table() {
     let path = test.folder().join("link").to_str().unwrap().to_owned();
     let listener = hqq::Listener::bind_with(&path, test.options()).unwrap();
     let mut peer = test.peer();
-    peer.tell(format!("connect {path} connections=1"));
+    peer.send_command(format!("connect {path} connections=1"));
     let link = listener.accept().unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     let one = open(&link, &mut peer);
     thread::scope(|scope| {
         let second = scope.spawn(|| link.open_connection());
-        assert!(peer.fails("recv-for 200").starts_with("Timeout"), "it sorts while it waits");
+        assert!(peer.ask_error("recv-for 200").starts_with("Timeout"), "it sorts while it waits");
         match second.join().unwrap() {
             Err(error @ Error::Refused { code: ErrorCode::ConnRefused, .. }) => {
                 assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::ConnectionRefused);
@@ -348,7 +348,7 @@ fn refused_by_the_peers_table() {
         }
     });
     one.send(&bytes(10, 1)).unwrap();
-    assert_eq!(peer.ask("conn-recv 1"), told(&bytes(10, 1)));
+    assert_eq!(peer.ask("conn-recv 1"), digest(&bytes(10, 1)));
 }
 
 #[test]
@@ -361,8 +361,8 @@ fn an_opener_that_gives_up_leaves_nothing_behind() {
             Err(Error::Timeout { .. })
         ));
     }
-    assert_eq!(peer.fails("try-meet"), "NoneWaiting", "the offers were taken back");
+    assert_eq!(peer.ask_error("try-conn-accept"), "NoneWaiting", "the offers were taken back");
     let connection = open(&link, &mut peer);
     connection.send(&bytes(10, 1)).unwrap();
-    assert_eq!(peer.ask(format!("conn-recv {}", connection.id())), told(&bytes(10, 1)));
+    assert_eq!(peer.ask(format!("conn-recv {}", connection.id())), digest(&bytes(10, 1)));
 }

@@ -11,7 +11,7 @@ use hqq::{Error, ErrorCode, Listener, Options, RingMode, Role, StandardLink};
 use hqq_sys::peer::uid;
 use hqq_sys::sock::{self, Address};
 use hqq_tests::patience::SOON;
-use hqq_tests::pattern::{bytes, told};
+use hqq_tests::pattern::{bytes, digest};
 use hqq_tests::test::{asleep, sleeps};
 use hqq_tests::{eventually, test};
 
@@ -22,9 +22,9 @@ const SHORT: Duration = Duration::from_millis(40);
 fn no_call_waits_longer_than_it_likes_for_another_threads_turn() {
     let test = test!(untraced);
     let (link, mut peer) = test.link(Role::Primary, "slots=4 buffers=4 size=64");
-    peer.tell("meet");
+    peer.send_command("conn-accept");
     let connection = link.open_connection().unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     let late =
         |result: Result<(), Error>| assert!(matches!(result, Err(Error::Timeout { .. })), "{result:?}");
     thread::scope(|scope| {
@@ -43,7 +43,7 @@ fn no_call_waits_longer_than_it_likes_for_another_threads_turn() {
         asleep(&link, before);
         late(connection.send_timeout(b"x", SHORT));
         assert!(!sender.is_finished(), "it kept its turn");
-        assert_eq!(peer.ask("conn-recv 1"), told(&bytes(5000, 2)));
+        assert_eq!(peer.ask("conn-recv 1"), digest(&bytes(5000, 2)));
         sender.join().unwrap().unwrap();
     });
     let name = test.link_name();
@@ -149,7 +149,7 @@ fn a_loan_sent_empty_gives_its_buffer_to_who_waits() {
             eventually("it wakes, and not because its time is up", || lender.is_finished());
             assert_eq!(lender.join().unwrap().unwrap(), 64);
         });
-        assert_eq!(peer.ask("recv"), told(&[]));
+        assert_eq!(peer.ask("recv"), digest(&[]));
     }
 }
 
@@ -159,9 +159,9 @@ fn who_waits_to_send_sorts_what_the_peer_must_send_first() {
     let test = test!(untraced);
     for role in ROLES {
         let (link, mut peer) = test.link(role, "slots=8 buffers=64 size=64");
-        peer.tell("meet");
+        peer.send_command("conn-accept");
         let connection = link.open_connection().unwrap();
-        let id = peer.hear_ok();
+        let id = peer.expect_ok();
         thread::scope(|scope| {
             // More than the peer's inbox takes before it reads them; and it first has chunks to send, for which
             // the ring has no room until this end takes some.
@@ -169,7 +169,7 @@ fn who_waits_to_send_sorts_what_the_peer_must_send_first() {
                 scope.spawn(|| (0..COUNT).try_for_each(|seed| link.send_timeout(&bytes(10, seed), SOON)));
             peer.ask(format!("conn-send {id} 2560 1"));
             for seed in 0..COUNT {
-                assert_eq!(peer.ask("recv"), told(&bytes(10, seed)));
+                assert_eq!(peer.ask("recv"), digest(&bytes(10, seed)));
             }
             sender.join().unwrap().unwrap();
         });
@@ -227,9 +227,9 @@ fn a_good_message_behind_many_refused_ones_is_received() {
     let options = Options::new().slots(1024).buffers(512).buffer_size(256).max_message(100);
     let listener = Listener::bind_with(&name, options).unwrap();
     let mut peer = test.peer();
-    peer.tell(format!("connect {name}"));
+    peer.send_command(format!("connect {name}"));
     let link = listener.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     // After long waits a call spins but briefly.
     for _ in 0..12 {
         assert!(matches!(link.recv_timeout(Duration::from_millis(1)), Err(Error::Timeout { .. })));

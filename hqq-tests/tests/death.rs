@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hqq::{Connection, Error, Listener, Role, StandardLink};
 use hqq_sys::sock::{self, Address};
 use hqq_tests::mock;
-use hqq_tests::pattern::{bytes, told};
+use hqq_tests::pattern::{bytes, digest};
 use hqq_tests::test::{asleep, healthy, link_by_hand, sleeps};
 use hqq_tests::{Peer, Test, eventually, test};
 
@@ -56,9 +56,9 @@ fn killed_while(
 
 /// Opens a connection that the peer accepts.
 fn connection(link: &StandardLink, peer: &mut Peer) -> Connection {
-    peer.tell("meet");
+    peer.send_command("conn-accept");
     let connection = link.open_connection().unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     connection
 }
 
@@ -162,7 +162,7 @@ fn what_was_committed_on_connections_is_received_first() {
     peer.ask("send 60 2");
     peer.ask("conn-send 3 10 3");
     // This one is not complete when it dies.
-    peer.tell("conn-send 3 100000 4");
+    peer.send_command("conn-send 3 100000 4");
     eventually("the ring is full", || link.stats().directions[1].in_flight == 32);
     peer.kill();
     eventually("the death is seen", || !link.is_open());
@@ -224,9 +224,9 @@ fn a_stopped_process_is_not_dead() {
             link.send(&bytes(60, seed)).unwrap();
         }
         assert!(matches!(link.send_timeout(b"x", Duration::from_millis(50)), Err(Error::Timeout { .. })));
-        peer.go_on();
+        peer.resume();
         for seed in 0..4 {
-            assert_eq!(peer.ask("recv"), told(&bytes(60, seed)));
+            assert_eq!(peer.ask("recv"), digest(&bytes(60, seed)));
         }
         // And it can die while it stands still.
         peer.stop();
@@ -271,7 +271,7 @@ fn a_death_that_hangs_nothing_up() {
     // Somebody else has the peer's socket too, so that only its process tells of its death.
     peer.ask(format!("sock-lend {}", folder.join("other").display()));
     let lent = sock::accept(keeper.as_fd()).unwrap().unwrap();
-    let (_, kept) = mock::hear(lent.as_fd()).unwrap();
+    let (_, kept) = mock::recv(lent.as_fd()).unwrap();
     assert_eq!(kept.len(), 1);
     let before = sleeps(&link);
     thread::scope(|scope| {

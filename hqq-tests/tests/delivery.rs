@@ -34,7 +34,7 @@ struct Workshop<'t> {
 
 fn hire(test: &Test, listener: &Listener, file: &Path, order: &str) -> Peer {
     let mut worker = test.peer();
-    worker.tell(format!("work {} {} {order}", listener.name(), file.display()));
+    worker.send_command(format!("work {} {} {order}", listener.name(), file.display()));
     worker
 }
 
@@ -86,7 +86,7 @@ impl<'t> Workshop<'t> {
 
     /// The worker has ended without being struck.
     fn fate(&mut self, error: &Error) {
-        if let Some(answer) = self.worker.has_answered(Duration::ZERO).filter(|_| !self.struck) {
+        if let Some(answer) = self.worker.try_read_reply(Duration::ZERO).filter(|_| !self.struck) {
             panic!("{error:?}; the worker says: {answer}");
         }
         assert!(matches!(error, Error::PeerDead), "{error:?}");
@@ -143,7 +143,7 @@ fn exactly_once(options: &str, wanted: &str) {
     let wire = shop.link.stats();
     assert!(wire.sides.iter().all(|side| side.refused_total() == 0), "{wire:?}");
     drop(shop.link);
-    shop.worker.hear_ok();
+    shop.worker.expect_ok();
 }
 
 #[test]
@@ -178,8 +178,8 @@ fn who_keeps_no_record_processes_each_message_at_least_once() {
 /// A link and a peer with such an agreement.
 fn agreed(test: &Test, role: Role, options: &str, wanted: &str) -> (AdvancedLink, Peer) {
     let (link, mut peer) = test.link(role, options);
-    peer.tell(format!("bg agree wait 30000 {wanted}"));
-    peer.hear_ok();
+    peer.send_command(format!("bg agree wait 30000 {wanted}"));
+    peer.expect_ok();
     let link = AdvancedLink::negotiate(link, &agree::wanted(wanted.split_whitespace()), SOON).unwrap();
     peer.ask("join");
     (link, peer)
@@ -225,7 +225,7 @@ fn a_waiting_sender_goes_on_when_something_is_acknowledged() {
                 link.wait_acknowledged(SOON).unwrap();
             });
             for number in 0..20 {
-                let want = hqq_tests::pattern::told(&message(number)[..8]);
+                let want = hqq_tests::pattern::digest(&message(number)[..8]);
                 assert_eq!(peer.ask("adv-process"), want);
             }
             // The peer makes no call for long.
@@ -254,10 +254,10 @@ fn duplicates_are_dropped() {
     let memory = Memory::at(link.memory(), link.geometry());
     let ack = Packet::new(op::PROCESSED, [session.get(), 1]);
     link.send(b"more").unwrap();
-    assert_eq!(peer.ask("adv-process"), hqq_tests::pattern::told(b"more"));
+    assert_eq!(peer.ask("adv-process"), hqq_tests::pattern::digest(b"more"));
     memory.push(0, &ack);
     link.send(b"and more").unwrap();
-    assert_eq!(peer.ask("adv-process"), hqq_tests::pattern::told(b"and more"));
+    assert_eq!(peer.ask("adv-process"), hqq_tests::pattern::digest(b"and more"));
     link.wait_acknowledged(SOON).unwrap();
     assert!(link.stats().sides.iter().all(|side| side.refused_total() == 0), "{:?}", link.stats());
     // Of sessions that this end never had, and a second Resume.
@@ -269,7 +269,7 @@ fn duplicates_are_dropped() {
     assert!(matches!(link.try_recv(), Err(Error::RingEmpty)));
     assert_eq!(link.stats().side(Role::Primary).refused_with(ErrorCode::BadFrame), 3);
     link.send(b"the last").unwrap();
-    assert_eq!(peer.ask("adv-process"), hqq_tests::pattern::told(b"the last"));
+    assert_eq!(peer.ask("adv-process"), hqq_tests::pattern::digest(b"the last"));
     link.wait_acknowledged(SOON).unwrap();
 }
 
@@ -286,16 +286,16 @@ fn what_a_dead_sender_has_sent_is_received() {
         let listener = listener.unwrap();
         let caller = || {
             let mut peer = test.peer();
-            peer.tell(format!("connect-wait {} 30000", listener.name()));
+            peer.send_command(format!("connect-wait {} 30000", listener.name()));
             peer
         };
         let mut peer = caller();
         let link = listener.accept_timeout(SOON).unwrap();
-        peer.hear_ok();
-        peer.tell(format!("agree wait 30000 {wanted}"));
+        peer.expect_ok();
+        peer.send_command(format!("agree wait 30000 {wanted}"));
         let made = AdvancedLink::negotiate(link, &agree::wanted(wanted.split_whitespace()), SOON);
         let mut link = made.unwrap();
-        peer.hear_ok();
+        peer.expect_ok();
         for round in 0..10 {
             for seed in 0..6 {
                 peer.ask(format!("adv-send noise {} {}", seed * 90, 10 * round + seed));
@@ -309,12 +309,12 @@ fn what_a_dead_sender_has_sent_is_received() {
             peer = caller();
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    peer.hear_ok();
-                    peer.tell(format!("agree wait 30000 {wanted}"));
+                    peer.expect_ok();
+                    peer.send_command(format!("agree wait 30000 {wanted}"));
                 });
                 link.reattach(&listener, SOON).unwrap();
             });
-            peer.hear_ok();
+            peer.expect_ok();
             link.acknowledge(receipt).unwrap();
             for seed in 1..6 {
                 let message = link.recv().unwrap();
@@ -322,7 +322,7 @@ fn what_a_dead_sender_has_sent_is_received() {
                 message.acknowledge().unwrap();
             }
             for earlier in 0..=round {
-                assert_eq!(peer.ask("adv-recv"), hqq_tests::pattern::told(&[earlier as u8; 70]));
+                assert_eq!(peer.ask("adv-recv"), hqq_tests::pattern::digest(&[earlier as u8; 70]));
             }
         }
         assert!(link.stats().sides.iter().all(|side| side.refused_total() == 0), "{:?}", link.stats());

@@ -28,7 +28,7 @@ fn link(test: &Test, options: Options) -> (UntrustedLink, Stranger) {
     let name = test.link_name();
     let listener = Listener::bind_with(&name, options).unwrap();
     thread::scope(|scope| {
-        let calling = scope.spawn(|| Stranger::call(&name));
+        let calling = scope.spawn(|| Stranger::connect(&name));
         let link = listener.accept_untrusted_timeout(SOON).unwrap();
         (link, calling.join().unwrap().unwrap())
     })

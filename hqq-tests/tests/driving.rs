@@ -29,9 +29,9 @@ fn one_thread_hears_every_link_and_every_end() {
     for round in 0..50 {
         let (peer, from) = if round % 2 == 0 { (&mut one, 0) } else { (&mut two, 1) };
         // Not there yet, as a rule, when the links are looked at.
-        peer.tell(format!("send 100 {round}"));
+        peer.send_command(format!("send 100 {round}"));
         assert_eq!(next(&links), from);
-        peer.hear_ok();
+        peer.expect_ok();
         assert_eq!(*links[from].try_recv().unwrap(), bytes(100, round));
         assert!(matches!(links[from].try_recv(), Err(Error::RingEmpty)));
     }

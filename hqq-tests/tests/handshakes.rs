@@ -16,9 +16,9 @@ type Meant<'a> = &'a dyn Fn(&Error) -> bool;
 /// After all that, an honest caller still gets its link.
 fn still_serves(test: &Test, listener: &Listener) {
     let mut peer = test.peer();
-    peer.tell(format!("connect {}", listener.name()));
+    peer.send_command(format!("connect {}", listener.name()));
     let link = listener.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     link.send(b"hello").unwrap();
     peer.ask("recv");
 }
@@ -75,9 +75,9 @@ fn callers_that_sit_down_wrongly() {
     let mut peer = test.peer();
     let joins = |peer: &mut Peer| {
         peer.ask(format!("sock-connect {path}"));
-        peer.tell("sock-join");
+        peer.send_command("sock-join");
         thread::scope(|scope| {
-            let joining = scope.spawn(|| peer.hear_ok());
+            let joining = scope.spawn(|| peer.expect_ok());
             eventually("it is offered a seat", || {
                 let accepted = listener.try_accept();
                 assert!(matches!(accepted, Err(Error::NoneWaiting)), "{accepted:?}");
@@ -300,7 +300,7 @@ fn payloads_that_a_caller_should_not_bring() {
         let listener = Listener::bind_with(&path, options).unwrap();
         let mut peer = test.peer();
         peer.ask(format!("sock-connect {path}"));
-        peer.tell("sock-join");
+        peer.send_command("sock-join");
         thread::scope(|scope| {
             let accepting = scope.spawn(|| {
                 let mut accepted = None;
@@ -310,7 +310,7 @@ fn payloads_that_a_caller_should_not_bring() {
                 });
                 accepted
             });
-            peer.hear_ok();
+            peer.expect_ok();
             peer.ask(format!("sock-ready {payload}"));
             if what.is_empty() {
                 assert!(accepting.join().unwrap().unwrap().is_protected());

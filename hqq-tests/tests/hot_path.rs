@@ -92,7 +92,7 @@ fn with_a_peer_that_is_awake_too_nothing_is_allocated_and_nobody_is_rung() {
     for len in [40, 4000] {
         let (link, mut peer) = test.link(Role::Primary, "");
         let message = bytes(len, 1);
-        peer.tell(format!("busy-echo {COUNT}"));
+        peer.send_command(format!("busy-echo {COUNT}"));
         let spent = allocations(|| {
             for _ in 0..COUNT {
                 link.try_send(&message).unwrap();
@@ -105,7 +105,7 @@ fn with_a_peer_that_is_awake_too_nothing_is_allocated_and_nobody_is_rung() {
                 assert_eq!(echo.len(), len);
             }
         });
-        peer.hear_ok();
+        peer.expect_ok();
         assert_eq!(spent, 0, "{len} bytes");
         for side in link.stats().sides {
             assert_eq!((side.sleeps, side.rings, side.wakes), (0, 0, 0), "{len} bytes");
@@ -121,22 +121,22 @@ fn a_message_makes_no_system_call() {
         assert_eq!(peer.ask(format!("strict 10000 {len} 4294967295")), "10000 0", "{len} bytes");
     }
     // To see that it would have been: the sleep in round 5.
-    assert_eq!(test!(untraced).peer().fails("strict 10000 48 5"), "\"killed after 5\"");
+    assert_eq!(test!(untraced).peer().ask_error("strict 10000 48 5"), "\"killed after 5\"");
 }
 
 #[test]
 fn waiting_uses_no_processor_time() {
     let test = test!(untraced);
     for (wait, options) in
-        [("recv", "slots=4"), ("send 8 1", "slots=4"), ("meet", "slots=4"), ("conn-recv 2", "")]
+        [("recv", "slots=4"), ("send 8 1", "slots=4"), ("conn-accept", "slots=4"), ("conn-recv 2", "")]
     {
         let (link, mut peer) = test.link(Role::Primary, options);
         match wait {
             "send 8 1" => drop(peer.ask("fill 8 1")),
             "conn-recv 2" => {
-                peer.tell("open");
+                peer.send_command("open");
                 let connection = link.accept_connection().unwrap();
-                peer.hear_ok();
+                peer.expect_ok();
                 // Kept open to the end of the process: the peer waits for what never comes.
                 std::mem::forget(connection);
             }
@@ -178,13 +178,13 @@ fn links_leave_nothing_behind() {
     let mut guest = test.peer();
     host.ask(format!("listen {name} slots=16 buffers=8 size=1024"));
     let rounds = |host: &mut hqq_tests::Peer, guest: &mut hqq_tests::Peer, count: u32| {
-        guest.tell(format!("cycle {name} {count}"));
+        guest.send_command(format!("cycle {name} {count}"));
         for _ in 0..count {
             host.ask("accept");
             host.ask("echo 1");
             host.ask("drop");
         }
-        guest.hear_ok();
+        guest.expect_ok();
         (left(&host.ask("left")), left(&guest.ask("left")))
     };
     let first = rounds(&mut host, &mut guest, 3);
@@ -198,15 +198,15 @@ fn links_leave_nothing_behind() {
     for _ in 0..20 {
         let mut hostile = test.peer();
         hostile.ask(format!("sock-connect {path}"));
-        hostile.tell("sock-join");
-        host.tell("accept");
-        hostile.hear_ok();
+        hostile.send_command("sock-join");
+        host.send_command("accept");
+        hostile.expect_ok();
         hostile.kill();
         let mut dead = test.peer();
         dead.ask(format!("connect {path}"));
-        host.hear_ok();
+        host.expect_ok();
         dead.kill();
-        assert_eq!(host.fails("recv"), "PeerDead");
+        assert_eq!(host.ask_error("recv"), "PeerDead");
         host.ask("drop");
     }
     assert_eq!(left(&host.ask("left")), first.0);
@@ -234,9 +234,9 @@ fn the_region_is_gone_with_its_processes() {
     let name = test.link_name();
     let listener = Listener::bind(&name).unwrap();
     let mut peer = test.peer();
-    peer.tell(format!("connect {name}"));
+    peer.send_command(format!("connect {name}"));
     let link = listener.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     let here = || {
         let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
         let targets = entries.filter_map(|entry| fs::read_link(entry.path()).ok());

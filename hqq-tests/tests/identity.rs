@@ -11,7 +11,7 @@ use hqq::{Error, Listener, Options, Role, StandardLink, UntrustedLink};
 use hqq_sys::peer::{self, uid};
 use hqq_tests::mock::Memory;
 use hqq_tests::patience::SOON;
-use hqq_tests::pattern::{bytes, told};
+use hqq_tests::pattern::{bytes, digest};
 use hqq_tests::test::{allow, asleep, healthy, link_by_hand, refuses, sleeps};
 use hqq_tests::traced::Traced;
 use hqq_tests::{Peer, Test, eventually, stress, test};
@@ -138,7 +138,7 @@ const INSIDE: &str = "HQQ_TEST_IN_OWN_PID_NAMESPACE";
 fn chooses_numbers(test: &Test, name: &str) -> bool {
     let mut free = test.peer();
     free.kill();
-    let refusal = match test.peer_born(&format!("as={}", free.pid())) {
+    let refusal = match test.peer_isolated(&format!("as={}", free.pid())) {
         Ok(_) => return true,
         Err(refusal) => refusal,
     };
@@ -175,17 +175,17 @@ fn a_reused_process_id_hides_no_death() {
         exhaust(&link, &mut peer);
         // Somebody else has the dead's sockets, so that nothing hangs up.
         let mut keeper = test.peer();
-        let taken = keeper.ask(format!("take-sockets {}", peer.pid()));
+        let taken = keeper.ask(format!("copy-sockets {}", peer.pid()));
         assert_ne!(taken, "0");
         // Nothing here looks at the link between the death and the namesake's birth.
         let number = peer.pid();
         peer.kill();
-        let mut namesake = test.peer_born(&format!("as={number}")).unwrap();
+        let mut namesake = test.peer_isolated(&format!("as={number}")).unwrap();
         assert_eq!((namesake.pid(), namesake.ask("sock-uid")), (number, uid().to_string()));
         // The namesake has those sockets too, and rings.
-        assert_eq!(namesake.ask(format!("take-sockets {}", keeper.pid())), taken);
+        assert_eq!(namesake.ask(format!("copy-sockets {}", keeper.pid())), taken);
         if role == Role::Primary {
-            assert_eq!(namesake.ask("ring-sockets"), taken);
+            assert_eq!(namesake.ask("wake-sockets"), taken);
         }
         assert_eq!(link.peer().pid, Some(number));
         test_kill_process(Pid::from_raw(number).unwrap()).expect("the number lives");
@@ -197,7 +197,7 @@ fn a_reused_process_id_hides_no_death() {
         // It is another process: it can be a peer like any other, of another link.
         let (second, mut namesake) = test.link_with(namesake, role, SMALL);
         second.send(&bytes(60, 2)).unwrap();
-        assert_eq!(namesake.ask("recv"), told(&bytes(60, 2)));
+        assert_eq!(namesake.ask("recv"), digest(&bytes(60, 2)));
         assert!(second.is_open() && !link.is_open());
         dead(link.recv());
         namesake.kill();
@@ -209,7 +209,7 @@ fn a_reused_process_id_hides_no_death() {
 
 /// A peer in namespaces of its own, unless they cannot be had here.
 fn apart(test: &Test, wish: &str) -> Option<Peer> {
-    match test.peer_born(wish) {
+    match test.peer_isolated(wish) {
         Ok(peer) => Some(peer),
         Err(refusal) => {
             eprintln!("WARNING: {}: NOT TRIED: {wish}: {refusal}", test.name());
@@ -233,9 +233,9 @@ fn siblings_in_namespaces_of_their_own() {
                 continue;
             };
             listener.ask(format!("listen {path} {SMALL}"));
-            listener.tell("accept");
+            listener.send_command("accept");
             let by_caller = caller.ask(format!("connect {path}"));
-            let by_listener = listener.hear_ok();
+            let by_listener = listener.expect_ok();
             // A process has no number in a namespace beside its own, and one in those above.
             let seen = |by: &str, other: &Peer| if by.contains("pid") { 0 } else { other.pid() };
             let expected = |by: &str, own: &mut Peer, other: &Peer| {
@@ -246,14 +246,14 @@ fn siblings_in_namespaces_of_their_own() {
             caller.ask("send 60 1");
             listener.ask("send 250 2");
             let (mut survivor, mut victim, told) = match role {
-                Role::Primary => (listener, caller, told(&bytes(60, 1))),
-                Role::Secondary => (caller, listener, told(&bytes(250, 2))),
+                Role::Primary => (listener, caller, digest(&bytes(60, 1))),
+                Role::Secondary => (caller, listener, digest(&bytes(250, 2))),
             };
             assert_eq!(survivor.ask("recv"), told);
-            survivor.tell("recv");
+            survivor.send_command("recv");
             victim.kill();
-            assert_eq!(survivor.hear_error(), "PeerDead");
-            assert_eq!(survivor.fails("send 1 1"), "PeerDead");
+            assert_eq!(survivor.expect_error(), "PeerDead");
+            assert_eq!(survivor.ask_error("send 1 1"), "PeerDead");
         }
     }
 }
@@ -268,16 +268,16 @@ fn a_peer_in_a_namespace_beneath() {
         let link = match role {
             Role::Primary => {
                 let listener = Listener::bind_with(&path, options()).unwrap();
-                peer.tell(format!("connect {path}"));
+                peer.send_command(format!("connect {path}"));
                 let link = listener.accept_timeout(SOON).unwrap();
-                assert_eq!(peer.hear_ok(), "0 77", "it cannot see us");
+                assert_eq!(peer.expect_ok(), "0 77", "it cannot see us");
                 link
             }
             Role::Secondary => {
                 peer.ask(format!("listen {path} {SMALL}"));
-                peer.tell("accept");
+                peer.send_command("accept");
                 let link = StandardLink::connect_with_timeout(&path, options(), SOON).unwrap();
-                assert_eq!(peer.hear_ok(), "0 77", "it cannot see us");
+                assert_eq!(peer.expect_ok(), "0 77", "it cannot see us");
                 link
             }
         };
@@ -302,7 +302,7 @@ fn root_of_a_user_namespace_is_the_user_that_it_was() {
         return;
     }
     // It believes that it is root, and so takes the very name that root would.
-    let mut squatter = match test.peer_born_of(NOBODY, "new=user,pid") {
+    let mut squatter = match test.peer_isolated_as(NOBODY, "new=user,pid") {
         Ok(squatter) => squatter,
         Err(refusal) => {
             eprintln!("WARNING: {}: NOT TRIED: {refusal}", test.name());
@@ -322,7 +322,7 @@ fn root_of_a_user_namespace_is_the_user_that_it_was() {
     ours(StandardLink::connect_timeout(&name, SOON).unwrap_err());
     ours(Listener::bind(&name).unwrap_err());
     // And it takes no root but its own, though root were to trust it.
-    squatter.tell("accept");
+    squatter.send_command("accept");
     let refused = UntrustedLink::connect_with(&name, Options::new()).unwrap_err();
     let said = refused.to_string();
     assert!(matches!(refused, Error::Refused { .. }), "{refused:?}");
@@ -331,10 +331,10 @@ fn root_of_a_user_namespace_is_the_user_that_it_was() {
     let path = test.folder().join("link").to_str().unwrap().to_owned();
     let listener = Listener::bind(&path).unwrap();
     allow(path.as_ref(), 0o666);
-    let mut caller = test.peer_born_of(NOBODY, "new=user,pid").unwrap();
-    caller.tell(format!("untrusted {path}"));
+    let mut caller = test.peer_isolated_as(NOBODY, "new=user,pid").unwrap();
+    caller.send_command(format!("untrusted {path}"));
     refuses(&listener, 1);
-    assert_eq!(caller.hear_error(), "Refused { what: \"the handshake\", code: NotAdmitted }");
+    assert_eq!(caller.expect_error(), "Refused { what: \"the handshake\", code: NotAdmitted }");
 }
 
 // ---- pauses -------------------------------------------------------------------------------------
@@ -400,7 +400,7 @@ fn a_paused_peer_loses_nothing() {
     pauses(&test!(untraced), |peer| {
         peer.stop();
         stands_still(peer.pid());
-        peer.go_on();
+        peer.resume();
     });
 }
 
@@ -493,14 +493,14 @@ fn nobody_resizes_a_region() {
             format!("truncate {}", len + 4096),
             format!("grow {}", 2 * len),
         ] {
-            let error = peer.fails(format!("tamper {how}"));
+            let error = peer.ask_error(format!("tamper {how}"));
             assert!(error.contains("PermissionDenied"), "{how}: {error}");
         }
-        assert!(!peer.fails("tamper collapse 0 4096").is_empty());
-        let sealed = peer.fails("tamper seal-writes");
+        assert!(!peer.ask_error("tamper collapse 0 4096").is_empty());
+        let sealed = peer.ask_error("tamper seal-writes");
         assert!(sealed.contains("PermissionDenied"), "{sealed}");
         link.send(&bytes(64, 1)).unwrap();
-        assert_eq!(peer.ask("recv"), told(&bytes(64, 1)));
+        assert_eq!(peer.ask("recv"), digest(&bytes(64, 1)));
     }
 }
 
@@ -567,6 +567,6 @@ fn a_hole_in_the_payload_is_zeros() {
         peer.ask("send 4096 2");
         assert_eq!(*link.recv().unwrap(), bytes(4096, 2));
         link.send(&bytes(4096, 3)).unwrap();
-        assert_eq!(peer.ask("recv"), told(&bytes(4096, 3)));
+        assert_eq!(peer.ask("recv"), digest(&bytes(4096, 3)));
     }
 }

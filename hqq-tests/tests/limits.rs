@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hqq::{Error, ErrorCode, Role};
-use hqq_tests::pattern::{bytes, told};
+use hqq_tests::pattern::{bytes, digest};
 use hqq_tests::test;
 use hqq_tests::test::{asleep, sleeps};
 
@@ -38,16 +38,16 @@ fn a_full_ring() {
         thread::scope(|scope| {
             let sender = scope.spawn(|| link.send(&bytes(8, 5)));
             asleep(&link, before);
-            assert_eq!(peer.ask("recv"), told(&bytes(8, 0)));
+            assert_eq!(peer.ask("recv"), digest(&bytes(8, 0)));
             sender.join().unwrap().unwrap();
         });
         for seed in 1..4 {
-            assert_eq!(peer.ask("recv"), told(&bytes(8, seed)));
+            assert_eq!(peer.ask("recv"), digest(&bytes(8, seed)));
         }
-        assert_eq!(peer.ask("recv"), told(&bytes(8, 5)));
+        assert_eq!(peer.ask("recv"), digest(&bytes(8, 5)));
         rejected.loan.try_send().unwrap();
-        assert_eq!(peer.ask("recv"), told(&bytes(60, 4)));
-        assert_eq!(peer.fails("try-recv"), "RingEmpty", "nothing came twice");
+        assert_eq!(peer.ask("recv"), digest(&bytes(60, 4)));
+        assert_eq!(peer.ask_error("try-recv"), "RingEmpty", "nothing came twice");
     }
 }
 
@@ -58,7 +58,7 @@ fn an_exhausted_pool() {
         let (link, mut peer) = test.link(role, "slots=16 buffers=4 size=64");
         for seed in 0..4 {
             link.try_send(&bytes(64, seed)).unwrap();
-            assert_eq!(peer.ask("hold"), told(&bytes(64, seed)));
+            assert_eq!(peer.ask("hold"), digest(&bytes(64, seed)));
         }
         match link.try_loan(64) {
             Err(Error::PoolExhausted { wanted: 1, free: 0 }) => {}
@@ -104,7 +104,7 @@ fn a_fragmented_pool() {
     }
     assert!(matches!(link.try_loan(192), Err(Error::PoolExhausted { wanted: 3, free: 2 })));
     link.try_send(&bytes(64, 1)).unwrap();
-    assert_eq!(peer.ask("recv"), told(&bytes(64, 1)), "one is still one");
+    assert_eq!(peer.ask("recv"), digest(&bytes(64, 1)), "one is still one");
     // A thread of this process that waits for a run is woken by a loan that is dropped here.
     let before = sleeps(&link);
     thread::scope(|scope| {
@@ -147,9 +147,9 @@ fn a_message_over_the_limit_of_either_end() {
     let options = test.options().max_message(1000);
     let listener = hqq::Listener::bind_with(&path, options).unwrap();
     let mut peer = test.peer();
-    peer.tell(format!("connect {path} max-message=2000"));
+    peer.send_command(format!("connect {path} max-message=2000"));
     let link = listener.accept().unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     assert_eq!(link.max_message(), 1000);
     match link.send(&[0; 1001]) {
         Err(error @ Error::TooLarge { len: 1001, limit: 1000 }) => {
@@ -158,13 +158,13 @@ fn a_message_over_the_limit_of_either_end() {
         other => panic!("{other:?}"),
     }
     assert!(matches!(link.loan(1001), Err(Error::TooLarge { len: 1001, limit: 1000 })));
-    assert_eq!(peer.fails("send 2001 1"), "TooLarge { len: 2001, limit: 2000 }");
+    assert_eq!(peer.ask_error("send 2001 1"), "TooLarge { len: 2001, limit: 2000 }");
     peer.ask("send 1500 1");
     peer.ask("send 900 2");
     assert_eq!(*link.recv().unwrap(), bytes(900, 2), "the one before was refused");
     assert_eq!(link.stats().side(Role::Primary).refused_with(ErrorCode::MemorySmall), 1);
-    assert_eq!(peer.fails("try-recv"), "RingEmpty");
-    assert_eq!(peer.ask("heard"), "ff 3 1", "OpStandardLinkCopy, MemorySmall, the first copy");
+    assert_eq!(peer.ask_error("try-recv"), "RingEmpty");
+    assert_eq!(peer.ask("wire-error"), "ff 3 1", "OpStandardLinkCopy, MemorySmall, the first copy");
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn a_limit_below_what_a_slot_carries() {
     let name = test.link_name();
     let listener = hqq::Listener::bind_with(&name, test.options().max_message(20)).unwrap();
     let mut peer = test.peer();
-    peer.tell(format!("connect {name}"));
+    peer.send_command(format!("connect {name}"));
     let link = listener.accept().unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     assert_eq!(link.max_message(), 20);
     let small =
         |link: &hqq::StandardLink| link.stats().side(Role::Primary).refused_with(ErrorCode::MemorySmall);
@@ -187,14 +187,14 @@ fn a_limit_below_what_a_slot_carries() {
         over(link.send_batch(&[&[0; 21]]).map(drop));
         over(link.loan(21).map(drop));
         link.send(&bytes(20, 1)).unwrap();
-        assert_eq!(peer.ask("recv"), told(&bytes(20, 1)));
+        assert_eq!(peer.ask("recv"), digest(&bytes(20, 1)));
         peer.ask("send 21 2");
         peer.ask("send 48 3");
         peer.ask("send 20 4");
         assert_eq!(*link.recv().unwrap(), bytes(20, 4), "those before were refused");
         assert_eq!(small(&link), 2 * (round + 1));
-        peer.tell("open");
+        peer.send_command("open");
         link.accept_connection().unwrap();
-        peer.hear_ok();
+        peer.expect_ok();
     }
 }

@@ -23,7 +23,7 @@ fn listener_first() {
         let (link, mut peer) = test.link(role, "");
         assert_eq!(link.peer().uid, uid());
         link.send(b"over there").unwrap();
-        assert_eq!(peer.ask("recv"), pattern::told(b"over there"));
+        assert_eq!(peer.ask("recv"), pattern::digest(b"over there"));
         peer.ask("send 20 1");
         assert_eq!(*link.recv().unwrap(), pattern::bytes(20, 1));
         drop(link);
@@ -39,13 +39,13 @@ fn caller_first() {
         let name =
             if by_path { test.folder().join("late").to_str().unwrap().to_owned() } else { test.link_name() };
         let mut peer = test.peer();
-        peer.tell(format!("connect-wait {name} 30000"));
-        assert_eq!(peer.has_answered(Duration::from_millis(50)), None, "nobody listens yet");
+        peer.send_command(format!("connect-wait {name} 30000"));
+        assert_eq!(peer.try_read_reply(Duration::from_millis(50)), None, "nobody listens yet");
         let listener = Listener::bind_with(&name, test.options()).unwrap();
         let link = listener.accept_timeout(SOON).unwrap();
-        assert_eq!(peer.hear_ok(), format!("{} {}", pid(), uid()), "the kernel tells who is there");
+        assert_eq!(peer.expect_ok(), format!("{} {}", pid(), uid()), "the kernel tells who is there");
         link.send(b"at last").unwrap();
-        assert_eq!(peer.ask("recv"), pattern::told(b"at last"));
+        assert_eq!(peer.ask("recv"), pattern::digest(b"at last"));
     }
     // The other way round: this process calls, the peer listens later.
     let name = test.link_name();
@@ -92,9 +92,9 @@ fn a_listener_that_never_accepts() {
     assert!(matches!(link, Err(Error::Timeout { .. })), "{link:?}");
     assert!(began.elapsed() >= Duration::from_millis(100));
     // Its backlog then holds a caller that has gone, which must not harm the next.
-    peer.tell("accept");
+    peer.send_command("accept");
     StandardLink::connect_timeout(&name, SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn a_name_in_use() {
             other => panic!("{other:?}"),
         }
         // The owner is not disturbed by the attempt.
-        peer.tell("accept");
+        peer.send_command("accept");
         StandardLink::connect(&name).unwrap();
-        peer.hear_ok();
+        peer.expect_ok();
         peer.quit();
         Listener::bind(&name).unwrap();
     }
@@ -133,7 +133,7 @@ fn bad_names() {
     }
     let whole = format!("{:n<64}", test.link_name());
     peer.ask(format!("listen {whole}"));
-    peer.tell("accept");
+    peer.send_command("accept");
     StandardLink::connect(&whole).unwrap();
     // A folder that is not there.
     let error = Listener::bind("/no/such/folder/at/all").unwrap_err();
@@ -171,9 +171,9 @@ fn a_socket_file_is_removed_with_its_listener() {
     let mut peer = test.peer();
     peer.ask(format!("listen {name}"));
     assert!(path.symlink_metadata().unwrap().file_type().is_socket());
-    peer.tell("accept");
+    peer.send_command("accept");
     let link = StandardLink::connect_with_timeout(name, test.options(), SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     peer.ask("unlisten");
     assert!(!path.exists());
     link.send(b"the link outlives its name").unwrap();
@@ -192,9 +192,9 @@ fn a_socket_file_of_the_dead_is_taken_over() {
     assert!(matches!(StandardLink::connect(name), Err(Error::NoSuchName { .. })));
     let listener = Listener::bind(name).unwrap();
     let mut peer = test.peer();
-    peer.tell(format!("connect {name}"));
+    peer.send_command(format!("connect {name}"));
     listener.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     drop(listener);
     assert!(!path.exists());
     // What is no socket is never removed.
@@ -211,9 +211,9 @@ fn many_links_of_one_listener() {
     let mut links = Vec::new();
     for _ in 0..8 {
         let mut peer = test.peer();
-        peer.tell(format!("connect {name}"));
+        peer.send_command(format!("connect {name}"));
         let link = listener.accept_timeout(SOON).unwrap();
-        peer.hear_ok();
+        peer.expect_ok();
         links.push((link, peer));
     }
     // One of them dies; the others have regions of their own.
@@ -221,7 +221,7 @@ fn many_links_of_one_listener() {
     for (number, (link, peer)) in links.iter_mut().enumerate() {
         if number != 3 {
             link.send(&pattern::bytes(100, number as u64)).unwrap();
-            assert_eq!(peer.ask("recv"), pattern::told(&pattern::bytes(100, number as u64)));
+            assert_eq!(peer.ask("recv"), pattern::digest(&pattern::bytes(100, number as u64)));
         }
     }
     assert!(matches!(links[3].0.recv(), Err(Error::PeerDead)));
@@ -263,13 +263,13 @@ fn a_child_inherits_its_end() {
     let test = test!(untraced);
     let offer = Offer::new(test.options()).unwrap();
     let mut peer = test.peer_with(|command| offer.pass_to(command).unwrap());
-    peer.tell("inherit");
+    peer.send_command("inherit");
     let link = offer.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     assert_eq!((link.role(), link.peer().pid), (Role::Primary, Some(peer.pid())));
     link.send(&pattern::bytes(20_000, 1)).unwrap();
-    assert_eq!(peer.ask("recv"), pattern::told(&pattern::bytes(20_000, 1)));
-    assert!(peer.fails("inherit").contains("HQQ_LINK_FD"), "it can be taken once");
+    assert_eq!(peer.ask("recv"), pattern::digest(&pattern::bytes(20_000, 1)));
+    assert!(peer.ask_error("inherit").contains("HQQ_LINK_FD"), "it can be taken once");
     // A death is seen as that of the child, though this process made the sockets.
     peer.kill();
     assert!(matches!(link.recv(), Err(Error::PeerDead)));
@@ -287,7 +287,7 @@ fn a_child_that_does_not_take_its_end() {
     drop((peer, other));
     let gone = offer.accept().unwrap_err();
     assert!(matches!(gone, Error::Handshake { .. }), "{gone:?}");
-    assert!(test.peer().fails("inherit").contains("HQQ_LINK_FD"));
+    assert!(test.peer().ask_error("inherit").contains("HQQ_LINK_FD"));
 }
 
 #[test]
@@ -296,9 +296,9 @@ fn a_region_over_the_callers_limit() {
     let name = test.link_name();
     let listener = Listener::bind(&name).unwrap();
     let mut peer = test.peer();
-    peer.tell(format!("connect {name} max-region=1000000"));
+    peer.send_command(format!("connect {name} max-region=1000000"));
     refuses(&listener, 1);
-    let error = peer.hear_error();
+    let error = peer.expect_error();
     assert!(error.starts_with("RegionTooLarge { need: ") && error.ends_with("limit: 1000000 }"), "{error}");
     assert_eq!(listener.refused(), 1);
 }
@@ -322,14 +322,14 @@ fn another_user_is_refused_by_both_sides() {
     allow(path.as_ref(), 0o666);
     let mut peer = test.peer_of(NOBODY);
     // It refuses us.
-    peer.tell(format!("connect {path}"));
+    peer.send_command(format!("connect {path}"));
     refuses(&listener, 1);
-    assert_eq!(peer.hear_error(), format!("OtherUser {{ uid: 0, expected: {NOBODY} }}"));
+    assert_eq!(peer.expect_error(), format!("OtherUser {{ uid: 0, expected: {NOBODY} }}"));
     // We refuse one who does not mind.
-    peer.tell(format!("untrusted {path}"));
+    peer.send_command(format!("untrusted {path}"));
     thread::scope(|scope| {
         scope.spawn(|| refuses(&listener, 2));
-        assert_eq!(peer.hear_error(), "Refused { what: \"the handshake\", code: NotAdmitted }");
+        assert_eq!(peer.expect_error(), "Refused { what: \"the handshake\", code: NotAdmitted }");
     });
     // Before anything else is said.
     peer.ask(format!("sock-connect {path}"));
@@ -343,9 +343,9 @@ fn another_user_is_refused_by_both_sides() {
         spawn::inherit_fd(command, socket.as_fd(), "HQQ_LINK_FD").unwrap();
     });
     heir.ask("sock-inherit");
-    heir.tell("sock-join");
+    heir.send_command("sock-join");
     refuses(&listener, 4);
-    assert_eq!(heir.hear_ok(), "00 0 41 21");
+    assert_eq!(heir.expect_ok(), "00 0 41 21");
     // Its own bare names are others than ours.
     let name = test.link_name();
     peer.ask(format!("listen {name}"));
@@ -387,18 +387,18 @@ fn a_list_says_who_else_may_attach() {
     ] {
         let listener = Listener::bind_with(&path, options).unwrap();
         allow(path.as_ref(), 0o666);
-        peer.tell(format!("connect {path} {list}"));
+        peer.send_command(format!("connect {path} {list}"));
         if admitted {
             let link = listener.accept_timeout(SOON).unwrap();
-            peer.hear_ok();
+            peer.expect_ok();
             link.send(b"welcome").unwrap();
-            assert_eq!(peer.ask("recv"), pattern::told(b"welcome"));
+            assert_eq!(peer.ask("recv"), pattern::digest(b"welcome"));
             assert_eq!((link.peer().uid, link.peer().gid), (NOBODY, NOBODY));
             peer.ask("drop");
         } else {
             refuses(&listener, 1);
             // The one says that it is not admitted, the other that it does not know whom it called.
-            let error = peer.hear_error();
+            let error = peer.expect_error();
             let known = ["NotAdmitted", "OtherUser { uid: 0, expected: 65534 }"];
             assert!(known.iter().any(|known| error.contains(known)), "{error}");
         }
@@ -407,12 +407,12 @@ fn a_list_says_who_else_may_attach() {
     // With a list, strangers are those who are on it.
     let listener = Listener::bind_with(&path, test.options().allow_uid(1)).unwrap();
     allow(path.as_ref(), 0o666);
-    peer.tell(format!("untrusted {path}"));
+    peer.send_command(format!("untrusted {path}"));
     eventually("it is refused", || {
         assert!(listener.accept_untrusted_timeout(Duration::from_millis(10)).is_err());
         listener.refused() == 1
     });
-    assert!(peer.hear_error().contains("NotAdmitted"));
+    assert!(peer.expect_error().contains("NotAdmitted"));
 }
 
 #[test]
@@ -427,14 +427,14 @@ fn an_untrusted_link_takes_any_user() {
     }
     for user in users {
         let mut peer = if user == uid() { test.peer() } else { test.peer_of(user) };
-        peer.tell(format!("untrusted {path}"));
+        peer.send_command(format!("untrusted {path}"));
         let link = listener.accept_untrusted_timeout(SOON).unwrap();
-        assert_eq!(peer.hear_ok(), uid().to_string());
+        assert_eq!(peer.expect_ok(), uid().to_string());
         assert_eq!((link.peer().uid, link.peer().pid), (user, Some(peer.pid())));
         for len in [0, 1, 48, 49, 16_384, 100_000] {
             let bytes = pattern::bytes(len, len as u64);
             link.send(&bytes).unwrap();
-            assert_eq!(peer.ask("untrusted-recv"), pattern::told(&bytes));
+            assert_eq!(peer.ask("untrusted-recv"), pattern::digest(&bytes));
             peer.ask(format!("untrusted-send {len} 5"));
             let message = link.recv().unwrap();
             assert_eq!(message.to_vec(), pattern::bytes(len, 5));
@@ -460,10 +460,10 @@ fn a_silent_caller_delays_nobody_and_is_dropped() {
     let mut silent = test.peer();
     silent.ask(format!("sock-connect {path}"));
     let mut peer = test.peer();
-    peer.tell(format!("connect {path}"));
+    peer.send_command(format!("connect {path}"));
     listener.accept().unwrap();
     assert_eq!(listener.refused(), 0, "it waited for the silent one");
-    peer.hear_ok();
+    peer.expect_ok();
     eventually("the silent one is dropped", || {
         assert!(matches!(listener.try_accept(), Err(Error::NoneWaiting)));
         listener.refused() == 1

@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 use hqq::shm::packet::op;
 use hqq::{Error, Listener, Options, RecvIntoError, Role, StandardLink};
 use hqq_tests::patience::eventually;
-use hqq_tests::pattern::{bytes, told};
+use hqq_tests::pattern::{bytes, digest};
 use hqq_tests::{stress, test};
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
@@ -34,11 +34,11 @@ fn both_ways_in_every_length_and_mode() {
         for len in [0, 1, 7, 47, 48, 49, 255, 256, 257, 512, 1000, longest] {
             let seed = len as u64;
             link.send(&bytes(len, seed)).unwrap();
-            assert_eq!(peer.ask("recv"), told(&bytes(len, seed)), "{mode} {len}");
+            assert_eq!(peer.ask("recv"), digest(&bytes(len, seed)), "{mode} {len}");
             let mut loan = link.loan(len).unwrap();
             loan.copy_from_slice(&bytes(len, seed + 1));
             loan.send().unwrap();
-            assert_eq!(peer.ask("recv"), told(&bytes(len, seed + 1)), "{mode} {len}");
+            assert_eq!(peer.ask("recv"), digest(&bytes(len, seed + 1)), "{mode} {len}");
             peer.ask(format!("send {len} 3"));
             assert_eq!(*link.recv().unwrap(), bytes(len, 3), "{mode} {len}");
             peer.ask(format!("loan {len} 4"));
@@ -48,7 +48,7 @@ fn both_ways_in_every_length_and_mode() {
             Err(Error::TooLarge { len, limit }) => assert_eq!((len, limit), (2049, 2048)),
             other => panic!("{other:?}"),
         }
-        assert_eq!(peer.fails("send 2049 0"), "TooLarge { len: 2049, limit: 2048 }");
+        assert_eq!(peer.ask_error("send 2049 0"), "TooLarge { len: 2049, limit: 2048 }");
         for side in link.stats().directions {
             assert_eq!((side.in_flight, side.buffers_free), (0, 8));
             assert_eq!(side.bytes_sent, side.bytes_received);
@@ -69,13 +69,13 @@ fn loans_may_be_shortened_or_dropped() {
         let unsent = link.loan(40).unwrap();
         assert_eq!(unsent.len(), 40);
         drop(unsent);
-        assert_eq!(peer.ask("recv"), told(&bytes(70, 9)));
+        assert_eq!(peer.ask("recv"), digest(&bytes(70, 9)));
         drop(link.loan(256).unwrap());
     }
     let mut none = link.loan(256).unwrap();
     none.truncate(0);
     none.send().unwrap();
-    assert_eq!(peer.ask("recv"), told(&[]));
+    assert_eq!(peer.ask("recv"), digest(&[]));
     assert_eq!(link.stats().directions[0].buffers_free, 4);
 }
 
@@ -90,7 +90,7 @@ fn in_place_without_a_handle() {
                 place.len()
             });
             assert_eq!(filled.unwrap(), len);
-            assert_eq!(peer.ask("recv"), told(&bytes(len, 5)), "{mode} {len}");
+            assert_eq!(peer.ask("recv"), digest(&bytes(len, 5)), "{mode} {len}");
             peer.ask(format!("send {len} 6"));
             assert_eq!(link.recv_with(<[u8]>::to_vec).unwrap(), bytes(len, 6), "{mode} {len}");
         }
@@ -107,7 +107,7 @@ fn in_place_without_a_handle() {
         thread::scope(|scope| {
             let late = scope.spawn(|| link.send_with(9, |place| place.copy_from_slice(&bytes(9, 16))));
             for number in 0..17 {
-                assert_eq!(peer.ask("recv"), told(&bytes(9, number)), "{mode}");
+                assert_eq!(peer.ask("recv"), digest(&bytes(9, number)), "{mode}");
             }
             late.join().unwrap().unwrap();
         });
@@ -125,16 +125,16 @@ fn batches() {
     assert_eq!(link.send_batch(&slices[..8]).unwrap(), 8);
     assert!(matches!(link.try_send(slices[8]), Err(Error::RingFull { slots: 8 })));
     for message in &messages[..8] {
-        assert_eq!(peer.ask("recv"), told(message));
+        assert_eq!(peer.ask("recv"), digest(message));
     }
     // All of them, while the peer receives.
-    peer.tell("bg recv");
+    peer.send_command("bg recv");
     thread::scope(|scope| {
         let sender = scope.spawn(|| link.send_batch(&slices));
-        peer.hear_ok();
-        assert_eq!(peer.ask("join"), told(&messages[0]));
+        peer.expect_ok();
+        assert_eq!(peer.ask("join"), digest(&messages[0]));
         for message in &messages[1..] {
-            assert_eq!(peer.ask("recv"), told(message));
+            assert_eq!(peer.ask("recv"), digest(message));
         }
         assert_eq!(sender.join().unwrap().unwrap(), 20);
     });
@@ -200,8 +200,8 @@ fn streams() {
     let test = test!();
     for role in ROLES {
         let (mut link, mut peer) = test.link(role, "slots=16 buffers=8 size=4096");
-        peer.tell("bg read");
-        peer.hear_ok();
+        peer.send_command("bg read");
+        peer.expect_ok();
         let sent = bytes(TOTAL, 7);
         // Pieces that fit no buffer evenly, and none at all.
         for piece in sent.chunks(10_007) {
@@ -210,17 +210,17 @@ fn streams() {
         }
         link.flush().unwrap();
         link.shutdown(Shutdown::Write);
-        assert_eq!(peer.ask("join"), told(&sent));
+        assert_eq!(peer.ask("join"), digest(&sent));
         peer.ask(format!("bg write {TOTAL} 8"));
         let mut head = vec![0; 1000];
         link.read_exact(&mut head).unwrap();
         let mut all = head;
-        peer.tell("join");
+        peer.send_command("join");
         let mut rest = vec![0; TOTAL - all.len()];
         link.read_exact(&mut rest).unwrap();
         all.append(&mut rest);
         assert_eq!(all, bytes(TOTAL, 8));
-        peer.hear_ok();
+        peer.expect_ok();
         peer.ask("shutdown write");
         assert_eq!(link.read(&mut [0; 10]).unwrap(), 0, "the end");
         assert_eq!(link.read(&mut [0; 10]).unwrap(), 0, "and it stays");
@@ -256,11 +256,11 @@ fn typed_values() {
     assert_eq!(*loan, Pose::zeroed(), "whatever the buffer held before");
     *loan = pose;
     loan.send().unwrap();
-    assert_eq!(peer.ask("recv"), told(bytemuck::bytes_of(&pose)));
+    assert_eq!(peer.ask("recv"), digest(bytemuck::bytes_of(&pose)));
     let mut small = link.loan_as::<u32>().unwrap();
     *small = 0x1234_5678;
     small.send().unwrap();
-    assert_eq!(peer.ask("recv"), told(&0x1234_5678_u32.to_le_bytes()));
+    assert_eq!(peer.ask("recv"), digest(&0x1234_5678_u32.to_le_bytes()));
     peer.ask("send 80 1");
     let message = link.recv().unwrap();
     assert_eq!(bytemuck::bytes_of(message.cast::<Pose>().unwrap()), bytes(80, 1));
@@ -278,7 +278,7 @@ fn detached_messages_outlive_the_link() {
     peer.ask("send 300 2");
     let first = link.recv().unwrap().detach();
     let second = link.recv().unwrap().detach();
-    assert!(peer.fails("try-send 100 3").starts_with("PoolExhausted"), "its buffers are held here");
+    assert!(peer.ask_error("try-send 100 3").starts_with("PoolExhausted"), "its buffers are held here");
     let kept = thread::spawn(move || {
         assert_eq!(*first, bytes(100, 1));
         second
@@ -309,7 +309,7 @@ fn a_slice_too_small_loses_nothing() {
         assert_eq!(link.recv_into(&mut into).unwrap(), len);
         assert_eq!(into[..len], bytes(len, 2));
         link.send(&bytes(len, 3)).unwrap();
-        assert_eq!(peer.ask("recv-into 10"), format!("too small 10 {}", told(&bytes(len, 3))));
+        assert_eq!(peer.ask("recv-into 10"), format!("too small 10 {}", digest(&bytes(len, 3))));
     }
 }
 
@@ -319,7 +319,7 @@ fn halves_in_every_mode() {
     let test = test!();
     for (mode, role) in MODES.into_iter().zip(ROLES.into_iter().cycle()) {
         let (link, mut peer) = test.link(role, &small(mode));
-        peer.tell("split-echo");
+        peer.send_command("split-echo");
         let (sender, receiver) = link.split().unwrap();
         let sending = thread::spawn(move || {
             for number in 0..COUNT {
@@ -331,7 +331,7 @@ fn halves_in_every_mode() {
             assert_eq!(*receiver.recv().unwrap(), bytes((number * 7 % 300) as usize, number), "{mode}");
         }
         sending.join().unwrap();
-        assert_eq!(peer.hear_ok(), COUNT.to_string());
+        assert_eq!(peer.expect_ok(), COUNT.to_string());
         assert!(matches!(receiver.recv(), Err(Error::Closed)), "{mode}");
     }
 }
@@ -340,9 +340,9 @@ fn halves_in_every_mode() {
 fn a_split_link_carries_no_connections() {
     let test = test!();
     let (link, mut peer) = test.link(Role::Primary, "");
-    peer.tell("meet");
+    peer.send_command("conn-accept");
     let connection = link.open_connection().unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     drop(connection);
     assert!(matches!(link.split(), Err(Error::Unsupported { .. })), "too late");
 }
@@ -428,15 +428,15 @@ fn what_was_taken_before_others_sort_keeps_its_place() {
         let name = test.link_name();
         let link = if role == Role::Primary {
             let listener = Listener::bind_with(&name, options).unwrap();
-            peer.tell(format!("connect {name}"));
+            peer.send_command(format!("connect {name}"));
             let link = listener.accept().unwrap();
-            peer.hear_ok();
+            peer.expect_ok();
             link
         } else {
             peer.ask(format!("listen {name}"));
-            peer.tell("accept");
+            peer.send_command("accept");
             let link = StandardLink::connect_with(&name, options).unwrap();
-            peer.hear_ok();
+            peer.expect_ok();
             link
         };
         for number in 1..=3u64 {

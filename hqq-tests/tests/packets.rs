@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hqq::{Error, Role, StandardLink};
 use hqq_tests::mock::Memory;
-use hqq_tests::pattern::{bytes, told};
+use hqq_tests::pattern::{bytes, digest};
 use hqq_tests::{Peer, Test, eventually, test};
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
@@ -30,7 +30,7 @@ fn refused(link: &StandardLink, peer: &mut Peer, Case(push, code, context): &Cas
     // The peer hears of it in whatever it does next.
     link.send(b"what do you say?").unwrap();
     peer.ask("recv");
-    assert_eq!(peer.ask("heard"), format!("{op} {code} {context:x}"), "{push}");
+    assert_eq!(peer.ask("wire-error"), format!("{op} {code} {context:x}"), "{push}");
     assert_eq!(counted(link), (before.0 + 1, before.1 + 1, before.2 + 1), "{push}");
 }
 
@@ -38,17 +38,17 @@ fn refused(link: &StandardLink, peer: &mut Peer, Case(push, code, context): &Cas
 fn each_role(test: &Test, check: impl Fn(&StandardLink, &mut Peer, u64)) {
     for role in ROLES {
         let (link, mut peer) = test.link(role, OPTIONS);
-        peer.tell("meet");
+        peer.send_command("conn-accept");
         let connection = link.open_connection().unwrap();
-        peer.hear_ok();
+        peer.expect_ok();
         check(&link, &mut peer, connection.id());
         // The link is as good as new. The peer gave up the connection that it was refused a chunk on.
         drop(connection);
-        peer.tell("meet");
+        peer.send_command("conn-accept");
         let connection = link.open_connection().unwrap();
-        peer.hear_ok();
+        peer.expect_ok();
         connection.send(&bytes(150, 5)).unwrap();
-        assert_eq!(peer.ask(format!("conn-recv {}", connection.id())), told(&bytes(150, 5)));
+        assert_eq!(peer.ask(format!("conn-recv {}", connection.id())), digest(&bytes(150, 5)));
         peer.ask(format!("conn-send {} 150 6", connection.id()));
         assert_eq!(connection.recv().unwrap(), bytes(150, 6));
         assert!(link.is_open());
@@ -138,18 +138,18 @@ fn a_connection_that_its_peer_had_closed() {
     let test = test!();
     for role in ROLES {
         let (link, mut peer) = test.link(role, OPTIONS);
-        peer.tell("meet");
+        peer.send_command("conn-accept");
         let connection = link.open_connection().unwrap();
-        peer.hear_ok();
+        peer.expect_ok();
         let id = connection.id();
         peer.ask(format!("conn-shutdown {id} write"));
         assert!(matches!(connection.recv(), Err(Error::Closed)));
         refused(&link, &mut peer, &Case(format!("0x4 {id} 1 0 0 0 0 {NONE}"), 6, id));
         // An OpError about a connection ends it, and names the code.
         let (link, mut peer) = test.link(role, OPTIONS);
-        peer.tell("meet");
+        peer.send_command("conn-accept");
         let connection = link.open_connection().unwrap();
-        peer.hear_ok();
+        peer.expect_ok();
         peer.ask(format!("push 0 {} 7 4", connection.id()));
         match connection.recv() {
             Err(Error::Refused { code: hqq::ErrorCode::BufferOverflow, what }) => {
@@ -179,12 +179,12 @@ fn an_answer_for_which_there_is_no_room() {
         assert_eq!(*link.recv().unwrap(), bytes(60, 1), "the link goes on");
         // What was kept goes out as soon as there is room, and the peer survives it.
         for _ in 0..16 {
-            assert_eq!(peer.ask("recv"), told(&[1; 8]));
+            assert_eq!(peer.ask("recv"), digest(&[1; 8]));
         }
-        peer.tell("recv");
+        peer.send_command("recv");
         link.send(b"after").unwrap();
-        assert_eq!(peer.hear_ok(), told(b"after"));
-        assert_eq!(peer.ask("heard"), "7e 6 5");
+        assert_eq!(peer.expect_ok(), digest(b"after"));
+        assert_eq!(peer.ask("wire-error"), "7e 6 5");
         let heard = link.stats().side(role.other()).heard_total();
         assert!((1..200).contains(&heard), "{heard}");
     }
@@ -214,7 +214,7 @@ fn an_error_is_never_answered() {
         assert_eq!(stats.side(role).heard_total(), 5);
         assert_eq!(stats.side(role).refused_total(), 0);
         assert_eq!(stats.sent_by(role).packets_sent, 0, "nothing was said to any of them");
-        assert_eq!(peer.fails("try-recv"), "RingEmpty");
+        assert_eq!(peer.ask_error("try-recv"), "RingEmpty");
     }
 }
 
@@ -234,7 +234,7 @@ fn negotiation() {
             assert_eq!(memory.read(slot) & 0xFF, 6, "OpProtoAck");
             assert_eq!(format!("{:x}", memory.read(slot + 8)), answered);
             assert_eq!((memory.read(slot + 16), memory.read(slot + 24)), (0, 0), "no features");
-            assert_eq!(peer.fails("try-recv"), "RingEmpty");
+            assert_eq!(peer.ask_error("try-recv"), "RingEmpty");
             peer.ask("send 10 2");
             link.recv().unwrap();
             assert_eq!(link.wire_error().unwrap().op, 6, "nobody asked");
@@ -259,9 +259,9 @@ fn impossible_stamps_end_the_link() {
     {
         let role = ROLES[number % 2];
         let (link, mut peer) = test.link(role, "slots=4 buffers=4 size=64");
-        peer.tell("meet");
+        peer.send_command("conn-accept");
         let connection = link.open_connection().unwrap();
-        peer.hear_ok();
+        peer.expect_ok();
         peer.ask("send 60 1");
         let message = link.recv().unwrap();
         let memory = Memory::of(&link);
@@ -340,7 +340,7 @@ fn what_the_superblock_says_later_is_of_no_importance() {
         }
         for seed in 0..10 {
             link.send(&bytes(100, seed)).unwrap();
-            assert_eq!(peer.ask("recv"), told(&bytes(100, seed)));
+            assert_eq!(peer.ask("recv"), digest(&bytes(100, seed)));
             peer.ask(format!("send 60 {seed}"));
             assert_eq!(*link.recv().unwrap(), bytes(60, seed));
         }

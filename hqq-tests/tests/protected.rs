@@ -11,7 +11,7 @@ use std::thread;
 use hqq::{Error, Listener, Options, RingMode, Role, StandardLink, UntrustedLink};
 use hqq_tests::mock::Memory;
 use hqq_tests::patience::SOON;
-use hqq_tests::pattern::{bytes, told};
+use hqq_tests::pattern::{bytes, digest};
 use hqq_tests::test;
 
 const SMALL: &str = "slots=8 buffers=8 size=64 protected";
@@ -46,13 +46,13 @@ fn two_processes_stream_and_use_connections() {
     for role in [Role::Primary, Role::Secondary] {
         let (link, mut peer) = test.link(role, SMALL);
         assert!(link.is_protected());
-        peer.tell("meet");
+        peer.send_command("conn-accept");
         let connection = link.open_connection().unwrap();
-        let id = peer.hear_ok();
+        let id = peer.expect_ok();
         for len in [10, 64, 600, 100_000] {
             thread::scope(|scope| {
                 let sender = scope.spawn(|| connection.send(&bytes(len, 3)));
-                assert_eq!(peer.ask(format!("conn-recv {id}")), told(&bytes(len, 3)), "{len}");
+                assert_eq!(peer.ask(format!("conn-recv {id}")), digest(&bytes(len, 3)), "{len}");
                 sender.join().unwrap().unwrap();
             });
         }

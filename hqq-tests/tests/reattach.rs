@@ -11,7 +11,7 @@ use hqq::{Error, Listener, StandardLink};
 use hqq_sys::lock;
 use hqq_tests::mock::{Memory, SEAT_1};
 use hqq_tests::patience::SOON;
-use hqq_tests::pattern::{bytes, told};
+use hqq_tests::pattern::{bytes, digest};
 use hqq_tests::test::link_by_hand;
 use hqq_tests::{Peer, Test, eventually, test};
 
@@ -27,13 +27,13 @@ fn bind(test: &Test, words: &str) -> Listener {
 /// A fresh peer that has connected, or will once there is a place.
 fn caller(test: &Test, listener: &Listener) -> Peer {
     let mut peer = test.peer();
-    peer.tell(format!("connect-wait {} 30000", listener.name()));
+    peer.send_command(format!("connect-wait {} 30000", listener.name()));
     peer
 }
 
 fn join(link: &mut StandardLink, listener: &Listener, peer: &mut Peer) {
     listener.reattach_timeout(link, SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     assert_eq!(link.peer().pid, Some(peer.pid()));
     assert!(link.is_open());
 }
@@ -69,19 +69,19 @@ fn what_was_sent_and_not_received_goes_to_the_next() {
             let listener = bind(&test, &format!("{SMALL} mode={mode} {extra}"));
             let mut peer = caller(&test, &listener);
             let mut link = listener.accept_timeout(SOON).unwrap();
-            peer.hear_ok();
+            peer.expect_ok();
             for seed in 0..5 {
                 link.send(&bytes(LENGTHS[seed as usize % 3], seed)).unwrap();
                 peer.ask(format!("send {} {}", LENGTHS[seed as usize % 3], 100 + seed));
             }
-            assert_eq!(peer.ask("recv"), told(&bytes(20, 0)));
+            assert_eq!(peer.ask("recv"), digest(&bytes(20, 0)));
             if killed {
                 peer.ask("hold");
                 peer.ask("hold");
                 peer.kill();
             } else {
-                assert_eq!(peer.ask("recv"), told(&bytes(64, 1)));
-                assert_eq!(peer.ask("recv"), told(&bytes(180, 2)));
+                assert_eq!(peer.ask("recv"), digest(&bytes(64, 1)));
+                assert_eq!(peer.ask("recv"), digest(&bytes(180, 2)));
                 peer.ask("drop");
             }
             ended(&link);
@@ -97,7 +97,7 @@ fn what_was_sent_and_not_received_goes_to_the_next() {
             let mut next = caller(&test, &listener);
             join(&mut link, &listener, &mut next);
             for seed in 3..5 {
-                assert_eq!(next.ask("recv"), told(&bytes(LENGTHS[seed as usize % 3], seed)));
+                assert_eq!(next.ask("recv"), digest(&bytes(LENGTHS[seed as usize % 3], seed)));
             }
             next.ask("send 180 200");
             if keeps {
@@ -107,7 +107,7 @@ fn what_was_sent_and_not_received_goes_to_the_next() {
             }
             assert_eq!(*link.recv().unwrap(), bytes(180, 200));
             link.send(&bytes(500, 7)).unwrap();
-            assert_eq!(next.ask("recv"), told(&bytes(500, 7)));
+            assert_eq!(next.ask("recv"), digest(&bytes(500, 7)));
             whole(&link);
             next.ask("drop");
             assert!(matches!(link.recv(), Err(Error::Closed)));
@@ -130,7 +130,7 @@ fn generations_go_round() {
     let listener = bind(&test, &format!("{SMALL} protected"));
     let mut peer = caller(&test, &listener);
     let mut link = listener.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     let memory = Memory::of(&link);
     for round in 1..=40u64 {
         let word = SeatWord::from_word(memory.read(SEAT_1));
@@ -146,7 +146,7 @@ fn generations_go_round() {
         assert!(link.send(b"to nobody").is_err());
         let mut next = caller(&test, &listener);
         join(&mut link, &listener, &mut next);
-        assert_eq!(next.ask("recv"), told(&bytes(180, round)));
+        assert_eq!(next.ask("recv"), digest(&bytes(180, round)));
         next.ask("send 64 1");
         assert_eq!(*link.recv().unwrap(), bytes(64, 1));
         whole(&link);
@@ -160,22 +160,22 @@ fn nobody_takes_the_place_of_the_living() {
     let plain = bind(&test, "slots=8 buffers=8 size=64");
     let mut peer = caller(&test, &plain);
     let mut link = plain.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     peer.kill();
     unsupported(plain.reattach_timeout(&mut link, SOON), "make it with Options::reattachable");
 
     let listener = bind(&test, SMALL);
     let mut peer = caller(&test, &listener);
     let mut link = listener.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     unsupported(listener.reattach_timeout(&mut link, SOON), "neither died nor left");
     // A stopped process is no dead one, however long it stands.
     peer.stop();
     std::thread::sleep(Duration::from_millis(300));
     unsupported(listener.reattach_timeout(&mut link, SOON), "neither died nor left");
-    peer.go_on();
+    peer.resume();
     link.send(&bytes(64, 1)).unwrap();
-    assert_eq!(peer.ask("recv"), told(&bytes(64, 1)));
+    assert_eq!(peer.ask("recv"), digest(&bytes(64, 1)));
     link.shutdown(std::net::Shutdown::Read);
     peer.kill();
     ended(&link);
@@ -192,7 +192,7 @@ fn nobody_takes_the_place_of_the_living() {
     assert!(matches!(listener.reattach_timeout(&mut link, SOON), Err(Error::PeerGone)));
     peer.kill();
     let mut next = test.peer();
-    next.tell(format!("connect-wait {path} 30000"));
+    next.send_command(format!("connect-wait {path} 30000"));
     join(&mut link, &listener, &mut next);
 }
 
@@ -202,14 +202,14 @@ fn connections_end_with_their_peer() {
     let listener = bind(&test, SMALL);
     let mut peer = caller(&test, &listener);
     let mut link = listener.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     for round in 0..6u64 {
-        peer.tell("meet");
+        peer.send_command("conn-accept");
         let ours = link.open_connection_timeout(SOON).unwrap();
-        peer.hear_ok();
-        peer.tell("open");
+        peer.expect_ok();
+        peer.send_command("open");
         let theirs = link.accept_connection_timeout(SOON).unwrap();
-        let id = peer.hear_ok();
+        let id = peer.expect_ok();
         peer.ask(format!("conn-send {id} 100 {round}"));
         // Under way in both directions when it dies, with a message of the link itself among them.
         ours.send(&bytes(100, 1)).unwrap();
@@ -225,10 +225,14 @@ fn connections_end_with_their_peer() {
         }
         drop((ours, theirs));
         join(&mut link, &listener, &mut next);
-        assert_eq!(next.ask("recv"), told(&bytes(64, round)), "the message, and nothing of the connections");
-        assert!(next.fails("try-recv").starts_with("RingEmpty"));
+        assert_eq!(
+            next.ask("recv"),
+            digest(&bytes(64, round)),
+            "the message, and nothing of the connections"
+        );
+        assert!(next.ask_error("try-recv").starts_with("RingEmpty"));
         peer = next;
-        assert_eq!(peer.ask("heard"), "none");
+        assert_eq!(peer.ask("wire-error"), "none");
         whole(&link);
     }
 }
@@ -240,7 +244,7 @@ fn messages_that_were_kept_stay_as_they_were() {
         let listener = bind(&test, &format!("{SMALL} {extra}"));
         let mut peer = caller(&test, &listener);
         let mut link = listener.accept_timeout(SOON).unwrap();
-        peer.hear_ok();
+        peer.expect_ok();
         let mut kept = Vec::new();
         for round in 0..4u64 {
             peer.ask(format!("send 64 {round}"));
@@ -286,7 +290,7 @@ fn who_never_finished_a_handshake_is_cleared_away_once_dead() {
     let listener = bind(&test, SMALL);
     let mut peer = caller(&test, &listener);
     let mut link = listener.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     let memory = Memory::of(&link);
     // Three that sat down: dead, alive, and one of whom nobody can tell.
     let seats = [3u64, 4, 5].map(|seat| SEAT_1 + 64 * (seat - 1));
@@ -316,7 +320,7 @@ fn a_place_stays_vacant_until_somebody_comes() {
     let listener = bind(&test, SMALL);
     let mut peer = caller(&test, &listener);
     let mut link = listener.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     link.send(&bytes(64, 3)).unwrap();
     peer.kill();
     ended(&link);
@@ -333,7 +337,7 @@ fn a_place_stays_vacant_until_somebody_comes() {
     let mut rude = test.peer();
     let name = format!("\0hqq.{}.{}", hqq_sys::peer::uid(), listener.name());
     let silent = hqq_sys::sock::connect(&hqq_sys::sock::Address::Abstract(name[1..].into())).unwrap();
-    rude.tell(format!("connect {} max-region=4096", listener.name()));
+    rude.send_command(format!("connect {} max-region=4096", listener.name()));
     eventually("both are refused", || {
         let waited = listener.reattach_timeout(&mut link, Duration::from_millis(20));
         assert!(matches!(waited, Err(Error::Timeout { .. })), "{waited:?}");
@@ -341,16 +345,16 @@ fn a_place_stays_vacant_until_somebody_comes() {
     });
     let mut next = caller(&test, &listener);
     join(&mut link, &listener, &mut next);
-    assert!(rude.hear_error().contains("RegionTooLarge"));
-    assert_eq!(next.ask("recv"), told(&bytes(64, 3)));
+    assert!(rude.expect_error().contains("RegionTooLarge"));
+    assert_eq!(next.ask("recv"), digest(&bytes(64, 3)));
     drop(silent);
     // The same listener goes on making new links, and both live.
     let mut other = caller(&test, &listener);
     let second = listener.accept_timeout(SOON).unwrap();
-    other.hear_ok();
+    other.expect_ok();
     second.send(b"second").unwrap();
     link.send(b"first").unwrap();
-    assert_eq!((other.ask("recv"), next.ask("recv")), (told(b"second"), told(b"first")));
+    assert_eq!((other.ask("recv"), next.ask("recv")), (digest(b"second"), digest(b"first")));
 }
 
 #[test]
@@ -359,14 +363,14 @@ fn a_stopper_and_streams_go_on_with_the_next() {
     let listener = bind(&test, SMALL);
     let mut peer = caller(&test, &listener);
     let mut link = listener.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     let shutdown_handle = link.shutdown_handle();
     link.write_all(&bytes(64, 1)).unwrap();
     peer.kill();
     ended(&link);
     let mut next = caller(&test, &listener);
     join(&mut link, &listener, &mut next);
-    assert_eq!(next.ask("read-exact 64"), told(&bytes(64, 1)));
+    assert_eq!(next.ask("read-exact 64"), digest(&bytes(64, 1)));
     // The doorbell is the newcomer's, and so is the process.
     assert!(!link.drive().unwrap());
     next.ask("send 10 5");
@@ -376,7 +380,7 @@ fn a_stopper_and_streams_go_on_with_the_next() {
     assert!(!hqq_sys::peer::is_dead(link.peer_process()));
     shutdown_handle.shutdown(std::net::Shutdown::Both);
     assert!(matches!(link.recv(), Err(Error::Closed)));
-    assert!(next.fails("recv").starts_with("Closed"));
+    assert!(next.ask_error("recv").starts_with("Closed"));
 }
 
 #[test]
@@ -413,18 +417,18 @@ fn who_has_become_another_program_has_left_its_place() {
     let listener = bind(&test, SMALL);
     let mut peer = caller(&test, &listener);
     let mut link = listener.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     link.send(&bytes(64, 1)).unwrap();
     let lock = |seat| lock::is_locked(link.memory(), seat).unwrap();
     assert!(lock(1));
     // Its process lives on; its memory, and with it the lock, does not.
-    peer.tell("exec");
+    peer.send_command("exec");
     eventually("the lock is gone", || !lock(1));
     assert!(matches!(link.recv_timeout(SOON), Err(Error::PeerGone)));
     assert!(!hqq_sys::peer::is_dead(link.peer_process()));
     let mut next = caller(&test, &listener);
     join(&mut link, &listener, &mut next);
-    assert_eq!(next.ask("recv"), told(&bytes(64, 1)));
+    assert_eq!(next.ask("recv"), digest(&bytes(64, 1)));
     whole(&link);
 }
 
@@ -441,22 +445,22 @@ fn a_strangers_place_goes_to_nobody_elses_process() {
     let listener = Listener::bind_with(&path, options).unwrap();
     hqq_tests::test::allow(path.as_ref(), 0o666);
     let mut peer = test.peer_of(NOBODY);
-    peer.tell(format!("untrusted {path}"));
+    peer.send_command(format!("untrusted {path}"));
     let mut link = listener.accept_untrusted_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     peer.kill();
     assert!(matches!(link.recv(), Err(Error::PeerDead)));
     let mut ours = test.peer();
-    ours.tell(format!("untrusted {path}"));
+    ours.send_command(format!("untrusted {path}"));
     eventually("it is refused", || {
         let waited = listener.reattach_untrusted_timeout(&mut link, Duration::from_millis(20));
         assert!(matches!(waited, Err(Error::Timeout { .. })), "{waited:?}");
         listener.refused() == 1
     });
-    assert!(ours.hear_error().contains("NotAdmitted"));
+    assert!(ours.expect_error().contains("NotAdmitted"));
     let mut next = test.peer_of(NOBODY);
-    next.tell(format!("untrusted {path}"));
+    next.send_command(format!("untrusted {path}"));
     listener.reattach_untrusted(&mut link).unwrap();
-    next.hear_ok();
+    next.expect_ok();
     assert_eq!((link.peer().uid, link.peer().pid), (NOBODY, Some(next.pid())));
 }

@@ -15,7 +15,7 @@ use hqq_sys::mem::Mapping;
 use hqq_sys::peer::uid;
 use hqq_tests::mock::{GREETING, Memory, SEAT_1, shake};
 use hqq_tests::patience::SOON;
-use hqq_tests::pattern::{bytes, told};
+use hqq_tests::pattern::{bytes, digest};
 use hqq_tests::test::{asleep, sleeps};
 use hqq_tests::{eventually, test};
 
@@ -45,7 +45,7 @@ fn what_a_link_had_taken_from_the_ring_goes_to_its_receiving_half() {
         peer.ask("send 30 6");
         assert_eq!(*receiver.recv_timeout(SOON).unwrap(), bytes(30, 6));
         sender.send(&bytes(100, 7)).unwrap();
-        assert_eq!(peer.ask("recv"), told(&bytes(100, 7)));
+        assert_eq!(peer.ask("recv"), digest(&bytes(100, 7)));
     }
 }
 
@@ -57,9 +57,9 @@ fn a_full_inbox_keeps_back_nothing_that_was_sent_before_the_end() {
     {
         let (link, mut peer) = test.link(role, "inbox=4");
         let [idle, busy] = [(); 2].map(|()| {
-            peer.tell("open");
+            peer.send_command("open");
             let connection = link.accept_connection().unwrap();
-            peer.hear_ok();
+            peer.expect_ok();
             connection
         });
         for seed in 0..10 {
@@ -159,25 +159,25 @@ fn a_stopper_ends_either_half_of_a_split_link() {
     let test = test!(untraced);
     let offer = Offer::new(test.options()).unwrap();
     let mut peer = test.peer_with(|command| offer.pass_to(command).unwrap());
-    peer.tell("inherit");
+    peer.send_command("inherit");
     let link = offer.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     let shutdown_handle = link.shutdown_handle();
     let (sender, receiver) = link.split().unwrap();
     let waiting = thread::spawn(move || (receiver.recv_timeout(SOON).map(drop), receiver));
     shutdown_handle.clone().shutdown(Shutdown::Read);
     let (ended, receiver) = waiting.join().unwrap();
     closed(ended);
-    assert_eq!(peer.fails("send 10 1"), "Closed");
+    assert_eq!(peer.ask_error("send 10 1"), "Closed");
     sender.send(&bytes(10, 2)).unwrap();
-    assert_eq!(peer.ask("recv"), told(&bytes(10, 2)), "the other half is whole");
+    assert_eq!(peer.ask("recv"), digest(&bytes(10, 2)), "the other half is whole");
     shutdown_handle.shutdown(Shutdown::Write);
     closed(sender.send(b"x"));
-    assert_eq!(peer.fails("recv"), "Closed");
+    assert_eq!(peer.ask_error("recv"), "Closed");
     // It does nothing once both are gone.
     drop((sender, receiver));
     shutdown_handle.shutdown(Shutdown::Both);
-    assert_eq!(peer.fails("recv"), "Closed");
+    assert_eq!(peer.ask_error("recv"), "Closed");
 }
 
 #[test]
@@ -205,9 +205,9 @@ fn what_waits_to_go_out_goes_while_the_link_receives() {
     let test = test!(untraced);
     for role in ROLES {
         let (link, mut peer) = test.link(role, "slots=2 buffers=2 size=64");
-        peer.tell("meet");
+        peer.send_command("conn-accept");
         let connection = link.open_connection().unwrap();
-        let id = peer.hear_ok();
+        let id = peer.expect_ok();
         link.send(&bytes(10, 1)).unwrap();
         link.send(&bytes(10, 2)).unwrap();
         // The ring is full: that the connection is closed cannot be said yet.
@@ -221,8 +221,8 @@ fn what_waits_to_go_out_goes_while_the_link_receives() {
             peer.ask("send 10 3");
             assert_eq!(receiver.join().unwrap().unwrap(), bytes(10, 3));
         });
-        assert_eq!(peer.ask("recv"), told(&bytes(10, 1)));
-        assert_eq!(peer.ask("recv"), told(&bytes(10, 2)));
+        assert_eq!(peer.ask("recv"), digest(&bytes(10, 1)));
+        assert_eq!(peer.ask("recv"), digest(&bytes(10, 2)));
     }
 }
 

@@ -12,7 +12,7 @@ use hqq::observe::Observer;
 use hqq::observe::{DirectionMetrics, Metrics};
 use hqq::shm::packet::op;
 use hqq::{AdvancedLink, Clock, Error, Options, RingMode, Role, StandardLink, TraceEvent, WaitMode};
-use hqq_tests::agree::{message, told, wanted};
+use hqq_tests::agree::{message, summary, wanted};
 use hqq_tests::eventually;
 use hqq_tests::patience::SOON;
 use hqq_tests::pattern;
@@ -231,15 +231,15 @@ fn two_processes_and_whoever_looks_on_see_the_same() {
     let test = test!(untraced);
     for role in [Role::Primary, Role::Secondary] {
         let (link, mut peer) = test.link(role, "");
-        peer.tell("bg agree wait 30000 statistics=1");
-        peer.hear_ok();
+        peer.send_command("bg agree wait 30000 statistics=1");
+        peer.expect_ok();
         let link = AdvancedLink::negotiate(link, &want("statistics=1"), SOON).unwrap();
-        assert_eq!(told(link.agreement()), "1.1 16 0 0");
+        assert_eq!(summary(link.agreement()), "1.1 16 0 0");
         assert_eq!(peer.ask("join"), "1.1 16 0 0");
         for turn in 0..10 {
             let sent = message("noise", 100, turn);
             link.send(&sent).unwrap();
-            assert_eq!(peer.ask("adv-recv"), pattern::told(&sent));
+            assert_eq!(peer.ask("adv-recv"), pattern::digest(&sent));
             peer.ask(format!("adv-send noise 100 {turn}"));
             assert_eq!(*link.recv().unwrap(), sent);
         }

@@ -13,7 +13,7 @@ use hqq::{Error, Listener, StandardLink};
 use hqq_sys::sock::{self, Address};
 use hqq_tests::mock::{self, GREETING, Memory, SEAT_1, shake};
 use hqq_tests::patience::SOON;
-use hqq_tests::pattern::{bytes, told};
+use hqq_tests::pattern::{bytes, digest};
 use hqq_tests::test::asleep;
 use hqq_tests::{Peer, Test, eventually, test};
 
@@ -26,7 +26,7 @@ fn bind(test: &Test, words: &str) -> Listener {
 
 fn caller(test: &Test, listener: &Listener) -> Peer {
     let mut peer = test.peer();
-    peer.tell(format!("connect-wait {} 30000", listener.name()));
+    peer.send_command(format!("connect-wait {} 30000", listener.name()));
     peer
 }
 
@@ -40,20 +40,20 @@ fn call(listener: &Listener) -> OwnedFd {
     sock::connect(&Address::Abstract(name.into())).unwrap()
 }
 
-fn tell(socket: &OwnedFd, op: u8, operands: &[u64], fds: &[BorrowedFd<'_>]) {
+fn send(socket: &OwnedFd, op: u8, operands: &[u64], fds: &[BorrowedFd<'_>]) {
     let mut all = [0; 7];
     all[..operands.len()].copy_from_slice(operands);
     sock::send(socket.as_fd(), &Packet { op, operands: all }.to_bytes(), fds).unwrap();
 }
 
 fn join(socket: &OwnedFd) {
-    mock::hear(socket.as_fd()).unwrap();
-    say_join(socket);
+    mock::recv(socket.as_fd()).unwrap();
+    send_join(socket);
 }
 
-fn say_join(socket: &OwnedFd) {
+fn send_join(socket: &OwnedFd) {
     let [magic, format, version] = GREETING;
-    tell(socket, shake::JOIN, &[magic, format, version, 1 << 30], &[]);
+    send(socket, shake::JOIN, &[magic, format, version, 1 << 30], &[]);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_sender_is_woken_though_the_newcomer_finds_nothing_but_tombstones() {
         let listener = bind(&test, &format!("{SMALL} mode={mode}"));
         let mut peer = caller(&test, &listener);
         let mut link = listener.accept_timeout(SOON).unwrap();
-        peer.hear_ok();
+        peer.expect_ok();
         // A ring full of what is meant for this peer alone.
         peer.stop();
         let full = || link.stats().sent_by(Role::Primary).in_flight == 8;
@@ -75,12 +75,12 @@ fn a_sender_is_woken_though_the_newcomer_finds_nothing_but_tombstones() {
         ended(&link);
         let mut newcomer = caller(&test, &listener);
         listener.reattach_timeout(&mut link, SOON).unwrap();
-        newcomer.hear_ok();
+        newcomer.expect_ok();
         let before = link.stats().side(Role::Primary).sleeps;
         thread::scope(|scope| {
             let sending = scope.spawn(|| link.send_timeout(b"at last", SOON));
             asleep(&link, before);
-            assert_eq!(newcomer.ask("recv"), told(b"at last"), "{mode}");
+            assert_eq!(newcomer.ask("recv"), digest(b"at last"), "{mode}");
             sending.join().unwrap().unwrap();
         });
     }
@@ -93,24 +93,24 @@ fn connections_that_nobody_looked_at_end_with_their_peer() {
         let listener = bind(&test, &format!("{SMALL} mode={mode}"));
         let mut peer = caller(&test, &listener);
         let mut link = listener.accept_timeout(SOON).unwrap();
-        peer.hear_ok();
+        peer.expect_ok();
         peer.ask("send 20 1");
-        peer.tell("open");
+        peer.send_command("open");
         let memory = Memory::of(&link);
         eventually("its request is in the ring", || memory.next(1) >= 2);
         peer.kill();
         ended(&link);
         let mut next = caller(&test, &listener);
         listener.reattach_timeout(&mut link, SOON).unwrap();
-        next.hear_ok();
+        next.expect_ok();
         assert_eq!(*link.recv_timeout(SOON).unwrap(), bytes(20, 1));
         assert!(
             matches!(link.try_accept_connection(), Err(Error::NoneWaiting)),
             "{mode}: the former peer's request is no request of the next one"
         );
-        next.tell("open");
+        next.send_command("open");
         let connection = link.accept_connection_timeout(SOON).unwrap();
-        let id = next.hear_ok();
+        let id = next.expect_ok();
         next.ask(format!("conn-send {id} 10 3"));
         assert_eq!(connection.recv_timeout(SOON).unwrap(), bytes(10, 3));
     }
@@ -122,7 +122,7 @@ fn messages_of_many_former_peers_are_received_first() {
     let listener = bind(&test, &format!("{SMALL} inbox=1"));
     let mut peer = caller(&test, &listener);
     let mut link = listener.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     let memory = Memory::of(&link);
     let mut sent = 0;
     // Until the inbox has no room for more of them, so that a connection's request stays behind in the ring.
@@ -133,7 +133,7 @@ fn messages_of_many_former_peers_are_received_first() {
             sent += 1;
         }
         let before = memory.next(1);
-        peer.tell("open");
+        peer.send_command("open");
         eventually("its request is in the ring", || memory.next(1) > before);
         peer.kill();
         ended(&link);
@@ -143,7 +143,7 @@ fn messages_of_many_former_peers_are_received_first() {
             peer = next;
             break joined;
         }
-        next.hear_ok();
+        next.expect_ok();
         peer = next;
     };
     assert!(
@@ -154,7 +154,7 @@ fn messages_of_many_former_peers_are_received_first() {
         assert_eq!(*link.recv_timeout(SOON).unwrap(), bytes(20, number));
     }
     listener.reattach_timeout(&mut link, SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     assert!(matches!(link.try_accept_connection(), Err(Error::NoneWaiting)));
 }
 
@@ -198,7 +198,7 @@ fn a_caller_cannot_make_accept_fail() {
             let socket = socket.try_clone().unwrap();
             move || {
                 join(&socket);
-                let (_, fds) = mock::hear(socket.as_fd()).unwrap();
+                let (_, fds) = mock::recv(socket.as_fd()).unwrap();
                 let region = File::from(fds.into_iter().next().unwrap());
                 let joined = SeatWord::joined(Holder::new(1, 1), Role::Secondary, false).word();
                 std::os::unix::fs::FileExt::write_all_at(&region, &joined.to_le_bytes(), SEAT_1).unwrap();
@@ -211,7 +211,7 @@ fn a_caller_cannot_make_accept_fail() {
                 let odd =
                     rustix::fs::open(path, flags | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
                         .unwrap();
-                tell(&socket, shake::READY, &[1, 1], &[odd.as_fd()]);
+                send(&socket, shake::READY, &[1, 1], &[odd.as_fd()]);
             }
         });
         let before = listener.refused();
@@ -236,11 +236,11 @@ fn a_listener_without_descriptors_says_so() {
         assert!(matches!(listener.try_accept(), Err(Error::NoneWaiting)));
         join(&socket);
         assert!(matches!(listener.try_accept(), Err(Error::NoneWaiting)));
-        let (_, fds) = mock::hear(socket.as_fd()).unwrap();
+        let (_, fds) = mock::recv(socket.as_fd()).unwrap();
         let region = File::from(fds.into_iter().next().unwrap());
         let joined = SeatWord::joined(Holder::new(1, 1), Role::Secondary, false).word();
         std::os::unix::fs::FileExt::write_all_at(&region, &joined.to_le_bytes(), SEAT_1).unwrap();
-        tell(&socket, shake::READY, &[1, 1], &[]);
+        send(&socket, shake::READY, &[1, 1], &[]);
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         // One is left: the kernel takes it for the pidfd that comes with READY.
         let free = File::open("/dev/null").unwrap().as_raw_fd();
@@ -289,7 +289,7 @@ fn a_place_is_not_held_by_the_silent() {
     let listener = bind(&test, SMALL);
     let mut peer = caller(&test, &listener);
     let mut link = listener.accept_timeout(SOON).unwrap();
-    peer.hear_ok();
+    peer.expect_ok();
     peer.kill();
     ended(&link);
     let over = AtomicBool::new(false);
@@ -300,7 +300,7 @@ fn a_place_is_not_held_by_the_silent() {
             while !over.load(Ordering::Relaxed) {
                 let socket = call(&listener);
                 // HELLO will come; nobody has to wait for it.
-                say_join(&socket);
+                send_join(&socket);
                 silent.push_back(socket);
                 if silent.len() > 8 {
                     silent.pop_front();
@@ -313,6 +313,6 @@ fn a_place_is_not_held_by_the_silent() {
         let joined = listener.reattach_timeout(&mut link, SOON);
         over.store(true, Ordering::Relaxed);
         joined.unwrap();
-        next.hear_ok();
+        next.expect_ok();
     });
 }

@@ -10,7 +10,7 @@ use hqq::shm::packet::op;
 use hqq::{AdvancedLink, Error, ErrorCode, Role};
 use hqq_tests::agree::{message, wanted};
 use hqq_tests::patience::SOON;
-use hqq_tests::pattern::told;
+use hqq_tests::pattern::digest;
 use hqq_tests::{Peer, eventually, test};
 
 const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
@@ -18,8 +18,8 @@ const SHORT: Duration = Duration::from_millis(30);
 
 /// Agrees on what the words say.
 fn agree(link: hqq::StandardLink, peer: &mut Peer, words: &str) -> AdvancedLink {
-    peer.tell(format!("bg agree wait 30000 {words}"));
-    peer.hear_ok();
+    peer.send_command(format!("bg agree wait 30000 {words}"));
+    peer.expect_ok();
     let link = AdvancedLink::negotiate(link, &wanted(words.split_whitespace()), SOON).unwrap();
     peer.ask("join");
     link
@@ -27,9 +27,9 @@ fn agree(link: hqq::StandardLink, peer: &mut Peer, words: &str) -> AdvancedLink 
 
 /// Opens a connection that the peer accepts.
 fn open(link: &AdvancedLink, peer: &mut Peer) -> Connection {
-    peer.tell("adv-meet");
+    peer.send_command("adv-accept");
     let connection = link.open_connection().unwrap();
-    assert_eq!(peer.hear_ok(), connection.id().to_string());
+    assert_eq!(peer.expect_ok(), connection.id().to_string());
     connection
 }
 
@@ -60,8 +60,8 @@ fn slow_readers_stop_nobody_else() {
             assert_eq!(link.agreement().terms.window, 8);
             let alive = open(&link, &mut peer);
             let stuck: Vec<_> = (0..STUCK).map(|_| open(&link, &mut peer)).collect();
-            peer.tell(format!("bg lane-drain {} {}", alive.id(), STUCK * ROUNDS));
-            peer.hear_ok();
+            peer.send_command(format!("bg adv-conn-drain {} {}", alive.id(), STUCK * ROUNDS));
+            peer.expect_ok();
             for connection in &stuck {
                 assert_eq!(fill(connection, 400), 8);
                 (0..ROUNDS).for_each(|round| alive.send(&message("noise", 400, round)).unwrap());
@@ -74,10 +74,10 @@ fn slow_readers_stop_nobody_else() {
             for connection in &stuck {
                 for seed in 0..8 {
                     let sent = message("noise", 400, seed);
-                    assert_eq!(peer.ask(format!("lane-recv {}", connection.id())), told(&sent));
+                    assert_eq!(peer.ask(format!("adv-conn-recv {}", connection.id())), digest(&sent));
                 }
                 connection.send(b"more").unwrap();
-                assert_eq!(peer.ask(format!("lane-recv {}", connection.id())), told(b"more"));
+                assert_eq!(peer.ask(format!("adv-conn-recv {}", connection.id())), digest(b"more"));
             }
             drop((alive, stuck));
             peer.quit();
@@ -107,17 +107,17 @@ fn long_messages_pass_through_small_windows() {
         let connections: Vec<_> = (0..4).map(|_| open(&link, &mut peer)).collect();
         thread::scope(|scope| {
             for (seed, connection) in (0..).zip(&connections) {
-                peer.tell(format!("bg lane-recv {}", connection.id()));
-                peer.hear_ok();
+                peer.send_command(format!("bg adv-conn-recv {}", connection.id()));
+                peer.expect_ok();
                 scope.spawn(move || connection.send(&message("noise", 30_000, seed)).unwrap());
             }
             for seed in 0..4 {
-                assert_eq!(peer.ask("join"), told(&message("noise", 30_000, seed)));
+                assert_eq!(peer.ask("join"), digest(&message("noise", 30_000, seed)));
             }
         });
         for (seed, connection) in (0..).zip(&connections) {
-            peer.tell(format!("bg lane-send {} text 30000 {seed}", connection.id()));
-            peer.hear_ok();
+            peer.send_command(format!("bg adv-conn-send {} text 30000 {seed}", connection.id()));
+            peer.expect_ok();
         }
         for (seed, connection) in (0..).zip(&connections) {
             assert!(connection.recv().unwrap() == message("text", 30_000, seed));
@@ -137,11 +137,11 @@ fn what_is_long_under_way_can_still_be_opened() {
     let (slow, fast) = (open(&link, &mut peer), open(&link, &mut peer));
     thread::scope(|scope| {
         scope.spawn(|| slow.send(&message("noise", 5000, 1)).unwrap());
-        peer.tell(format!("bg lane-drain {} 6000", fast.id()));
-        peer.hear_ok();
+        peer.send_command(format!("bg adv-conn-drain {} 6000", fast.id()));
+        peer.expect_ok();
         (0..6000).for_each(|seed| fast.send(&message("noise", 20, seed)).unwrap());
         assert_eq!(peer.ask("join"), "120000");
-        assert_eq!(peer.ask(format!("lane-recv {}", slow.id())), told(&message("noise", 5000, 1)));
+        assert_eq!(peer.ask(format!("adv-conn-recv {}", slow.id())), digest(&message("noise", 5000, 1)));
     });
 }
 
@@ -153,18 +153,18 @@ fn dropped_connections_leave_nothing_behind() {
     let link = agree(link, &mut peer, "window=20");
     // Whoever waits at the other end takes what comes for all.
     let alive = open(&link, &mut peer);
-    peer.tell(format!("bg lane-recv {}", alive.id()));
-    peer.hear_ok();
+    peer.send_command(format!("bg adv-conn-recv {}", alive.id()));
+    peer.expect_ok();
     for _ in 0..10 {
         let connection = open(&link, &mut peer);
         assert_eq!(fill(&connection, 200), 20);
-        peer.ask(format!("lane-drop {}", connection.id()));
+        peer.ask(format!("adv-conn-drop {}", connection.id()));
         eventually("the close comes", || {
             connection.send_timeout(b"", SHORT).is_err_and(|error| error.is_end())
         });
     }
     alive.send(b"last").unwrap();
-    assert_eq!(peer.ask("join"), told(b"last"));
+    assert_eq!(peer.ask("join"), digest(b"last"));
     eventually("all buffers are home", || link.stats().sent_by(Role::Primary).buffers_free == 8);
 }
 
@@ -187,8 +187,8 @@ fn a_rate_is_noticed_by_a_sender_that_sleeps() {
         eventually("the sender sleeps", || link.stats().side(Role::Primary).sleeps > 0);
         for (len, seed) in [(1, 1), (1, 2), (1024, 3)] {
             assert_eq!(
-                peer.ask(format!("lane-recv {}", connection.id())),
-                told(&message("noise", len, seed))
+                peer.ask(format!("adv-conn-recv {}", connection.id())),
+                digest(&message("noise", len, seed))
             );
         }
         sender.join().unwrap();
@@ -252,7 +252,7 @@ fn a_window_overrun_is_refused_and_counted() {
     });
     assert_eq!(connection.congestion().unwrap().faults, 3);
     other.send(b"goes on").unwrap();
-    assert_eq!(peer.ask(format!("lane-recv {}", other.id())), told(b"goes on"));
+    assert_eq!(peer.ask(format!("adv-conn-recv {}", other.id())), digest(b"goes on"));
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn what_was_not_agreed_is_refused() {
         link.stats().side(Role::Primary).refused_with(ErrorCode::InvalidOp) == 4
     });
     connection.send(b"as ever").unwrap();
-    assert_eq!(peer.ask(format!("lane-recv {}", connection.id())), told(b"as ever"));
+    assert_eq!(peer.ask(format!("adv-conn-recv {}", connection.id())), digest(b"as ever"));
 }
 
 #[test]
@@ -284,8 +284,8 @@ fn shares_travel_and_bad_ones_are_named() {
     let id = connection.id();
     connection.set_traffic_class(TrafficClass { class: Class::BULK, weight: 3, rate: None }).unwrap();
     connection.send(b"behind it").unwrap();
-    assert_eq!(peer.ask(format!("lane-recv {id}")), told(b"behind it"));
-    assert_eq!(peer.ask(format!("lane-share {id}")), "7 3");
+    assert_eq!(peer.ask(format!("adv-conn-recv {id}")), digest(b"behind it"));
+    assert_eq!(peer.ask(format!("adv-conn-share {id}")), "7 3");
     assert_eq!(Class::new(8), Err(QosError::ClassOutOfRange { class: 8, most: 7 }));
     let rate = |bytes_per_second, burst| Some(Rate { bytes_per_second, burst });
     for (weight, rate, word) in [
@@ -325,10 +325,10 @@ fn rates_are_kept() {
     let rate = Rate { bytes_per_second: 400_000, burst: 2 * 1088 };
     slow.set_traffic_class(TrafficClass { rate: Some(rate), ..TrafficClass::default() }).unwrap();
     const COUNT: u64 = 100;
-    peer.tell(format!("bg lane-drain {} {COUNT}", slow.id()));
-    peer.hear_ok();
-    peer.tell(format!("bg lane-drain {} 2000", free.id()));
-    peer.hear_ok();
+    peer.send_command(format!("bg adv-conn-drain {} {COUNT}", slow.id()));
+    peer.expect_ok();
+    peer.send_command(format!("bg adv-conn-drain {} 2000", free.id()));
+    peer.expect_ok();
     let began = Instant::now();
     thread::scope(|scope| {
         scope.spawn(|| (0..2000).for_each(|seed| free.send(&message("noise", 1024, seed)).unwrap()));

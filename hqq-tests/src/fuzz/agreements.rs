@@ -30,8 +30,8 @@ pub fn run(data: &[u8]) {
     let (link, peer) = if kind & 1 == 0 { (one, other) } else { (other, one) };
     let (wanted, features) = wanted(&mut bytes);
     if kind & 2 == 0 {
-        said(&link, &peer, &mut bytes);
-        hear(link, &peer, &wanted, features, kind & 4 == 0, &mut bytes);
+        send_packets(&link, &peer, &mut bytes);
+        negotiate(link, &peer, &wanted, features, kind & 4 == 0, &mut bytes);
     } else {
         agreed(link, peer, &wanted, &mut bytes);
     }
@@ -69,8 +69,8 @@ fn wanted(bytes: &mut Bytes<'_>) -> (AdvancedOptions, Features) {
     (wanted, features)
 }
 
-/// Packets that lie there before the end looks: those of a negotiation more often than not, and often good ones.
-fn said(link: &StandardLink, peer: &StandardLink, bytes: &mut Bytes<'_>) {
+/// Sends packets before the end receives: mostly packets of a negotiation, and often valid ones.
+fn send_packets(link: &StandardLink, peer: &StandardLink, bytes: &mut Bytes<'_>) {
     let memory = Memory::of(link);
     for _ in 0..bytes.byte() % (SLOTS as u8 - 1) {
         let choice = bytes.byte();
@@ -113,8 +113,8 @@ fn traffic(conn: u64, number: &mut impl FnMut() -> u64) -> Packet {
     }
 }
 
-/// The end looks once, and goes on with what came of it.
-fn hear(
+/// The end receives once, and continues with the result.
+fn negotiate(
     link: StandardLink,
     peer: &StandardLink,
     wanted: &AdvancedOptions,

@@ -69,8 +69,8 @@ fn open_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-/// A message of the mock peer's, and its descriptors.
-fn say(socket: &OwnedFd, bytes: &mut Bytes<'_>, memory: Option<&File>) {
+/// Sends a message of the mock peer, with its descriptors.
+fn send(socket: &OwnedFd, bytes: &mut Bytes<'_>, memory: Option<&File>) {
     let kind = bytes.byte();
     let count = usize::from(kind >> 6);
     let fds: Vec<OwnedFd> = (0..count).map(|_| descriptor(bytes)).collect();
@@ -158,8 +158,8 @@ fn image() -> &'static [u8] {
     })
 }
 
-/// What the other side says next; the first descriptor with it.
-fn hear(socket: &OwnedFd) -> Option<OwnedFd> {
+/// Receives the next message of the other side; returns its first descriptor.
+fn recv(socket: &OwnedFd) -> Option<OwnedFd> {
     let mut image = [0; 128];
     loop {
         match sock::recv(socket.as_fd(), &mut image).ok()? {
@@ -190,11 +190,11 @@ fn host(bytes: &mut Bytes<'_>) {
             let join = Packet::new(shake::JOIN, [MAGIC, FORMAT, 0x0101, 1 << 20]);
             let _ = sock::send(socket.as_fd(), &join.to_bytes(), &[]);
         } else {
-            say(&socket, bytes, memory.as_ref());
+            send(&socket, bytes, memory.as_ref());
         }
         turn(&mut link);
         if memory.is_none() {
-            memory = (0..2).find_map(|_| hear(&socket)).map(File::from);
+            memory = (0..2).find_map(|_| recv(&socket)).map(File::from);
         }
         said += 1;
     }
@@ -240,7 +240,7 @@ fn guest(bytes: &mut Bytes<'_>, untrusted: bool) {
                     let welcome = Packet::new(shake::WELCOME, []);
                     let _ = sock::send(socket.as_fd(), &welcome.to_bytes(), &[]);
                 }
-                _ => say(&socket, bytes, None),
+                _ => send(&socket, bytes, None),
             }
             said += 1;
         }

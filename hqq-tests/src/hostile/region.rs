@@ -294,8 +294,8 @@ impl<'m> End<'m> {
         self.done(sent);
     }
 
-    /// Looks at what came in; whether there may be more.
-    fn take(&mut self, incoming: Incoming<'m>) -> bool {
+    /// Inspects what was received; returns whether there may be more.
+    fn inspect(&mut self, incoming: Incoming<'m>) -> bool {
         match incoming {
             Incoming::Message(payload, _) => self.message(payload),
             Incoming::ConnData(copy, Some(buffer)) => {
@@ -324,22 +324,22 @@ impl<'m> End<'m> {
 
     fn receive(&mut self, wanted: fn(u8) -> bool, inside: impl FnOnce(&Packet)) -> bool {
         let incoming = self.region.receive(wanted, inside);
-        let something = self.done(incoming).is_some_and(|incoming| self.take(incoming));
+        let something = self.done(incoming).is_some_and(|incoming| self.inspect(incoming));
         self.idle += u64::from(!something);
         something
     }
 
-    fn give(&mut self, own: bool) {
+    fn release_one(&mut self, own: bool) {
         if let Some(buffer) = self.hand(own) {
             self.region.give(buffer);
             self.operations += 1;
         }
     }
 
-    fn give_all(&mut self) {
+    fn release_all(&mut self) {
         while !self.hands.is_empty() {
-            self.give(true);
-            self.give(false);
+            self.release_one(true);
+            self.release_one(false);
         }
     }
 
@@ -390,13 +390,13 @@ impl<'m> End<'m> {
             21..=23 => self.receive_straight(),
             24 => self.peek(),
             25 => self.look(),
-            26..=27 => self.give(true),
-            28..=30 => self.give(false),
+            26..=27 => self.release_one(true),
+            28..=30 => self.release_one(false),
             _ if size == 0 => self.recover(Holder::new(7, 31)),
-            _ => self.give_all(),
+            _ => self.release_all(),
         }
         if self.hands.len() > 6 {
-            self.give_all();
+            self.release_all();
         }
     }
 
@@ -433,15 +433,15 @@ impl<'m> End<'m> {
         self.send_inline(5, |_| {});
         self.send(60, |_| {});
         self.send_chunk(|_| {});
-        self.give_all();
+        self.release_all();
         self.loan(256);
-        self.give_all();
+        self.release_all();
         for len in [10, 64, 200, 64] {
             self.loan(len);
         }
         self.send(64, |_| {});
         self.receive(Packet::is_plain, |_| {});
-        self.give_all();
+        self.release_all();
     }
 }
 
@@ -556,8 +556,8 @@ impl Desk {
                     secondary.receive(|_| true, |_| {});
                     secondary.send(20 + 10 * turn, |_| {});
                     primary.receive(|_| true, |_| {});
-                    secondary.give_all();
-                    primary.give_all();
+                    secondary.release_all();
+                    primary.release_all();
                 }
                 flow(primary, secondary);
             }
@@ -632,7 +632,7 @@ impl Desk {
             Act::ReceiveStraight => victim.receive_straight(),
             Act::Peek => victim.peek(),
             Act::Look => victim.look(),
-            Act::GiveAll => victim.give_all(),
+            Act::GiveAll => victim.release_all(),
             Act::RecoverPeer => victim.recover(peer),
             Act::RecoverStranger => victim.recover(Holder::new(7, 31)),
             Act::AttachSecondary => self.newcomer(Role::Secondary),

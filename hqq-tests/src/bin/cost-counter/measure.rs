@@ -90,7 +90,7 @@ pub fn main() -> ExitCode {
     // Read ahead of the others: these take memory, and would decide where other things lie.
     if env::args_os().nth(1).is_some_and(|argument| argument == STEP) {
         return ended(
-            env::args().nth(2).map_or_else(|| Err(io::Error::other("which row?")), |name| told(&name)),
+            env::args().nth(2).map_or_else(|| Err(io::Error::other("which row?")), |name| count_one(&name)),
         );
     }
     let wishes = Wishes::parse();
@@ -121,13 +121,13 @@ fn run(name: &str, operations: u64) -> io::Result<()> {
 }
 
 /// Counts one row, for the program that started this one.
-fn told(name: &str) -> io::Result<()> {
+fn count_one(name: &str) -> io::Result<()> {
     println!("{}", serde_json::to_string(&step(named(name)?)?)?);
     Ok(())
 }
 
 /// Has a row counted.
-fn ask(row: &Row) -> io::Result<Figures> {
+fn count_in_child(row: &Row) -> io::Result<Figures> {
     let mut command = Command::new("/proc/self/exe");
     let command = command.arg0("hqq-cost-counter").args([STEP, row.name]).env(TUNABLES.0, TUNABLES.1);
     let output = command.stderr(Stdio::inherit()).output()?;
@@ -138,12 +138,12 @@ fn ask(row: &Row) -> io::Result<Figures> {
 }
 
 fn count(only: &str, callgrind: bool) -> io::Result<()> {
-    is_counted(&ask(&KNOWN)?)?;
+    is_counted(&count_in_child(&KNOWN)?)?;
     let mut all = Vec::new();
     for row in ROWS.iter().filter(|row| row.name.contains(only)) {
         let (once, again) = thread::scope(|scope| {
-            let again = scope.spawn(|| ask(row));
-            (ask(row), again.join().expect("asking does not panic"))
+            let again = scope.spawn(|| count_in_child(row));
+            (count_in_child(row), again.join().expect("asking does not panic"))
         });
         let (mut once, again) = (once?, again?);
         if once != again {

@@ -137,7 +137,7 @@ impl Received {
     /// Checks what came from `sender`, which had begun to send `begun` messages and done so with `done`, against what
     /// must hold: nothing twice, nothing that was not sent, and at most `unsure` of the done ones not received. How many
     /// were received, and how many of the done ones not; they are forgotten.
-    pub fn settle(
+    pub fn verify(
         &mut self,
         sender: Sender,
         begun: u64,
@@ -175,11 +175,11 @@ impl Received {
         }
     }
 
-    /// As [`settle`](Self::settle) where what is missing at the end was nobody's to receive any more: what came must be
+    /// As [`verify`](Self::verify) where what is missing at the end was nobody's to receive any more: what came must be
     /// without a gap but for `unsure` messages.
-    pub fn settle_prefix(&mut self, sender: Sender, begun: u64, unsure: u64) -> Result<(u64, u64), String> {
+    pub fn verify_prefix(&mut self, sender: Sender, begun: u64, unsure: u64) -> Result<(u64, u64), String> {
         let last = self.0.get(&sender).and_then(|numbers| numbers.iter().max()).map_or(0, |last| last + 1);
-        self.settle(sender, begun, last.min(begun), unsure)
+        self.verify(sender, begun, last.min(begun), unsure)
     }
 }
 
@@ -191,23 +191,23 @@ mod tests {
     fn losses_doubles_and_inventions_are_seen() {
         let sender = Sender { worker: 70_000, link: 255, thread: 15 };
         assert_eq!(Sender::from_number(sender.number()), sender);
-        let settle = |numbers: &[u64], begun, done, unsure| {
+        let verify = |numbers: &[u64], begun, done, unsure| {
             let mut received = Received::default();
             numbers.iter().for_each(|&number| received.add(sender, number));
-            received.settle(sender, begun, done, unsure)
+            received.verify(sender, begun, done, unsure)
         };
-        assert_eq!(settle(&[1, 0, 2], 3, 3, 0), Ok((3, 0)));
+        assert_eq!(verify(&[1, 0, 2], 3, 3, 0), Ok((3, 0)));
         assert_eq!(
-            settle(&[0, 1, 2], 3, 2, 0),
+            verify(&[0, 1, 2], 3, 2, 0),
             Ok((3, 0)),
             "committed, though its sender did not live to say so"
         );
-        assert_eq!(settle(&[0, 1], 3, 2, 0), Ok((2, 0)));
-        assert_eq!(settle(&[0, 2], 3, 3, 1), Ok((2, 1)));
+        assert_eq!(verify(&[0, 1], 3, 2, 0), Ok((2, 0)));
+        assert_eq!(verify(&[0, 2], 3, 3, 1), Ok((2, 1)));
         for (numbers, begun, done) in
             [(&[0, 2][..], 3, 3), (&[0, 1, 1], 2, 2), (&[0, 1, 2, 3], 3, 3), (&[], 1, 1)]
         {
-            assert!(settle(numbers, begun, done, 0).is_err(), "{numbers:?}");
+            assert!(verify(numbers, begun, done, 0).is_err(), "{numbers:?}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What the tasks share.
+//! Helpers of the tasks.
 
 use std::fmt::Debug;
 
-/// How a task ends: what went wrong, in words.
+/// The result of a task.
 pub type Outcome = Result<(), String>;
 
-/// Puts what was tried ahead of an error.
-pub fn say<E: Debug>(tried: &'static str) -> impl Fn(E) -> String {
+/// Prepends what was tried to an error.
+pub fn context<E: Debug>(tried: &'static str) -> impl Fn(E) -> String {
     move |error| format!("{tried}: {error:?}")
 }

@@ -65,7 +65,7 @@ struct Side {
     /// It has ended in order.
     closed: bool,
     /// Its links below this number are accounted for.
-    settled: u64,
+    verified: u64,
 }
 
 impl Side {
@@ -79,7 +79,7 @@ impl Side {
 
     fn signal(&self, signal: Signal) -> Outcome {
         let pid = Pid::from_raw(self.pid()).ok_or("no process")?;
-        kill_process(pid, signal).map_err(pair::say("signal"))
+        kill_process(pid, signal).map_err(pair::context("signal"))
     }
 }
 
@@ -228,7 +228,7 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> Result<Self, String> {
         let folder = std::env::temp_dir().join(format!("hqq-soak-{}", std::process::id()));
-        fs::create_dir(&folder).map_err(pair::say("folder"))?;
+        fs::create_dir(&folder).map_err(pair::context("folder"))?;
         Ok(Self(folder))
     }
 }
@@ -257,8 +257,8 @@ impl Soak {
     fn start(&mut self, era: &Era, side: usize) -> Result<Side, String> {
         let id = self.totals.workers;
         self.totals.workers += 1;
-        let ledger = Ledger::create().map_err(pair::say("ledger"))?;
-        let mut command = Command::new(std::env::current_exe().map_err(pair::say("this program"))?);
+        let ledger = Ledger::create().map_err(pair::context("ledger"))?;
+        let mut command = Command::new(std::env::current_exe().map_err(pair::context("this program"))?);
         command.args(["worker", "--id", &id.to_string(), "--name", &era.name, "--ledger", &ledger.path()]);
         command.args(["--options", &era.options, "--connections", &era.connections.to_string()]);
         if side == 0 {
@@ -267,8 +267,11 @@ impl Soak {
         if era.reattaches {
             command.arg("--reattaches");
         }
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(pair::say("a process"))?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(pair::context("a process"))?;
         let orders = child.stdin.take().ok_or("no pipe")?;
         let lines = BufReader::new(child.stdout.take().ok_or("no pipe")?).lines();
         let says = self.says.clone();
@@ -292,12 +295,12 @@ impl Soak {
             slots: era.slots,
             successors: 0,
             closed: false,
-            settled: 0,
+            verified: 0,
         })
     }
 
     /// Hears what the processes say until `done` holds of what each has said last of being linked: the other's process.
-    fn hear(
+    fn read_lines(
         &mut self,
         sides: &mut [Side; 2],
         what: &str,
@@ -341,10 +344,10 @@ impl Soak {
     }
 
     /// Until each says that it is linked with the other.
-    fn meet(&mut self, sides: &mut [Side; 2]) -> Outcome {
+    fn wait_linked(&mut self, sides: &mut [Side; 2]) -> Outcome {
         let pids = [0, 1].map(|side| sides[side].pid());
         let mut met = [false; 2];
-        self.hear(sides, "both are linked", |side, line| {
+        self.read_lines(sides, "both are linked", |side, line| {
             met[side] |= line.starts_with("linked") && line.ends_with(&format!(" {}", pids[1 - side]));
             met == [true; 2]
         })
@@ -360,8 +363,8 @@ impl Soak {
             // Mostly in the midst of traffic; now and then whatever they do so soon after the last kill.
             let early = self.rng.u8(..8) == 0;
             if !early {
-                self.meet(&mut sides)?;
-                self.settle(&mut sides, &mut dead).map_err(|why| format!("cycle {cycle}: {why}"))?;
+                self.wait_linked(&mut sides)?;
+                self.verify(&mut sides, &mut dead).map_err(|why| format!("cycle {cycle}: {why}"))?;
             }
             let most = if early { 4_000 } else { 12_000 };
             thread::sleep(Duration::from_micros(self.rng.u64(..most)));
@@ -369,7 +372,7 @@ impl Soak {
             let killed = self.kill(&mut sides[victim])?;
             if !killed {
                 // What it died of, it has said.
-                self.hear(&mut sides, "why a process ended by itself", |_, _| false)?;
+                self.read_lines(&mut sides, "why a process ended by itself", |_, _| false)?;
             }
             if self.verbose {
                 eprintln!("process {} killed, early: {early}", sides[victim].id);
@@ -384,15 +387,15 @@ impl Soak {
             let known = !dead.iter().any(|dead: &Dead| dead.place != victim);
             dead.push(Dead { side, place: victim, partner: known.then_some(survivor.id) });
         }
-        self.meet(&mut sides)?;
-        self.settle(&mut sides, &mut dead)?;
+        self.wait_linked(&mut sides)?;
+        self.verify(&mut sides, &mut dead)?;
         self.finish(&mut sides)
     }
 
     /// False if it had ended by itself.
     fn kill(&mut self, side: &mut Side) -> Result<bool, String> {
-        side.child.kill().map_err(pair::say("kill"))?;
-        let status = side.child.wait().map_err(pair::say("wait"))?;
+        side.child.kill().map_err(pair::context("kill"))?;
+        let status = side.child.wait().map_err(pair::context("wait"))?;
         Ok(status.signal() == Some(libc::SIGKILL))
     }
 
@@ -407,22 +410,22 @@ impl Soak {
     }
 
     /// Both are linked, so whoever outlived another has received all that this one had sent.
-    fn settle(&mut self, sides: &mut [Side; 2], dead: &mut Vec<Dead>) -> Outcome {
+    fn verify(&mut self, sides: &mut [Side; 2], dead: &mut Vec<Dead>) -> Outcome {
         for side in dead.iter_mut().map(|dead| &mut dead.side).chain(sides.iter_mut()) {
             self.read_log(side);
         }
         for Dead { side, partner, .. } in dead.drain(..) {
             let survived = sides.iter().any(|side| Some(side.id) == partner);
-            let links: Vec<u64> = (side.settled..LINKS).filter(|&link| side.has_sent(link)).collect();
+            let links: Vec<u64> = (side.verified..LINKS).filter(|&link| side.has_sent(link)).collect();
             for &link in &links {
                 let strict = survived && links.last() == Some(&link);
-                self.settle_link(&side, link, if strict { Demand::All } else { Demand::NoGap })?;
+                self.verify_link(&side, link, if strict { Demand::All } else { Demand::NoGap })?;
             }
         }
         for side in sides {
-            for link in side.settled..side.link {
-                self.settle_link(side, link, Demand::NoGap)?;
-                side.settled = link + 1;
+            for link in side.verified..side.link {
+                self.verify_link(side, link, Demand::NoGap)?;
+                side.verified = link + 1;
             }
             let [first, .., third, second, last] = side.left.as_slice() else { continue };
             let excess = |left: &[u64; 3]| left[0] > first[0] || left[1] > first[1];
@@ -436,7 +439,7 @@ impl Soak {
         Ok(())
     }
 
-    fn settle_link(&mut self, side: &Side, link: u64, demand: Demand) -> Outcome {
+    fn verify_link(&mut self, side: &Side, link: u64, demand: Demand) -> Outcome {
         for thread in 0..SENDERS {
             let sender = Sender { worker: side.id, link, thread };
             let (begun, done) = side.ledger.sent(link, thread);
@@ -453,11 +456,11 @@ impl Soak {
                 Demand::All => successors * each,
                 Demand::NoGap => (successors + 1) * each,
             };
-            let settled = match demand {
-                Demand::All => self.received.settle(sender, begun, done, unsure),
-                Demand::NoGap => self.received.settle_prefix(sender, begun, unsure),
+            let verified = match demand {
+                Demand::All => self.received.verify(sender, begun, done, unsure),
+                Demand::NoGap => self.received.verify_prefix(sender, begun, unsure),
             };
-            let (received, unsure) = settled?;
+            let (received, unsure) = verified?;
             self.totals.received += received;
             self.totals.unsure += unsure;
         }
@@ -467,10 +470,10 @@ impl Soak {
     /// Lets both end in order: then all that was sent has been received.
     fn finish(&mut self, sides: &mut [Side; 2]) -> Outcome {
         for side in sides.iter_mut() {
-            writeln!(side.orders, "finish").map_err(pair::say("finish"))?;
+            writeln!(side.orders, "finish").map_err(pair::context("finish"))?;
         }
         let mut over = [false; 2];
-        self.hear(sides, "both have finished", |side, line| {
+        self.read_lines(sides, "both have finished", |side, line| {
             over[side] |= line.starts_with("over") && line.contains("Closed");
             over == [true; 2]
         })?;
@@ -478,7 +481,7 @@ impl Soak {
             self.read_log(side);
         }
         for side in sides.iter() {
-            self.settle_link(side, side.link, Demand::All)?;
+            self.verify_link(side, side.link, Demand::All)?;
         }
         self.received.all_settled()
     }
@@ -493,7 +496,7 @@ impl Soak {
             ..Era::random(&mut self.rng, folder, 0)
         };
         let mut sides = [self.start(&era, 0)?, self.start(&era, 1)?];
-        self.meet(&mut sides)?;
+        self.wait_linked(&mut sides)?;
         for debugger in [false, true] {
             for side in 0..2 {
                 let what = format!(
@@ -507,7 +510,7 @@ impl Soak {
                     Err(_) => Ok(()),
                 };
                 if debugger {
-                    let traced = Traced::stop(sides[side].pid()).map_err(pair::say("trace"))?;
+                    let traced = Traced::stop(sides[side].pid()).map_err(pair::context("trace"))?;
                     pause()?;
                     drop(traced);
                 } else {

@@ -121,12 +121,12 @@ struct Process(Child);
 impl Process {
     fn start(name: &str, kind: Kind) -> Result<Self, String> {
         let kind = kind.to_possible_value().expect("no kind is hidden");
-        Command::new(std::env::current_exe().map_err(pair::say("this program"))?)
+        Command::new(std::env::current_exe().map_err(pair::context("this program"))?)
             .args(["victim", name, kind.get_name()])
             .stdin(Stdio::null())
             .spawn()
             .map(Self)
-            .map_err(pair::say("a second process"))
+            .map_err(pair::context("a second process"))
     }
 }
 
@@ -140,17 +140,17 @@ impl Drop for Process {
 fn measure(kind: Kind, kills: usize) -> Result<Vec<Duration>, String> {
     let name = format!("times-{}-{}", std::process::id(), kind as u8);
     let options = Options::new().reattachable(kind == Kind::Reattach);
-    let listener = Listener::bind_with(&name, options).map_err(pair::say("bind"))?;
-    let accept = || listener.accept_timeout(SOON).map_err(pair::say("accept"));
+    let listener = Listener::bind_with(&name, options).map_err(pair::context("bind"))?;
+    let accept = || listener.accept_timeout(SOON).map_err(pair::context("accept"));
     if kind.has_newcomer() {
         let mut victim = Process::start(&name, kind)?;
         let mut link = accept()?;
-        link.recv().map_err(pair::say("the first message"))?;
+        link.recv().map_err(pair::context("the first message"))?;
         return (0..kills)
             .map(|_| {
                 let newcomer = Process::start(&name, kind)?;
                 let knocks =
-                    hqq_sys::poll::many(&[listener.as_fd()], Some(SOON)).map_err(pair::say("poll"))?;
+                    hqq_sys::poll::many(&[listener.as_fd()], Some(SOON)).map_err(pair::context("poll"))?;
                 if !knocks[0] {
                     return Err("no newcomer knocks".into());
                 }
@@ -187,9 +187,9 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) -> Outcome {
 /// Lets the victim hold all that it can: it keeps what it receives, and has lent itself all of its own.
 fn fill(link: &StandardLink) -> Outcome {
     for _ in 0..link.geometry().buffers() {
-        link.send(&[1; 1000]).map_err(pair::say("send"))?;
+        link.send(&[1; 1000]).map_err(pair::context("send"))?;
     }
-    link.recv().map_err(pair::say("its word that it holds all"))?;
+    link.recv().map_err(pair::context("its word that it holds all"))?;
     loop {
         match link.try_send(b"no buffer needed") {
             Ok(()) => {}
@@ -226,7 +226,7 @@ fn until_recovered(link: &StandardLink, victim: &mut Process, kind: Kind) -> Res
             }
         });
         let began = Instant::now();
-        victim.0.kill().map_err(pair::say("kill"))?;
+        victim.0.kill().map_err(pair::context("kill"))?;
         let ended = survivor.join().map_err(|_| "the survivor panicked")??;
         under_way.map(|()| ended - began)
     })?;
@@ -248,7 +248,7 @@ fn until_newcomer(
     victim: &mut Process,
     kind: Kind,
 ) -> Result<Duration, String> {
-    let observer = Observer::open(link.memory()).map_err(pair::say("observe"))?;
+    let observer = Observer::open(link.memory()).map_err(pair::context("observe"))?;
     let role = link.role();
     let asleep = observer.stats().side(role).sleeps;
     thread::scope(|scope| {
@@ -258,17 +258,17 @@ fn until_newcomer(
                 return Err(format!("{}: {ended:?}", kind.what()));
             }
             if kind == Kind::Reattach {
-                listener.reattach_timeout(link, SOON).map_err(pair::say("reattach"))?;
+                listener.reattach_timeout(link, SOON).map_err(pair::context("reattach"))?;
             } else {
-                *link = listener.accept_timeout(SOON).map_err(pair::say("accept"))?;
+                *link = listener.accept_timeout(SOON).map_err(pair::context("accept"))?;
             }
-            let message = link.recv().map_err(pair::say("the newcomer's first message"))?;
+            let message = link.recv().map_err(pair::context("the newcomer's first message"))?;
             let now = Instant::now();
             if *message == HERE { Ok(now) } else { Err("another message".into()) }
         });
         let waits = eventually("the survivor waits", || observer.stats().side(role).sleeps > asleep);
         let began = Instant::now();
-        victim.0.kill().map_err(pair::say("kill"))?;
+        victim.0.kill().map_err(pair::context("kill"))?;
         let ended = survivor.join().map_err(|_| "the survivor panicked")??;
         waits.map(|()| ended - began)
     })
@@ -279,7 +279,7 @@ const HERE: [u8; 8] = *b"I'm here";
 
 /// The process that will be killed.
 pub fn victim(task: &Victim) -> Outcome {
-    let link = StandardLink::connect_timeout(&task.name, SOON).map_err(pair::say("connect"))?;
+    let link = StandardLink::connect_timeout(&task.name, SOON).map_err(pair::context("connect"))?;
     let forever = |link: &StandardLink| while link.recv().is_ok() {};
     match task.kind {
         Kind::Idle => forever(&link),
@@ -287,8 +287,8 @@ pub fn victim(task: &Victim) -> Outcome {
             let count = link.geometry().buffers();
             let received: Result<Vec<_>, _> = (0..count).map(|_| link.recv()).collect();
             let lent: Result<Vec<_>, _> = (0..count).map(|_| link.loan(1000)).collect();
-            let _all = (received.map_err(pair::say("recv"))?, lent.map_err(pair::say("loan"))?);
-            link.send(b"all").map_err(pair::say("send"))?;
+            let _all = (received.map_err(pair::context("recv"))?, lent.map_err(pair::context("loan"))?);
+            link.send(b"all").map_err(pair::context("send"))?;
             loop {
                 thread::park();
             }
@@ -298,7 +298,7 @@ pub fn victim(task: &Victim) -> Outcome {
             forever(&link);
         }),
         Kind::NextLink | Kind::Reattach => {
-            link.send(&HERE).map_err(pair::say("send"))?;
+            link.send(&HERE).map_err(pair::context("send"))?;
             forever(&link);
         }
     }

@@ -151,14 +151,14 @@ fn sums(link: &StandardLink) -> Sums {
 
 fn run_part(number: usize, part: &Part, count: usize, goal: u64, seed: u64) -> Result<Sums, String> {
     let name = format!("wakes-{}-{number}", std::process::id());
-    let listener = Listener::bind_with(&name, (part.options)()).map_err(pair::say("bind"))?;
-    let child = Command::new(std::env::current_exe().map_err(pair::say("this program"))?)
+    let listener = Listener::bind_with(&name, (part.options)()).map_err(pair::context("bind"))?;
+    let child = Command::new(std::env::current_exe().map_err(pair::context("this program"))?)
         .args(["answer", &name, &count.to_string(), &number.to_string(), &seed.to_string()])
         .stdin(Stdio::null())
         .spawn();
-    let mut child = Kills(child.map_err(pair::say("a second process"))?);
+    let mut child = Kills(child.map_err(pair::context("a second process"))?);
     let accepted = (0..count).map(|_| listener.accept_timeout(PATIENCE)).collect::<Result<Vec<_>, _>>();
-    let links: &'static [StandardLink] = accepted.map_err(pair::say("accept"))?.leak();
+    let links: &'static [StandardLink] = accepted.map_err(pair::context("accept"))?.leak();
     let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
     let threads =
         links.iter().enumerate().flat_map(|(index, link)| act(part, link, true, seed + index as u64, stop));
@@ -201,7 +201,7 @@ fn run_part(number: usize, part: &Part, count: usize, goal: u64, seed: u64) -> R
     }
     let limit = Instant::now() + PATIENCE;
     loop {
-        match child.0.try_wait().map_err(pair::say("the second process"))? {
+        match child.0.try_wait().map_err(pair::context("the second process"))? {
             Some(status) if status.success() => return Ok(total),
             Some(status) => return Err(format!("{}: the second process: {status}", part.what)),
             None if Instant::now() > limit => {
@@ -217,7 +217,7 @@ pub fn answer(task: &Answer) -> Outcome {
     let part = &PARTS[task.part];
     let links = (0..task.links).map(|_| StandardLink::connect_timeout(&task.name, PATIENCE));
     let links: &'static [StandardLink] =
-        links.collect::<Result<Vec<_>, _>>().map_err(pair::say("connect"))?.leak();
+        links.collect::<Result<Vec<_>, _>>().map_err(pair::context("connect"))?.leak();
     let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
     let seed = task.seed + 1000;
     let threads =
@@ -246,9 +246,9 @@ fn act(
             thread::spawn(move || {
                 let ended = match kind {
                     Kind::Turns if first => {
-                        link.send(&0u64.to_le_bytes()).and_then(|()| turns(link, &mut rng))
+                        link.send(&0u64.to_le_bytes()).and_then(|()| round_trips(link, &mut rng))
                     }
-                    Kind::Turns => turns(link, &mut rng),
+                    Kind::Turns => round_trips(link, &mut rng),
                     Kind::Connections if first => link.open_connection().and_then(|connection| {
                         connection.send(&0u64.to_le_bytes())?;
                         talk(&connection, &mut rng)
@@ -272,7 +272,7 @@ fn pause(rng: &mut Rng) {
     thread::sleep(Duration::from_micros(rng.u64(DELAY)));
 }
 
-fn turns(link: &StandardLink, rng: &mut Rng) -> Ended {
+fn round_trips(link: &StandardLink, rng: &mut Rng) -> Ended {
     loop {
         let number = u64::from_le_bytes(link.recv()?[..].try_into().expect("eight bytes were sent"));
         pause(rng);

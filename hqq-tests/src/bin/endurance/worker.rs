@@ -71,7 +71,7 @@ pub fn run(task: &Task) -> Outcome {
         reattaches: task.reattaches,
         listens: task.listens,
         connections: task.connections,
-        ledger: Ledger::open(&task.ledger).map_err(pair::say("ledger"))?,
+        ledger: Ledger::open(&task.ledger).map_err(pair::context("ledger"))?,
         finishing: AtomicBool::new(false),
     }));
     thread::spawn(|| {
@@ -99,10 +99,10 @@ impl Worker {
         loop {
             let link = match (kept.take(), &listener) {
                 (Some(mut link), Some(listener)) => {
-                    listener.reattach_timeout(&mut link, SOON).map_err(pair::say("reattach"))?;
+                    listener.reattach_timeout(&mut link, SOON).map_err(pair::context("reattach"))?;
                     link
                 }
-                (_, Some(listener)) => listener.accept_timeout(SOON).map_err(pair::say("accept"))?,
+                (_, Some(listener)) => listener.accept_timeout(SOON).map_err(pair::context("accept"))?,
                 (_, None) => connect(name, options)?,
             };
             println!("linked {number} {}", link.peer().pid.unwrap_or(0));
@@ -273,7 +273,7 @@ fn end(error: Error) -> Result<End, String> {
 }
 
 fn bind(name: &str, options: &Options) -> Result<Listener, String> {
-    Listener::bind_with(name, options.clone()).map_err(pair::say("bind"))
+    Listener::bind_with(name, options.clone()).map_err(pair::context("bind"))
 }
 
 /// Connects, also if listeners die meanwhile.
@@ -291,8 +291,8 @@ fn connect(name: &str, options: &Options) -> Result<StandardLink, String> {
 
 /// Descriptors, mappings of regions, and KiB of private memory.
 fn left() -> Result<String, String> {
-    let read = |path: &str| fs::read_to_string(path).map_err(pair::say("what is left"));
-    let open = fs::read_dir("/proc/self/fd").map_err(pair::say("what is left"))?.count();
+    let read = |path: &str| fs::read_to_string(path).map_err(pair::context("what is left"));
+    let open = fs::read_dir("/proc/self/fd").map_err(pair::context("what is left"))?.count();
     let mapped = read("/proc/self/maps")?.lines().filter(|line| line.contains("memfd:hqq:")).count();
     let status = read("/proc/self/status")?;
     let private = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or("0");

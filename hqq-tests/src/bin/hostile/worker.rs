@@ -43,7 +43,7 @@ thread_local! {
 }
 
 /// A line for the parent.
-fn tell(kind: &str, case: &str, what: &str) {
+fn report(kind: &str, case: &str, what: &str) {
     let what = what.replace('\n', " ");
     let mut out = std::io::stdout().lock();
     // Without a parent there is nobody to tell.
@@ -82,7 +82,7 @@ fn watch(
             if now != last {
                 (last, since) = (now, Instant::now());
             } else if since.elapsed() > limit {
-                tell(finding::HANG, &case(), &format!("not over after {limit:?}"));
+                report(finding::HANG, &case(), &format!("not over after {limit:?}"));
                 std::process::abort();
             }
         }
@@ -101,7 +101,7 @@ pub fn main(args: &[String]) -> ExitCode {
         // Threads of their own are not caught where they are started.
         if thread::current().name() != Some("main") {
             let (kind, what) = judge(info.payload());
-            tell(kind, "-", &what);
+            report(kind, "-", &what);
         }
     }));
     let map = Arc::new(map);
@@ -165,7 +165,7 @@ fn cases(
             }
             Err(payload) => {
                 let (kind, what) = judge(&*payload);
-                tell(kind, &number.to_string(), &what);
+                report(kind, &number.to_string(), &what);
             }
         }
         add(word::DONE, 1);
@@ -180,7 +180,7 @@ fn scribbling(limit: Duration, work: impl FnOnce(&Tally)) {
         let (kind, what) = judge(&**payload);
         // That of another thread has been told by the hook.
         if !what.starts_with("a scoped thread panicked") {
-            tell(kind, "-", &what);
+            report(kind, "-", &what);
         }
     });
     let figures = [
@@ -195,7 +195,7 @@ fn scribbling(limit: Duration, work: impl FnOnce(&Tally)) {
     ];
     if done.is_ok() {
         let figures: Vec<String> = figures.iter().map(ToString::to_string).collect();
-        tell("tally", "-", &figures.join(" "));
+        report("tally", "-", &figures.join(" "));
     }
 }
 

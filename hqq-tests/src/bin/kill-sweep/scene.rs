@@ -135,7 +135,7 @@ impl<'a> World<'a> {
         if who == Who::Second && world.second.is_none() {
             world.second = Some(fits(arena.attach(Who::Second, role))?);
         }
-        world.turn()?;
+        world.advance_rings()?;
         world.prepare()?;
         let (out, inward) = op.before();
         for (from, lens) in [(world.colleague(), out), (Some(Who::Ally), inward)] {
@@ -143,7 +143,7 @@ impl<'a> World<'a> {
                 world.put_all(from, lens)?;
             }
         }
-        world.enter()?;
+        world.begin_operation()?;
         world.effect = world.plan();
         // Half of the allies sleep.
         if op == Op::Wake || fill % 2 == 0 {
@@ -209,7 +209,7 @@ impl<'a> World<'a> {
     }
 
     /// Turns both rings on by as many slots as the fill level says, so that each scenario begins elsewhere.
-    fn turn(&mut self) -> Setting<()> {
+    fn advance_rings(&mut self) -> Setting<()> {
         let mut ends: Vec<Who> = self.colleague().into_iter().collect();
         if self.victim.is_some() && !ends.contains(&Who::Victim) {
             ends.push(Who::Victim);
@@ -306,7 +306,7 @@ impl<'a> World<'a> {
                 let region = fits(self.arena.attach(Who::Dead, self.scenario.role))?;
                 let dead = fits(self.arena.hands(Who::Dead, &region))?;
                 self.put(Who::Ally, POOL)?;
-                let _held = take(&dead, true)?;
+                let _held = dequeue(&dead, true)?;
                 self.put(Who::Ally, INLINE)?;
                 let inward = self.inward();
                 let passed = self.flows[inward].ready.remove(1);
@@ -342,7 +342,7 @@ impl<'a> World<'a> {
         self.flows[inward].ready.clear();
         // receiving another,
         self.put(from, POOL)?;
-        let _held = take(&hands, true)?;
+        let _held = dequeue(&hands, true)?;
         let back = self.flows[inward].ready.remove(0);
         self.flows[inward].back.push(back);
         // sending one,
@@ -354,12 +354,12 @@ impl<'a> World<'a> {
     }
 
     /// The company begins its operation.
-    fn enter(&mut self) -> Setting<()> {
+    fn begin_operation(&mut self) -> Setting<()> {
         let (who, middle) = self.scenario.company.of();
         if self.scenario.company == Company::Threads {
             let hands = fits(self.arena.hands(Who::Victim, self.victim()))?;
             let claimed = hands.producer().claim().is_ok();
-            let taken = take(&hands, true).is_ok();
+            let taken = dequeue(&hands, true).is_ok();
             if taken {
                 let inward = self.inward();
                 let back = self.flows[inward].ready.remove(0);
@@ -387,7 +387,7 @@ impl<'a> World<'a> {
             }
             Middle::Takes | Middle::Holds => {
                 let marked = middle == Middle::Holds;
-                let (ticket, packet, run) = take(&hands, marked)?;
+                let (ticket, packet, run) = dequeue(&hands, marked)?;
                 let number = self.flows[inward].ready.remove(0);
                 Held::Taken { ticket: lasting(ticket), packet, run, marked, number }
             }
@@ -504,7 +504,7 @@ fn payload_len(packet: &Packet) -> usize {
 }
 
 /// Takes the next packet without releasing its slot; marks its buffers if they are to be.
-fn take(hands: &Hands, mark: bool) -> Setting<(Ticket<'_>, Packet, Option<Run>)> {
+fn dequeue(hands: &Hands, mark: bool) -> Setting<(Ticket<'_>, Packet, Option<Run>)> {
     match hands.consumer().take(|_| true, || {}).map_err(|what| format!("{what:?}"))? {
         Take::Packet(ticket, packet) => {
             let bounds = hqq::shm::packet::Bounds { geometry: geometry(), max_message: u64::MAX };

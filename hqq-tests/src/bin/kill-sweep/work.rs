@@ -115,32 +115,32 @@ pub fn main() -> ExitCode {
         return match work(&args, part, parts) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
-                say(&WorkerMessage::Failed(why));
+                print_message(&WorkerMessage::Failed(why));
                 ExitCode::FAILURE
             }
         };
     }
     let began = Instant::now();
     let mut report = Report::default();
-    let (say, heard) = channel();
+    let (sender, messages) = channel();
     let mut workers: Vec<(Child, String, Instant)> = Vec::new();
     for part in 0..args.parts() {
-        match start(&args, part, say.clone()) {
+        match start(&args, part, sender.clone()) {
             Ok(child) => workers.push((child, String::new(), Instant::now())),
             Err(why) => report.failed.push(format!("a worker does not start: {why}")),
         }
     }
-    drop(say);
+    drop(sender);
     loop {
-        match heard.recv_timeout(Duration::from_secs(1)) {
-            Ok((part, said)) => {
+        match messages.recv_timeout(Duration::from_secs(1)) {
+            Ok((part, message)) => {
                 let (_, at, last) = &mut workers[part];
                 *last = Instant::now();
-                match said {
+                match message {
                     Some(WorkerMessage::Started(name)) => *at = name,
                     // The end of what it says.
                     None => finish(&mut workers[part], &mut report),
-                    Some(said) => report.add(said),
+                    Some(message) => report.add(message),
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -159,7 +159,7 @@ pub fn main() -> ExitCode {
 fn start(
     args: &Args,
     part: usize,
-    say: std::sync::mpsc::Sender<(usize, Option<WorkerMessage>)>,
+    sender: std::sync::mpsc::Sender<(usize, Option<WorkerMessage>)>,
 ) -> std::io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(std::env::args_os().skip(1));
@@ -168,13 +168,13 @@ fn start(
     let output = child.stdout.take().expect("piped");
     thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
-            let said = serde_json::from_str(&line).unwrap_or(WorkerMessage::Failed(line));
-            if say.send((part, Some(said))).is_err() {
+            let message = serde_json::from_str(&line).unwrap_or(WorkerMessage::Failed(line));
+            if sender.send((part, Some(message))).is_err() {
                 return;
             }
         }
         // Nobody hears it any more only if the whole program ends.
-        let _ = say.send((part, None));
+        let _ = sender.send((part, None));
     });
     Ok(child)
 }
@@ -192,8 +192,8 @@ fn finish((child, at, _): &mut (Child, String, Instant), report: &mut Report) {
     }
 }
 
-fn say(said: &WorkerMessage) {
-    let line = serde_json::to_string(said).expect("plain data");
+fn print_message(message: &WorkerMessage) {
+    let line = serde_json::to_string(message).expect("plain data");
     // Nobody listens only if the whole program is ending.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
@@ -207,12 +207,12 @@ fn work(args: &Args, part: usize, parts: usize) -> Result<(), String> {
     let arena = Arena::new(scenario::geometry()).map_err(|error| error.to_string())?;
     let settings = Settings { recovers: !args.no_recovery, point: args.point };
     for (index, job) in args.jobs().into_iter().enumerate().filter(|(index, _)| index % parts == part) {
-        say(&WorkerMessage::Started(job.to_string()));
+        print_message(&WorkerMessage::Started(job.to_string()));
         let seed = pattern::mix(args.seed << 32 ^ index as u64);
         let done =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one(args, &arena, job, settings, seed)));
         let failed = |why: String| WorkerMessage::Failed(format!("{job}: {why}"));
-        say(&match done {
+        print_message(&match done {
             Ok(Ok(Some((outcome, kills)))) => WorkerMessage::Done(job.to_string(), outcome, kills),
             Ok(Ok(None)) => WorkerMessage::Skipped(job.to_string()),
             Ok(Err(why)) => failed(why),
@@ -269,7 +269,7 @@ fn one(
                 if let (_, Err(why)) = strike(at)? {
                     fault(&job, at, &mut outcome, why);
                 }
-                say(&WorkerMessage::Started(job.to_string()));
+                print_message(&WorkerMessage::Started(job.to_string()));
             }
             more + 1
         }

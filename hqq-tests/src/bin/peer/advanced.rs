@@ -1,4 +1,4 @@
-//! Orders about links with an agreement.
+//! Commands for links with an agreement.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -11,13 +11,15 @@ use hqq_tests::pattern;
 
 use crate::state::{Answer, State, Words, lock};
 
-pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
+pub fn run(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
     Some(match verb {
         // agree start|wait MS WANTED...: the link becomes one with an agreement.
         "agree" => make(state, words),
         "adv-send" | "adv-loan" | "adv-recv" | "adv-drop" => act(state, verb, words),
-        "adv-open" | "adv-meet" => join(state, verb),
-        "lane-send" | "lane-recv" | "lane-drain" | "lane-share" | "lane-drop" => lane(state, verb, words),
+        "adv-open" | "adv-accept" => connect(state, verb),
+        "adv-conn-send" | "adv-conn-recv" | "adv-conn-drain" | "adv-conn-share" | "adv-conn-drop" => {
+            connection(state, verb, words)
+        }
         "adv-write" | "adv-read" | "adv-shutdown" | "adv-echo" => stream(state, verb, words),
         _ => return None,
     })
@@ -27,13 +29,13 @@ fn make(state: &State, words: &mut Words<'_>) -> Answer {
     let starts = words.next()? == "start";
     let time = Duration::from_millis(words.number()?);
     let wanted = agree::wanted(words.0.by_ref());
-    let link = lock(&state.link).take().and_then(Arc::into_inner).ok_or("there is no link of one's own")?;
+    let link = lock(&state.link).take().and_then(Arc::into_inner).ok_or("there is no unshared link")?;
     let made = if starts {
         AdvancedLink::negotiate(link, &wanted, time)?
     } else {
         AdvancedLink::wait_for_negotiation(link, &wanted, time)?
     };
-    let told = agree::told(made.agreement());
+    let told = agree::summary(made.agreement());
     *lock(&state.advanced) = Some(Arc::new(made));
     Ok(told)
 }
@@ -51,7 +53,7 @@ fn stream(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
         "adv-read" => {
             let mut all = Vec::new();
             stream.read_to_end(&mut all)?;
-            return Ok(pattern::told(&all));
+            return Ok(pattern::digest(&all));
         }
         _ => {
             let connection = link.accept_connection()?;
@@ -66,7 +68,7 @@ fn stream(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
 fn act(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
     let link = lock(&state.advanced).clone().ok_or("there is no link with an agreement")?;
     match verb {
-        "adv-recv" => return Ok(pattern::told(&link.recv()?)),
+        "adv-recv" => return Ok(pattern::digest(&link.recv()?)),
         "adv-drop" => *lock(&state.advanced) = None,
         _ => {
             let message = agree::message(words.next()?, words.number()?, words.number()?);
@@ -82,35 +84,35 @@ fn act(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
     Ok(String::new())
 }
 
-fn join(state: &State, verb: &str) -> Answer {
+fn connect(state: &State, verb: &str) -> Answer {
     let link = lock(&state.advanced).clone().ok_or("there is no link with an agreement")?;
     let connection = if verb == "adv-open" { link.open_connection()? } else { link.accept_connection()? };
     let id = connection.id();
-    lock(&state.lanes).insert(id, Arc::new(connection));
+    lock(&state.advanced_connections).insert(id, Arc::new(connection));
     Ok(id.to_string())
 }
 
-/// Orders about a connection with an agreement, by its id.
-fn lane(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
+/// Commands for a connection of a link with an agreement, by its id.
+fn connection(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
     let id = words.number()?;
-    let found = lock(&state.lanes).get(&id).cloned();
+    let found = lock(&state.advanced_connections).get(&id).cloned();
     let connection = found.ok_or_else(|| format!("there is no connection {id}"))?;
     match verb {
-        "lane-recv" => return Ok(pattern::told(&connection.recv()?)),
-        // Receives so many messages: how many bytes they had.
-        "lane-drain" => {
+        "adv-conn-recv" => return Ok(pattern::digest(&connection.recv()?)),
+        // Receives this many messages; returns the sum of their bytes.
+        "adv-conn-drain" => {
             let mut bytes = 0;
             for _ in 0..words.number::<u64>()? {
                 bytes += connection.recv()?.len();
             }
             return Ok(bytes.to_string());
         }
-        // How the connection is treated here: class and weight.
-        "lane-share" => {
+        // Returns the class and the weight of the connection.
+        "adv-conn-share" => {
             let share = connection.traffic_class();
             return Ok(format!("{} {}", share.class.number(), share.weight));
         }
-        "lane-drop" => drop(lock(&state.lanes).remove(&id)),
+        "adv-conn-drop" => drop(lock(&state.advanced_connections).remove(&id)),
         _ => connection.send(&agree::message(words.next()?, words.number()?, words.number()?))?,
     }
     Ok(String::new())

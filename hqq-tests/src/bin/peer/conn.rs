@@ -1,4 +1,4 @@
-//! Orders about connections. Each names its connection by the id that opening or accepting it told.
+//! Commands for connections. Each names its connection by the id that opening or accepting it returned.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use hqq_tests::pattern;
 use crate::link::how;
 use crate::state::{Answer, State, Words, lock};
 
-pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
+pub fn run(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
     Some(match verb {
-        "open" | "open-for" | "meet" | "try-meet" => make(state, verb, words),
+        "open" | "open-for" | "conn-accept" | "try-conn-accept" => make(state, verb, words),
         "serve" => state.link().map_err(Into::into).and_then(|link| serve(&link, words)),
         "conn-drop" => words.number().map_err(Into::into).map(|id: u64| {
             lock(&state.connections).remove(&id);
@@ -30,7 +30,7 @@ fn make(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
     let connection = match verb {
         "open" => link.open_connection()?,
         "open-for" => link.open_connection_timeout(Duration::from_millis(words.number()?))?,
-        "meet" => link.accept_connection()?,
+        "conn-accept" => link.accept_connection()?,
         _ => link.try_accept_connection()?,
     };
     let id = connection.id();
@@ -47,7 +47,7 @@ fn act(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
         "conn-send" => connection.send(&pattern::bytes(words.number()?, words.number()?))?,
         "conn-swap" => {
             connection.send(&pattern::bytes(words.number()?, words.number()?))?;
-            return Ok(pattern::told(&connection.recv()?));
+            return Ok(pattern::digest(&connection.recv()?));
         }
         "conn-send-for" => {
             let time = Duration::from_millis(words.number()?);
@@ -55,26 +55,26 @@ fn act(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
         }
         "conn-write" => stream.write_all(&pattern::bytes(words.number()?, words.number()?))?,
         "conn-shutdown" => connection.shutdown(how(words.next()?)?),
-        "conn-recv" => return Ok(pattern::told(&connection.recv()?)),
+        "conn-recv" => return Ok(pattern::digest(&connection.recv()?)),
         "conn-recv-for" => {
-            return Ok(pattern::told(&connection.recv_timeout(Duration::from_millis(words.number()?))?));
+            return Ok(pattern::digest(&connection.recv_timeout(Duration::from_millis(words.number()?))?));
         }
         "conn-recv-into" => {
             let mut into = vec![0; words.number()?];
             let len = connection.recv_into(&mut into)?;
-            return Ok(pattern::told(&into[..len]));
+            return Ok(pattern::digest(&into[..len]));
         }
         "conn-read" => {
             let mut all = Vec::new();
             stream.read_to_end(&mut all)?;
-            return Ok(pattern::told(&all));
+            return Ok(pattern::digest(&all));
         }
         _ => echo(&connection)?,
     }
     Ok(String::new())
 }
 
-/// Sends back what comes until the peer closes.
+/// Sends back each message until the peer closes.
 fn echo(connection: &Connection) -> Result<(), Error> {
     loop {
         match connection.recv() {

@@ -1,4 +1,4 @@
-//! Orders about reliable delivery.
+//! Commands for reliable delivery.
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -13,13 +13,13 @@ use crate::state::{Answer, State, Words, lock};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
+pub fn run(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
     Some(match verb {
-        // work NAME FILE commit|loose MESSAGES WANTED...: processes what comes until the link is closed.
+        // work NAME FILE commit|loose MESSAGES WANTED...: processes messages until the link is closed.
         "work" => work(words),
         // Processes the next message: receives and acknowledges it.
         "adv-process" => process(state),
-        // Tells what was acknowledged; how many messages are delivered and not acknowledged.
+        // Sends pending acknowledgements; returns how many messages are delivered and not acknowledged.
         "adv-flush" => flush(state),
         // adv-acked: waits until the peer has acknowledged all.
         "adv-acked" => acked(state),
@@ -52,7 +52,7 @@ fn work(words: &mut Words<'_>) -> Answer {
 fn process(state: &State) -> Answer {
     let link = lock(&state.advanced).clone().ok_or("there is no link with an agreement")?;
     let message = link.recv()?;
-    let told = hqq_tests::pattern::told(&message);
+    let told = hqq_tests::pattern::digest(&message);
     message.acknowledge()?;
     Ok(told)
 }

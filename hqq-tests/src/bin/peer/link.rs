@@ -1,4 +1,4 @@
-//! Orders about links and their messages.
+//! Commands for links and their messages.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -15,10 +15,10 @@ use rustix::thread::{SecureComputingMode, set_secure_computing_mode};
 
 use crate::state::{Answer, State, Words, lock};
 
-pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
+pub fn run(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
     Some(match verb {
         "listen" | "accept" | "unlisten" | "connect" | "connect-wait" | "inherit" | "untrusted" | "cycle" => {
-            meet(state, verb, words)
+            connect(state, verb, words)
         }
         "drop" => {
             *lock(&state.link) = None;
@@ -31,8 +31,8 @@ pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> 
         "hold" => hold(state),
         "strict" => strict(words),
         "split-echo" => split_echo(state),
-        "shutdown" | "send-number" | "heard" | "fill" | "echo" | "busy-echo" | "produce" | "consume" => {
-            state.link().map_err(Into::into).and_then(|link| more(&link, verb, words))
+        "shutdown" | "send-number" | "wire-error" | "fill" | "echo" | "busy-echo" | "produce" | "consume" => {
+            state.link().map_err(Into::into).and_then(|link| other(&link, verb, words))
         }
         "send" | "try-send" | "send-for" | "loan" | "batch" | "write" => {
             state.link().map_err(Into::into).and_then(|link| send(&link, verb, words))
@@ -48,7 +48,7 @@ pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> 
     })
 }
 
-fn meet(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
+fn connect(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
     let link = match verb {
         "listen" => {
             let name = words.next()?;
@@ -75,7 +75,7 @@ fn meet(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
             *lock(&state.untrusted) = Some(Arc::new(link));
             return Ok(format!("{}", peer.uid));
         }
-        // Connects, exchanges a message each way, closes; again and again.
+        // Repeatedly connects, exchanges a message in each direction, and closes.
         _ => {
             let (name, count) = (words.next()?, words.number::<u32>()?);
             let options = words.options();
@@ -126,16 +126,16 @@ fn send(link: &StandardLink, verb: &str, words: &mut Words<'_>) -> Answer {
 
 fn receive(link: &StandardLink, verb: &str, words: &mut Words<'_>) -> Answer {
     let mut stream: &StandardLink = link;
-    let told = match verb {
-        "recv" => pattern::told(&link.recv()?),
-        "try-recv" => pattern::told(&link.try_recv()?),
-        "recv-for" => pattern::told(&link.recv_timeout(Duration::from_millis(words.number()?))?),
+    let digest = match verb {
+        "recv" => pattern::digest(&link.recv()?),
+        "try-recv" => pattern::digest(&link.try_recv()?),
+        "recv-for" => pattern::digest(&link.recv_timeout(Duration::from_millis(words.number()?))?),
         "recv-into" => {
             let mut into = vec![0; words.number()?];
             match link.recv_into(&mut into) {
-                Ok(len) => pattern::told(&into[..len]),
+                Ok(len) => pattern::digest(&into[..len]),
                 Err(RecvIntoError::TooSmall { message, capacity }) => {
-                    format!("too small {capacity} {}", pattern::told(&message))
+                    format!("too small {capacity} {}", pattern::digest(&message))
                 }
                 Err(RecvIntoError::Other(error)) => return Err(error.into()),
             }
@@ -143,33 +143,33 @@ fn receive(link: &StandardLink, verb: &str, words: &mut Words<'_>) -> Answer {
         "read-exact" => {
             let mut into = vec![0; words.number()?];
             stream.read_exact(&mut into)?;
-            pattern::told(&into)
+            pattern::digest(&into)
         }
         _ => {
             let mut all = Vec::new();
             stream.read_to_end(&mut all)?;
-            pattern::told(&all)
+            pattern::digest(&all)
         }
     };
-    Ok(told)
+    Ok(digest)
 }
 
 /// Receives a message and keeps it.
 fn hold(state: &State) -> Answer {
     let link = state.link()?;
     let message = link.recv()?.detach();
-    let told = pattern::told(&message);
+    let digest = pattern::digest(&message);
     lock(&state.held).push(message);
-    Ok(told)
+    Ok(digest)
 }
 
-fn more(link: &StandardLink, verb: &str, words: &mut Words<'_>) -> Answer {
+fn other(link: &StandardLink, verb: &str, words: &mut Words<'_>) -> Answer {
     match verb {
         "shutdown" => link.shutdown(how(words.next()?)?),
         "send-number" => link.send(&words.number::<u64>()?.to_le_bytes())?,
-        "heard" => {
-            let heard = link.wire_error();
-            return Ok(heard.map_or("none".into(), |e| format!("{:x} {} {:x}", e.op, e.code, e.context)));
+        "wire-error" => {
+            let error = link.wire_error();
+            return Ok(error.map_or("none".into(), |e| format!("{:x} {} {:x}", e.op, e.code, e.context)));
         }
         // Sends messages of a length and rising seeds until no more fit.
         "fill" => {
@@ -189,7 +189,7 @@ fn more(link: &StandardLink, verb: &str, words: &mut Words<'_>) -> Answer {
                 link.send(&message)?;
             }
         }
-        // The same without ever waiting in the link.
+        // The same, but never waits in the link.
         "busy-echo" => {
             for _ in 0..words.number::<u64>()? {
                 let message = loop {
@@ -223,7 +223,7 @@ pub fn how(word: &str) -> Result<Shutdown, String> {
     }
 }
 
-/// Splits the link and sends back what comes, from one thread to the other, until the peer closes.
+/// Splits the link and sends back each message, from one thread to the other, until the peer closes.
 fn split_echo(state: &State) -> Answer {
     let link = lock(&state.link).take().ok_or("there is no link")?;
     let link = Arc::into_inner(link).ok_or("the link is in use")?;
@@ -257,7 +257,7 @@ fn untrusted(link: &UntrustedLink, verb: &str, words: &mut Words<'_>) -> Answer 
             link.send(&pattern::bytes(len, seed))?;
             Ok(String::new())
         }
-        _ => Ok(pattern::told(&link.recv()?.to_vec())),
+        _ => Ok(pattern::digest(&link.recv()?.to_vec())),
     }
 }
 

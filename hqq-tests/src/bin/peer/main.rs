@@ -1,14 +1,14 @@
-//! The other process of a test: does what its standard input says, a line at a time, and answers each line with
-//! one that begins with `ok` or `error`. It dies with whoever wrote to it.
+//! The other process of a test. It runs the commands on its standard input, one on each line, and answers each with a
+//! line that starts with `ok` or `error`. It ends with the process that writes to it.
 //!
-//! An order is a word and what belongs to it; `bg` ahead of an order lets it run on a thread of its own, answered
-//! only when `join` asks for it. What orders there are stands in the `match`es of the modules.
+//! A command is a word and its arguments. With `bg` before it, a command runs on a thread of its own, and `join` returns
+//! its answer. The `match` expressions of the modules list the commands.
 
 mod advanced;
-mod born;
 mod conn;
 mod delivery;
 mod link;
+mod namespaces;
 mod process;
 mod raw;
 mod state;
@@ -23,17 +23,17 @@ use std::thread;
 
 use state::{Answer, State, Words, lock};
 
-fn obey(state: &Arc<State>, order: &str) -> Answer {
-    let mut words = Words(order.split_whitespace());
+fn run(state: &Arc<State>, command: &str) -> Answer {
+    let mut words = Words(command.split_whitespace());
     let verb = words.next()?;
     match verb {
         "bg" => {
-            let rest = order.split_once("bg ").map_or("", |(_, rest)| rest).to_owned();
+            let rest = command.split_once("bg ").map_or("", |(_, rest)| rest).to_owned();
             let inner = state.clone();
-            lock(&state.jobs).push(thread::spawn(move || obey(&inner, &rest)));
+            lock(&state.jobs).push(thread::spawn(move || run(&inner, &rest)));
             return Ok(String::new());
         }
-        // Waits for the oldest.
+        // Waits for the oldest command in the background.
         "join" => {
             let mut jobs = lock(&state.jobs);
             if jobs.is_empty() {
@@ -44,30 +44,30 @@ fn obey(state: &Arc<State>, order: &str) -> Answer {
             return job.join().unwrap_or_else(|_| Err("it panicked".into()));
         }
         "cpu" => return Ok(hqq_sys::cpu::cpu_time().as_micros().to_string()),
-        // Becomes a program that knows nothing of links.
+        // Replaces the process by a program without links.
         "exec" => return Err(Command::new("sleep").arg("1000").exec().into()),
         "left" => return left(),
         _ => {}
     }
-    if let Some(answer) = link::obey(state, verb, &mut words) {
+    if let Some(answer) = link::run(state, verb, &mut words) {
         return answer;
     }
-    if let Some(answer) = conn::obey(state, verb, &mut words) {
+    if let Some(answer) = conn::run(state, verb, &mut words) {
         return answer;
     }
-    if let Some(answer) = advanced::obey(state, verb, &mut words) {
+    if let Some(answer) = advanced::run(state, verb, &mut words) {
         return answer;
     }
-    if let Some(answer) = delivery::obey(state, verb, &mut words) {
+    if let Some(answer) = delivery::run(state, verb, &mut words) {
         return answer;
     }
-    if let Some(answer) = process::obey(state, verb, &mut words) {
+    if let Some(answer) = process::run(state, verb, &mut words) {
         return answer;
     }
-    raw::obey(state, verb, &mut words).unwrap_or_else(|| Err(format!("{verb}: no such order").into()))
+    raw::run(state, verb, &mut words).unwrap_or_else(|| Err(format!("{verb}: no such command").into()))
 }
 
-/// How many descriptors this process has open, and how many regions it has mapped.
+/// The number of open descriptors and of mapped regions of this process.
 fn left() -> Answer {
     let open = std::fs::read_dir("/proc/self/fd")?.count();
     let maps = std::fs::read_to_string("/proc/self/maps")?;
@@ -76,23 +76,23 @@ fn left() -> Answer {
 }
 
 fn main() {
-    born::again(&env::args().skip(1).collect::<Vec<_>>());
-    let (sender, orders) = channel();
+    namespaces::enter(&env::args().skip(1).collect::<Vec<_>>());
+    let (sender, commands) = channel();
     thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
             if sender.send(line).is_err() {
                 return;
             }
         }
-        // Whatever the main thread is blocked in: nobody is left to tell it anything.
+        // Standard input is closed: nothing can end what the main thread waits for.
         std::process::exit(9);
     });
     let state = Arc::new(State::default());
-    for order in orders {
-        if order == "quit" {
+    for command in commands {
+        if command == "quit" {
             return;
         }
-        match obey(&state, &order) {
+        match run(&state, &command) {
             Ok(found) => println!("ok {found}"),
             Err(error) => println!("error {error:?}"),
         }

@@ -1,5 +1,5 @@
 // unsafe: fork has no safe form
-//! Orders to do what a process can do to others and to memory that it shares with them.
+//! Commands that act on other processes and on shared memory.
 
 use std::fs;
 use std::io::{self, Read};
@@ -12,16 +12,16 @@ use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use crate::state::{Answer, State, Words, lock};
 
-pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
+pub fn run(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
     Some(match verb {
         "fork" => fork(),
-        "take-sockets" => take_sockets(state, words),
-        "ring-sockets" => {
-            let taken = lock(&state.taken);
-            taken
+        "copy-sockets" => copy_sockets(state, words),
+        "wake-sockets" => {
+            let copied = lock(&state.copied);
+            copied
                 .iter()
                 .try_for_each(|socket| sock::ring(socket.as_fd()))
-                .map(|()| taken.len().to_string())
+                .map(|()| copied.len().to_string())
                 .map_err(Into::into)
         }
         "tamper" => tamper(state, words),
@@ -29,7 +29,7 @@ pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> 
     })
 }
 
-/// Forks a child that never calls exec: its process id, and what a look at the region's memory there came to.
+/// Forks a child that never calls exec; returns its process id, and whether it could read the memory of the region.
 fn fork() -> Answer {
     let maps = fs::read_to_string("/proc/self/maps")?;
     let region = maps.lines().find(|line| line.contains("memfd:hqq:")).ok_or("no region is mapped")?;
@@ -45,7 +45,7 @@ fn fork() -> Answer {
             let looked = libc::write(scratch.as_raw_fd(), address as *const libc::c_void, 1);
             let errno = if looked == 1 { 0 } else { *libc::__errno_location() as u8 };
             libc::write(there.as_raw_fd(), (&raw const errno).cast(), 1);
-            // For the case that nobody kills it.
+            // In case the test does not kill it.
             libc::alarm(120);
             loop {
                 libc::pause();
@@ -66,11 +66,11 @@ fn fork() -> Answer {
     Ok(format!("{child} {found}"))
 }
 
-/// Takes copies of all sockets of another process.
-fn take_sockets(state: &State, words: &mut Words<'_>) -> Answer {
+/// Copies all sockets of another process.
+fn copy_sockets(state: &State, words: &mut Words<'_>) -> Answer {
     let pid: i32 = words.number()?;
     let pidfd = peer::pidfd_open(pid)?;
-    let mut taken = Vec::new();
+    let mut copied = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let entry = entry?;
         let target = fs::read_link(entry.path()).unwrap_or_default();
@@ -78,14 +78,14 @@ fn take_sockets(state: &State, words: &mut Words<'_>) -> Answer {
             continue;
         }
         let number = entry.file_name().to_string_lossy().parse()?;
-        taken.push(pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty())?);
+        copied.push(pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty())?);
     }
-    let count = taken.len();
-    lock(&state.taken).extend(taken);
+    let count = copied.len();
+    lock(&state.copied).extend(copied);
     Ok(count.to_string())
 }
 
-/// Does to the link's memory what its seals should forbid, or what they cannot.
+/// Changes the memory of the link in ways that its seals forbid, or cannot forbid.
 fn tamper(state: &State, words: &mut Words<'_>) -> Answer {
     let link = state.link()?;
     let memory = link.memory();
@@ -97,7 +97,7 @@ fn tamper(state: &State, words: &mut Words<'_>) -> Answer {
             fallocate(memory, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len)?;
         }
         ("seal-writes", &[]) => fcntl_add_seals(memory, SealFlags::WRITE)?,
-        (how, _) => return Err(format!("{how}: no such way").into()),
+        (how, _) => return Err(format!("{how}: no such change").into()),
     }
     Ok(String::new())
 }

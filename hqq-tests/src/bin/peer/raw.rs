@@ -1,4 +1,4 @@
-//! Orders to an end that keeps no rule: packets and words written past the library, handshakes made by hand.
+//! Commands for a hostile peer: packets and words written without the library, handshakes made by hand.
 
 use std::fmt::Write;
 use std::fs::File;
@@ -14,9 +14,9 @@ use hqq_tests::patience::SOON;
 
 use crate::state::{Answer, Sockets, State, Words, lock};
 
-pub fn obey(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
+pub fn run(state: &State, verb: &str, words: &mut Words<'_>) -> Option<Answer> {
     Some(match verb {
-        // push OPCODE OPERAND...: publishes a packet in the direction in which this end sends.
+        // push OPCODE OPERAND...: publishes a packet in the direction in which this side sends.
         "push" | "poke" | "peek" => write(state, verb, words),
         _ if verb.starts_with("sock-") => shake(&mut lock(&state.raw), verb, words),
         _ => return None,
@@ -42,7 +42,7 @@ fn write(state: &State, verb: &str, words: &mut Words<'_>) -> Answer {
             Ok(String::new())
         }
         ("peek", &[offset]) => Ok(format!("{:x}", memory.read(offset))),
-        _ => Err("other numbers are needed".into()),
+        _ => Err("wrong operands".into()),
     }
 }
 
@@ -72,28 +72,28 @@ fn shake(sockets: &mut Sockets, verb: &str, words: &mut Words<'_>) -> Answer {
         "sock-connect" => sockets.socket = Some(sock::connect(&address(words.next()?))?),
         "sock-inherit" => sockets.socket = Some(spawn::inherited("HQQ_LINK_FD")?),
         "sock-drop" => sockets.socket = None,
-        "sock-send" => say(sockets.socket()?, &words.operands()?, &[])?,
-        // Bytes that are no packet: all the same.
+        "sock-send" => send(sockets.socket()?, &words.operands()?, &[])?,
+        // Bytes that are not a packet, all of one value.
         "sock-bytes" => {
             let (count, byte) = (words.number()?, words.number::<u8>()?);
             sock::send(sockets.socket()?, &vec![byte; count], &[])?;
         }
-        // A packet with a descriptor that nobody wants.
+        // A packet with an unexpected descriptor.
         "sock-extra" => {
             let null = File::open("/dev/null")?;
-            say(sockets.socket()?, &words.operands()?, &[null.as_fd()])?;
+            send(sockets.socket()?, &words.operands()?, &[null.as_fd()])?;
         }
-        // Lets somebody else have this socket too.
+        // Sends a copy of this socket to another process.
         "sock-lend" => {
             let other = sock::connect(&address(words.next()?))?;
             sock::send(other.as_fd(), &[0], &[sockets.socket()?])?;
         }
-        "sock-recv" => return heard(sockets.socket()?),
-        // As a listener: accepts a caller and offers it memory of some kind; what the caller says then.
+        "sock-recv" => return receive(sockets.socket()?),
+        // As a listener: accepts a client and offers it memory of this kind; returns what the client sends next.
         "sock-offer" => {
             let socket = sockets.socket()?;
-            say_greeting(socket, shake::HELLO)?;
-            let (join, _) = mock::hear(socket)?;
+            send_greeting(socket, shake::HELLO)?;
+            let (join, _) = mock::recv(socket)?;
             if join.first() != Some(&shake::JOIN) {
                 return Err(format!("no JOIN: {join:?}").into());
             }
@@ -101,48 +101,48 @@ fn shake(sockets: &mut Sockets, verb: &str, words: &mut Words<'_>) -> Answer {
             let len = mem::facts(memory.as_fd())?.len;
             let payload = words.next().ok().map(mock::payload).transpose()?;
             let fds: Vec<_> = [&memory].into_iter().chain(&payload).map(AsFd::as_fd).collect();
-            say(socket, &[shake::OFFER.into(), len, 1], &fds)?;
-            return heard(socket);
+            send(socket, &[shake::OFFER.into(), len, 1], &fds)?;
+            return receive(socket);
         }
-        "sock-hello" => say_greeting(sockets.socket()?, shake::HELLO)?,
-        // As a caller: up to the offer, and into the seat that it has. READY is not said yet.
+        "sock-hello" => send_greeting(sockets.socket()?, shake::HELLO)?,
+        // As a client: the handshake up to joining the seat. READY is not sent yet.
         "sock-join" => {
             let socket = sockets.socket()?;
-            mock::hear(socket)?;
-            say_greeting(socket, shake::JOIN)?;
-            let (offer, fds) = mock::hear(socket)?;
-            let Some(memory) = fds.into_iter().next() else { return Ok(tell(&offer, 0)) };
+            mock::recv(socket)?;
+            send_greeting(socket, shake::JOIN)?;
+            let (offer, fds) = mock::recv(socket)?;
+            let Some(memory) = fds.into_iter().next() else { return Ok(describe(&offer, 0)) };
             File::from(memory).write_all_at(&JOINED.to_le_bytes(), SEAT_1)?;
         }
-        // As a caller, after that: READY, with a payload of some kind.
+        // As a client, after that: sends READY with a payload of this kind.
         "sock-ready" => {
             let payload = words.next().ok().map(mock::payload).transpose()?;
             let fds: Vec<_> = payload.iter().map(AsFd::as_fd).collect();
-            say(sockets.socket()?, &[shake::READY.into(), 1, 1], &fds)?;
+            send(sockets.socket()?, &[shake::READY.into(), 1, 1], &fds)?;
         }
         "sock-uid" => return Ok(peer::uid().to_string()),
-        _ => return Err(format!("{verb}: no such order").into()),
+        _ => return Err(format!("{verb}: no such command").into()),
     }
     Ok(String::new())
 }
 
-fn say(socket: BorrowedFd<'_>, numbers: &[u64], fds: &[BorrowedFd<'_>]) -> Result<(), std::io::Error> {
+fn send(socket: BorrowedFd<'_>, numbers: &[u64], fds: &[BorrowedFd<'_>]) -> Result<(), std::io::Error> {
     let (op, operands) = numbers.split_first().unwrap_or((&0, &[]));
     sock::send(socket, &packet(*op, operands).to_bytes(), fds)
 }
 
-fn say_greeting(socket: BorrowedFd<'_>, op: u8) -> Result<(), std::io::Error> {
+fn send_greeting(socket: BorrowedFd<'_>, op: u8) -> Result<(), std::io::Error> {
     let [magic, format, version] = GREETING;
-    say(socket, &[op.into(), magic, format, version, 1 << 30], &[])
+    send(socket, &[op.into(), magic, format, version, 1 << 30], &[])
 }
 
-fn heard(socket: BorrowedFd<'_>) -> Answer {
-    let (bytes, fds) = mock::hear(socket)?;
-    Ok(tell(&bytes, fds.len()))
+fn receive(socket: BorrowedFd<'_>) -> Answer {
+    let (bytes, fds) = mock::recv(socket)?;
+    Ok(describe(&bytes, fds.len()))
 }
 
 /// A message in words: opcode and operands in hexadecimal without the zeros at the end, then descriptors.
-fn tell(bytes: &[u8], fds: usize) -> String {
+fn describe(bytes: &[u8], fds: usize) -> String {
     let image = bytes.first_chunk::<64>().filter(|_| bytes.len() == 64);
     let Some(packet) = image.and_then(Packet::from_bytes) else {
         return format!("{} bytes", bytes.len());

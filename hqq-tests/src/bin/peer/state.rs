@@ -1,4 +1,4 @@
-//! The links, connections and sockets of the process, and the words of a command.
+//! The state of the process, and the words of a command.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -11,10 +11,10 @@ use std::thread::JoinHandle;
 use hqq::{AdvancedLink, Connection, Listener, Options, OwnedMessage, StandardLink, UntrustedLink};
 use hqq_tests::trace;
 
-/// What an order finds, or why it fails.
+/// The result of a command.
 pub type Answer = Result<String, Box<dyn Error + Send + Sync>>;
 
-/// What the process has.
+/// The links, connections and sockets of the process.
 #[derive(Default)]
 pub struct State {
     pub listener: Mutex<Option<Arc<Listener>>>,
@@ -22,11 +22,11 @@ pub struct State {
     pub untrusted: Mutex<Option<Arc<UntrustedLink>>>,
     pub advanced: Mutex<Option<Arc<AdvancedLink>>>,
     pub connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
-    pub lanes: Mutex<BTreeMap<u64, Arc<Connection>>>,
+    pub advanced_connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
     pub held: Mutex<Vec<OwnedMessage>>,
     pub raw: Mutex<Sockets>,
-    /// Copies of another process's sockets.
-    pub taken: Mutex<Vec<OwnedFd>>,
+    /// Copies of sockets of another process.
+    pub copied: Mutex<Vec<OwnedFd>>,
     pub jobs: Mutex<Vec<JoinHandle<Answer>>>,
 }
 
@@ -40,7 +40,7 @@ impl State {
     }
 }
 
-/// What handshakes are made of.
+/// The sockets of handshakes made by hand.
 #[derive(Default)]
 pub struct Sockets {
     pub listener: Option<OwnedFd>,
@@ -53,7 +53,7 @@ impl Sockets {
     }
 }
 
-/// The words of an order.
+/// The words of a command.
 pub struct Words<'w>(pub SplitWhitespace<'w>);
 
 impl<'w> Words<'w> {
@@ -63,20 +63,20 @@ impl<'w> Words<'w> {
 
     pub fn number<T: FromStr>(&mut self) -> Result<T, String> {
         let word = self.next()?;
-        word.parse().map_err(|_| format!("{word}: not such a number"))
+        word.parse().map_err(|_| format!("{word}: not a valid number"))
     }
 
-    /// All that are left, as 64-bit numbers: decimal, `0x...`, or `max`.
+    /// The remaining words as 64-bit numbers: decimal, `0x...`, or `max`.
     pub fn operands(&mut self) -> Result<Vec<u64>, String> {
         let number = |word: &str| match word.strip_prefix("0x") {
             Some(digits) => u64::from_str_radix(digits, 16).ok(),
             None if word == "max" => Some(u64::MAX),
             None => word.parse().ok(),
         };
-        self.0.by_ref().map(|word| number(word).ok_or_else(|| format!("{word}: no number"))).collect()
+        self.0.by_ref().map(|word| number(word).ok_or_else(|| format!("{word}: not a number"))).collect()
     }
 
-    /// Options, as the words that are left say.
+    /// The remaining words as options.
     pub fn options(&mut self) -> Options {
         let test = env::var(trace::TEST).unwrap_or_default();
         hqq_tests::peer::options(trace::options(&test, Options::new()), self.0.by_ref())

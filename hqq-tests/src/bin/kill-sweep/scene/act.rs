@@ -84,7 +84,7 @@ impl World<'_> {
                 let mut message = None;
                 match victim.receive_plain(&mut message, |_| {}).and(message) {
                     Some(payload) => done.takes.push(read(&payload)),
-                    None => done.takes.extend(take_in(victim)),
+                    None => done.takes.extend(receive_number(victim)),
                 }
             }
             Op::Receive
@@ -92,9 +92,9 @@ impl World<'_> {
             | Op::ReceiveEmpty
             | Op::ReceiveChunk
             | Op::ReceiveTombstone
-            | Op::ReceiveReturned => done.takes.extend(take_in(victim)),
+            | Op::ReceiveReturned => done.takes.extend(receive_number(victim)),
             Op::ReceiveRefused => {
-                if take_in(victim).is_some() {
+                if receive_number(victim).is_some() {
                     done.takes = self.effect.takes.clone();
                 }
             }
@@ -157,7 +157,7 @@ fn read(payload: &Payload<'_>) -> u64 {
 }
 
 /// Receives one packet in the victim, and keeps its buffers.
-fn take_in(victim: &Region<'static>) -> Option<u64> {
+fn receive_number(victim: &Region<'static>) -> Option<u64> {
     match victim.receive(|_| true, |_| {}) {
         Ok(Incoming::Message(payload, _)) => Some(read(&payload)),
         Ok(Incoming::ConnData(_, Some(buffer))) => Some(head(buffer.bytes())),

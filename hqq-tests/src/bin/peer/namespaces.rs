@@ -1,8 +1,8 @@
 // unsafe: clone has no safe form
-//! Being born in an unusual way: with a process id of one's choice, or in namespaces of one's own.
+//! Clones the peer with a chosen process id, or into new namespaces.
 //!
-//! `hqq-test-peer as=NUMBER new=user,pid,mnt,ipc uid=INSIDE` makes a child so, tells its process id in the first
-//! answer, and stands by until it ends; the child is the peer, and dies with the one that stands by.
+//! `hqq-test-peer as=NUMBER new=user,pid,mnt,ipc uid=INSIDE` clones a child, prints its process id as the first
+//! answer, and waits until it ends. The child is the peer; it dies with the process that waits.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -11,24 +11,24 @@ use std::process::exit;
 
 use rustix::process::{Pid, Signal, WaitOptions, getegid, geteuid, set_parent_process_death_signal, waitpid};
 
-/// How a peer is to be born.
+/// The process id, the namespaces and the user id of the peer.
 #[derive(Default)]
-struct Wish {
+struct Isolation {
     number: Option<i32>,
     flags: i32,
     uid_inside: u32,
 }
 
-fn wish(words: &[String]) -> Result<Wish, String> {
-    let mut wish = Wish::default();
+fn isolation(words: &[String]) -> Result<Isolation, String> {
+    let mut isolation = Isolation::default();
     for word in words {
-        let bad = || format!("{word}: no such wish");
+        let bad = || format!("{word}: not valid");
         match word.split_once('=').ok_or_else(bad)? {
-            ("as", number) => wish.number = Some(number.parse().map_err(|_| bad())?),
-            ("uid", number) => wish.uid_inside = number.parse().map_err(|_| bad())?,
+            ("as", number) => isolation.number = Some(number.parse().map_err(|_| bad())?),
+            ("uid", number) => isolation.uid_inside = number.parse().map_err(|_| bad())?,
             ("new", kinds) => {
                 for kind in kinds.split(',') {
-                    wish.flags |= match kind {
+                    isolation.flags |= match kind {
                         "user" => libc::CLONE_NEWUSER,
                         "pid" => libc::CLONE_NEWPID,
                         "mnt" => libc::CLONE_NEWNS,
@@ -40,27 +40,27 @@ fn wish(words: &[String]) -> Result<Wish, String> {
             _ => return Err(bad()),
         }
     }
-    Ok(wish)
+    Ok(isolation)
 }
 
-/// Returns in the child alone. To be called while the process has one thread.
-pub fn again(words: &[String]) {
+/// Returns only in the child. The process must have one thread.
+pub fn enter(words: &[String]) {
     if words.is_empty() {
         return;
     }
-    if let Err(error) = wish(words).map_err(io::Error::other).and_then(|wish| child(&wish)) {
+    if let Err(error) = isolation(words).map_err(io::Error::other).and_then(|isolation| child(&isolation)) {
         println!("error {error:?}");
         exit(1);
     }
 }
 
-fn child(wish: &Wish) -> io::Result<()> {
+fn child(isolation: &Isolation) -> io::Result<()> {
     let (mut here, there) = UnixStream::pair()?;
     // SAFETY: all zeroes is a valid clone_args.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = wish.flags as u64;
+    args.flags = isolation.flags as u64;
     args.exit_signal = libc::SIGCHLD as u64;
-    if let Some(number) = &wish.number {
+    if let Some(number) = &isolation.number {
         args.set_tid = std::ptr::from_ref(number) as u64;
         args.set_tid_size = 1;
     }
@@ -70,7 +70,7 @@ fn child(wish: &Wish) -> io::Result<()> {
         0 => {
             drop(here);
             set_parent_process_death_signal(Some(Signal::KILL))?;
-            // Until its users are mapped, it is nobody.
+            // Waits until its user ids are mapped.
             let mut there = there;
             if there.read(&mut [0])? == 0 {
                 exit(1);
@@ -79,11 +79,11 @@ fn child(wish: &Wish) -> io::Result<()> {
         }
         pid => {
             drop(there);
-            if wish.flags & libc::CLONE_NEWUSER != 0 {
+            if isolation.flags & libc::CLONE_NEWUSER != 0 {
                 let map = |file: &str, text: String| fs::write(format!("/proc/{pid}/{file}"), text);
                 map("setgroups", "deny".into())?;
-                map("uid_map", format!("{} {} 1", wish.uid_inside, geteuid().as_raw()))?;
-                map("gid_map", format!("{} {} 1", wish.uid_inside, getegid().as_raw()))?;
+                map("uid_map", format!("{} {} 1", isolation.uid_inside, geteuid().as_raw()))?;
+                map("gid_map", format!("{} {} 1", isolation.uid_inside, getegid().as_raw()))?;
             }
             println!("ok {pid}");
             here.write_all(&[1])?;
