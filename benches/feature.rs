@@ -1,4 +1,4 @@
-//! What the negotiated features cost in one process, each beside the plain calls that it is made of.
+//! The cost of the negotiated features within one process, each compared with the plain calls that it is made of.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What sealing and opening cost beside the bare ciphers: counters, keys, the window and the copy.
+//! The cost of sealing and opening compared with the bare ciphers: counters, keys, the replay window and the copy.
 
 use std::hint::black_box;
 use std::time::Duration;

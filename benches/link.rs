@@ -1,4 +1,4 @@
-//! What one process can time: the structures without contention, and the public calls on a pair in one thread.
+//! Benchmarks within one process: the structures without contention, and the public calls on a pair in one thread.
 //!
 //! These figures say what the code costs, not how fast two processes talk: that takes two processors and is what
 //! `hqq bench` and the example `compare` measure.

@@ -1,4 +1,4 @@
-//! The core without the standard library: a ring and a pool on memory that the caller brings.
+//! The core without the standard library: a ring and a pool on memory of the caller.
 //!
 //! The core of HQQ needs neither an operating system nor an allocator. Here all memory is one static, as on a
 //! microcontroller with two cores; two threads stand for the cores. They share the words of the ring and of the pool, each

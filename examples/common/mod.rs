@@ -1,4 +1,4 @@
-//! What the examples share: starting the second process.
+//! Shared by the examples: starts the second process.
 
 use std::error::Error;
 use std::process::{Command, id};

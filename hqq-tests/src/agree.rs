@@ -1,4 +1,4 @@
-//! What tests of agreements say to their peers, and how they put it.
+//! Helpers for tests of agreements: options from words, agreements as text, messages to compress.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use hqq::features::encrypt::{Ciphers, Key};
 
 use crate::pattern;
 
-/// What is wanted, from words such as `codecs=lz4,zstd`, `key=7`, `capabilities=12` and `require=2`.
+/// Options from words such as `codecs=lz4,zstd`, `key=7`, `capabilities=12` and `require=2`.
 ///
 /// # Panics
-/// If a word is none of these.
+/// If a word is not an option.
 pub fn wanted<'w>(words: impl Iterator<Item = &'w str>) -> AdvancedOptions {
     words.fold(AdvancedOptions::new(), |wanted, word| {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
@@ -23,7 +23,7 @@ pub fn wanted<'w>(words: impl Iterator<Item = &'w str>) -> AdvancedOptions {
                     value.split(',').map(|name| name.parse().expect("the name of a codec")).collect();
                 wanted.compression(&codecs)
             }
-            // One byte of a shared key, thirty-two times.
+            // A shared key of this byte, repeated.
             "key" => wanted.encryption(Key::shared([number() as u8; 32])),
             "ciphers" => wanted.ciphers(Ciphers::from_bits(number())),
             "statistics" => {
@@ -39,12 +39,12 @@ pub fn wanted<'w>(words: impl Iterator<Item = &'w str>) -> AdvancedOptions {
             "reliable" => wanted.reliable(reliability(value)),
             "maybe-reliable" => wanted.reliable(reliability(value).optional()),
             "require" => wanted.require(Features::from_bits_retain(number())),
-            _ => panic!("{word}: nothing of the kind can be wanted"),
+            _ => panic!("{word}: not an option"),
         }
     })
 }
 
-/// Of so many messages, bytes, and acknowledgements at a time, as far as they are there.
+/// Reliable delivery with these numbers of messages, bytes, and messages for each acknowledgement; each may be missing.
 fn reliability(words: &str) -> Reliability {
     let mut numbers = words.split(',').map(|number| number.parse::<u32>().expect("a number"));
     let mut reliability = Reliability::new().messages(numbers.next().unwrap_or(0));
@@ -59,7 +59,7 @@ fn reliability(words: &str) -> Reliability {
     }
 }
 
-/// An agreement in a line: version, features, capabilities, codecs, and why there is nothing.
+/// An agreement as text: version, features, capabilities, codecs, and the reason if there is none.
 pub fn summary(agreement: &Agreement) -> String {
     let Agreement { version, features, capabilities, terms, fallback } = agreement;
     let why = fallback.map_or_else(String::new, |why| format!(" {why:?}"));

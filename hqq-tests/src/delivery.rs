@@ -1,5 +1,5 @@
-//! What the tests of reliable delivery and their workers have in common: numbered messages, and the file in which a worker
-//! commits what it has processed.
+//! Shared by the tests of reliable delivery and their workers: numbered messages, and the file in which a worker commits
+//! processed messages.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,20 +14,20 @@ use crate::pattern;
 /// Bytes of a record.
 const RECORD: usize = 32;
 
-/// What processing a message did: one record, written at once, so that a death leaves all of it or nothing.
+/// A processed message: one record, written in one call, so that a death leaves all of it or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The message's receipt; `None` of a worker that keeps no such record.
+    /// The receipt of the message; `None` for a worker that does not commit receipts.
     pub receipt: Option<Receipt>,
-    /// Which message it was.
+    /// The number of the message.
     pub number: u64,
 }
 
 impl Record {
-    /// Appends it to a file that is open for that.
+    /// Appends the record to a file opened for appending.
     ///
     /// # Errors
-    /// What the system says.
+    /// Those of the system.
     pub fn append(&self, mut file: &File) -> io::Result<()> {
         let (session, sequence) = self.receipt.map_or((0, 0), |of| (of.session.get(), of.sequence));
         let words = [session, sequence, self.number, pattern::mix(session ^ sequence ^ self.number)];
@@ -40,7 +40,7 @@ impl Record {
     /// If one is damaged.
     pub fn read_all(path: &Path) -> Vec<Self> {
         let bytes = std::fs::read(path).unwrap_or_default();
-        assert!(bytes.len() % RECORD == 0, "a record was written by halves");
+        assert!(bytes.len() % RECORD == 0, "a record is incomplete");
         let read = |record: &[u8]| {
             let word = |at: usize| u64::from_le_bytes(record[8 * at..][..8].try_into().expect("eight bytes"));
             let [session, sequence, number, check] = [0, 1, 2, 3].map(word);
@@ -52,7 +52,7 @@ impl Record {
     }
 }
 
-/// Goes on from the records of the last session, if there are any.
+/// Resumes the last session of the records, if there are any.
 pub fn resume(reliability: Reliability, records: &[Record]) -> Reliability {
     let Some(last) = records.iter().rev().find_map(|record| record.receipt) else { return reliability };
     let receipts = records.iter().filter_map(|record| record.receipt);
@@ -60,7 +60,7 @@ pub fn resume(reliability: Reliability, records: &[Record]) -> Reliability {
     reliability.resume(Position { session: last.session, upto: 0 }, beyond)
 }
 
-/// The message of this number: from 8 bytes, for the slot, to a run of buffers; every other one can be compressed.
+/// The message of this number: from 8 bytes, which fit a slot, to a run of buffers; every other one is compressible.
 pub fn message(number: u64) -> Vec<u8> {
     let len = [0, 20, 60, 250, 700, 1500][pattern::mix(number) as usize % 6];
     let mut message = number.to_le_bytes().to_vec();
@@ -72,7 +72,7 @@ pub fn message(number: u64) -> Vec<u8> {
 /// The number of a message.
 ///
 /// # Panics
-/// If it is not as it was sent.
+/// If it differs from what was sent.
 pub fn number(message: &[u8]) -> u64 {
     let number = message.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)).expect("it has a number");
     assert!(message == self::message(number), "message {number} is not what was sent");

@@ -1,23 +1,25 @@
-//! What the tests of HQQ between processes are built from. `docs/testing.md` explains them to people.
+//! Building blocks of the tests of HQQ with several processes. `docs/testing.md` explains them.
 //!
-//! A test is one process; the other is the program `hqq-test-peer`, started anew for each test, which does as it
-//! is told line by line and answers each line with one of its own. So every step of both sides stands in the
-//! test, in order, while the two ends are as far apart as they are in life.
+//! A test is one process. The other is the program `hqq-test-peer`, started anew for each test. It reads a command on each
+//! line and replies with a line. So the test contains every step of both sides, in order, while the two ends are in
+//! separate processes, as in use.
 //!
 //! | module | what it gives |
 //! |---|---|
-//! | [`test`](mod@test) | a test's name, its time limit, names for its links |
-//! | [`peer`] | the other process, killed and reaped whatever happens |
-//! | [`pattern`] | contents that can be checked at the far end |
-//! | [`stress`] | many senders and receivers, and what must hold of all that they moved |
+//! | [`test`](mod@test) | the name of a test, its time limit, names for its links |
+//! | [`patience`] | waiting for something that must happen |
+//! | [`peer`] | the other process, and commands for it |
+//! | [`pattern`] | contents of messages that the receiver can check |
+//! | [`stress`] | many senders and receivers on one link, and the check of what arrived |
 //! | [`fuzz`](mod@fuzz) | the bodies of the fuzz targets, which tests replay |
 //! | [`delivery`] | numbered messages, and the file of a worker that processes them |
-//! | [`agree`] | what tests of agreements say to their peers |
-//! | [`hostile`] | a peer that writes anything anywhere: the sweep and the scribbler of `cargo xtask hostile` |
-//! | [`mock`] | an end that keeps no rule: raw packets, raw words, raw handshakes |
-//! | [`traced`] | a process that a debugger has stopped |
-//! | [`oracle`] | what must hold of a region after a death |
-//! | `single_step` | a forked child under ptrace, one instruction at a time (x86-64) |
+//! | [`agree`] | helpers for tests of agreements |
+//! | [`hostile`] | a peer that writes anything into shared memory: the sweep and the scribbler of `cargo xtask hostile` |
+//! | [`mock`] | a hostile end: raw packets, raw words, raw handshakes |
+//! | [`traced`] | a process stopped by ptrace |
+//! | [`oracle`] | the invariants of a region after a death |
+//! | [`single_step`] | a forked child under ptrace, one instruction at a time |
+//! | `schedule` | random schedules compared with a model (x86-64) |
 //! | [`trace`] | the packet traces that the table in `docs/testing.md` is made of |
 
 pub mod agree;
@@ -41,9 +43,9 @@ pub use patience::eventually;
 pub use peer::Peer;
 pub use test::Test;
 
-/// Begins a test: its name is that of the function that it stands in.
+/// Starts a test, which gets the name of the surrounding function.
 ///
-/// Its packets are traced. `test!(untraced)` is for tests in which chance decides what is sent, as where a process is
+/// Its packets are traced. Use `test!(untraced)` if the packets vary from run to run, for example because a process is
 /// killed: the table in `docs/testing.md` must be the same after each run.
 #[macro_export]
 macro_rules! test {

@@ -1,6 +1,6 @@
-//! An end that keeps no rule: it writes any packet and any word into a region, and says anything in a handshake.
+//! A hostile end: it writes any packet and any word into a region, and sends anything in a handshake.
 //!
-//! It writes to the region through the memfd, as a stranger with the descriptor would, so it needs no pointer.
+//! It writes to the region through the memfd, as any process with the descriptor can, so it needs no pointer.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -20,31 +20,31 @@ use crate::patience::SOON;
 
 /// Handshake messages.
 pub mod shake {
-    /// The listener's first word.
+    /// The first message of the listener.
     pub const HELLO: u8 = 0x20;
-    /// The caller's.
+    /// The first message of the client.
     pub const JOIN: u8 = 0x21;
-    /// The region comes.
+    /// The listener offers the region.
     pub const OFFER: u8 = 0x22;
-    /// The caller sits.
+    /// The client has joined its seat.
     pub const READY: u8 = 0x23;
-    /// The listener's last.
+    /// The last message of the listener.
     pub const WELCOME: u8 = 0x24;
 }
 
-/// Where the Primary's seat lies in a region.
+/// The offset of the Primary's seat in a region.
 const SEAT_0: u64 = 0x200;
-/// Where the first Secondary's seat lies in a region.
+/// The offset of the first Secondary's seat in a region.
 pub const SEAT_1: u64 = 0x240;
-/// That seat's word once the Secondary has taken it.
+/// The word of that seat after the Secondary has joined.
 pub const JOINED: u64 = 0x10A;
-/// That seat's word before.
+/// The word of that seat before.
 const VACANT: u64 = 0x131;
 
-/// What HELLO and JOIN begin with.
+/// The first operands of HELLO and JOIN.
 pub const GREETING: [u64; 3] = [MAGIC, FORMAT, 0x0101];
 
-/// A region as its memfd shows it.
+/// A region, accessed through its memfd.
 #[derive(Debug)]
 pub struct Memory {
     file: File,
@@ -64,7 +64,7 @@ impl Memory {
         Self { file, layout }
     }
 
-    /// Where everything lies.
+    /// The layout of the region.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
@@ -81,12 +81,12 @@ impl Memory {
         self.file.write_all_at(&word.to_le_bytes(), offset).expect("the offset lies in the region");
     }
 
-    /// Where a slot lies.
+    /// The offset of a slot.
     pub fn slot(&self, direction: usize, index: u64) -> u64 {
         self.layout.directions[direction].ring + 64 * index
     }
 
-    /// The position that will be claimed next in a direction, if nobody else sends meanwhile.
+    /// The next position to be claimed in a direction, unless another sender claims it first.
     pub fn next(&self, direction: usize) -> u64 {
         let slots: Vec<Slot> = (0..self.layout.geometry.slots().into())
             .map(|index| {
@@ -98,7 +98,7 @@ impl Memory {
         Producer::scan_for_tail(&slots).expect("a healthy ring")
     }
 
-    /// The packet that was published last, whether or not it has been received since.
+    /// The packet published last, even if it has been received since.
     pub fn newest(&self, direction: usize) -> Packet {
         let slots = u64::from(self.layout.geometry.slots());
         let at = self.slot(direction, (self.next(direction) - 1) % slots);
@@ -108,7 +108,7 @@ impl Memory {
         Packet::from_bytes(&bytes).expect("nothing is beside the opcode")
     }
 
-    /// Publishes a packet at the next position, whatever it says. Nobody is woken.
+    /// Publishes any packet at the next position. Wakes no receiver.
     pub fn push(&self, direction: usize, packet: &Packet) {
         let position = self.next(direction);
         let slots = u64::from(self.layout.geometry.slots());
@@ -129,7 +129,7 @@ pub fn memory(kind: &str) -> io::Result<OwnedFd> {
     if kind == "file" {
         return Ok(File::open("/dev/null")?.into());
     }
-    // A good region to begin with, in which nobody sits but the Primary.
+    // Starts from a valid region that only the Primary has joined.
     let options = Options::new().slots(8).buffers(8).buffer_size(64).protected(kind == "protected");
     let (primary, _secondary) = StandardLink::pair_with(options).map_err(io::Error::from)?;
     let mut bytes = Vec::new();
@@ -170,7 +170,7 @@ pub fn memory(kind: &str) -> io::Result<OwnedFd> {
         // Seats 1 to 7, all joined by Secondaries.
         "seats" => (0..7).try_for_each(|seat| patch(SEAT_1 + 64 * seat, JOINED))?,
         "seat" => patch(SEAT_1, 0)?,
-        // Not even the Primary sits there.
+        // The seat of the Primary is vacant, too.
         "deserted" => patch(SEAT_0, VACANT)?,
         "stamp" => patch(page, 0)?,
         _ => return Err(io::Error::other(format!("{kind}: no such memory"))),
@@ -200,10 +200,10 @@ pub fn payload(kind: &str) -> io::Result<OwnedFd> {
     Ok(memory)
 }
 
-/// The next message on a socket: a packet image, its length and the descriptors with it.
+/// Receives the next message on a socket: its bytes and its descriptors.
 ///
 /// # Errors
-/// The kernel's, and if none comes.
+/// Those of the kernel, and a timeout.
 pub fn recv(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; 128];
     loop {
@@ -217,7 +217,7 @@ pub fn recv(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     }
 }
 
-/// A caller that has gone through a handshake by hand, and keeps no rule from then on.
+/// A client that did the handshake by hand and is hostile from then on.
 #[derive(Debug)]
 pub struct Stranger {
     /// The doorbell.
@@ -227,10 +227,10 @@ pub struct Stranger {
 }
 
 impl Stranger {
-    /// Calls a listener of this user at a bare name, and takes seat 1 of what it offers.
+    /// Connects to a listener of this user at `name`, and joins seat 1 of the region.
     ///
     /// # Errors
-    /// The kernel's, and if the listener does not play its part.
+    /// Those of the kernel, and if the listener deviates from the handshake.
     pub fn connect(name: &str) -> io::Result<Self> {
         let address = sock::Address::Abstract(format!("hqq.{}.{name}", hqq_sys::peer::uid()).into_bytes());
         let socket = sock::connect(&address)?;
@@ -250,7 +250,7 @@ impl Stranger {
         Ok(Self { socket, memory })
     }
 
-    /// Says that somebody sleeps on this side for everything, so that the other end rings after each thing that it does.
+    /// Announces a sleeper for every event on this side, so that the other end writes to the doorbell after each operation.
     ///
     /// # Errors
     /// The kernel's.

@@ -1,4 +1,4 @@
-//! What must hold of a region after a death, and what is wrong if it does not.
+//! The invariants of a region after a death, and what is violated if they do not hold.
 //!
 //! Messages carry their number, their length and a pattern over all their bytes, so each can be told from every
 //! other and from a torn one. An oracle's user

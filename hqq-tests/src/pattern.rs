@@ -1,6 +1,6 @@
-//! Contents of messages that can be made anew and checked at the far end.
+//! Contents of messages that the receiver can generate again and compare.
 
-/// A well-mixed word for each number (splitmix64).
+/// A pseudo-random word for each number (splitmix64).
 pub fn mix(number: u64) -> u64 {
     let mut word = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -8,7 +8,7 @@ pub fn mix(number: u64) -> u64 {
     word ^ (word >> 31)
 }
 
-/// Fills a slice with the bytes that belong to `seed`.
+/// Fills a slice with the bytes of `seed`.
 pub fn fill(seed: u64, into: &mut [u8]) {
     let start = mix(seed);
     for (place, number) in into.chunks_mut(8).zip(start..) {
@@ -17,14 +17,14 @@ pub fn fill(seed: u64, into: &mut [u8]) {
     }
 }
 
-/// `len` bytes that belong to `seed`.
+/// `len` bytes of `seed`.
 pub fn bytes(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
     fill(seed, &mut bytes);
     bytes
 }
 
-/// A checksum: any byte that differs, is missing or has moved changes it.
+/// A checksum, which changes if a byte differs, is missing or has moved.
 pub fn sum(bytes: &[u8]) -> u64 {
     let words = bytes.chunks(8).map(|chunk| {
         let mut word = [0; 8];

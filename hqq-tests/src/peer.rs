@@ -1,4 +1,4 @@
-//! The other process: started, told what to do, heard, and killed and reaped whatever happens.
+//! The other process of a test: starts it, sends it commands, reads its replies, kills and reaps it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
@@ -13,143 +13,142 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::patience::{SOON, eventually};
 
-/// A process that runs `hqq-test-peer`. It does what its standard input says, a line at a time, and answers each
-/// line with one that begins with `ok` or `error`. Dropping it kills it.
+/// A process that runs `hqq-test-peer`. It runs the commands on its standard input, one on each line, and replies to each
+/// with a line that starts with `ok` or `error`. Dropping this kills the process.
 #[derive(Debug)]
 pub struct Peer {
     child: Child,
-    /// The process that takes the orders, which need not be the child itself.
+    /// The process that runs the commands, which may be a child of `child`.
     pid: i32,
     process: OwnedFd,
-    orders: ChildStdin,
-    answers: Receiver<String>,
+    commands: ChildStdin,
+    replies: Receiver<String>,
 }
 
 impl Peer {
-    /// Starts it.
+    /// Starts the process.
     pub(crate) fn start(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the peer's program starts");
-        let orders = child.stdin.take().expect("piped");
+        let commands = child.stdin.take().expect("piped");
         let output = BufReader::new(child.stdout.take().expect("piped"));
-        let (heard, answers) = channel();
+        let (sender, replies) = channel();
         thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
-                if heard.send(line).is_err() {
+                if sender.send(line).is_err() {
                     return;
                 }
             }
         });
         let pid = child.id().try_into().expect("process ids fit");
         let process = pidfd_open(pid).expect("a child that was not waited for has a number");
-        Self { child, pid, process, orders, answers }
+        Self { child, pid, process, commands, replies }
     }
 
-    /// Starts one whose program makes the peer and stands by. The peer's first answer is its process id, or why there
-    /// is none.
+    /// Starts a program that clones the peer and waits for it. The first reply is the process id of the peer, or an error.
     pub(crate) fn start_behind(command: &mut Command) -> Result<Self, String> {
         let mut peer = Self::start(command);
-        let answer = peer.read_reply();
-        match answer.strip_prefix("ok ").and_then(|number| number.parse().ok()) {
+        let reply = peer.read_reply();
+        match reply.strip_prefix("ok ").and_then(|number| number.parse().ok()) {
             Some(pid) => {
                 peer.pid = pid;
                 peer.process = pidfd_open(pid).map_err(|error| error.to_string())?;
                 Ok(peer)
             }
-            None => Err(answer),
+            None => Err(reply),
         }
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Gives it an order without waiting for the answer.
-    pub fn send_command(&mut self, order: impl AsRef<str>) {
-        writeln!(self.orders, "{}", order.as_ref()).expect("the peer lives");
+    /// Sends a command without waiting for the reply.
+    pub fn send_command(&mut self, command: impl AsRef<str>) {
+        writeln!(self.commands, "{}", command.as_ref()).expect("the peer is alive");
     }
 
-    /// Its next answer.
+    /// Waits for the next reply.
     ///
     /// # Panics
     /// If none comes.
     #[track_caller]
     pub fn read_reply(&mut self) -> String {
-        self.answers.recv_timeout(SOON).expect("the peer answers")
+        self.replies.recv_timeout(SOON).expect("the peer replies")
     }
 
-    /// Its next answer, which must be that all went well: what it found.
+    /// Waits for the next reply, which must be `ok`; returns the rest of it.
     ///
     /// # Panics
     /// If it is an error.
     #[track_caller]
     pub fn expect_ok(&mut self) -> String {
-        let answer = self.read_reply();
-        let Some(found) = answer.strip_prefix("ok") else { panic!("the peer says: {answer}") };
+        let reply = self.read_reply();
+        let Some(found) = reply.strip_prefix("ok") else { panic!("the reply is: {reply}") };
         found.trim_start().to_owned()
     }
 
-    /// Its next answer, which must be an error: what went wrong, as `{:?}` prints it.
+    /// Waits for the next reply, which must be an error; returns the error as printed by `{:?}`.
     ///
     /// # Panics
-    /// If all went well.
+    /// If it is not an error.
     #[track_caller]
     pub fn expect_error(&mut self) -> String {
-        let answer = self.read_reply();
-        let Some(error) = answer.strip_prefix("error ") else { panic!("the peer says: {answer}") };
+        let reply = self.read_reply();
+        let Some(error) = reply.strip_prefix("error ") else { panic!("the reply is: {reply}") };
         error.to_owned()
     }
 
-    /// Gives it an order that must go well: what it found.
+    /// Runs a command that must succeed; returns its result.
     ///
     /// # Panics
-    /// If it does not.
+    /// If it fails.
     #[track_caller]
-    pub fn ask(&mut self, order: impl AsRef<str>) -> String {
-        self.send_command(order);
+    pub fn ask(&mut self, command: impl AsRef<str>) -> String {
+        self.send_command(command);
         self.expect_ok()
     }
 
-    /// Gives it an order that must fail: what went wrong, as `{:?}` prints it.
+    /// Runs a command that must fail; returns the error as printed by `{:?}`.
     ///
     /// # Panics
-    /// If it goes well.
+    /// If it succeeds.
     #[track_caller]
-    pub fn ask_error(&mut self, order: impl AsRef<str>) -> String {
-        self.send_command(order);
+    pub fn ask_error(&mut self, command: impl AsRef<str>) -> String {
+        self.send_command(command);
         self.expect_error()
     }
 
-    /// Gives it an order: the whole answer, whatever it is.
+    /// Runs a command; returns the whole reply.
     #[track_caller]
-    pub fn ask_any(&mut self, order: impl AsRef<str>) -> String {
-        self.send_command(order);
+    pub fn ask_any(&mut self, command: impl AsRef<str>) -> String {
+        self.send_command(command);
         self.read_reply()
     }
 
-    /// Whether an answer has come that was not heard yet.
+    /// Waits up to `within` for the next reply.
     pub fn try_read_reply(&mut self, within: Duration) -> Option<String> {
-        self.answers.recv_timeout(within).ok()
+        self.replies.recv_timeout(within).ok()
     }
 
-    /// Kills it where it stands and waits until it is dead.
+    /// Kills the process and waits until it is dead.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.child.wait().expect("a child can be waited for");
     }
 
-    /// Stops it, without killing it, and waits until it stands still.
+    /// Stops the process with SIGSTOP and waits until it is stopped.
     pub fn stop(&self) {
         self.signal(Signal::STOP);
         let stat = format!("/proc/{}/stat", self.pid());
-        eventually("the peer stands still", || {
+        eventually("the peer is stopped", || {
             let stat = std::fs::read_to_string(&stat).expect("a child has a state");
             stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
         });
     }
 
-    /// Lets it go on.
+    /// Resumes the process with SIGCONT.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
@@ -158,10 +157,10 @@ impl Peer {
         pidfd_send_signal(&self.process, signal).expect("a process that was not waited for can be signalled");
     }
 
-    /// Lets it drop all that it has and end.
+    /// Lets the process drop everything and exit.
     ///
     /// # Panics
-    /// If it ends in another way.
+    /// If it fails.
     #[track_caller]
     pub fn quit(mut self) {
         self.send_command("quit");
@@ -176,20 +175,20 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // These fail only if it was waited for already.
+        // These fail only if the process was reaped already.
         let _ = pidfd_send_signal(&self.process, Signal::KILL);
         let _ = self.child.wait();
     }
 }
 
-/// Changes options as words like `slots=4` say.
+/// Changes options by words such as `slots=4`.
 ///
 /// # Panics
-/// At a word that says nothing.
+/// If a word is not an option.
 pub fn options<'w>(mut options: Options, words: impl Iterator<Item = &'w str>) -> Options {
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
-        let number = || value.parse::<u64>().unwrap_or_else(|_| panic!("{word}: no number"));
+        let number = || value.parse::<u64>().unwrap_or_else(|_| panic!("{word}: not a number"));
         let small = || u32::try_from(number()).unwrap_or_else(|_| panic!("{word}: too large"));
         options = match (key, value) {
             ("slots", _) => options.slots(small()),

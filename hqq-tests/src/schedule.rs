@@ -1,5 +1,5 @@
-//! Random schedules of a link with an agreement, against a model of it: one thread, both ends, and a clock that is set by
-//! hand. So a schedule is its seed.
+//! Random schedules of a link with an agreement, compared with a model: one thread, both ends, and a manual clock. The seed
+//! determines the schedule.
 //!
 //! Each step is one call on one end, and none waits. The model knows what was sent and not received, and says what each
 //! call may give. When the schedule ends, what is still under way must come, and nothing may be left in the region.

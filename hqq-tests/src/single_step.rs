@@ -1,5 +1,5 @@
-//! A forked child under ptrace: unsafe code, for fork, ptrace and the addresses that it asks about. The kill sweep and
-//! the exact costs step their children with it.
+//! A forked child under ptrace, stepped by instruction; unsafe code, for fork, ptrace and addresses of the child. The kill
+//! sweep and the exact costs use it.
 //!
 //! The child is a copy of this process, with the same code at the same addresses; shared memory stays shared. It
 //! runs freely up to its first [`mark`], where [`Child::fork`] returns, and then one instruction at a time up to the

@@ -1,5 +1,5 @@
-//! Many threads that send and receive on one link, and what must hold of all that they moved: every message of
-//! every producer arrives once, whole, and each consumer sees each producer's messages in their order.
+//! Many threads that send and receive on one link, and the check of the result: every message of every producer arrives
+//! once and whole, and each consumer receives the messages of each producer in order.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -8,10 +8,10 @@ use hqq::{Error, StandardLink};
 
 use crate::pattern;
 
-/// Bytes ahead of the contents: the producer's number and the message's.
+/// Bytes before the contents: the numbers of the producer and of the message.
 const HEAD: usize = 16;
 
-/// The message `number` of `producer`. Lengths run from what fits a slot to what takes several buffers of 256.
+/// The message `number` of `producer`. Its length is from a few bytes, which fit a slot, to several buffers of 256 bytes.
 pub fn message(producer: u64, number: u64) -> Vec<u8> {
     let seed = producer << 32 | number;
     let len = match pattern::mix(seed) % 8 {
@@ -26,7 +26,7 @@ pub fn message(producer: u64, number: u64) -> Vec<u8> {
     bytes
 }
 
-/// Reads a message: its producer and number, if it is whole.
+/// The producer and number of a message, if it is whole.
 pub fn read(bytes: &[u8]) -> Option<(u64, u64)> {
     let (producer, rest) = bytes.split_first_chunk()?;
     let (number, _) = rest.split_first_chunk()?;
@@ -37,7 +37,7 @@ pub fn read(bytes: &[u8]) -> Option<(u64, u64)> {
 /// Sends `count` messages from each of `threads` threads, numbered from `first`.
 ///
 /// # Errors
-/// The first that a thread met.
+/// The first error of a thread.
 pub fn produce(link: &StandardLink, first: u64, threads: u64, count: u64) -> Result<(), Error> {
     thread::scope(|scope| {
         let producers: Vec<_> = (first..first + threads)
@@ -60,11 +60,11 @@ pub fn produce(link: &StandardLink, first: u64, threads: u64, count: u64) -> Res
     })
 }
 
-/// Receives on `threads` threads until the peer closes, and checks what came against what `producers` threads,
-/// numbered from `first`, were to send: `count` messages each.
+/// Receives on `threads` threads until the peer closes, and checks that `count` messages arrived from each of `producers`
+/// threads, numbered from `first`.
 ///
 /// # Errors
-/// What is wrong.
+/// A description of what is wrong.
 pub fn consume(
     link: &StandardLink,
     threads: usize,
@@ -101,7 +101,7 @@ fn verify(logs: &[Vec<(u64, u64)>], first: u64, producers: u64, count: u64) -> R
         for &(producer, number) in log {
             if let Some(before) = last.insert(producer, number) {
                 if before >= number {
-                    return Err(format!("producer {producer}: {number} came after {before}"));
+                    return Err(format!("producer {producer}: received {number} after {before}"));
                 }
             }
             all.entry(producer).or_default().push(number);
@@ -112,7 +112,7 @@ fn verify(logs: &[Vec<(u64, u64)>], first: u64, producers: u64, count: u64) -> R
         numbers.sort_unstable();
         if !numbers.iter().copied().eq(0..count) {
             return Err(format!(
-                "producer {producer}: {} of {count} messages, lost or doubled",
+                "producer {producer}: {} of {count} messages, lost or duplicated",
                 numbers.len()
             ));
         }

@@ -1,4 +1,4 @@
-//! A test's name, its time limit, and names that belong to it alone.
+//! A test: its name, its time limit, its peers, and names that only it uses.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,12 +16,12 @@ use crate::patience::{SOON, eventually};
 use crate::peer::Peer;
 use crate::trace;
 
-/// How long one test may take. Far more than any needs on the busiest machine, since what it must never do is hang.
+/// The time limit of a test, far more than any test needs on a busy machine: it only catches calls that hang.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// A test that runs, begun by [`test!`](crate::test!).
+/// A running test, started by [`test!`](crate::test!).
 ///
-/// It aborts the whole program when the time limit passes: a call that hangs cannot be ended any other way.
+/// When the time limit passes, the whole program is aborted, because a call that hangs cannot be ended otherwise.
 #[derive(Debug)]
 pub struct Test {
     name: String,
@@ -32,15 +32,15 @@ pub struct Test {
 }
 
 impl Test {
-    /// Begins the test `here`, as the compiler names an inner function of it, with `program` as its peer.
+    /// Starts a test with `program` as its peer. `here` is the name of a function inside the test function.
     pub fn new(here: &str, program: &str, traced: bool) -> Self {
         let name = here.rsplit_once("::").map_or(here, |(name, _)| name).to_owned();
         let (over, alarm) = channel::<()>();
         let told = name.clone();
         thread::spawn(move || {
             if alarm.recv_timeout(LIMIT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                // Past the capture of the tests' output, which is lost in an abort.
-                let _ = writeln!(io::stderr(), "{told}: not over after {LIMIT:?}; giving up");
+                // Directly to standard error: captured output is lost in an abort.
+                let _ = writeln!(io::stderr(), "{told}: still running after {LIMIT:?}; aborting");
                 process::abort();
             }
         });
@@ -57,13 +57,13 @@ impl Test {
         if self.traced { trace::options(&self.name, Options::new()) } else { Options::new() }
     }
 
-    /// A name for a link that nobody else uses.
+    /// A unique name for a link.
     pub fn link_name(&self) -> String {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         format!("test-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A folder of the test's own that every user may enter, removed at its end.
+    /// A folder for this test that every user may enter; it is removed at the end.
     pub fn folder(&mut self) -> &Path {
         if self.folder.is_none() {
             let folder = env::temp_dir().join(format!("hqq-{}", self.link_name()));
@@ -79,7 +79,7 @@ impl Test {
         self.peer_with(|_| ())
     }
 
-    /// Starts a peer with more in its command than its name.
+    /// Starts a peer; `more` may change its command.
     pub fn peer_with(&self, more: impl FnOnce(&mut Command)) -> Peer {
         let mut command = Command::new(&self.program);
         command.env(trace::TEST, &self.name);
@@ -90,18 +90,18 @@ impl Test {
         Peer::start(&mut command)
     }
 
-    /// Starts a peer that is born as the words of `wish` say (see `born.rs` of the peer): `as=NUMBER`, `new=user,pid,mnt`,
-    /// `uid=INSIDE`. It leaves no trace.
+    /// Starts a peer with a process id or namespaces as in `isolation` (see `namespaces.rs` of the peer): `as=NUMBER`,
+    /// `new=user,pid,mnt`, `uid=INSIDE`. Its packets are not traced.
     ///
     /// # Errors
-    /// What the kernel said: not everybody may have what is wished.
+    /// The error of the kernel, which may not permit this.
     pub fn peer_isolated(&self, wish: &str) -> Result<Peer, String> {
         let mut command = Command::new(&self.program);
         command.env_remove(trace::VARIABLE).args(wish.split_whitespace());
         Peer::start_behind(&mut command)
     }
 
-    /// The same as another user, which only root can be.
+    /// Like [`peer_isolated`](Self::peer_isolated), as another user; only root can do this.
     ///
     /// # Errors
     /// As there.
@@ -110,13 +110,13 @@ impl Test {
         Peer::start_behind(command.args(wish.split_whitespace()))
     }
 
-    /// Starts a peer that runs as another user, which only root can. It leaves no trace, so that the table of
-    /// opcodes is the same whoever runs the tests.
+    /// Starts a peer as another user; only root can do this. Its packets are not traced, so that the table of opcodes does
+    /// not depend on the user who runs the tests.
     pub fn peer_of(&mut self, uid: u32) -> Peer {
         self.peer_of_with(uid, |_| ())
     }
 
-    /// As [`peer_of`](Self::peer_of), with more in its command.
+    /// Like [`peer_of`](Self::peer_of); `more` may change the command.
     pub fn peer_of_with(&mut self, uid: u32, more: impl FnOnce(&mut Command)) -> Peer {
         let mut command = self.command_of(uid);
         more(&mut command);
@@ -125,11 +125,11 @@ impl Test {
 
     fn command_of(&mut self, uid: u32) -> Command {
         use std::os::unix::process::CommandExt;
-        // The build folder may be closed to that user.
+        // That user may have no access to the build folder.
         let program = self.folder().join("peer");
         if !program.exists() {
-            // By another process: a child that another test forks meanwhile would keep our copy open for writing, and
-            // what is open so cannot be started.
+            // Copied by another process: a child that another test forks meanwhile would keep the copy open for writing,
+            // and a file open for writing cannot be executed.
             let copied = Command::new("cp").arg(&self.program).arg(&program).status();
             assert!(copied.is_ok_and(|status| status.success()), "the peer's program can be copied");
             allow(&program, 0o755);
@@ -139,14 +139,14 @@ impl Test {
         command
     }
 
-    /// A link with a fresh peer: this process has `role`. `geometry` is the Primary's options as the peer reads
-    /// them, and is used on both sides.
+    /// A link with a new peer. This process has `role`; `options` are words as for [`options`](crate::peer::options), used
+    /// on both sides.
     pub fn link(&self, role: Role, options: &str) -> (StandardLink, Peer) {
         let peer = self.peer();
         self.link_with(peer, role, options)
     }
 
-    /// As [`link`](Self::link), with a peer that runs already.
+    /// Like [`link`](Self::link), with a running peer.
     pub fn link_with(&self, mut peer: Peer, role: Role, options: &str) -> (StandardLink, Peer) {
         let name = self.link_name();
         let ours = crate::peer::options(self.options(), options.split_whitespace());
@@ -175,7 +175,7 @@ impl Test {
 impl Drop for Test {
     fn drop(&mut self) {
         if let Some(folder) = &self.folder {
-            // A leftover folder harms nobody, and the test may be failing already.
+            // A folder that is left is harmless, and the test may have failed already.
             let _ = fs::remove_dir_all(folder);
         }
     }
@@ -187,7 +187,7 @@ pub fn allow(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions of an own file");
 }
 
-/// A link with a peer that speaks by hand, at a listener on a path. It has a socket and the region, and no more.
+/// A link at a listener on a path, to a peer that did the handshake by hand: it has a socket and the region only.
 pub fn link_by_hand(listener: &Listener, peer: &mut Peer) -> StandardLink {
     peer.ask(format!("sock-connect {}", listener.name()));
     peer.send_command("sock-join");
@@ -199,13 +199,13 @@ pub fn link_by_hand(listener: &Listener, peer: &mut Peer) -> StandardLink {
     })
 }
 
-/// Does what a listener does until it has refused `count` callers, and admits none of them.
+/// Polls a listener until it has refused `count` clients.
 ///
 /// # Panics
-/// If it admits one, or as [`eventually`].
+/// If it admits one, and as [`eventually`].
 #[track_caller]
 pub fn refuses(listener: &Listener, count: u64) {
-    eventually("the caller is refused", || {
+    eventually("the client is refused", || {
         match listener.try_accept() {
             Err(Error::NoneWaiting) => {}
             other => panic!("{other:?}"),
@@ -214,7 +214,7 @@ pub fn refuses(listener: &Listener, count: u64) {
     });
 }
 
-/// Waits until another thread of this end, begun after `sleeps` was read, sleeps in the kernel.
+/// Waits until a thread of this end sleeps in the kernel that did not when `sleeps` was read.
 ///
 /// # Panics
 /// As [`eventually`].
@@ -223,15 +223,15 @@ pub fn asleep(link: &StandardLink, sleeps: u64) {
     eventually("a call sleeps", || self::sleeps(link) > sleeps);
 }
 
-/// How often threads of this end have gone to sleep.
+/// How many times threads of this end have gone to sleep.
 pub fn sleeps(link: &StandardLink) -> u64 {
     link.stats().side(link.role()).sleeps
 }
 
-/// Nothing of a dead peer is left in the region, once what it sent has been received.
+/// Checks that nothing of a dead peer is left in the region, after everything that it sent has been received.
 ///
 /// # Panics
-/// If something is.
+/// If something is left.
 #[track_caller]
 pub fn healthy(link: &StandardLink) {
     let report = Observer::open(link.memory()).unwrap().check();
@@ -239,9 +239,9 @@ pub fn healthy(link: &StandardLink) {
     let stats = link.stats();
     let inward = stats.sent_by(link.role().other());
     assert_eq!((inward.in_flight, inward.buffers_free), (0, link.geometry().buffers().into()), "{inward:?}");
-    // What it did not receive any more lies in the ring. It holds nothing itself: a word may still name it if it
-    // died between marking a message's buffers and releasing its slot, but then the slot is back in the ring, and
-    // decides.
+    // Messages that the peer did not receive are in the ring. It holds nothing itself. A buffer word may still name it if
+    // it died between marking the buffers of a message and releasing its slot, but then the slot is published again, and
+    // takes precedence.
     let ours = link.role().direction();
     for buffer in &report.buffers {
         let held = buffer.direction == ours && matches!(buffer.state, BufferState::Held(_));

@@ -1,5 +1,5 @@
 // unsafe: ptrace has no safe form
-//! A process stopped as a debugger stops it.
+//! A process stopped by ptrace, as by a debugger.
 
 use std::collections::BTreeSet;
 use std::io;

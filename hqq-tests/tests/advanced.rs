@@ -1,4 +1,5 @@
-//! What a link with an agreement can do as any other: streams, batches, values, whatever is done to the messages.
+//! Links with an agreement support everything that other links do: streams, batches, typed values, with messages that are
+//! compressed or encrypted.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};

@@ -1,4 +1,4 @@
-//! What two processes agree on beyond the standard operations, and what becomes of those that do not.
+//! Negotiations between two processes, and links whose peer does not negotiate.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

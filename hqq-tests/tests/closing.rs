@@ -1,4 +1,4 @@
-//! The orderly end: what was sent arrives, then `Closed`; and a shutdown wakes whoever waits.
+//! Orderly shutdown: everything sent before it arrives, then `Closed`; a shutdown wakes waiting calls.
 
 use std::net::Shutdown;
 use std::thread;

@@ -1,5 +1,5 @@
-//! Who waits for whom: no call waits for another thread's turn longer than it was told to, none waits for what is
-//! there, and nobody is kept out by those who take no part.
+//! Waiting: no call waits longer than its time limit for a lock that another thread holds, no call waits for a message that
+//! is already there, and clients that do nothing block nobody.
 
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;

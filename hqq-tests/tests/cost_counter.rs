@@ -1,5 +1,5 @@
-//! The program that counts what messages cost counts what is known beforehand, in the build of the tests as well. The
-//! figures themselves are `cargo xtask costs`, of the release build; there each row is counted twice.
+//! The program that counts the cost of messages, checked on code with known counts, in the build of the tests. The costs
+//! themselves are measured by `cargo xtask costs` on the release build.
 
 #![cfg(target_arch = "x86_64")]
 

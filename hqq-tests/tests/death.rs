@@ -1,4 +1,4 @@
-//! Death by SIGKILL of either side, whatever the other waits for; and what is no death.
+//! The death of either side by SIGKILL while the other waits for anything; and events that do not count as a death.
 
 use std::os::fd::AsFd;
 use std::thread;

@@ -1,4 +1,4 @@
-//! Reliable delivery between processes of which one dies again and again: what is not acknowledged comes to the next.
+//! Reliable delivery to processes that die repeatedly: a message that was not acknowledged is delivered to the successor.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

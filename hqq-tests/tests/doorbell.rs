@@ -1,5 +1,5 @@
-//! Strangers that abuse the socket of a link: whatever they send, leave unread, set or close, no call of the other end
-//! waits for them.
+//! Hostile processes that misuse the socket of a link: whatever they send, leave unread, set or close, no call of the other
+//! end waits for them.
 
 use std::fs::File;
 use std::io::Write;

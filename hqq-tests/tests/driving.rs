@@ -1,4 +1,4 @@
-//! Links in an event loop: one thread, many links, asleep in one `poll` until any of them has news.
+//! Links in an event loop: one thread sleeps in one `poll` for many links.
 
 use std::os::fd::AsFd;
 

@@ -1,6 +1,6 @@
 // unsafe: regions lie on memory that the test brings, and some of its words are stored by a hostile hand.
-//! The core on caller-supplied memory: two ends of one region, refusals, the bytes of the layout, and what `attach`
-//! answers to memory that is no region.
+//! The core on memory of the caller: two ends of one region, refused packets, the bytes of the layout, and what `attach`
+//! returns for memory that is not a region.
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,4 @@
-//! The fuzz targets without a fuzzer: the committed corpus, and some thousand random inputs that are the same each time.
+//! Runs the fuzz targets without a fuzzer: on the committed corpus, and on some thousand random inputs with fixed seeds.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Handshakes that break a rule: each gets its own error, the other side hears why, and nobody else is delayed.
+//! Handshakes that violate the protocol: each returns its own error, the other side receives the reason, and no other client
+//! is delayed.
 
 use std::thread;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 // unsafe: an allocator that counts can be written in no other way.
-//! What a message costs while both sides are awake: no allocation and no system call; and what waiting costs: no
-//! processor time. And what a link leaves behind: nothing.
+//! The cost of a message while both sides are awake: no allocation, no system call. The cost of waiting: no processor time.
+//! After a link has ended: nothing is left behind.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

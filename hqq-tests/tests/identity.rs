@@ -1,4 +1,4 @@
-//! Who the peer is, and whether it is dead, where process ids, forks, namespaces and signals could deceive.
+//! Recognizes the peer and its death in spite of reused process ids, forks, namespaces and signals.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};

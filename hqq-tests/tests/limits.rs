@@ -1,4 +1,5 @@
-//! What is full, exhausted, too long or too late: each its own error with its numbers, and nothing lost.
+//! Limits: a full ring, an exhausted pool, a message that is too long, a timeout. Each returns its own error with numbers,
+//! and nothing is lost.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! How two processes find each other: names, start orders, users, inheritance.
+//! How two processes connect: names, orders of start, users, inheritance.
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;

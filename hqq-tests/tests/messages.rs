@@ -1,4 +1,4 @@
-//! Messages between two processes: every form of sending and receiving, every ring mode, threads on both sides.
+//! Messages between two processes: every way of sending and receiving, every ring mode, threads on both sides.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;

@@ -1,4 +1,4 @@
-//! Packets and words past the library: whatever a peer writes is refused, counted and answered, or ends the link.
+//! Packets and words written without the library: whatever a peer writes is refused, counted and answered, or ends the link.
 
 use std::time::Duration;
 

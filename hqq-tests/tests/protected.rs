@@ -1,5 +1,5 @@
 // unsafe: a mapping of the peer's payload is written to, to see that the kernel forbids it.
-//! Protected links: the same manners, and payload that the other end cannot touch.
+//! Protected links: they behave like others, and the payload of one end is read-only for the other.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;

@@ -1,4 +1,4 @@
-//! What the README says is true: its programs are the example's, its commands are there, its links lead somewhere.
+//! Checks the README: its programs are the example, its commands exist, its links resolve.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A Secondary's place taken by another: what was sent and not received is delivered, and nobody takes the place of the
-//! living.
+//! A new client takes the place of a Secondary that died or left: messages that were sent and not received are delivered to
+//! it, and the place of a living client is never taken.
 
 use std::io::Write;
 use std::os::fd::AsFd;

@@ -1,6 +1,6 @@
 // unsafe: another process at the peer's side is played on a mapping of our own.
-//! Ends of a half, a connection, a peer: nothing that was sent before one is lost, and nobody waits for what cannot
-//! come any more.
+//! Shutdown of a half, of a connection and of a peer: nothing sent before it is lost, and no call waits for something that
+//! cannot come any more.
 
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! The feature statistics: what is measured is what happened.
+//! The feature statistics: the measured values match what happened.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};

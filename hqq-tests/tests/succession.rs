@@ -1,4 +1,4 @@
-//! What happens between a place's offer and its taking: nothing is lost, and nobody harms others.
+//! Failures between the offer of a seat and its successor joining: nothing is lost, and no client harms others.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

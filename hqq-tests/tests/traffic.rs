@@ -1,4 +1,4 @@
-//! Credit, classes and rates of connections between two processes.
+//! Flow control, classes and rates of connections between two processes.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
 // unsafe: loom watches plain memory only through raw pointers
-//! What the models in `tests/` share: a runner that knows when a model explored too little.
+//! Shared by the models in `tests/`: a runner that detects a model that explored too little.
 #![cfg(loom)]
 
 use std::sync::Arc;

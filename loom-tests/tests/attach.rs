@@ -1,5 +1,5 @@
-//! Models of attaching: seats joined, left and vacated, recoverers that must not meet a successor, and the word that
-//! says a region is ready. The dead are threads that stopped in the middle and were joined, which is the proof.
+//! Models of attaching: seats joined, left and vacated, a recovery that must not overlap with a successor, and the word that
+//! marks a region as ready. A dead process is a thread that stopped in the middle and was joined, which proves its death.
 #![cfg(loom)]
 
 use hqq::error::Error;

@@ -1,4 +1,4 @@
-//! Models of the pool, two buffers. A payload cell for each buffer: loom reports a race unless take and give
+//! Models of the pool with two buffers. Each buffer has a payload cell: loom reports a race unless allocation and release
 //! order its accesses.
 #![cfg(loom)]
 

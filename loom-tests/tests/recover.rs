@@ -1,5 +1,5 @@
-//! Models of recovery: a dead seat's leavings are cleared while others work. The dead is a thread that stopped
-//! in the middle and was joined, which is the proof of its death.
+//! Models of recovery: the slots and buffers of a dead seat are released while others work. The dead process is a thread that
+//! stopped in the middle and was joined, which proves its death.
 #![cfg(loom)]
 
 use hqq::shm::layout::Geometry;

@@ -1,5 +1,5 @@
-//! Models of the ring, capacity 2. A payload cell beside each slot stands for a buffer: loom reports a race
-//! unless publish and release order its accesses.
+//! Models of the ring with a capacity of 2. A payload cell beside each slot stands for a buffer: loom reports a race unless
+//! publish and release order its accesses.
 #![cfg(loom)]
 
 use hqq::shm::packet::{Packet, op};

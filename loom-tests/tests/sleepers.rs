@@ -1,5 +1,5 @@
-//! Models of announcing sleep. A doorbell is a token that stays until it is read; whoever waits for one that
-//! never comes is a deadlock, which loom reports.
+//! Models of announcing sleep. A doorbell is a token that stays until it is read. A thread that waits for one that never comes
+//! is a deadlock, which loom reports.
 #![cfg(loom)]
 
 use hqq::shm::packet::{Packet, op};

@@ -1,4 +1,4 @@
-//! The ring and the pool with three on either side, one of whom dies.
+//! The ring and the pool with three threads on each side, one of which dies.
 
 use hqq::shm::layout::Geometry;
 use hqq::shm::packet::{Packet, Run, op};

@@ -1,4 +1,4 @@
-//! A doorbell and an event in one: what a thread of a link sleeps on.
+//! A doorbell and an event in one, on which threads of a link sleep.
 
 use shuttle::sync::{Condvar, Mutex};
 

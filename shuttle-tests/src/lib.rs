@@ -1,5 +1,5 @@
-//! Models of more threads than loom can explore, on schedules that shuttle draws by chance from fixed seeds. Memory is
-//! sequentially consistent here: these look for faults of the protocols and for lost wake-ups, not of orderings.
+//! Models with more threads than loom can explore, on random schedules from fixed seeds. Memory is sequentially consistent
+//! here: these models find faults of the protocols and lost wake-ups, not of memory orderings.
 //!
 //! A failure prints the schedule that led to it; `shuttle::replay` takes that.
 #![cfg(all(shuttle, test))]

@@ -1,5 +1,5 @@
-//! The threads of two processes on one link, each process with one announcement and one doorbell for all of them
-//! (`waiters.rs`, which is compiled here as it stands).
+//! The threads of two processes on one link; each process has one announcement and one doorbell for all its threads
+//! (`waiters.rs`, which is compiled here unchanged).
 
 use hqq::shm::packet::{Packet, op};
 use hqq::shm::ring::{Consumer, Denied, Producer, Take};

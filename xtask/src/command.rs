@@ -1,4 +1,4 @@
-//! Running other programs: plainly, with their output kept, or with a limit on their time.
+//! Runs other programs: with their output on ours, with the output kept, or with a time limit.
 
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -30,7 +30,7 @@ pub fn cargo(args: &str) -> Command {
     command
 }
 
-/// The command as one would type it, with the variables that were set for it.
+/// The command as typed in a shell, with the environment variables set for it.
 pub fn by_hand(command: &Command) -> String {
     let mut words = Vec::new();
     for (name, value) in command.get_envs() {
@@ -66,7 +66,7 @@ pub fn run_and_keep(command: &mut Command) -> Result<String, String> {
     ended.map(|()| kept)
 }
 
-/// Runs the command, shows what it says on standard error line by line and returns that.
+/// Runs the command, shows its standard error line by line and returns it.
 pub fn run_and_keep_errors(command: &mut Command) -> Result<String, String> {
     let (kept, ended) = keep(command.stderr(Stdio::piped()), |child| child.stderr.take())?;
     ended.map(|()| kept)
@@ -123,17 +123,17 @@ pub fn run_within(command: &mut Command, limit: Duration) -> Result<String, Stri
             None => thread::sleep(Duration::from_millis(20)),
         }
     };
-    // A moment's grace for the last bytes, even when the process ended just in time.
+    // Half a second more for the last bytes, even if the process ended just in time.
     let rest = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
     let Ok(read) = output.recv_timeout(rest) else {
         kill_group(&child);
         return Err("it left a process behind that holds its output".into());
     };
     let text = String::from_utf8_lossy(&read.map_err(|e| e.to_string())?).into_owned();
-    if status.success() { Ok(text) } else { Err(format!("it ended with {status}, having said:\n{text}")) }
+    if status.success() { Ok(text) } else { Err(format!("it ended with {status}; its output:\n{text}")) }
 }
 
-/// `child` leads a group of its own, so the number names what it started and nothing else.
+/// `child` leads its own process group, so the group contains only what it started.
 fn kill_group(child: &Child) {
     let kill = format!("kill -s KILL -- -{}", child.id());
     let _ = Command::new("sh").args(["-c", &kill]).status();

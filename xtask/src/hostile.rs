@@ -4,10 +4,10 @@ use crate::command::{by_hand, cargo, run, target_dir};
 use std::env;
 use std::process::{Command, Stdio};
 
-/// Overflows and false assumptions count as well as what the sanitizer sees.
+/// Overflows and failed assertions count, as well as errors that the sanitizer finds.
 const FLAGS: &str = "-Zsanitizer=address -Coverflow-checks=on -Cdebug-assertions=on";
 
-/// The whole attack under AddressSanitizer; with `--short` a sample of it, in the build that the tests have made.
+/// Runs the whole attack under AddressSanitizer; with `--short`, a sample of it in the build of the tests.
 pub fn attack(args: &[&str]) -> Result<(), String> {
     let mut command = if args.contains(&"--short") { short() } else { full()? };
     command.args(args);
@@ -25,7 +25,7 @@ pub fn short() -> Command {
 fn full() -> Result<Command, String> {
     const PROGRAM: &str = "run --release --quiet -p hqq-tests --bin hqq-hostile";
     let Some(host) = nightly() else {
-        eprintln!("no nightly toolchain is installed: WITHOUT AddressSanitizer");
+        eprintln!("no nightly toolchain is installed; running WITHOUT AddressSanitizer");
         return Ok(cargo(&format!("{PROGRAM} --")));
     };
     // The proxy of rustup chooses the toolchain, which the cargo that runs this would not.

@@ -3,13 +3,13 @@
 use crate::command::{cargo, run, target_dir};
 use std::process::Command;
 
-/// What builds it.
+/// The cargo command that builds the sweep.
 pub const BUILD: &str = "build --release --quiet -p hqq-tests --bin hqq-kill-sweep";
 
-/// The switch with which the sweep has to fail.
+/// The option with which the sweep has to fail.
 const NO_RECOVERY: &str = "--no-recovery";
 
-/// Builds the sweep and runs it with these arguments. Without recovery, finding nothing is the failure.
+/// Builds the sweep and runs it with these arguments. Without recovery, a sweep that finds nothing is a failure.
 pub fn sweep(args: &[&str]) -> Result<(), String> {
     run(&mut cargo(BUILD))?;
     let program = target_dir().join("release/hqq-kill-sweep");
@@ -18,16 +18,16 @@ pub fn sweep(args: &[&str]) -> Result<(), String> {
     judge(status.code(), args.contains(&NO_RECOVERY))
 }
 
-/// The sweep says 0 if no promise was broken, 1 if one was, and something else if it failed itself.
+/// Interprets the exit code: 0 if nothing was violated, 1 if something was, anything else if the sweep itself failed.
 fn judge(code: Option<i32>, must_fail: bool) -> Result<(), String> {
     match (code, must_fail) {
         (Some(0), false) => Ok(()),
         (Some(1), true) => {
-            println!("without recovery promises are broken, as they must be: the sweep sees it");
+            println!("without recovery, the sweep finds violations, as it must");
             Ok(())
         }
-        (Some(0), true) => Err("nobody recovered anything, and the sweep found nothing wrong".into()),
-        (Some(1), false) => Err("promises were broken".into()),
+        (Some(0), true) => Err("nothing was recovered, but the sweep found no violation".into()),
+        (Some(1), false) => Err("the sweep found violations".into()),
         (code, _) => Err(format!("the sweep itself failed, with code {code:?}")),
     }
 }

@@ -2,24 +2,23 @@
 //!
 //! * `cargo xtask test` runs every check, stops at the first that fails and ends with
 //!   `N passed, M failed`.
-//! * `cargo xtask mutants` takes one piece of the recovery or of the validation out at a time, in a copy of the sources,
-//!   and sees that a test fails then; `--only TEXT` takes those out whose name holds the text.
+//! * `cargo xtask mutants` disables one check or one part of recovery at a time, in a copy of the sources, and expects
+//!   the tests named for it to fail; `--only TEXT` selects the mutants whose description contains the text.
 //! * `cargo xtask hostile` attacks the library from shared memory, under AddressSanitizer if there is a nightly
-//!   toolchain; `--short` does as much of it as `cargo xtask test`, `--json` prints figures.
-//! * `cargo xtask fuzz` runs the fuzz targets, each for a minute unless `--seconds` says otherwise, on a nightly toolchain;
-//!   `--minimize` afterwards puts what is worth keeping into the committed corpus; `--short` does as much as
-//!   `cargo xtask test`.
-//! * `cargo xtask kill-sweep` kills a process behind every instruction of every operation and judges what its survivors
-//!   find; `--help` tells its switches. With `--no-recovery` it succeeds only if the sweep finds broken promises.
-//! * `cargo xtask wakes`, `recovery-times`, `soak` and `schedules` take long, and print what they measured;
-//!   each takes `--help`.
-//! * `cargo xtask costs` counts instructions, atomics, cache lines, system calls and allocations of a message, exactly;
-//!   `--write` makes what it found the budget, `--check` fails if it found more than the budget allows, `--parts` parts
-//!   sends from receives, `--callgrind` has valgrind count too, `--only TEXT` takes the rows with that in their name.
-//! * `cargo xtask trace-table` rewrites the table of opcodes in `docs/testing.md` from what the
-//!   tests traced; with `--check` it only compares.
-//! * `cargo xtask order-mutants` weakens each memory ordering of the core, one at a time, wants a model to
-//!   fail, and rewrites the list in `docs/memory-model.md`; with `--check` it only compares.
+//!   toolchain; `--short` runs the sample that `cargo xtask test` runs, `--json` prints the results as JSON.
+//! * `cargo xtask fuzz` runs the fuzz targets on a nightly toolchain, each for a minute or `--seconds N`; `--minimize`
+//!   then adds the useful inputs to the committed corpus; `--short` runs what `cargo xtask test` runs.
+//! * `cargo xtask kill-sweep` kills a process after every instruction of every operation and checks what its survivors
+//!   find; `--help` lists its options. With `--no-recovery` it succeeds only if the sweep finds violations.
+//! * `cargo xtask wakes`, `recovery-times`, `soak` and `schedules` run for minutes and print their measurements; each has
+//!   `--help`.
+//! * `cargo xtask costs` counts the instructions, atomics, cache lines, system calls and allocations of a message exactly;
+//!   `--write` stores the counts as the budget, `--check` fails if they exceed it, `--parts` separates sends from
+//!   receives, `--callgrind` counts with valgrind as well, `--only TEXT` selects the rows whose name contains the text.
+//! * `cargo xtask trace-table` rewrites the table of opcodes in `docs/testing.md` from the traces of the tests; with
+//!   `--check` it only compares.
+//! * `cargo xtask order-mutants` weakens one memory ordering of the core at a time, expects a model to fail, and rewrites
+//!   the list in `docs/memory-model.md`; with `--check` it only compares.
 
 mod command;
 mod costs;
@@ -40,18 +39,36 @@ mod trace_table;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: cargo xtask test
-       cargo xtask kill-sweep [--full] [--json] [--no-recovery] [...]
-       cargo xtask mutants [--only TEXT]
-       cargo xtask hostile [--short] [--json] [--seed N]
-       cargo xtask fuzz [--short | [--seconds N] [--minimize] [TARGET]]
-       cargo xtask wakes [--count N]
-       cargo xtask recovery-times [--kills N] [--json] [--limits]
-       cargo xtask soak [--cycles N] [--minutes N] [--seed N] [--paused [SECONDS]]
-       cargo xtask schedules [--count N] [--from SEED]
-       cargo xtask costs [--check | --write | [--parts] [--callgrind] [--only TEXT]]
-       cargo xtask trace-table [--check]
-       cargo xtask order-mutants [--only SITE] [--json] [--check]";
+Usage: cargo xtask COMMAND
+
+Checks:
+  test                     run every check, as CI does
+  mutants                  disable each check and part of recovery in turn; a test must fail
+                           [--only TEXT]
+  order-mutants            weaken each memory ordering in turn; a model must fail
+                           [--only SITE] [--json] [--check]
+  hostile                  attack the library from shared memory
+                           [--short] [--json] [--seed N]
+  fuzz                     run the fuzz targets; needs a nightly toolchain
+                           [--short | [--seconds N] [--minimize] [TARGET]]
+  kill-sweep               kill a process after every instruction of every operation
+                           [--full] [--short] [--json] [--no-recovery] [...]
+  schedules                random schedules of features, compared with a model
+                           [--count N] [--from SEED]
+  wakes                    millions of sleeps and wakes
+                           [--count N]
+  soak                     thousands of kills and restarts
+                           [--cycles N] [--minutes N] [--seed N] [--paused [SECONDS]]
+
+Measurements:
+  costs                    the exact cost of a message
+                           [--check | --write | [--parts] [--callgrind] [--only TEXT]]
+  recovery-times           the time from a death to the end of recovery
+                           [--kills N] [--json] [--limits]
+
+Documents:
+  trace-table              rewrite the table of opcodes in docs/testing.md
+                           [--check]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -1,12 +1,12 @@
-//! The models: how they are built, and which there are.
+//! Builds and lists the loom and shuttle models.
 
 use crate::command::{build, cargo, root, run_within, target_dir};
 use std::process::Command;
 use std::time::Duration;
 
-/// All executions of two threads, or of three with few preemptions.
+/// Explores all executions of two threads, or of three with few preemptions.
 pub const LOOM: &str = "loom";
-/// More threads, schedules by chance.
+/// Explores random schedules of more threads.
 pub const SHUTTLE: &str = "shuttle";
 
 /// One model.
@@ -19,7 +19,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Runs it alone.
+    /// The command that runs only this model.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(["--exact", &self.test, "--test-threads=1"]).current_dir(root());
@@ -57,7 +57,7 @@ pub fn build_all() -> Result<Vec<Model>, String> {
         }));
     }
     if models.is_empty() {
-        return Err("there are no models".into());
+        return Err("cargo built no models".into());
     }
     models.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(models)

@@ -1,9 +1,8 @@
-//! Is the core really free of std and alloc?
+//! Checks that the core uses neither std nor alloc.
 //!
-//! That it builds without its default features proves little: std could still come with it. So the
-//! library is linked into a static library with a panic handler of its own and no allocator, which
-//! the compiler refuses as soon as std (a second panic handler) or alloc (no allocator) is in the
-//! graph.
+//! A build without the default features is not enough: it could still link std. So the library is linked into a static
+//! library with a panic handler of its own and no allocator. The compiler refuses that if std (a second panic handler) or
+//! alloc (no allocator) is in the graph.
 
 use crate::command;
 use std::collections::BTreeSet;
@@ -21,10 +20,10 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 }
 ";
 
-/// The build that a person would start.
+/// The cargo command that builds the core.
 pub const BUILD: &str = "build -p hqq --no-default-features --lib";
 
-/// Builds the core and links it where neither std nor alloc can be.
+/// Builds the core and links it without std and alloc.
 pub fn check() -> Result<(), String> {
     let artifacts = command::build(&mut command::cargo(BUILD))?;
     let mut folders = BTreeSet::new();

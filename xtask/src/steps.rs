@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-/// How long an example may take, and the demonstration.
+/// The time limit of an example, and of the demonstration.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs every step until one fails.
@@ -31,7 +31,7 @@ pub fn test() -> ExitCode {
     if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A step failed; what it was stands in [`Steps::failure`].
+/// A step failed; [`Steps::failure`] describes it.
 #[derive(Debug)]
 struct Stop;
 
@@ -78,7 +78,7 @@ fn all(steps: &mut Steps) -> Result<(), Stop> {
         ("clippy", "--workspace --all-targets"),
         ("clippy, feature named", "--workspace --all-targets --features hqq/named"),
         ("clippy, core alone", "-p hqq --no-default-features --lib"),
-        // In the workspace other members ask for both.
+        // In a workspace build, other members enable both features.
         ("clippy, library alone", "-p hqq --all-targets"),
         ("clippy, feature compress", "-p hqq --all-targets --features compress"),
         ("clippy, feature encrypt", "-p hqq --all-targets --features encrypt"),
@@ -121,7 +121,7 @@ fn all(steps: &mut Steps) -> Result<(), Stop> {
 
     steps.run("release build", cargo("build --release"))?;
     steps.step("exact costs", "cargo xtask costs --check", || costs::run(&costs::Wanted::Check))?;
-    // Short forms; by themselves they take minutes.
+    // Short forms of commands that take minutes.
     let mut build = cargo("build --release --quiet -p hqq-tests --bin hqq-endurance");
     steps.step("endurance, build", &by_hand(&build), || run(&mut build))?;
     for (name, task, arguments) in [
@@ -197,7 +197,7 @@ fn example_program(artifact: &Value) -> Option<(String, PathBuf)> {
     kinds.contains(&Value::from("example")).then(|| (name.to_owned(), program.into()))
 }
 
-/// A run of tests in which none ran has shown nothing.
+/// Fails if no test ran.
 fn some_passed(output: &str) -> Result<(), String> {
     let ran = output
         .lines()
@@ -205,7 +205,7 @@ fn some_passed(output: &str) -> Result<(), String> {
         .filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok())
         .sum::<u64>();
     if ran == 0 {
-        return Err("it ran no test at all".into());
+        return Err("no test ran".into());
     }
     Ok(())
 }
@@ -218,7 +218,7 @@ fn no_warnings(output: &str) -> Result<(), String> {
     }
 }
 
-/// The demonstration has to say that it verified all that it moved.
+/// Fails unless the demonstration reports that it verified everything.
 fn verified(output: &str) -> Result<(), String> {
     let facts: Value = serde_json::from_str(output).map_err(|e| format!("not JSON ({e}):\n{output}"))?;
     match &facts["verified"] {

@@ -1,4 +1,4 @@
-//! HQQ and what a user would pick instead, between the same two processes in turns, in one table.
+//! HQQ and its alternatives, measured in turns between the same two processes, in one table.
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml` takes about a minute; `-- --help` lists its options. How
 //! it is measured: `docs/benchmarks.md`. Each peer is used as its own documentation has it for speed; its file in

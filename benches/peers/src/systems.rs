@@ -1,4 +1,4 @@
-//! What a user would pick instead of HQQ: a file for each.
+//! Alternatives to HQQ, each in a file of its own.
 
 mod boost;
 mod bytes;

@@ -1,4 +1,4 @@
-//! What peers leave behind in the file system, and getting rid of it.
+//! Removes the files that peers leave behind.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

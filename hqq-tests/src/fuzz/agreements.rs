@@ -1,5 +1,5 @@
-//! What a peer says while an agreement is made, and the messages that it sends behind it: an end settles on something that it
-//! wanted, or on nothing; and a message is the one that was sent, or refused.
+//! Packets that a peer sends during a negotiation, and messages after it. The end agrees on something that it wanted, or on
+//! nothing; each message is the one that was sent, or is refused.
 
 use std::collections::VecDeque;
 use std::thread;

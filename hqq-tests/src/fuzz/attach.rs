@@ -1,5 +1,5 @@
 // unsafe: ends attach to memory that holds anything at all.
-//! Somebody attaches to a region of arbitrary bytes, in either role, and works with it.
+//! Attaches to a region of arbitrary bytes, in either role, and uses it.
 
 use std::cell::OnceCell;
 use std::os::fd::AsFd;

@@ -1,4 +1,4 @@
-//! The fuzzer's bytes, read as numbers.
+//! Reads the fuzzer's bytes as numbers.
 
 /// Bytes taken one after the other; zeros when there are no more.
 #[derive(Debug)]

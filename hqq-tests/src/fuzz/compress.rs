@@ -1,5 +1,5 @@
-//! Frames of compressed messages: bytes as a frame must be refused or keep what its header says, and bytes as a message
-//! must come back, also from a frame that was damaged if it is taken at all.
+//! Frames of compressed messages. Arbitrary bytes as a frame are refused or give the length in the header. Arbitrary bytes as
+//! a message survive compression, also from a damaged frame if it is accepted.
 
 use hqq::features::compress::{
     Codec, Codecs, CompressError, Compressor, Decompressor, Frame, HEADER, Mode, Settings, decompress,

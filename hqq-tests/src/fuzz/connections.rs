@@ -1,5 +1,4 @@
-//! What two ends do with messages and connections, in any order: each flow delivers what was sent, in order, and then
-//! its end.
+//! Messages and connections in any order on two ends: each direction delivers what was sent, in order, and then its end.
 
 use std::collections::VecDeque;
 use std::net::Shutdown;

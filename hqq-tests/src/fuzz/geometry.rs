@@ -1,5 +1,5 @@
-//! Any numbers at all for a geometry: what is accepted must lie where the specification says, and a packet that is
-//! accepted must name buffers that exist.
+//! Arbitrary numbers as a geometry: an accepted one is laid out as the specification says, and an accepted packet names
+//! buffers that exist.
 
 use hqq::Options;
 use hqq::shm::layout::{Geometry, Layout, MAX_BUFFERS, MAX_SLOTS, required_bytes, required_scratch};

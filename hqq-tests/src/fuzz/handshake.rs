@@ -1,5 +1,5 @@
-//! A mock peer says anything in a handshake, with any descriptors: the other side refuses in time, or has a link that
-//! works or ends, and keeps no descriptor.
+//! A mock peer sends anything in a handshake, with any descriptors. The other side refuses in time, or has a link that works
+//! or ends, and keeps no descriptor.
 
 use std::fs::{self, File};
 use std::io::Read;

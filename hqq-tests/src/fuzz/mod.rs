@@ -1,5 +1,5 @@
-//! What the fuzz targets do with the bytes that they are handed. The fuzzer itself is in `fuzz/`; here it is a library, so
-//! that a plain test replays the corpus without one.
+//! The bodies of the fuzz targets. The fuzzer itself is in `fuzz/`; the bodies are a library, so that a plain test can replay
+//! the corpus.
 //!
 //! | target | what the bytes are |
 //! |---|---|

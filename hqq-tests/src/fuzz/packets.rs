@@ -1,5 +1,5 @@
-//! Arbitrary packets from a peer that keeps every rule of the ring: they are refused or acted upon, and messages
-//! between them arrive as they were sent.
+//! Arbitrary packets from a peer that follows the rules of the ring: they are refused or processed, and messages between
+//! them arrive as they were sent.
 
 use std::collections::VecDeque;
 use std::thread;

@@ -1,5 +1,5 @@
-//! The sweep over whole links: one store into one word, then every call of the public interface, each of the calls
-//! once as the first.
+//! The sweep over whole links: one store into one word, then every call of the public interface, with each call once as the
+//! first.
 
 use std::net::Shutdown;
 use std::os::fd::AsFd;

@@ -1,6 +1,6 @@
 // unsafe: a hostile hand reaches the words of a region through mappings of its own, between pages that kill.
-//! Memory for regions under attack: mapped as often as there are parties, each time between two guard pages, so that
-//! whoever reads or writes beside the region dies of it.
+//! Memory for attacked regions: mapped once for each party, each time between two guard pages, so that an access outside the
+//! region kills the process.
 
 use std::ffi::c_void;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What a hostile hand stores where: every control word of a small region, and for each a menu of values.
+//! The stores of the sweep: every control word of a small region, and the values stored into each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! A peer that writes anything into shared memory, at any time: what `cargo xtask hostile` runs.
+//! A peer that writes anything into shared memory at any time, for `cargo xtask hostile`.
 //!
 //! | module | what it does |
 //! |---|---|

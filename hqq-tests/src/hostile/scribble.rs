@@ -1,5 +1,5 @@
 // unsafe: two ends of a region live on memory that others scribble on.
-//! Stores without pause, while both ends of a region, and both ends of untrusted links, do what they can.
+//! Continuous stores while both ends of a region, and of untrusted links, operate.
 //!
 //! The scribblers know what the words mean: most of what they store could stand there, so that the ends go on for a
 //! while; the rest could not. An end that finds its region corrupt begins anew.

@@ -1,5 +1,5 @@
 // unsafe: Boost is C++, called through the functions of `boost/queue.cpp`.
-//! Boost.Interprocess's `message_queue`, each way, if its headers were there when this was built.
+//! `message_queue` of Boost.Interprocess, one in each direction, if its headers were installed at build time.
 
 use hqq_bench::System;
 

@@ -1,5 +1,4 @@
-//! What every Unix has: stream sockets, datagram sockets and pipes. They are polled, but for
-//! [`Kind::Sleeping`] and [`Kind::Stream`].
+//! Stream sockets, datagram sockets and pipes. They are polled, except in [`Kind::Sleeping`] and [`Kind::Stream`].
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,6 +1,6 @@
 // unsafe: memory that is lent for a message counts as not initialized.
-//! iceoryx2: publish-subscribe each way, written and read in place, as in its own benchmarks; polled, or with an event
-//! beside each to wake who sleeps.
+//! iceoryx2: publish-subscribe in each direction, written and read in place, as in its own benchmarks; polled, or with an
+//! event to wake the receiver.
 
 use hqq_bench::{Case, Exchange, How, Kind, Outcome, Session, System, Workload};
 use iceoryx2::port::listener::Listener;

@@ -1,4 +1,4 @@
-//! The crate `ipc-channel`: a bytes channel each way, which is its form without a serializer.
+//! The crate `ipc-channel`: a bytes channel in each direction, without a serializer.
 
 use hqq_bench::{Case, Exchange, How, Kind, Outcome, Session, System, Workload};
 use ipc_channel::TryRecvError;

@@ -1,4 +1,5 @@
-//! Queues between threads of one process. They cannot do more, and have it easier: no other process's death or addresses. An element fills a cache line, 56 bytes of it payload.
+//! Queues between threads of one process. They do not work between processes, and need not handle the death of another
+//! process or its addresses. An element fills a cache line, 56 bytes of it payload.
 
 use std::sync::Arc;
 

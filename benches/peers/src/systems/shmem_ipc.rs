@@ -1,5 +1,5 @@
 // unsafe: the crate lends the place of an item as a raw pointer, since the other process may write there.
-//! The crate `shmem-ipc`: a ring of items each way, an item as large as the message; written and read in place.
+//! The crate `shmem-ipc`: a ring of items in each direction, an item as large as the message; written and read in place.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! cloudwego's `shmipc`: a stream with a shared buffer for each message, on a tokio runtime of this thread's.
+//! `shmipc` of cloudwego: a stream with a shared buffer for each message, on a tokio runtime of this thread.
 //!
 //! Its readers sleep in every case: what comes is announced by an eventfd, which a task of the library's reads.
 

@@ -1,4 +1,4 @@
-//! ZeroMQ over `ipc://`: a pair of push and pull sockets each way.
+//! ZeroMQ over `ipc://`: a pair of push and pull sockets in each direction.
 //!
 //! Its receivers block in every case: messages come by a thread of the library's own, which a receiver that polls would
 //! keep off their processor.

@@ -1,4 +1,4 @@
-//! What a stepped child does between two marks, counted from its registers and its code.
+//! Counts what a stepped child does between two marks, from its registers and its code.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;

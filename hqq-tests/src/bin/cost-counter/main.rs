@@ -1,5 +1,5 @@
-//! What a message costs, exactly: a forked child sends and receives, and every instruction of it is stepped, decoded and
-//! counted. No clock is read, so nothing that goes on beside it matters. `cargo xtask costs` runs this.
+//! The exact cost of a message: a forked child sends and receives, and each of its instructions is stepped, decoded and
+//! counted. No clock is involved, so other load does not matter. `cargo xtask costs` runs this.
 //!
 //! | file | what is in it |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! The program: steps each row twice, which must give the same, and prints the figures.
+//! The program: counts each row twice, requires equal results, and prints them.
 //!
 //! Each time a copy of the program does it that was just started, under a name that is always the same, so that its
 //! memory is laid out as it always is.

@@ -1,6 +1,5 @@
 // unsafe: a global allocator, and regions of the core on memory that is brought.
-//! The memory of the rows: an allocator that is seen at work, a stack that begins where it always does, and regions
-//! for the core alone.
+//! The memory of the rows: an allocator that counts, a stack at a fixed offset, and regions for the core.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;

@@ -1,4 +1,4 @@
-//! What is counted: one message sent and received, both ends in one thread, with nothing else under way.
+//! The rows: one message sent and received, both ends in one thread, with nothing else in flight.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering, fence};

@@ -1,6 +1,6 @@
-//! What a process has sent and received, written down so that it outlives the process: `begun` ahead of each send, `done`
-//! behind it, and each message received before it is dropped. So whatever the instruction at which the process dies,
-//! what it had committed is known but for the one operation that each thread was in.
+//! A record of what a process has sent and received that outlives the process: `begun` is written before each send, `done`
+//! after it, and each message received before it is dropped. Whenever the process dies, everything but the one operation of
+//! each thread is known.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! What takes longer than a test: sleeps and wakes by the million, recovery times, kills by the thousand, long pauses, random
-//! schedules by the thousand. `cargo xtask wakes`, `recovery-times`, `soak` and `schedules` run it; `docs/testing.md` says what it shows.
+//! Tests that take longer: millions of sleeps and wakes, recovery times, thousands of kills, long pauses, thousands of random
+//! schedules. `cargo xtask wakes`, `recovery-times`, `soak` and `schedules` run them; `docs/testing.md` describes them.
 
 mod ledger;
 mod pair;

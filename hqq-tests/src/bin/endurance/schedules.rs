@@ -1,4 +1,4 @@
-//! Random schedules of what two ends can agree on.
+//! Random schedules of links with an agreement.
 
 use std::time::Instant;
 

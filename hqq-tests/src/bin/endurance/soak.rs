@@ -1,4 +1,4 @@
-//! The soak: two processes under load, one of which is killed and started anew, again and again.
+//! The soak: two processes under load; one of them is killed and restarted, repeatedly.
 
 use std::collections::BTreeMap;
 use std::fs;

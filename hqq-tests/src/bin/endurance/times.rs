@@ -1,5 +1,5 @@
-//! Recovery times: from just before the call of `kill` to the survivor's blocked `recv` saying that the peer is dead, by
-//! which time what the dead held has been recovered; and on to the first message of a newcomer that was waiting.
+//! Recovery times: from just before the call of `kill` until the survivor's blocked `recv` returns that the peer is dead, when
+//! its buffers have been recovered; and until the first message of a waiting successor.
 
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};

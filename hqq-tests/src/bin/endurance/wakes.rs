@@ -1,5 +1,5 @@
-//! Sleeps and wakes: on many links at once each end waits without a time limit for what the other does a moment after it
-//! must have fallen asleep, or just as it does. A link on which nothing moves for half a minute is stuck.
+//! Sleeps and wakes: on many links at once, each end waits without a time limit for an action of the other end, just after it
+//! fell asleep or while it does. A link without progress for half a minute is stuck.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! One of the two processes of a soak: meets the other, sends and receives on several threads until the link ends, sees
-//! that all is in order, and begins again.
+//! A process of the soak: connects to the other, sends and receives on several threads until the link ends, checks the result,
+//! and starts again.
 //!
 //! It says on its standard output: `linked N` for its N-th link; `over N ...` when that has ended and is drained, with
 //! counts of descriptors, mappings and KiB of private memory; `fault ...` for what must never be. `finish` on its

@@ -1,4 +1,4 @@
-//! Attacks the library from shared memory and counts what must not happen: `cargo xtask hostile`.
+//! Attacks the library from shared memory and counts violations: `cargo xtask hostile`.
 //!
 //! The work is done by workers, children of this process, so that a case that hangs or kills is found, named and left
 //! behind. A worker writes the number of its present case into a file that both map.

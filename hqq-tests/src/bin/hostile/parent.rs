@@ -1,4 +1,4 @@
-//! The parent: starts the workers, listens to them, buries those that die, and adds up.
+//! The parent: starts the workers, reads their reports, reaps those that die, and adds up.
 
 use std::env;
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! A worker: runs cases one after the other, or lets scribblers loose, and reports line by line.
+//! A worker: runs cases in sequence, or starts scribblers, and reports one line at a time.
 
 use std::any::Any;
 use std::cell::RefCell;

@@ -1,4 +1,4 @@
-//! The memory that regions of the sweep lie in: unsafe code, for its addresses.
+//! The memory of the regions of the sweep; unsafe code, for its addresses.
 //!
 //! One mapping, shared with forked children, and private words for each process that plays a part. All of it can be
 //! copied and put back, so that a region's future can be tried again and again from one instant.

@@ -1,5 +1,5 @@
-//! Victims with reliable delivery: a forked process that is killed at an instant, and a successor that takes its place. What the
-//! victim had not acknowledged comes to the successor, in order and once; what it had sent is received by the survivor.
+//! Victims with reliable delivery: a forked process is killed at an instant, and a successor takes its place. What the victim
+//! had not acknowledged is delivered to the successor, in order and once; what it had sent is received by the survivor.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;

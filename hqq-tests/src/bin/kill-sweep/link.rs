@@ -1,5 +1,5 @@
-//! Victims with a real link: a forked process that met this one by a handshake. Every instant of it is judged in a
-//! copy of the region; and at instants chosen at random it is killed, and this process's own link is the judge.
+//! Victims with a real link: a forked process that connected to this one. Every instant is judged in a copy of the region; at
+//! random instants it is killed, and the link of this process is the judge.
 
 use std::fmt;
 use std::net::Shutdown;

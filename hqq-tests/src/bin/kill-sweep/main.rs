@@ -1,4 +1,4 @@
-//! The kill sweep: a process may die behind any machine instruction of any operation, and the survivors recover.
+//! The kill sweep: kills a process after any machine instruction of any operation, and checks that the survivors recover.
 //!
 //! | file | what is in it |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Figures.
+//! The results of the sweep.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What a victim does, in which state of the region, and in whose company.
+//! The scenarios: the operation of the victim, the state of the region, and the other processes.
 
 use std::fmt;
 

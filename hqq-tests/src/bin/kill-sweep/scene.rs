@@ -1,4 +1,5 @@
-//! Scenarios on the region itself: the region as a victim finds it, and everybody in the middle of what they do.
+//! Scenarios on the region itself: sets up the region as the victim finds it, with other processes in the middle of an
+//! operation.
 
 mod act;
 mod judge;

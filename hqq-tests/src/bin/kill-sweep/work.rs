@@ -1,4 +1,4 @@
-//! The command: what is to be done, and by whom.
+//! The command: splits the scenarios among workers and collects their messages.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, ExitCode, Stdio};

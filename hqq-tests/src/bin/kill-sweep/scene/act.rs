@@ -1,4 +1,4 @@
-//! What the victim does between the two marks, one instruction at a time.
+//! The operation of the victim between the two marks, one instruction at a time.
 
 use super::*;
 

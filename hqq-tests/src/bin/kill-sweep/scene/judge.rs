@@ -1,4 +1,4 @@
-//! Buries the victim, and sees what its survivors find.
+//! Recovers the victim, and checks what its survivors find.
 
 use super::*;
 
