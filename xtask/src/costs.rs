@@ -1,7 +1,7 @@
-//! `cargo xtask costs`: what a message costs, exactly, and the budget that holds it there.
+//! `cargo xtask costs`: the exact cost of a message, compared with a budget.
 //!
 //! The program `hqq-cost-counter` steps through the release build and counts (`hqq-tests/src/bin/cost-counter`). The budget is
-//! `docs/costs.json`, and in words the table in `docs/benchmarks.md`.
+//! `docs/costs.json`; the table in `docs/benchmarks.md` shows it.
 
 use crate::command::{cargo, root, run as run_command, target_dir};
 use crate::document::Section;
@@ -10,21 +10,21 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::{Command, Stdio};
 
-/// What builds the program.
+/// The cargo command that builds the program.
 const BUILD: &str = "build --release --quiet -p hqq-tests --bin hqq-cost-counter";
 
 const BUDGET: &str = "docs/costs.json";
 const TABLE: Section =
     Section { document: "docs/benchmarks.md", begin: "<!-- costs: begin -->", end: "<!-- costs: end -->" };
-const WAY_OUT: &str = "If that is worth it, raise the budget on purpose: cargo xtask costs --write, and say why in the \
-                       commit. To see which half it is: cargo xtask costs --parts --only ROW";
+const WAY_OUT: &str = "If the change is worth it, raise the budget with `cargo xtask costs --write` and give the reason in \
+                       the commit. To separate sends from receives: cargo xtask costs --parts --only ROW";
 
-/// A thing that is counted.
+/// A counted quantity.
 struct Column {
     key: &'static str,
     heading: &'static str,
-    /// Where the compiler decides, so that another one may find another number: by what part of it it may grow. Of
-    /// private lines any change of the program may make one more, as it moves what lies beside each other.
+    /// The fraction by which the count may grow with another compiler, if it depends on the compiler. The number of private
+    /// lines also depends on the layout of the program.
     slack: Option<f64>,
 }
 
@@ -50,26 +50,26 @@ const COLUMNS: [Column; COUNT] = [
 const PARTS: [&str; 3] = ["send", "receive", "both"];
 const BOTH: usize = 2;
 
-/// What was asked for.
+/// The arguments of the command.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// A table.
+    /// Print a table.
     Show {
-        /// Sends and receives apart.
+        /// Separate sends from receives.
         parts: bool,
-        /// Instructions as callgrind sees them, too.
+        /// Also count instructions with callgrind.
         callgrind: bool,
-        /// Rows whose name contains this.
+        /// Only rows whose name contains this.
         only: String,
     },
-    /// The budget made of what is found.
+    /// Store the counts as the budget.
     Write,
-    /// A failure if more is found than the budget allows.
+    /// Fail if a count exceeds the budget.
     Check,
 }
 
 impl Wanted {
-    /// From the command's arguments.
+    /// Parses the arguments; `None` if they are invalid.
     pub fn parse(args: &[&str]) -> Option<Self> {
         let (mut parts, mut callgrind, mut only) = (false, false, String::new());
         let mut rest = args.iter();
@@ -87,7 +87,7 @@ impl Wanted {
     }
 }
 
-/// A row: what a message costs to send, to receive, and both. Of lines, both may be less than the sum.
+/// A row: the cost of sending a message, of receiving it, and of both. The lines of both may be less than the sum.
 #[derive(Clone, Debug, PartialEq)]
 struct Row {
     name: String,
@@ -108,19 +108,19 @@ impl Row {
         Some(Self { name, parts, callgrind: value["callgrind"].as_f64() })
     }
 
-    /// As the program prints it: sums over some messages.
+    /// Reads the output of the program: sums over several messages.
     fn found(value: &Value) -> Option<Self> {
         let messages = value["messages"].as_f64()?;
         Self::read(value, |part, column| Some(part["total"][column.key].as_f64()? / messages))
     }
 
-    /// As the budget has it: of one message.
+    /// Reads the budget: the cost of one message.
     fn budgeted(value: &Value) -> Option<Self> {
         Self::read(value, |part, column| part[column.key].as_f64())
     }
 }
 
-/// What is allowed, and with which compiler that was found.
+/// The budget, and the compiler that it was counted with.
 #[derive(Debug, PartialEq)]
 struct Budget {
     compiler: String,
@@ -129,7 +129,7 @@ struct Budget {
 
 impl Budget {
     fn read(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{BUDGET} is not as this command writes it");
+        let wrong = || format!("{BUDGET} was not written by this command");
         let value: Value = serde_json::from_str(text).map_err(|e| format!("{BUDGET}: {e}"))?;
         let compiler = value["compiler"].as_str().ok_or_else(wrong)?.to_owned();
         let rows = value["rows"].as_array().ok_or_else(wrong)?;
@@ -137,7 +137,7 @@ impl Budget {
         Ok(Self { compiler, rows: rows.ok_or_else(wrong)? })
     }
 
-    /// One line for a part, so that a change reads well.
+    /// The budget as JSON with one line for each part, so that diffs are readable.
     fn text(&self) -> String {
         let mut text = format!("{{\n  \"compiler\": {},\n  \"rows\": [", Value::from(self.compiler.as_str()));
         for (at, row) in self.rows.iter().enumerate() {
@@ -159,7 +159,7 @@ impl Budget {
         text
     }
 
-    /// What is over it, and what has become less: a line for each part of a row.
+    /// Compares counts with the budget: one line for each part of a row that is over or under it.
     fn judge(&self, found: &Budget) -> Judgement {
         let mut judgement = Judgement::default();
         let same_compiler = self.compiler == found.compiler;
@@ -210,11 +210,11 @@ impl Budget {
 struct Judgement {
     over: Vec<String>,
     under: Vec<String>,
-    /// Over it in what the compiler decides, where the compiler is another.
+    /// Counts over the budget that depend on the compiler, with another compiler.
     other_compiler: Vec<String>,
 }
 
-/// The whole command.
+/// Runs the command.
 pub fn run(wanted: &Wanted) -> Result<(), String> {
     match wanted {
         Wanted::Show { parts, callgrind, only } => {
@@ -233,7 +233,7 @@ pub fn run(wanted: &Wanted) -> Result<(), String> {
     }
 }
 
-/// Two ways to count must find the same, but for the loop, which callgrind counts too.
+/// Compares the two ways to count instructions: they must agree, except for the loop, which callgrind also counts.
 fn agree(found: &[Row]) -> Result<(), String> {
     const LOOP: f64 = 4.0;
     let far = |row: &&Row| {
@@ -268,7 +268,7 @@ fn check() -> Result<(), String> {
     Err(format!("over the budget of {BUDGET}:\n{}\n{WAY_OUT}", judgement.over.join("\n")))
 }
 
-/// Builds the program and has it count.
+/// Builds and runs the program that counts.
 fn count(only: &str, callgrind: bool) -> Result<Vec<Row>, String> {
     run_command(&mut cargo(BUILD))?;
     let program = target_dir().join("release/hqq-cost-counter");
@@ -291,12 +291,12 @@ fn compiler() -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// What stands in the document.
+/// The table for the document.
 fn section(budget: &Budget) -> String {
     format!("{}\nInstructions by {}.\n", table(&budget.rows, false), budget.compiler)
 }
 
-/// Columns as wide as they must be, in Markdown.
+/// A Markdown table with aligned columns.
 fn table(rows: &[Row], parts: bool) -> String {
     let mut lines: Vec<Vec<String>> = Vec::new();
     let mut head = vec![String::from("one message"), COLUMNS[0].heading.into()];
@@ -350,7 +350,7 @@ fn table(rows: &[Row], parts: bool) -> String {
     text
 }
 
-/// At most two places behind the point.
+/// Formats a number with at most two decimal places.
 fn figure(value: f64) -> String {
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

@@ -1,28 +1,28 @@
-//! Parts of documents that commands write, between two markers.
+//! Sections of documents that commands write, between two markers.
 
 use crate::command::root;
 use std::fs;
 
-/// A part of a document.
+/// A section of a document.
 #[derive(Clone, Copy, Debug)]
 pub struct Section {
-    /// The file, from the workspace's folder.
+    /// The file, relative to the workspace.
     pub document: &'static str,
-    /// Stands once, ahead of the part.
+    /// The marker before the section; it occurs once.
     pub begin: &'static str,
-    /// Stands once, behind it.
+    /// The marker after the section; it occurs once.
     pub end: &'static str,
 }
 
 impl Section {
-    /// The part as it stands.
+    /// Reads the section.
     pub fn read(&self) -> Result<String, String> {
         let document = self.whole()?;
         let (before, after) = self.around(&document).map_err(|e| format!("{}: {e}", self.document))?;
         Ok(document[before.len()..document.len() - after.len()].to_owned())
     }
 
-    /// Makes the part `text`; with `check`, fails instead if it is another.
+    /// Replaces the section by `text`; with `check`, fails instead if it differs.
     pub fn put(&self, text: &str, check: bool) -> Result<(), String> {
         let old = self.whole()?;
         let new = self.splice(&old, text).map_err(|e| format!("{}: {e}", self.document))?;
@@ -50,7 +50,7 @@ impl Section {
         Ok(format!("{before}\n\n{text}\n{after}"))
     }
 
-    /// What stands up to and with the first marker, and from the second on.
+    /// The document up to the end of the first marker, and from the second marker on.
     fn around<'d>(&self, document: &'d str) -> Result<(&'d str, &'d str), String> {
         for marker in [self.begin, self.end] {
             let count = document.matches(marker).count();
@@ -67,7 +67,7 @@ impl Section {
     }
 }
 
-/// Where two texts part, if they do.
+/// The first line in which two texts differ, if any.
 pub fn first_difference(old: &str, new: &str) -> Option<String> {
     if old == new {
         return None;

@@ -1,10 +1,10 @@
-//! `cargo xtask wakes`, `recovery-times`, `soak` and `schedules`: the program `hqq-endurance` of the tests, optimised.
+//! `cargo xtask wakes`, `recovery-times`, `soak` and `schedules`: run the program `hqq-endurance` of the tests, in release mode.
 
 use std::process::Command;
 
 use crate::command::{cargo, run};
 
-/// The command by which `task` runs, optimised, with arguments of its own.
+/// The command that runs `task` in release mode with these arguments.
 pub fn command(task: &str, arguments: &[&str]) -> Command {
     let mut command = cargo("run --release --quiet -p hqq-tests --bin hqq-endurance --");
     command.arg(task).args(arguments);

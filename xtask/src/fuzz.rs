@@ -1,7 +1,7 @@
-//! `cargo xtask fuzz`: the fuzz targets of `fuzz/`, each for a while.
+//! `cargo xtask fuzz`: runs the fuzz targets of `fuzz/`, each for some time.
 //!
-//! The folder is laid out for cargo-fuzz, which may be used on it as well; here the targets are built with the flags that
-//! cargo-fuzz gives, so that nobody needs to install it.
+//! The folder has the layout of cargo-fuzz and works with it, too. This command builds the targets with the flags of
+//! cargo-fuzz, which need not be installed.
 
 use crate::command::{build, root, run, target_dir};
 use crate::hostile::nightly;
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What cargo-fuzz 0.13 passes on: coverage for libFuzzer, and AddressSanitizer.
+/// The flags of cargo-fuzz 0.13: coverage for libFuzzer, and AddressSanitizer.
 const FLAGS: [&str; 9] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -23,14 +23,14 @@ const FLAGS: [&str; 9] = [
     "-Ccodegen-units=1",
 ];
 
-/// Seconds for each target, unless said otherwise.
+/// Seconds for each target by default.
 const SECONDS: u64 = 60;
 /// Inputs for each target in a step of `cargo xtask test`, beside the committed corpus.
 const SHORT: usize = 100;
 /// The longest input, bytes.
 const LONGEST: usize = 512;
 
-/// What is to be done.
+/// The arguments of the command.
 #[derive(Debug)]
 struct Orders {
     seconds: u64,
@@ -57,7 +57,7 @@ impl Orders {
     }
 }
 
-/// Fuzzes as the arguments say.
+/// Runs the command.
 pub fn fuzz(args: &[&str]) -> Result<(), String> {
     let orders = Orders::new(args)?;
     let Some(host) = nightly() else {
@@ -140,7 +140,7 @@ fn work(orders: &Orders, host: &str) -> Result<(), String> {
     let wanted = |name: &str| orders.target.as_deref().is_none_or(|target| target == name);
     if !programs.iter().any(|(name, _)| wanted(name)) {
         let names: Vec<&str> = programs.iter().map(|(name, _)| name.as_str()).collect();
-        return Err(format!("there is no such target, but {}", names.join(", ")));
+        return Err(format!("no such target; the targets are {}", names.join(", ")));
     }
     for (name, program) in programs.iter().filter(|(name, _)| wanted(name)) {
         println!("=== {name}: {} s", orders.seconds);
@@ -150,7 +150,7 @@ fn work(orders: &Orders, host: &str) -> Result<(), String> {
         for folder in [&found, &faults] {
             fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         }
-        // What is new goes into the first folder, not among the committed.
+        // New inputs go to the first folder, not to the committed corpus.
         let mut command = fuzzer(program);
         command.arg(&found).arg(&committed).arg(format!("-max_total_time={}", orders.seconds));
         command.arg(format!("-artifact_prefix={}/", faults.display()));
@@ -162,22 +162,22 @@ fn work(orders: &Orders, host: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// libFuzzer with what all runs have in common.
+/// The command of a target, with the options that all runs have.
 fn fuzzer(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.args([&format!("-max_len={LONGEST}"), "-timeout=120", "-rss_limit_mb=2048", "-verbosity=0"]);
-    // Links leave nothing, but the sanitizer takes statics of threads that have ended for leaks.
+    // The sanitizer reports statics of ended threads as leaks.
     command.args(["-detect_leaks=0", "-print_final_stats=1", "-report_slow_units=120"]);
     command
 }
 
-/// Puts the fewest and shortest inputs that do the same into the committed corpus.
+/// Replaces the committed corpus by the smallest set of inputs with the same coverage.
 fn minimize(program: &Path, found: &Path, committed: &Path) -> Result<(), String> {
     let merged = found.with_extension("merged");
     let _ = fs::remove_dir_all(&merged);
     fs::create_dir_all(&merged).map_err(|e| e.to_string())?;
     let mut command = fuzzer(program);
-    // By edges alone: how often each is passed would keep hundreds.
+    // By edges only: with counters, hundreds of inputs would be kept.
     command.args(["-set_cover_merge=1", "-use_counters=0"]).args([
         &merged,
         &found.to_path_buf(),
@@ -193,7 +193,7 @@ fn minimize(program: &Path, found: &Path, committed: &Path) -> Result<(), String
     fs::remove_dir_all(&merged).map_err(|e| e.to_string())
 }
 
-/// The targets, built.
+/// Builds the targets.
 fn programs(host: &str) -> Result<Vec<(String, PathBuf)>, String> {
     // The proxy of rustup chooses the toolchain, which the cargo that runs this would not.
     let mut command = Command::new("cargo");

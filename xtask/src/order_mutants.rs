@@ -1,10 +1,10 @@
-//! `cargo xtask order-mutants`: each memory ordering of the core is weakened, one at a time, and a model must fail.
+//! `cargo xtask order-mutants`: weakens one memory ordering of the core at a time; a model must fail.
 //!
-//! The models are built once; which access is weakened is told by an environment variable (`src/sync.rs`). A mutant
-//! is tried only with the models that reach its access, one process each, and first with the one that found it last
-//! time. The table in `docs/memory-model.md` says which that was.
+//! The models are built once; an environment variable selects the weakened access (`src/sync.rs`). A mutant is run only
+//! with the models that reach its access, each in a process of its own, and first with the model that found it last time,
+//! according to the table in `docs/memory-model.md`.
 //!
-//! A mutant that nothing finds must stand in [`EQUIVALENT`] with the edge that covers it; one in ten may.
+//! A mutant that no model finds must be listed in [`EQUIVALENT`] with the edge that covers it; at most one in ten may be.
 
 use crate::command::{by_hand, run_within, target_dir};
 use crate::document::Section;
@@ -25,13 +25,13 @@ const TABLE: Section = Section {
     end: "<!-- orders: end -->",
 };
 
-/// How long a model may take, above ten times what it takes unharmed.
+/// The time limit of a model, in addition to ten times its time without a mutant.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One in so many mutants may be equivalent.
+/// At most one in this many mutants may be equivalent.
 const SHARE: usize = 10;
 
-/// Weakening this changes nothing, because another edge covers it.
+/// A mutant that changes nothing, because another edge covers it.
 struct Equivalent {
     mutant: &'static str,
     edge: &'static str,
@@ -54,9 +54,9 @@ const EQUIVALENT: [Equivalent; 2] = [
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// By which model, and what it said.
+    /// The model that failed, and its message.
     Killed(String, String),
-    /// By which model, which did not end.
+    /// The model that did not end.
     Timed(String),
     Survived,
 }
@@ -67,19 +67,19 @@ struct Finding {
     seconds: f64,
 }
 
-/// What the command was asked to do.
+/// The arguments of the command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted<'a> {
-    /// Only mutants whose name contains this; then the table stays as it is.
+    /// Only mutants whose name contains this; the table is not rewritten.
     pub only: Option<&'a str>,
-    /// Print findings as JSON.
+    /// Print the results as JSON.
     pub json: bool,
     /// Compare the table instead of rewriting it.
     pub check: bool,
 }
 
 impl<'a> Wanted<'a> {
-    /// The words behind the command's name; nothing if they are wrong.
+    /// Parses the arguments; `None` if they are invalid.
     pub fn parse(words: &[&'a str]) -> Option<Self> {
         match *words {
             [] => Some(Self::default()),
@@ -91,7 +91,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Tries the mutants.
+/// Runs the mutants.
 pub fn run(wanted: Wanted<'_>) -> Result<(), String> {
     let sites = order_sites::scan()?;
     let models = models::build_all()?;
@@ -146,7 +146,7 @@ struct Reach<'m> {
     time: Duration,
 }
 
-/// Runs each model as it is and notes what it reaches.
+/// Runs each model without a mutant and records the accesses that it reaches.
 fn reach(models: &[Model]) -> Result<Vec<Reach<'_>>, String> {
     let folder = target_dir().join("order-sites");
     crate::trace_table::empty(&folder)?;
@@ -164,7 +164,7 @@ fn reach(models: &[Model]) -> Result<Vec<Reach<'_>>, String> {
     parallel(models.len(), run).into_iter().collect()
 }
 
-/// The sites that no model reaches. What models reach must be what the source says.
+/// The sites that no model reaches. Every access that a model reaches must be in the source.
 fn unreached(sites: &[Site], reach: &[Reach<'_>]) -> Result<Vec<String>, String> {
     let lines: BTreeMap<String, &Site> =
         sites.iter().map(|site| (format!("{} [{}]", site.place, site.orders.join(", ")), site)).collect();
@@ -221,7 +221,7 @@ fn attempt(mutant: &Mutant, reach: &[Reach<'_>], last: Option<&str>) -> Outcome 
     Outcome::Survived
 }
 
-/// What a failed model said; nothing if it was the explorer that failed, by an assertion that is known to.
+/// The message of a failed model; `None` for a known assertion of the explorer itself.
 fn reason(output: &str) -> Option<String> {
     let mut lines = output.lines().skip_while(|line| !line.contains("panicked at"));
     let Some(place) = lines.next() else {
@@ -289,7 +289,7 @@ fn equivalent(mutant: &Mutant) -> Option<&'static Equivalent> {
     EQUIVALENT.iter().find(|equivalent| equivalent.mutant == mutant.name())
 }
 
-/// What is wrong with the findings; with `all`, whether the list of equivalents is of the right length, too.
+/// Errors in the results; with `all`, also in the number of equivalent mutants.
 fn faults(findings: &[Finding], all: bool) -> Vec<String> {
     let mut faults = Vec::new();
     let mut listed = 0;
@@ -332,7 +332,7 @@ fn table(findings: &[Finding]) -> String {
     text
 }
 
-/// The mutants of a table, each with what stands in its last column.
+/// The mutants of a table, each with its last column.
 fn rows(table: &str) -> Vec<(String, String)> {
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
     rows.filter_map(|row| {
@@ -344,7 +344,7 @@ fn rows(table: &str) -> Vec<(String, String)> {
     .collect()
 }
 
-/// Which model found a mutant last time.
+/// The model that found a mutant last time.
 fn remembered(table: &str) -> BTreeMap<String, String> {
     let found = |by: String| by.strip_prefix('`')?.split('`').next().map(String::from);
     rows(table).into_iter().filter_map(|(name, by)| Some((name, found(by)?))).collect()

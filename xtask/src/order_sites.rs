@@ -1,4 +1,4 @@
-//! The memory orderings of the core, as they stand in its source.
+//! Finds the memory orderings of the core in its source.
 
 use crate::command::root;
 use proc_macro2::{LineColumn, Span};
@@ -19,16 +19,16 @@ const FUNCTIONS: [&str; 2] = ["load_for_update", "fence"];
 /// One access to a shared word, or a fence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// `ring.rs Consumer::find_slow load_for_update`, with a number behind it from the second of its kind on. Stands as long as
-    /// the function does.
+    /// `ring.rs Consumer::find_slow load_for_update`, with a number after it from the second of its kind on. Stable as long as
+    /// the function is.
     pub name: String,
     /// `FILE:LINE:COLUMN` as the compiler counts.
     pub place: String,
-    /// The orderings as written; a compare-exchange has two.
+    /// The orderings; a compare-exchange has two.
     pub orders: Vec<String>,
-    /// Labels of edges and what the comment calls this side of them.
+    /// The labels of its edges, and the side that the comment names.
     pub edges: Vec<(String, String)>,
-    /// A fence can be left out.
+    /// Whether it is a fence, which can be left out.
     pub fence: bool,
 }
 
@@ -36,19 +36,19 @@ pub struct Site {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mutant {
     pub site: Site,
-    /// Which of the site's orderings.
+    /// The index of the weakened ordering.
     pub index: usize,
-    /// What it becomes.
+    /// The weaker ordering.
     pub order: &'static str,
 }
 
 impl Mutant {
-    /// What the models are told.
+    /// The value of the environment variable for the models.
     pub fn variable(&self) -> String {
         format!("{} {} {}", self.site.place, self.index, self.order)
     }
 
-    /// The site and the change, as the tables have it.
+    /// The site and the change, as in the tables.
     pub fn name(&self) -> String {
         format!("{}: {}", self.site.name, self.change())
     }
@@ -59,7 +59,7 @@ impl Mutant {
         format!("{failure}{} to {}", self.site.orders[self.index], self.order)
     }
 
-    /// The labels of the side that is lost, or all if none says which side it is.
+    /// The labels of the side that is weakened, or all if no label names a side.
     pub fn edges(&self) -> Vec<&str> {
         let keeps = |side: &str| match side {
             "release" | "store" => self.order == "Release",
@@ -71,7 +71,7 @@ impl Mutant {
     }
 }
 
-/// Every weaker ordering of every site, one step each.
+/// Every site with each ordering weakened by one step.
 pub fn mutants(sites: &[Site]) -> Vec<Mutant> {
     let mut mutants = Vec::new();
     for site in sites {
@@ -122,9 +122,9 @@ fn scan_text(path: &str, text: &str) -> Result<Vec<Site>, String> {
 struct Scan<'t> {
     path: &'t str,
     lines: Vec<&'t str>,
-    /// The names of the type and the functions around.
+    /// The names of the enclosing type and functions.
     within: Vec<String>,
-    /// The first lines of the statements around.
+    /// The first lines of the enclosing statements.
     statements: Vec<usize>,
     counts: BTreeMap<String, usize>,
     sites: Vec<Site>,
@@ -349,6 +349,6 @@ mod tests {
         names.sort_unstable();
         let all = names.len();
         names.dedup();
-        assert_eq!(names.len(), all, "names tell sites apart");
+        assert_eq!(names.len(), all, "names are unique");
     }
 }

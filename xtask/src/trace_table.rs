@@ -1,4 +1,4 @@
-//! The table of opcodes and error codes in `docs/testing.md`, made from what the tests traced.
+//! Generates the table of opcodes and error codes in `docs/testing.md` from the traces of the tests.
 //!
 //! With `HQQ_TRACE_DIR` set, the processes of the tests append to files `*.trace` in that folder,
 //! one line for each packet that they send or receive, its fields separated by tabs:
@@ -8,8 +8,7 @@
 //! ```
 //!
 //! Codes are hexadecimal; the last field is the error code of an OpError and `-` otherwise. The
-//! table says which ways each code travelled and in which tests. It counts nothing, because counts
-//! differ from run to run.
+//! table lists the directions and the tests of each code. It has no counts, because counts differ from run to run.
 
 use crate::command::{cargo, root, run, target_dir};
 use crate::document::{Section, first_difference};
@@ -18,13 +17,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-/// The variable that tells the processes of the tests where to write.
+/// The environment variable with the folder of the traces.
 pub const VARIABLE: &str = "HQQ_TRACE_DIR";
 
 const DOCUMENT: &str = "docs/testing.md";
 const TABLE: Section =
     Section { document: DOCUMENT, begin: "<!-- opcodes: begin -->", end: "<!-- opcodes: end -->" };
-/// A row names this many tests at most; the rest would only tell that messages are sent often.
+/// The most tests that a row names.
 const NAMED: usize = 6;
 
 const OPCODES: [(u8, &str); 10] = [
@@ -40,7 +39,7 @@ const OPCODES: [(u8, &str); 10] = [
     (0xFF, "OpStandardLinkCopy"),
 ];
 
-/// Never delivered to a receiver, so that no trace has to show it.
+/// Never delivered to a receiver, so it need not be in a trace.
 const TOMBSTONE: u8 = 0xFE;
 
 const ERRORS: [(u64, &str); 7] = [
@@ -53,7 +52,7 @@ const ERRORS: [(u64, &str); 7] = [
     (0x07, "BufferOverflow"),
 ];
 
-/// Error codes from here on are our own; they are listed when seen.
+/// Error codes from here on are not in the specification; they are listed if they occur.
 const OWN_ERRORS: u64 = 0x40;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,12 +78,12 @@ impl Seen {
             return Err(format!("{} fields instead of 5", fields.len()));
         };
         if test.is_empty() || test.contains('|') {
-            return Err(format!("{test:?} is no name of a test"));
+            return Err(format!("{test:?} is not the name of a test"));
         }
         let from_primary = match (role, direction) {
             ("primary", "sent") | ("secondary", "received") => true,
             ("primary", "received") | ("secondary", "sent") => false,
-            _ => return Err(format!("{role:?} {direction:?} is no role and direction")),
+            _ => return Err(format!("{role:?} {direction:?} is not a role and a direction")),
         };
         let op = u8::from_str_radix(op, 16).map_err(|e| format!("opcode {op:?}: {e}"))?;
         let mut codes = vec![Code::Op(op)];
@@ -114,7 +113,7 @@ impl Seen {
         Ok(())
     }
 
-    /// The required codes that no test showed.
+    /// The required codes that no test traced.
     fn missing(&self) -> Vec<String> {
         let ops = OPCODES.iter().filter(|(op, _)| *op != TOMBSTONE);
         let ops = ops.map(|&(op, name)| (Code::Op(op), format!("opcode 0x{op:02X} {name}")));
