@@ -260,9 +260,9 @@ pub const CORE: &[Mutant] = &[
     ),
     mutant(
         "successors: the state of the former peer's end is reset",
-        "src/link/reattach.rs",
-        "let ends = ends | bit::HUNG_UP | bit::TOLD | bit::OUTGOING | bit::REGULATED;",
-        "let ends = ends | bit::HUNG_UP | bit::OUTGOING;",
+        "src/link/state.rs",
+        "self.clear(PEER_END | END_ANNOUNCED | OUTGOING | REGULATED);",
+        "self.clear(PEER_END | OUTGOING);",
         "-p hqq-tests --test reattach",
     ),
     mutant(
@@ -687,8 +687,8 @@ pub const CORE: &[Mutant] = &[
     ),
     mutant(
         "corruption ends the link for good",
-        "src/link/core.rs",
-        "self.ended(bit::CORRUPT);",
+        "src/link/state.rs",
+        "self.set(CORRUPT);",
         "",
         "-p hqq-tests --test packets",
     ),
