@@ -8,7 +8,7 @@ use std::time::Duration;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// Starts this program as a child that has the other end of the link.
+/// Starts this program as a child with the other end of the link.
 fn start() -> Result<(StandardLink, Child), Box<dyn std::error::Error>> {
     let offer = Offer::new(Options::new().slots(64).buffers(16))?;
     let mut command = Command::new(env::current_exe()?);

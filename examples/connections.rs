@@ -34,7 +34,7 @@ fn listen(name: &str) -> Outcome {
     Ok(())
 }
 
-/// Opens all connections first, writes to them in turn, and reads the answers backwards.
+/// Opens all connections, writes to them in turn, and reads the answers in reverse order.
 fn connect(name: &str) -> Outcome {
     let link = StandardLink::connect_timeout(name, PATIENCE)?;
     let mut connections = Vec::new();

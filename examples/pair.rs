@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The camera in a second process, the viewer in this one.
+/// Runs the camera in a second process and the viewer in this one.
 fn both() -> io::Result<()> {
     let mut camera = Command::new(env::current_exe()?).arg("camera").spawn()?;
     let seen = viewer::run();

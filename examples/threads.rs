@@ -70,7 +70,7 @@ fn square(link: &StandardLink) -> hqq::Result<u64> {
 }
 
 /// With one thread for each direction the single-producer, single-consumer ring needs no lock and no
-/// read-modify-write. Both ends live in this process here, as in a test.
+/// read-modify-write. Both ends are in this process here, as in a test.
 fn halves() -> Outcome {
     let (ours, theirs) = StandardLink::pair_with(Options::new().ring_mode(RingMode::Spsc))?;
     let echo = thread::spawn(move || {

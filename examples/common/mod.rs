@@ -5,16 +5,16 @@ use std::process::{Command, id};
 use std::time::Duration;
 use std::{env, io};
 
-/// What a half of an example returns.
+/// The result of one half of an example.
 pub type Outcome = Result<(), Box<dyn Error>>;
 
-/// How long a half waits for the other to appear.
+/// The time limit for one half to wait for the other.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the two halves of an example in two processes.
 ///
 /// Without arguments `listen` runs here and `connect` in a second process that runs the same program, under a
-/// name that nobody else uses. For two terminals: `-- listen NAME` in one and `-- connect NAME` in the other.
+/// unique name. For two terminals: `-- listen NAME` in one and `-- connect NAME` in the other.
 pub fn two_processes(listen: fn(&str) -> Outcome, connect: fn(&str) -> Outcome) -> Outcome {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -27,7 +27,7 @@ pub fn two_processes(listen: fn(&str) -> Outcome, connect: fn(&str) -> Outcome) 
     let mut other = Command::new(env::current_exe()?).args(["connect", &name]).spawn()?;
     let outcome = listen(&name);
     if outcome.is_err() {
-        // The other half may wait for this one. If it has ended by itself, so much the better.
+        // The other half may wait for this one. If it has ended already, killing it fails, which is harmless.
         let _ = other.kill();
     }
     let status = other.wait()?;

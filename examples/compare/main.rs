@@ -17,14 +17,14 @@ use std::{env, process};
 
 use hqq::{Offer, Options, StandardLink};
 use hqq_sys::cpu;
-use measure::{Case, Outcome, Way, follow, head, lead, read, sessions};
+use measure::{Case, Exchange, Outcome, follow, head, lead, read, sessions};
 
 const SIZES: [usize; 3] = [48, 4096, 65536];
 
-/// The same on x86-64 and aarch64.
+/// The same value on x86-64 and aarch64.
 const O_NONBLOCK: i32 = 0o4000;
 
-/// HQQ itself: written and read in place.
+/// HQQ: messages are written and read in place.
 struct Hqq<'l> {
     link: &'l StandardLink,
 }
@@ -49,7 +49,7 @@ impl Hqq<'_> {
     }
 }
 
-impl Way for Hqq<'_> {
+impl Exchange for Hqq<'_> {
     fn name(&self) -> &'static str {
         "HQQ"
     }
@@ -129,7 +129,7 @@ impl Socket {
     }
 }
 
-impl Way for Socket {
+impl Exchange for Socket {
     fn name(&self) -> &'static str {
         "the Unix socket"
     }
@@ -155,7 +155,7 @@ struct Pipes {
 
 impl Pipes {
     fn new(input: OwnedFd, output: OwnedFd) -> io::Result<Self> {
-        // Opened anew through /proc, a pipe gets flags of its own.
+        // A pipe opened again through /proc has flags of its own.
         let again = |fd: &OwnedFd, write: bool| {
             let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
             OpenOptions::new().read(!write).write(write).custom_flags(O_NONBLOCK).open(path)
@@ -171,7 +171,7 @@ impl Pipes {
     }
 }
 
-impl Way for Pipes {
+impl Exchange for Pipes {
     fn name(&self) -> &'static str {
         "the pipes"
     }
@@ -185,7 +185,7 @@ impl Way for Pipes {
     }
 }
 
-/// Where the two meet for the socket, in the abstract namespace: gone with them.
+/// The address of the socket, in the abstract namespace, so it ends with the processes.
 fn address(leader: u32) -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("hqq-compare.{leader}"))
 }

@@ -1,7 +1,7 @@
 //! Round trips of several systems, measured in turns between the same two processes.
 //!
-//! The machine's moods (clock, neighbours, where the scheduler puts a process) last longer than a turn of a few
-//! milliseconds and so meet all systems alike. Only the ratios of one run mean something.
+//! Disturbances of the machine (clock, other load, where the scheduler puts a process) last longer than a turn of a few
+//! milliseconds and so affect all systems alike. Only ratios within one run are meaningful.
 
 use std::error::Error;
 use std::fmt;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hqq::StandardLink;
 use hqq_sys::cpu;
 
-/// What the calls of this program return.
+/// The result of the calls of this program.
 pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// How the two sides wait for each other.
@@ -21,7 +21,7 @@ pub enum Case {
     Blocking,
     /// Both sides poll without ever sleeping, each on a processor of its own.
     Polling,
-    /// Blocking calls, a round trip each millisecond: the peer is asleep when the message comes.
+    /// Blocking calls, a round trip each millisecond: the peer is asleep when the message arrives.
     Idle,
 }
 
@@ -45,7 +45,7 @@ pub fn sessions(session: impl Fn(&[Case], Option<usize>) -> Outcome + Sync) -> O
         cpu::pin(last)?;
         session(&[Case::Polling], Some(first))
     };
-    // A thread, since what is pinned stays pinned.
+    // In a thread of its own, which stays pinned.
     let pinned = || pinned().map_err(|error| error.to_string());
     let outcome = thread::scope(|scope| scope.spawn(pinned).join());
     Ok(outcome.map_err(|_| "a session panicked")??)
@@ -61,33 +61,33 @@ impl fmt::Display for Case {
     }
 }
 
-/// A way to send messages to the other process and back.
-pub trait Way {
-    /// What it is called in a complaint.
+/// A system that sends messages to the other process and back.
+pub trait Exchange {
+    /// The name in error messages.
     fn name(&self) -> &'static str;
 
     /// Sends `size` bytes of value `fill`, waits for as many to come back, and reads them.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// Those of the system.
     fn ping(&mut self, case: Case, size: usize, fill: u8) -> Outcome<u64>;
 
     /// Waits for `size` bytes, reads them, and sends as many of the value of the first.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// Those of the system.
     fn pong(&mut self, case: Case, size: usize) -> Outcome;
 
     /// Prepares for a case.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// Those of the system.
     fn begin(&mut self, _case: Case) -> Outcome {
         Ok(())
     }
 }
 
-/// Looks at every byte of a message, as a program would that uses it.
+/// Reads every byte of a message, as a program that uses it would.
 pub fn read(bytes: &[u8]) -> u64 {
     let words = bytes.chunks_exact(8);
     let rest = words.remainder().iter().map(|&byte| u64::from(byte));
@@ -101,7 +101,7 @@ const FILL: u8 = 7;
 const TURN: u64 = 64;
 const GROUP: u64 = 16;
 
-/// The times of one case and size: for each way, nanoseconds for a round trip, sorted.
+/// The times of one case and size: for each system, nanoseconds for a round trip, sorted.
 struct Row {
     case: Case,
     size: usize,
@@ -109,7 +109,7 @@ struct Row {
 }
 
 impl Row {
-    /// Prints the medians in microseconds, and how many times the first way's each of the others' is.
+    /// Prints the medians in microseconds, and the ratio of each to that of the first system.
     fn print(&self) {
         print!("| {:<28} | {:>6} |", self.case.to_string(), self.size);
         let medians: Vec<f64> = self.times.iter().map(|times| times[times.len() / 2] as f64).collect();
@@ -121,35 +121,35 @@ impl Row {
     }
 }
 
-/// Prints the table's head, as the terminal and a README can show it.
-pub fn head(ways: &[&str]) {
+/// Prints the head of the table, in Markdown.
+pub fn head(systems: &[&str]) {
     print!("| {:<28} | {:>6} |", "round trip, median", "bytes");
-    ways.iter().for_each(|way| print!(" {way:>20} |"));
+    systems.iter().for_each(|system| print!(" {system:>20} |"));
     print!("\n|{}|{}:|", "-".repeat(30), "-".repeat(7));
-    ways.iter().for_each(|_| print!("{}:|", "-".repeat(21)));
+    systems.iter().for_each(|_| print!("{}:|", "-".repeat(21)));
     println!();
 }
 
-/// Measures each case and size for `time`, the ways in turns, and prints after each what came out.
+/// Measures each case and size for `time`, the systems in turns, and prints the results of each.
 ///
-/// The other process must call [`follow`] with the same ways in the same order. `control` tells it what is next.
+/// The other process must call [`follow`] with the same systems in the same order. It receives the next case over `control`.
 ///
 /// # Errors
-/// Those of the ways, or of the control link.
+/// Those of the systems and of the control link.
 pub fn lead(
     control: &StandardLink,
-    ways: &mut [&mut dyn Way],
+    systems: &mut [&mut dyn Exchange],
     cases: &[Case],
     sizes: &[usize],
     time: Duration,
 ) -> Outcome {
     for &case in cases {
         for &size in sizes {
-            let mut row = Row { case, size, times: vec![Vec::new(); ways.len()] };
+            let mut row = Row { case, size, times: vec![Vec::new(); systems.len()] };
             let began = Instant::now();
             while began.elapsed() < time || row.times[0].is_empty() {
-                for (index, way) in ways.iter_mut().enumerate() {
-                    turn(control, index, *way, case, size, &mut row.times[index])?;
+                for (index, system) in systems.iter_mut().enumerate() {
+                    turn(control, index, *system, case, size, &mut row.times[index])?;
                 }
             }
             row.times.iter_mut().for_each(|times| times.sort_unstable());
@@ -159,18 +159,18 @@ pub fn lead(
     Ok(())
 }
 
-/// One turn of one way. Its first round trips only warm up.
+/// One turn of one system. Its first round trips only warm up.
 fn turn(
     control: &StandardLink,
     index: usize,
-    way: &mut dyn Way,
+    system: &mut dyn Exchange,
     case: Case,
     size: usize,
     times: &mut Vec<u64>,
 ) -> Outcome {
     let idle = case == Case::Idle;
     let (count, group) = if idle { (10, 1) } else { (TURN, GROUP) };
-    way.begin(case)?;
+    system.begin(case)?;
     control.send(bytemuck::cast_slice(&[index as u64, case as u64, size as u64, group + count]))?;
     let expected = read(&vec![FILL; size]);
     for number in 0..=count / group {
@@ -179,9 +179,9 @@ fn turn(
         }
         let began = Instant::now();
         for _ in 0..group {
-            let sum = way.ping(case, size, FILL)?;
+            let sum = system.ping(case, size, FILL)?;
             if sum != expected {
-                return Err(format!("{}: {size} bytes came back changed", way.name()).into());
+                return Err(format!("{}: {size} bytes came back changed", system.name()).into());
             }
         }
         if number > 0 {
@@ -195,17 +195,17 @@ fn turn(
 ///
 /// # Errors
 /// As [`lead`].
-pub fn follow(control: &StandardLink, ways: &mut [&mut dyn Way]) -> Outcome {
+pub fn follow(control: &StandardLink, systems: &mut [&mut dyn Exchange]) -> Outcome {
     loop {
         let [index, case, size, count] = match control.recv() {
             Ok(job) => *job.cast::<[u64; 4]>()?,
             Err(hqq::Error::Closed) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let (case, way) = (Case::ALL[case as usize], &mut ways[index as usize]);
-        way.begin(case)?;
+        let (case, system) = (Case::ALL[case as usize], &mut systems[index as usize]);
+        system.begin(case)?;
         for _ in 0..count {
-            way.pong(case, size as usize)?;
+            system.pong(case, size as usize)?;
         }
     }
 }

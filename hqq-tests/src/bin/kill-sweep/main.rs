@@ -3,14 +3,14 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `arena.rs` | memory that can be copied and put back |
-//! | `scene.rs` | operations on the region, fill levels, company; what must be found |
-//! | `sweep.rs` | steps through a scenario and judges every instant |
-//! | `link.rs` | victims with a real link, judged in a copy, and killed for real |
-//! | `delivery.rs` | victims with reliable delivery, killed for real, and their successors |
-//! | `report.rs` | figures |
+//! | `scene.rs` | operations on the region, fill levels, other processes; the checks |
+//! | `sweep.rs` | steps through a scenario and checks every instant |
+//! | `link.rs` | victims with a real link, checked in a copy, and really killed |
+//! | `delivery.rs` | victims with reliable delivery, really killed, and their successors |
+//! | `report.rs` | results |
 //!
-//! The victim is stepped by `hqq_tests::step`; the judgement itself is `hqq_tests::oracle`. The work is done by one process a processor, each a copy of this
-//! program; a judge that hangs or crashes is seen from here, and is a verdict too. `cargo xtask kill-sweep` runs it.
+//! The victim is stepped by `hqq_tests::single_step`; the checks are `hqq_tests::oracle`. A worker process for each processor, a copy of this
+//! program, does the work; a worker that hangs or crashes counts as a fault. `cargo xtask kill-sweep` runs it.
 
 #[cfg(target_arch = "x86_64")]
 #[macro_use]

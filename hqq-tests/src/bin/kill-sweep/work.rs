@@ -56,7 +56,7 @@ pub struct Args {
     worker: Option<Vec<usize>>,
 }
 
-/// A piece of work.
+/// A job of a worker.
 #[derive(Clone, Copy, Debug)]
 enum Job {
     Region(scenario::Scenario),
