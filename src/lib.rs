@@ -23,28 +23,30 @@
 //! # Ok::<(), hqq::Error>(())
 //! ```
 //!
-//! A peer may die at any instruction. Whoever waits for it is told, by proof from the kernel and not by a timeout:
-//! first come the messages that it had committed, then [`Error::PeerDead`]. There is no daemon, no helper thread,
-//! and with a bare name no file that could be left behind.
+//! It is zero-copy and lock-free: a message lies in shared memory where the sender wrote it until the receiver drops it. A
+//! full ring is backpressure, and a link has a descriptor for epoll.
 //!
-//! # What there is
+//! A peer may die at any instruction. The survivor learns of it by proof from the kernel, not by a timeout: it receives the
+//! messages that the peer had committed, then [`Error::PeerDead`]. There is no daemon and no helper thread, and with a bare
+//! name no file is left behind.
 //!
-//! - **Links**: [`Listener`] and [`StandardLink::connect`] meet at a name; [`StandardLink::pair`] is for threads and
-//!   tests; an [`Offer`] is inherited by a child process. Both ends check that the other belongs to the same user.
-//! - **Messages**: [`send`](StandardLink::send) and [`recv`](StandardLink::recv), with `try_`, `_timeout`,
-//!   `_deadline` and batch forms; [`loan`](StandardLink::loan) to write in place; [`Message::detach`] to keep what
-//!   was received; [`loan_as`](StandardLink::loan_as) and [`Message::cast`] for values instead of bytes. Up to 48
-//!   bytes travel in the ring itself.
-//! - **Streams**: links and connections are [`Read`](std::io::Read) and [`Write`](std::io::Write).
-//! - **Connections**: many logical ones on a link, each a stream and a channel of messages; see [`Connection`].
-//! - **Threads**: a link may be shared by many, or [split](StandardLink::split) into two halves. [`RingMode`] says
-//!   what the rings must bear, [`WaitMode`] whether waiting calls may sleep; both are set in [`Options`].
-//! - **Strangers**: [`UntrustedLink`] for peers of any user, whose messages are copied out before they are looked at.
-//! - **Agreements**: [`AdvancedLink`] for what both ends want beyond that: messages compressed, encrypted, or kept until the
-//!   peer's application acknowledges them; connections with credit, classes and rates; see [`advanced`].
-//! - **Insight**: [`Stats`] of a link, [`stats::Metrics`] (latencies, rates, ratios) where both ends want them, a trace of
-//!   its packets ([`Options::trace`]), and [`observe`] to look at any link from outside.
-//! - **The core alone**, without std or an allocator, on memory that the caller brings: [`port`] and [`region`].
+//! # Which type do I want
+//!
+//! | situation | type |
+//! |---|---|
+//! | two processes meet at a name | [`Listener`] accepts, [`StandardLink::connect`] connects; both ends check that the other belongs to the same user |
+//! | two threads, or a test | [`StandardLink::pair`] |
+//! | a child process inherits its end | [`Offer`] |
+//! | messages | [`send`](StandardLink::send) and [`recv`](StandardLink::recv), each with a `try_` and a `_timeout` form; [`send_batch`](StandardLink::send_batch) and [`recv_each`](StandardLink::recv_each) for many. Up to 48 bytes travel in the ring itself |
+//! | messages that are written and read in place | [`loan`](StandardLink::loan) and [`Loan::send`]; [`Message`], kept or moved to another thread by [`Message::detach`] |
+//! | values instead of bytes | [`loan_as`](StandardLink::loan_as) and [`Message::cast`] |
+//! | a stream of bytes | links and connections are [`Read`](std::io::Read) and [`Write`](std::io::Write) |
+//! | many logical connections on one link | [`Connection`]: messages of any length, or a stream |
+//! | many threads | a link is shared by reference, or [split](StandardLink::split) into two halves. [`RingMode`] says how many threads a ring must bear, [`WaitMode`] whether waiting calls may sleep; both are [`Options`] |
+//! | peers of other users | [`UntrustedLink`]: messages are copied out before they are looked at |
+//! | compression, encryption, reliable delivery, credit, traffic classes, statistics | [`AdvancedLink`], where both ends ask for them with [`advanced::AdvancedOptions`] |
+//! | to look at links from outside | [`observe`]; [`Stats`] of one's own link, [`observe::Metrics`], a trace of its packets ([`Options::trace`]) |
+//! | the core alone, without std or an allocator, on memory that the caller brings | [`shm`] |
 //!
 //! # The region
 //!
@@ -68,24 +70,24 @@
 //! message costs one slot, which is one cache line; its payload lies in the sender's pool until the receiver drops
 //! it. `docs/spec.md` of the repository is the format byte by byte.
 //!
-//! # The layers
+//! # The rooms
 //!
-//! A file of `src/` uses only what stands ahead of it here. Layers 0 to 2 are `no_std` and never allocate.
+//! Each room of `src/` uses only what stands above it here. [`shm`] is `no_std` and never allocates.
 //!
-//! | layer | files | what they do |
-//! |---|---|---|
-//! | 0 | [`sync`], [`protocol`], [`error`], [`words`], [`layout`], [`packet`] | atomics; what can be agreed on; errors; the words as stored; offsets; packets and their check |
-//! | 1 | [`ring`], [`pool`], [`wait`], [`seat`], [`recover`] | messages in order; who holds a buffer; sleep announced; who is attached; what the dead left |
-//! | 2 | [`superblock`], [`buffer`], [`region`], [`port`] | from bytes to words; one end without waiting |
-//! | 3 | `negotiate`, [`feature`] | how two ends agree; what they can agree on, one feature a file, without I/O |
-//! | 3 | `options`, [`stats`], [`observe`] | what can be chosen and what can be seen |
-//! | 3 | `connection`, `park`, `turn`, `mux`, `inner` | the connection table; threads that wait; what all handles share |
-//! | 3 | `message`, `link`, `untrusted`, `conn` | what the caller holds |
-//! | 3 | `handshake`, `listener`, `named` | how links come about |
-//! | 4 | [`advanced`] | a link and what was agreed on it |
-//! | 5 | `io` | the standard library's traits |
+//! | room | what is in it |
+//! |---|---|
+//! | [`sync`], [`agreement`], [`error`] | atomics; what two ends can agree on; errors |
+//! | [`shm`] | the words as stored, rings, pools, sleepers, seats, recovery; one end of a region, which never waits |
+//! | [`observe`] | what can be seen of links, from inside and outside |
+//! | `options` | what can be chosen |
+//! | `demux` | what comes in is demultiplexed: the connection table, negotiation, egress, reliable delivery; without I/O |
+//! | `link` | what all links share: sending, receiving, waiting, the layers; and the handles that the caller holds |
+//! | `setup` | how links come about: listeners, connecting, handshakes |
+//! | [`advanced`] | a link and what was agreed on it |
+//! | `io` | the standard library's traits |
 //!
-//! Raw memory is handled in `buffer` and `region` only, and the operating system called in the crate `hqq-sys`.
+//! What two ends can agree on is implemented in the crate `hqq-features`, without I/O: [`features`]. The operating system is
+//! called in the crate `hqq-sys`. Raw memory is handled in `shm` only, in four files.
 //!
 //! # Features
 //!

@@ -62,7 +62,7 @@ fn samples() -> Vec<Error> {
         },
         Error::Frame { layer: "a layer", reason: reason() },
         Error::StoreFull { messages: 48127, bytes: 65521, limit: 50021 },
-        Error::Share { reason: reason() },
+        Error::TrafficClass { reason: reason() },
         Error::Os { doing: "doing a thing", source: io::Error::from(io::ErrorKind::NotFound) },
     ]
 }

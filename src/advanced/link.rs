@@ -34,7 +34,7 @@ use hqq_features::{Layer, LayerStack};
 ///
 /// It comes out of a negotiation, which must be the first thing on a link: what a peer sends ahead of it is a sign that it
 /// does without. If the peer knows nothing of it, refuses or stays silent, the link goes on with the standard operations, and
-/// [`agreement`](Self::agreement) says why; unless something was [required](Wanted::require).
+/// [`agreement`](Self::agreement) says why; unless something was [required](AdvancedOptions::require).
 ///
 /// A link is a stream, too, as a [`StandardLink`] is: what is written goes in messages of up to a buffer each, and what was
 /// agreed on is done to each of them. A stream of which a part was refused cannot be read on.

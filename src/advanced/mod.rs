@@ -2,7 +2,7 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `link.rs` | [`AdvancedLink`](crate::AdvancedLink): how two ends come to an agreement, and the link that has one |
+//! | `link.rs` | [`AdvancedLink`]: how two ends come to an agreement, and the link that has one |
 //! | `options.rs` | [`AdvancedOptions`]: what an end asks for; a layer for messages is made here |
 //! | `keys.rs` | the key exchange of an encrypted link |
 //! | `reliability.rs`, `reliable.rs` | reliable delivery: how it is asked for, and used |

@@ -111,7 +111,7 @@ impl AdvancedOptions {
         self
     }
 
-    /// Quality of service: connections have [classes, weights and rates](crate::advanced::Connection::set_share).
+    /// Quality of service: connections have [classes, weights and rates](crate::Connection::set_traffic_class).
     /// Messages of the link itself have none, and go ahead of all that waits.
     #[must_use]
     pub fn qos(mut self) -> Self {
@@ -122,7 +122,7 @@ impl AdvancedOptions {
     /// Statistics: latencies, rates and the like of both directions, kept in the region for [`metrics`] and for observers. They
     /// cost a sample of about a thousand messages a second, a packet of its own each.
     ///
-    /// [`metrics`]: crate::AdvancedLink::figures
+    /// [`metrics`]: crate::AdvancedLink::metrics
     #[must_use]
     pub fn statistics(mut self) -> Self {
         self.features |= Features::STATISTICS;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::demux::ReliableConfig;
 use hqq_features::reliable::{AckPolicy, InboxCounts, Position, StoreCounts};
 
-/// How messages are kept until the peer's application acknowledges them; see [`AdvancedOptions::reliable`].
+/// How messages are kept until the peer's application acknowledges them; see [`AdvancedOptions::reliable`](super::AdvancedOptions::reliable).
 ///
 /// | what | unless set |
 /// |---|---|
@@ -86,7 +86,7 @@ impl Reliability {
     /// This end goes on from a durable record: all to `position` are processed, and those in `beyond`, in any order. What is
     /// known to be processed is not delivered again.
     ///
-    /// The record is what [`AdvancedLink::position`] said at some time, and the sequences of all receipts of the same
+    /// The record is what [`AdvancedLink::position`](super::AdvancedLink::position) said at some time, and the sequences of all receipts of the same
     /// session since.
     #[must_use]
     pub fn resume(mut self, position: Position, beyond: impl IntoIterator<Item = u64>) -> Self {
@@ -111,7 +111,7 @@ impl Reliability {
     }
 }
 
-/// Figures of reliable delivery on one end; see [`AdvancedLink::deliveries`].
+/// Figures of reliable delivery on one end; see [`AdvancedLink::deliveries`](super::AdvancedLink::deliveries).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deliveries {
     /// What this end keeps for the peer.

@@ -13,10 +13,10 @@ use hqq_features::reliable::{Position, Receipt};
 /// # Reliable delivery
 ///
 /// While the sender lives, each message is processed exactly once where the receiver acknowledges inside its own commit, at
-/// least once otherwise: a link with [`AdvancedOptions::reliable`] keeps a message until the peer's application acknowledges it, and
+/// least once otherwise: a link with [`AdvancedOptions::reliable`](super::AdvancedOptions::reliable) keeps a message until the peer's application acknowledges it, and
 /// sends it again to whoever takes a dead peer's place ([`reattach`](Self::reattach)). *Inside its own commit* means that one
 /// transaction writes what processing a message did, and its [receipt](crate::Message::receipt); a successor reads the record
-/// back and begins with [`Reliability::resume`]. What is known to be processed is then not delivered again.
+/// back and begins with [`Reliability::resume`](super::Reliability::resume). What is known to be processed is then not delivered again.
 ///
 /// Only a Secondary can be replaced, so this is about what a Primary sends. A Secondary's messages are kept until the Primary
 /// has acknowledged them, which tells the Secondary what was processed; if the Primary dies, the link has ended.
@@ -29,7 +29,7 @@ use hqq_features::reliable::{Position, Receipt};
 /// kept is in private memory, and dies with the sender.
 impl AdvancedLink {
     /// The application has processed a message; in a receiver that keeps a record, after the commit. In any order, from any
-    /// thread, and more than once without harm. The peer is told soon; see [`Reliability`] for when. A receipt that
+    /// thread, and more than once without harm. The peer is told soon; see [`Reliability`](super::Reliability) for when. A receipt that
     /// came from a former peer is void: nobody is left to be told. Without reliable delivery nothing happens.
     ///
     /// ```
@@ -98,7 +98,7 @@ impl AdvancedLink {
     /// connections on it must be dropped beforehand.
     ///
     /// What the former peer had sent is still received first; its receipts are void. The newcomer must ask for
-    /// [`AdvancedOptions::reliable`] too, with no lower number of messages, for encryption if there was any, and for the same codec.
+    /// [`AdvancedOptions::reliable`](super::AdvancedOptions::reliable) too, with no lower number of messages, for encryption if there was any, and for the same codec.
     /// It negotiates or waits for it, as it likes. What the ring has no room for goes out with later calls. An application that had processed messages must have ended before its
     /// successor reads its record.
     ///

@@ -11,6 +11,8 @@
 //! inbox has room for a whole ring, so that a reply that waits behind plain messages always comes through to a
 //! process that has not neglected them before.
 
+mod context;
+mod delivery;
 pub(crate) mod frame;
 pub(crate) mod negotiation;
 mod reliable;
@@ -18,108 +20,26 @@ mod scheduler;
 pub(crate) mod table;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use crate::agreement::{Agreement, Features, Terms};
 use crate::demux::negotiation::{Event, KEY_LEN, Keying, Negotiation, Progress, Proposal};
 use crate::demux::table::{ConnectionTable, CopyHeader, CopyOutcome, LinkEnd, Outcome};
 use crate::error::{Error, ErrorCode, Result};
-use crate::options::{Clock, Options, Trace, TraceEvent};
-use crate::shm::buffer::Buffer;
+use crate::options::Options;
 use crate::shm::endpoint::{Incoming, Payload};
 use crate::shm::packet::{Operation, Packet, op};
 use crate::shm::region::Region;
 use crate::shm::words::Role;
-use crate::sync::Ordering;
 use hqq_features::reliable::Receipt;
 
+pub use self::context::WireError;
+pub(crate) use self::context::{ChunkData, LinkContext, home};
 pub(crate) use self::reliable::ReliableConfig;
 use self::reliable::ReliableDelivery;
 pub(crate) use self::scheduler::EgressScheduler;
 
 /// Packets that wait for room to go out; beyond it replies that nobody depends on are dropped.
 const OUTBOX: usize = 64;
-
-/// No message waits longer to be received, as far as anybody wants to know.
-const OLDEST_PROBE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The bytes of a connection's chunk.
-#[derive(Debug)]
-pub(crate) enum ChunkData {
-    /// Of an empty message.
-    Nothing,
-    /// Where the peer wrote them.
-    Pool(Buffer<'static>),
-    /// In private memory.
-    Own(Box<[u8]>),
-}
-
-impl ChunkData {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Nothing => &[],
-            Self::Pool(buffer) => buffer.bytes(),
-            Self::Own(bytes) => bytes,
-        }
-    }
-}
-
-/// An OpError that the peer sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WireError {
-    /// The connection or copy that it is about.
-    pub context: u64,
-    /// The code's number; [`ErrorCode::from_number`] knows most.
-    pub code: u64,
-    /// The opcode that the peer refused.
-    pub op: u8,
-}
-
-/// A link's region, trace hook and clock: what a pump works with.
-#[derive(Clone, Copy)]
-pub(crate) struct LinkContext<'l> {
-    pub(crate) region: &'l Region<'static>,
-    pub(crate) trace: &'l Option<Trace>,
-    pub(crate) clock: &'l Option<Clock>,
-}
-
-impl LinkContext<'_> {
-    /// Time since the machine's start, or by the clock that was given instead. The two ends of a link have the same.
-    pub(crate) fn now(&self) -> Duration {
-        self.clock.as_ref().map_or_else(hqq_sys::cpu::now, Clock::now)
-    }
-
-    /// Shows a packet to the trace hook.
-    #[inline(always)]
-    pub(crate) fn show(&self, sent: bool, packet: &Packet) {
-        if let Some(trace) = self.trace {
-            trace(&TraceEvent { role: self.region.role(), sent, packet: *packet });
-        }
-    }
-
-    /// A probe of that time has come: notes how long it took. False if that cannot be.
-    pub(crate) fn note_probe(&self, at: u64) -> bool {
-        let took = self.now().checked_sub(Duration::from_nanos(at));
-        let took = took.filter(|&took| took <= OLDEST_PROBE);
-        took.map(|took| self.region.metrics(self.region.role()).note_latency(took)).is_some()
-    }
-
-    /// Counts a refusal.
-    pub(crate) fn count_refusal(&self, code: ErrorCode) {
-        let counters = self.region.counters(self.region.role());
-        let number = code.number() as usize;
-        let word = match number {
-            0x40.. => &counters.refused_own[(number - 0x40) & 7],
-            _ => &counters.refused[number & 7],
-        };
-        word.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn count_heard(&self, code: u64) {
-        let known = if code < 8 { code as usize } else { 0 };
-        self.region.counters(self.region.role()).heard[known].fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// When a pump has done enough, if not after a lap of the ring: what stays in the ring is not lost with this process, and
 /// takes none of its memory.
@@ -615,12 +535,5 @@ impl Demux {
         for chunk in self.table.clear() {
             home(region, chunk.data);
         }
-    }
-}
-
-/// Gives a chunk's buffer back, if it has one.
-pub(crate) fn home(region: &Region<'static>, data: ChunkData) {
-    if let ChunkData::Pool(buffer) = data {
-        region.give(buffer);
     }
 }

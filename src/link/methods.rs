@@ -401,7 +401,7 @@ macro_rules! link_methods {
 
             /// Ends one or both directions for good, and with either of them the connections on the link; callable from any
             /// thread. Blocked calls of this process and of the
-            /// peer return. After `Write` the peer receives what was sent, then [`Error::Closed`]; after `Read` this
+            /// peer return. After `Write` the peer receives what was sent, then [`Error::Closed`](crate::Error::Closed); after `Read` this
             /// end receives nothing more, and the peer's sends fail.
             pub fn shutdown(&self, how: Shutdown) {
                 shut(self.core(), how);
@@ -431,7 +431,7 @@ macro_rules! link_methods {
             /// ```
             ///
             /// # Errors
-            /// [`Error::Unsupported`] in spin-only mode, where nobody rings; [`Error::Corrupt`], [`Error::Os`].
+            /// [`Error::Unsupported`](crate::Error::Unsupported) in spin-only mode, where nobody rings; [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Os`](crate::Error::Os).
             pub fn drive(&self) -> Result<bool> {
                 let has_left = self.pipeline().is_some_and(|pipeline| pipeline.has_left());
                 let news = self.core().drive()? || has_left;

@@ -398,3 +398,78 @@ fn decode(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::link::standard::StandardLink;
+    use hqq_features::{Decoded as Message, Encoded, Layer, LayerError};
+
+    /// A layer that appends the number of the frame, and takes its first frame for stale.
+    #[derive(Debug, Default)]
+    struct Numbered {
+        made: AtomicU64,
+    }
+
+    impl Layer for Numbered {
+        fn name(&self) -> &'static str {
+            "numbered"
+        }
+
+        fn overhead(&self) -> usize {
+            1
+        }
+
+        fn encode(&self, message: &[u8], _: &[u8], into: &mut [u8]) -> Result<Encoded, LayerError> {
+            let number = self.made.fetch_add(1, Ordering::Relaxed);
+            into[..message.len()].copy_from_slice(message);
+            into[message.len()] = number as u8;
+            Ok(Encoded { len: message.len() + 1, ticket: Some(number) })
+        }
+
+        fn decode(&self, frame: &[u8], _: &[u8], _: u64) -> Result<Message, LayerError> {
+            match frame.split_last() {
+                Some((1, message)) => Ok(Message::within(0..message.len())),
+                _ => Err(LayerError::new(self.name(), "not the second frame")),
+            }
+        }
+
+        fn is_stale(&self, ticket: u64) -> bool {
+            ticket == 0
+        }
+    }
+
+    fn sends(len: usize) {
+        let (one, other) = StandardLink::pair().unwrap();
+        let layer = Arc::new(Numbered::default());
+        let pipeline = |layer: &Arc<Numbered>| Pipeline::new(LayerStack::new(vec![layer.clone() as _]));
+        pipeline(&layer).send(one.core(), &vec![7; len], Wait::Forever).unwrap();
+        assert_eq!(layer.made.load(Ordering::Relaxed), 2);
+        let mut message = HeldMessage::nothing();
+        pipeline(&layer).recv(other.core(), Wait::Forever, &mut message).unwrap();
+        assert_eq!(message.bytes(), vec![7; len]);
+        other.core().release_message(&mut message);
+        let free = one.stats().directions.map(|direction| direction.buffers_free);
+        assert_eq!(free[0], free[1], "every buffer is released");
+    }
+
+    #[test]
+    fn a_stale_frame_is_made_again() {
+        [0, 10, 47, 48, 1000, 100_000].into_iter().for_each(sends);
+    }
+
+    #[test]
+    fn a_refused_frame_is_released() {
+        let (one, other) = StandardLink::pair().unwrap();
+        let pipeline = Pipeline::new(LayerStack::new(vec![Arc::new(Numbered::default()) as _]));
+        one.send(&[9; 1000]).unwrap();
+        let mut message = HeldMessage::nothing();
+        let error = pipeline.recv(other.core(), Wait::Forever, &mut message).unwrap_err();
+        assert!(matches!(error, Error::Frame { layer: "numbered", .. }), "{error}");
+        let free = one.stats().directions.map(|direction| direction.buffers_free);
+        assert_eq!(free[0], free[1]);
+    }
+}

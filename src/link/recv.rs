@@ -325,20 +325,15 @@ impl LinkCore {
                     self.region().inward().pool.give(buffer.run());
                     self.notify_peer(self.region().wake_senders());
                 }
-                Some(Body::Stored(Stored::Private(message))) => self.release_boxed(message),
+                Some(Body::Stored(Stored::Private(message))) => self.release_private(*message),
                 _ => {}
             }
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn release_boxed(&self, message: Box<PrivateMessage>) {
-        self.release_private(*message);
-    }
-
     /// Releases what a decoded message still holds of what came.
     #[cold]
+    #[inline(never)]
     pub(crate) fn release_private(&self, message: PrivateMessage) {
         if let Decoded::Within(payload, _) = message.bytes {
             self.give(payload);

@@ -20,7 +20,7 @@ pub const AGREEMENTS: &[Mutant] = &[
     ),
     mutant(
         "negotiation: without what is required there is no link",
-        "src/advanced/mod.rs",
+        "src/advanced/link.rs",
         "if !missing.is_empty() || !incapable.is_empty() {",
         "if false && (!missing.is_empty() || !incapable.is_empty()) {",
         "-p hqq-tests --test agreements",
@@ -47,11 +47,18 @@ pub const AGREEMENTS: &[Mutant] = &[
         "-p hqq-features --features encrypt --doc encrypt",
     ),
     mutant(
-        "encryption: a message sealed too long ago is sealed again",
-        "src/advanced/encryption.rs",
-        "(self.session.sealer.sealed_since(counter) <= self.leeway).then(send)",
-        "Some(send())",
-        "-p hqq --features encrypt --lib advanced",
+        "encryption: a message sealed too long ago is stale",
+        "hqq-features/src/encrypt/layer.rs",
+        "self.session.sealer.sealed_since(ticket) > self.leeway",
+        "self.session.sealer.sealed_since(ticket) > self.leeway && false",
+        "-p hqq-features --features encrypt --test layers",
+    ),
+    mutant(
+        "layers: a stale frame is made again",
+        "src/link/pipeline.rs",
+        "core.release_loan(&mut frame);\n                    written = false;",
+        "core.release_loan(&mut frame);",
+        "-p hqq --lib pipeline",
     ),
     mutant(
         "flow control: a chunk beyond the grant is refused",
@@ -118,7 +125,7 @@ pub const AGREEMENTS: &[Mutant] = &[
     ),
     mutant(
         "statistics: probes with an implausible time are refused",
-        "src/demux/mod.rs",
+        "src/demux/context.rs",
         "took <= OLDEST_PROBE",
         "true || took <= OLDEST_PROBE",
         "-p hqq --lib advanced",

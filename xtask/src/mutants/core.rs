@@ -681,8 +681,8 @@ pub const CORE: &[Mutant] = &[
     mutant(
         "protected: an untrusted link lends slices only there",
         "src/link/untrusted.rs",
-        "Payload::Pool(buffer) => protected.then(|| buffer.bytes_mut()),",
-        "Payload::Pool(buffer) => (protected || true).then(|| buffer.bytes_mut()),",
+        "Stored::Pool(buffer)) => protected.then(|| buffer.bytes_mut()),",
+        "Stored::Pool(buffer)) => (protected || true).then(|| buffer.bytes_mut()),",
         "-p hqq-tests --test protected",
     ),
     mutant(
