@@ -325,10 +325,17 @@ impl LinkCore {
                     self.region().inward().pool.give(buffer.run());
                     self.notify_peer(self.region().wake_senders());
                 }
-                Some(Body::Stored(Stored::Private(message))) => self.release_private(*message),
+                Some(Body::Stored(Stored::Private(message))) => self.release_boxed(message),
                 _ => {}
             }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[expect(clippy::boxed_local, reason = "the usual way has no room for it on the stack")]
+    fn release_boxed(&self, message: Box<PrivateMessage>) {
+        self.release_private(*message);
     }
 
     /// Releases what a decoded message still holds of what came.
