@@ -319,7 +319,7 @@ fn a_rate_is_kept_and_a_priority_taken() {
     assert_eq!((&found[..], codes[0]), (&b""[..], Some(5)), "{said}");
     assert!(said.contains("start the receiver with --rate or --priority, too"), "{said}");
     for (option, value, what) in [
-        ("--priority", "8", "class 8 is out of range: 0 is the most urgent, 7 the least"),
+        ("--priority", "8", "class 8 is out of range: use 0, the most urgent, to 7"),
         ("--priority", "high", "not a number from 0 to 7"),
         ("--rate", "0", "the rate is 0, but it must be at least 1"),
         ("--rate", "fast", "such as 500k or 10MiB"),
