@@ -21,6 +21,8 @@ pub(super) struct Keys(Arc<Mutex<Making>>);
 struct Making {
     key: Arc<Key>,
     settings: SessionSettings,
+    /// The replay window that both ends have at least, in messages.
+    common: u32,
     handshake: Option<Handshake>,
 }
 
@@ -35,15 +37,17 @@ impl Keys {
     /// received but not yet decrypted.
     pub(super) fn new(key: Arc<Key>, slots: u32, kept: u32) -> Self {
         let usual = SessionSettings::default();
-        // A message is no further behind another than the ring is long, and half the window beside: `send_in_order`.
+        // A message is no further behind another than the ring is long, and half the window beside: see `EncryptionLayer::new`.
         let settings =
             SessionSettings { window: usual.window.max(2 * slots).min(SessionSettings::MAX_WINDOW), ..usual };
-        let rekey_every = usual.rekey_every.max(u64::from(settings.window.div_ceil(64)));
+        // Both ends have at least this window, whatever either keeps: it decides how late a frame may be sent.
+        let common = settings.window;
+        let rekey_every = usual.rekey_every.max(u64::from(common.div_ceil(64)));
         // The window is each end's own affair, but for what the keys of both allow.
         let most = u64::from(SessionSettings::MAX_WINDOW).min(64 * rekey_every) as u32;
         let window = settings.window.max(kept.saturating_mul(2)).min(most);
         let settings = SessionSettings { window, rekey_every, ..settings };
-        Self(Arc::new(Mutex::new(Making { key, settings, handshake: None })))
+        Self(Arc::new(Mutex::new(Making { key, settings, common, handshake: None })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Making> {
@@ -54,7 +58,7 @@ impl Keys {
     pub(super) fn finish(&self) -> Option<EncryptionLayer> {
         let mut making = self.lock();
         let session = making.handshake.take()?.finish().ok()?;
-        Some(EncryptionLayer::new(session, making.settings.window))
+        Some(EncryptionLayer::new(session, making.common))
     }
 }
 

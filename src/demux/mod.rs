@@ -1,4 +1,4 @@
-//! Layer 3: what comes in is sorted here: messages of the link itself into its inbox, the rest into the connection
+//! What comes in is sorted here: messages of the link itself into its inbox, the rest into the connection
 //! table; and what must go out some time is kept here until there is room for it.
 //!
 //! The link uses it only once connections or control packets exist; before that a receiver takes its messages

@@ -1,4 +1,4 @@
-//! Layer 4: what two ends agree on beyond the standard operations: a state machine without I/O.
+//! What two ends agree on beyond the standard operations: a state machine without I/O.
 //!
 //! # The packets, in order
 //!

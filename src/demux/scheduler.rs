@@ -1,4 +1,4 @@
-//! Layer 3: what the connections of a link may send and when, where flow control or quality of service was agreed on.
+//! What the connections of a link may send and when, where flow control or quality of service was agreed on.
 //!
 //! A message's chunk goes through three states: it *starves* until its connection has credit, it *waits* for its turn, and
 //! it is *sent*. Whoever drives the link sends what is due, whosever it is: so the order is kept without handing threads

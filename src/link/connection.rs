@@ -135,7 +135,7 @@ pub(crate) fn accept(core: &Arc<LinkCore>, pipeline: Option<&Pipeline>, wait: Wa
     start_demux(core)?;
     let id = match wait {
         Wait::No => try_accept(core, 0)?.ok_or_else(|| {
-            core.idle();
+            core.count_idle_poll();
             Error::NoneWaiting
         })?,
         wait => core.wait(WaitReason::ACCEPT, wait, |own| try_accept(core, own))?,
@@ -388,7 +388,7 @@ impl Connection {
             let chunk = match pop(0)? {
                 Some(chunk) => chunk,
                 None if wait == Wait::No => {
-                    self.core.idle();
+                    self.core.count_idle_poll();
                     return Err(Error::RingEmpty);
                 }
                 None => self.core.wait(WaitReason::CONN_DATA, wait, pop)?,

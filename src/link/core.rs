@@ -1,4 +1,4 @@
-//! Layer 3: what all handles of a link share: sending, receiving, waiting, and how it ends.
+//! What all handles of a link share: sending, receiving, waiting, and how it ends.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use hqq_sys::lock::SeatLock;
 use hqq_sys::mem::Mapping;
-use hqq_sys::{barrier, peer, poll, sock};
+use hqq_sys::{barrier, sock};
 
 use crate::demux::{Demux, LinkContext};
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ use crate::sync::{AtomicU64, Ordering, fence};
 
 use super::meter::Meter;
 use super::pace::Pace;
-use super::state::{LinkState, PeerEnd, Snapshot};
+use super::state::{LinkState, Snapshot};
 use super::stream::StreamReader;
 
 /// Who is at the other end, as the kernel says.
@@ -36,8 +36,6 @@ pub struct Peer {
 
 /// How often an idle poll looks at the peer's process.
 pub(super) const LIVENESS_EVERY: u64 = 1024;
-/// How long a peer that hung up without a word may take to be seen dead.
-const GRACE: Duration = Duration::from_millis(200);
 /// What one end of a link consists of, before it is put together.
 #[derive(Debug)]
 pub(crate) struct Parts {
@@ -228,91 +226,6 @@ impl LinkCore {
             // A peer that is gone is noticed elsewhere.
             let _ = sock::ring(self.parts.socket.as_fd());
         }
-    }
-
-    /// A poll that found nothing: every so often, looks whether the peer still lives.
-    #[inline]
-    pub(crate) fn idle(&self) {
-        let idle = self.idle.load(Ordering::Relaxed) + 1;
-        self.idle.store(idle, Ordering::Relaxed);
-        if idle % LIVENESS_EVERY == 0 {
-            self.check_liveness();
-        }
-    }
-
-    #[cold]
-    pub(super) fn check_liveness(&self) {
-        match self.state().peer_end() {
-            PeerEnd::Attached => {}
-            PeerEnd::Gone => {
-                // It may have been dying all the while, only slowly.
-                if peer::is_dead(self.parts.pidfd.as_fd()) {
-                    self.peer_died();
-                }
-                return;
-            }
-            PeerEnd::Closed | PeerEnd::Dead { .. } => return,
-        }
-        let event = self.waiters.event();
-        let pidfd = Some(self.parts.pidfd.as_fd());
-        let now = Some(Duration::ZERO);
-        if let Ok(ready) = poll::wait(self.parts.socket.as_fd(), pidfd, event.as_fd(), now) {
-            // Tokens and events stay for who sleeps.
-            if ready.dead {
-                self.peer_died();
-            } else if ready.hang_up {
-                self.hung_up();
-            }
-        }
-    }
-
-    /// The socket hung up. In order, or is the peer dead, or has it merely gone?
-    #[cold]
-    pub(super) fn hung_up(&self) {
-        let word = self.peer_now();
-        if word.no_send() && word.no_recv() {
-            self.peer_ended(PeerEnd::Closed);
-            return;
-        }
-        // A dying process closes its descriptors before its pidfd tells.
-        let pidfd = self.parts.pidfd.as_fd();
-        let _ = poll::many(&[pidfd], Some(GRACE));
-        if peer::is_dead(pidfd) {
-            self.peer_died();
-        } else {
-            let word = self.peer_now();
-            let closed = word.no_send() && word.no_recv();
-            self.peer_ended(if closed { PeerEnd::Closed } else { PeerEnd::Gone });
-        }
-    }
-
-    /// The peer's process is dead, by proof: what it left is cleared.
-    #[cold]
-    pub(super) fn peer_died(&self) {
-        let demux = self.lock();
-        if matches!(self.state().peer_end(), PeerEnd::Dead { .. }) {
-            return;
-        }
-        let word = self.peer_now();
-        self.recover(self.peer_seat());
-        drop(demux);
-        self.peer_ended(PeerEnd::Dead { no_send: word.no_send(), no_recv: word.no_recv() });
-    }
-
-    /// Whether the peer said that it sends no more, and that it receives no more.
-    pub(super) fn peer_said(&self, state: Snapshot) -> (bool, bool) {
-        match state.peer_end() {
-            PeerEnd::Dead { no_send, no_recv } => (no_send, no_recv),
-            _ => {
-                let word = self.peer_now();
-                (word.no_send(), word.no_recv())
-            }
-        }
-    }
-
-    fn peer_ended(&self, end: PeerEnd) {
-        self.state.peer_ended(end);
-        self.waiters.wake();
     }
 
     /// Remembers that shared memory is corrupt, if that is what the error says.

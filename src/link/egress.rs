@@ -1,4 +1,4 @@
-//! Layer 3: sending chunks of connections whose turn it is, where flow control or quality of service was agreed on.
+//! Sending chunks of connections whose turn it is, where flow control or quality of service was agreed on.
 
 use std::time::Instant;
 

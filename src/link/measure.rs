@@ -1,4 +1,4 @@
-//! Layer 3: what statistics measure where messages are sent: now and then a probe goes ahead of a message, and what was
+//! What statistics measure where messages are sent: now and then a probe goes ahead of a message, and what was
 //! sent since the last ones makes a rate.
 
 use std::sync::{PoisonError, TryLockError};

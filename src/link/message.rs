@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytemuck::{AnyBitPattern, Pod};
 
 use crate::error::{Error, Result};
-use crate::link::body::{Body, Held, HeldMessage, MessageBody};
+use crate::link::body::{Body, Decoded, Held, HeldMessage, MessageBody, Stored};
 use crate::link::core::LinkCore;
 use crate::link::deadline::Wait;
 use crate::link::pipeline::HeldLoan;
@@ -272,8 +272,13 @@ impl<'a> Message<'a> {
         self.body.take().expect(HELD)
     }
 
-    /// The message in memory of its own. Copies it.
-    pub fn into_vec(self) -> Vec<u8> {
+    /// The message in memory of its own. Copies it, unless a layer has decoded it into such memory.
+    pub fn into_vec(mut self) -> Vec<u8> {
+        if let Some(Body::Stored(Stored::Private(private))) = self.body.get_mut() {
+            if let Decoded::Own(bytes) = &mut private.bytes {
+                return mem::take(bytes);
+            }
+        }
         self.to_vec()
     }
 
@@ -401,5 +406,17 @@ impl<M: Deref<Target = [u8]> + fmt::Debug> std::error::Error for RecvIntoError<M
 impl<M> From<Error> for RecvIntoError<M> {
     fn from(error: Error) -> Self {
         Self::Other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_are_a_body_and_a_reference() {
+        // The slot's bytes with their alignment, what tells bodies apart, and the link.
+        assert_eq!((size_of::<Loan<'_>>(), size_of::<Message<'_>>()), (96, 96));
+        assert_eq!(size_of::<OwnedMessage>(), 96);
     }
 }

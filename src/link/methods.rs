@@ -17,7 +17,7 @@ macro_rules! sending_methods {
         /// # Errors
         /// [`Error::TooLarge`]; [`Error::Closed`], [`Error::PeerDead`], [`Error::PeerGone`] or
         /// [`Error::Corrupt`] once the link has ended. If it ends during the call, the message may have been
-        /// delivered all the same.
+        /// delivered all the same. With reliable delivery, the message is kept if and only if this returns `Ok`.
         #[inline(always)]
         pub fn send(&self, message: &[u8]) -> Result<()> {
             self.send_wait(message, Wait::Forever)
@@ -27,7 +27,7 @@ macro_rules! sending_methods {
         ///
         /// # Errors
         /// As [`send`](Self::send); [`Error::RingFull`], [`Error::PoolExhausted`], [`Error::PoolFragmented`] or
-        /// [`Error::Busy`] if it would have to wait.
+        /// [`Error::Busy`] if it would have to wait; with reliable delivery also [`Error::StoreFull`].
         #[inline(always)]
         pub fn try_send(&self, message: &[u8]) -> Result<()> {
             self.send_wait(message, Wait::No)
@@ -175,7 +175,7 @@ macro_rules! sending_methods {
                     self.core().loan_frame(len, align, wait, into)
                 }
                 Some(pipeline) => {
-                    *into = pipeline.lend(self.core(), len)?.into();
+                    *into = pipeline.lend(self.core(), len, align)?.into();
                     Ok(())
                 }
             }
@@ -191,6 +191,7 @@ macro_rules! receiving_methods {
         /// # Errors
         /// Once everything that was sent has been received: [`Error::Closed`] if the peer closed in order or
         /// this end was shut down, [`Error::PeerDead`], [`Error::PeerGone`]. [`Error::Corrupt`] at once.
+        /// [`Error::Frame`] if a layer such as encryption refuses what came: it is gone, and the next call goes on after it.
         #[inline(always)]
         pub fn recv(&self) -> Result<Message<'_>> {
             self.recv_wait(Wait::Forever)
@@ -260,7 +261,8 @@ macro_rules! receiving_methods {
         /// ```
         ///
         /// # Errors
-        /// As [`recv`](Self::recv), if there is not even one.
+        /// As [`recv`](Self::recv), if there is not even one. A message that a layer refuses ends the batch; the next call that
+        /// receives returns its error.
         pub fn recv_each(&self, max: usize, mut read: impl FnMut(&[u8])) -> Result<usize> {
             if max == 0 {
                 return Ok(0);
@@ -304,7 +306,8 @@ macro_rules! receiving_methods {
         /// and returns how many.
         ///
         /// # Errors
-        /// As [`recv`](Self::recv), if there is not even one.
+        /// As [`recv`](Self::recv), if there is not even one. A message that a layer refuses ends the batch; the next call that
+        /// receives returns its error.
         pub fn recv_batch<'a>(&'a self, out: &mut Vec<Message<'a>>, max: usize) -> Result<usize> {
             if max == 0 {
                 return Ok(0);

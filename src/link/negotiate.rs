@@ -1,4 +1,4 @@
-//! Layer 3: how a link's end goes through a negotiation.
+//! How a link's end goes through a negotiation.
 
 use super::core::LinkCore;
 use super::deadline::Wait;

@@ -80,6 +80,18 @@ impl AsMut<[u8]> for PrivateLoan<'_> {
     }
 }
 
+/// A frame under way. Dropping it releases what was not sent, also when a hook panics.
+struct Frame<'c> {
+    core: &'c LinkCore,
+    body: HeldLoan<'c>,
+}
+
+impl Drop for Frame<'_> {
+    fn drop(&mut self) {
+        self.core.release_loan(&mut self.body);
+    }
+}
+
 /// Buffers are aligned to a cache line.
 const ALIGN: usize = 64;
 
@@ -94,9 +106,10 @@ impl<'a> LoanBody<'a> {
     }
 
     /// `len` zeroed bytes in private memory, for `pipeline` to send.
-    pub(super) fn private(pipeline: &'a Pipeline, len: usize) -> Self {
-        let memory = vec![0; len + ALIGN];
-        let start = memory.as_ptr().align_offset(ALIGN).min(ALIGN);
+    pub(super) fn private(pipeline: &'a Pipeline, len: usize, align: usize) -> Self {
+        let align = align.max(ALIGN);
+        let memory = vec![0; len + align];
+        let start = memory.as_ptr().align_offset(align).min(align);
         Self::Stored(Stored::Private(Box::new(PrivateLoan { pipeline, memory, start, len })))
     }
 }
@@ -161,16 +174,16 @@ impl Pipeline {
 
     // ---- sending ----
 
-    /// Lends private memory for a message of `len` bytes.
+    /// Lends private memory for a message of `len` bytes, aligned as buffers are, or to `align`.
     ///
     /// # Errors
     /// [`Error::TooLarge`].
-    pub(crate) fn lend(&self, core: &LinkCore, len: usize) -> Result<LoanBody<'_>> {
+    pub(crate) fn lend(&self, core: &LinkCore, len: usize, align: usize) -> Result<LoanBody<'_>> {
         let limit = self.max_message(core);
         if len as u64 > limit {
             return Err(Error::TooLarge { len: len as u64, limit });
         }
-        Ok(LoanBody::private(self, len))
+        Ok(LoanBody::private(self, len, align))
     }
 
     /// Makes what travels of a message, and sends it.
@@ -199,24 +212,24 @@ impl Pipeline {
         // More than the least room saves a codec a copy, where there is as much.
         let most = core.region().max_message().max(encoder.min_room() as u64);
         let room = (encoder.room() as u64).min(most) as usize;
-        let mut frame = HeldLoan::nothing();
+        let mut frame = Frame { core, body: HeldLoan::nothing() };
         let mut len = 0;
-        core.loan_frame(room, 1, wait, &mut frame)?;
+        core.loan_frame(room, 1, wait, &mut frame.body)?;
         let mut written = false;
         let mut send = || loop {
-            if frame.get().is_none() {
-                core.loan_frame(room, 1, Wait::No, &mut frame)?;
+            if frame.body.get().is_none() {
+                core.loan_frame(room, 1, Wait::No, &mut frame.body)?;
             }
-            if let (Some(frame), false) = (frame.get_mut(), written) {
+            if let (Some(frame), false) = (frame.body.get_mut(), written) {
                 len = encoder.write(frame.bytes_mut()).map_err(frame_error)?;
                 frame.truncate(len);
                 written = true;
             }
-            match encoder.send_in_order(|| core.send_body(&mut frame, Wait::No)) {
+            match encoder.send_in_order(|| core.send_body(&mut frame.body, Wait::No)) {
                 Some(sent) => return sent,
                 // It has waited too long for room: the peer would not know whether it had it before.
                 None => {
-                    core.release_loan(&mut frame);
+                    core.release_loan(&mut frame.body);
                     written = false;
                 }
             }
@@ -225,7 +238,6 @@ impl Pipeline {
             Err(error) if error.is_transient() && wait != Wait::No => core.wait_for_room(wait, send),
             sent => sent,
         };
-        core.release_loan(&mut frame);
         sent.map(|()| len)
     }
 
@@ -244,7 +256,7 @@ impl Pipeline {
             return Ok(());
         }
         if wait == Wait::No {
-            core.idle();
+            core.count_idle_poll();
             return Err(Error::RingEmpty);
         }
         *into = core.wait(WaitReason::MESSAGE, wait, |own| self.poll(core, own))?.into();
@@ -264,9 +276,9 @@ impl Pipeline {
         Ok(Some(Body::Stored(Stored::Private(Box::new(PrivateMessage { bytes, receipt: None })))))
     }
 
-    /// Whether messages of a former peer wait to be received.
+    /// Whether a call that receives has something to return that is not in the ring: a message of a former peer, or an error.
     pub(crate) fn has_left(&self) -> bool {
-        self.reliable.as_ref().is_some_and(|reliable| !reliable.left().is_empty())
+        self.late().is_some() || self.reliable.as_ref().is_some_and(|reliable| !reliable.left().is_empty())
     }
 
     /// Puts aside what a peer has left that has ended, since the keys end with it. False if it has not ended.
@@ -306,6 +318,8 @@ impl Pipeline {
 
     /// Takes over what `former` has put aside.
     pub(crate) fn inherit(&self, former: &Self) {
+        let late = former.late().take();
+        *self.late() = late;
         if let (Some(ours), Some(theirs)) = (&self.reliable, &former.reliable) {
             *ours.left() = std::mem::take(&mut theirs.left());
         }

@@ -7,7 +7,6 @@ use super::body::{Body, Decoded, HeldMessage, MessageBody, PrivateMessage, Store
 use super::core::LinkCore;
 use super::deadline::Wait;
 use super::pipeline::HeldLoan;
-use super::state::{PeerEnd, Snapshot};
 use super::stream::{Hole, StreamReader, copy};
 use super::wait::WaitReason;
 use crate::demux::{Demux, Pumped, Stop};
@@ -101,35 +100,6 @@ impl LinkCore {
         }
     }
 
-    /// Why nothing more will be received once the ring is drained.
-    pub(crate) fn recv_end(&self) -> Option<Error> {
-        if self.state().is_undisturbed() {
-            return self.peer_now().no_send().then_some(Error::Closed);
-        }
-        self.end_of(|state| state.is_recv_shut(), |(no_send, _)| no_send)
-    }
-
-    /// Why nothing more comes, or goes, in a direction: because of what this end did, or of what the peer said or did.
-    #[cold]
-    pub(super) fn end_of(
-        &self,
-        is_shut: impl FnOnce(Snapshot) -> bool,
-        has_stopped: impl FnOnce((bool, bool)) -> bool,
-    ) -> Option<Error> {
-        let state = self.state();
-        if state.is_corrupt() {
-            return Some(self.corrupt_error());
-        }
-        if is_shut(state) || state.peer_end() == PeerEnd::Closed || has_stopped(self.peer_said(state)) {
-            return Some(Error::Closed);
-        }
-        match state.peer_end() {
-            PeerEnd::Dead { .. } => Some(Error::PeerDead),
-            PeerEnd::Gone => Some(Error::PeerGone),
-            PeerEnd::Attached | PeerEnd::Closed => None,
-        }
-    }
-
     /// Puts the next message into `into`, if there is one. `own` as in [`pump`](Self::pump).
     #[inline(always)]
     pub(crate) fn take(&self, own: u64, into: &mut HeldMessage) -> Result<bool> {
@@ -149,7 +119,7 @@ impl LinkCore {
             return Ok(());
         }
         if wait == Wait::No {
-            self.idle();
+            self.count_idle_poll();
             return Err(Error::RingEmpty);
         }
         self.await_message(wait, into)
@@ -159,7 +129,7 @@ impl LinkCore {
     #[cold]
     pub(super) fn await_message(&self, wait: Wait, into: &mut HeldMessage) -> Result<()> {
         if wait == Wait::No {
-            self.idle();
+            self.count_idle_poll();
             return Err(Error::RingEmpty);
         }
         self.wait(WaitReason::MESSAGE, wait, |own| Ok(self.take(own, into)?.then_some(())))

@@ -1,4 +1,4 @@
-//! Layer 3: reliable delivery, for who sends, receives and acknowledges.
+//! Reliable delivery, for who sends, receives and acknowledges.
 
 use std::sync::{Arc, PoisonError};
 
@@ -80,7 +80,7 @@ impl LinkCore {
             return Ok(taken);
         }
         if wait == Wait::No {
-            self.idle();
+            self.count_idle_poll();
             return Err(Error::RingEmpty);
         }
         self.wait(WaitReason::MESSAGE, wait, |own| self.take_receipted(own))

@@ -51,12 +51,6 @@ impl LinkCore {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why nothing can be sent any more.
-    #[cold]
-    pub(crate) fn send_end(&self) -> Option<Error> {
-        self.end_of(|state| state.is_send_shut(), |(_, no_recv)| no_recv)
-    }
-
     /// Fails unless a message may be sent now.
     #[inline]
     pub(crate) fn check_send(&self) -> Result<()> {
@@ -164,7 +158,7 @@ impl LinkCore {
         }
         if self.fits_slot(message.len()) {
             let mut body = Body::Slot(SlotBytes::of(message)).into();
-            return self.wait_for_room(wait, || self.try_send_body(&mut body));
+            return self.wait_for_room(wait, || self.try_send_body(&mut body, Wait::No));
         }
         // A buffer once found is kept while the ring is full.
         let mut body = HeldLoan::nothing();
@@ -247,7 +241,7 @@ impl LinkCore {
         let mut body = HeldLoan::nothing();
         self.try_loan_frame(message.len(), 1, &mut body)?;
         body.bytes_mut().copy_from_slice(message);
-        let sent = self.try_send_body(&mut body);
+        let sent = self.try_send_body(&mut body, Wait::No);
         if sent.is_err() {
             self.release_loan(&mut body);
         }
@@ -349,7 +343,7 @@ impl LinkCore {
     /// Sends what `body` holds, waiting for room until `wait`; on failure it is still there.
     #[inline(always)]
     pub(crate) fn send_body(&self, body: &mut HeldLoan<'_>, wait: Wait) -> Result<()> {
-        match self.try_send_body(body) {
+        match self.try_send_body(body, wait) {
             Ok(()) => Ok(()),
             Err(error) if wait == Wait::No => Err(error),
             Err(error) => self.send_body_patiently(error, body, wait),
@@ -357,7 +351,7 @@ impl LinkCore {
     }
 
     #[inline(always)]
-    fn try_send_body(&self, body: &mut HeldLoan<'_>) -> Result<()> {
+    fn try_send_body(&self, body: &mut HeldLoan<'_>, wait: Wait) -> Result<()> {
         // Each way returns by itself: what a send costs depends on it.
         match body.get() {
             Some(Body::Stored(Stored::Pool(buffer))) if !buffer.is_empty() && self.posts_directly() => {
@@ -376,14 +370,15 @@ impl LinkCore {
                 body.forget();
                 self.announce_sent()
             }
-            _ => self.try_send_body_slowly(body),
+            _ => self.try_send_body_slowly(body, wait),
         }
     }
 
     #[inline(never)]
-    fn try_send_body_slowly(&self, body: &mut HeldLoan<'_>) -> Result<()> {
+    fn try_send_body_slowly(&self, body: &mut HeldLoan<'_>, wait: Wait) -> Result<()> {
         if let Some(Body::Stored(Stored::Private(loan))) = body.get() {
-            loan.send(self, Wait::No)?;
+            // It waits by itself: what the layers made of it is kept meanwhile.
+            loan.send(self, wait)?;
             drop(body.take());
             return Ok(());
         }
@@ -415,12 +410,7 @@ impl LinkCore {
         if wait == Wait::No || !failure.is_transient() {
             return Err(failure);
         }
-        if let Some(Body::Stored(Stored::Private(loan))) = body.get() {
-            loan.send(self, wait)?;
-            drop(body.take());
-            return Ok(());
-        }
-        self.wait_for_room(wait, || self.try_send_body(body))
+        self.wait_for_room(wait, || self.try_send_body(body, Wait::No))
     }
 
     /// Waits until a send succeeds, or fails for good.
@@ -557,7 +547,7 @@ impl LinkCore {
     #[cold]
     pub(super) fn failed(&self, error: &Error) {
         if error.is_transient() {
-            self.idle();
+            self.count_idle_poll();
         } else {
             self.poison(error);
         }

@@ -1,4 +1,4 @@
-//! Layer 3: the threads of one process that wait on one link.
+//! The threads of one process that wait on one link.
 //!
 //! One of them, the *sleeper*, sleeps in the kernel on the doorbell; the others follow it on a condition
 //! variable. Each announces what it wants and looks again before it comes here (`wait.rs`), so whatever

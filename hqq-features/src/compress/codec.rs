@@ -1,4 +1,12 @@
 //! The codecs, by number and by name, and sets of them.
+//!
+//! # To add a codec
+//!
+//! 1. Here: a variant of [`Codec`], its number on the wire and its bit in [`Codecs`] (LZ4 has number 1 and bit 0), its name, how much
+//!    room its output needs, `Codec::ALL` and `Codecs::ALL`. Both are checked by tests that go through all codecs.
+//! 2. `compressor.rs` and `decompressor.rs`: what encodes and decodes. The compiler names the places.
+//! 3. `docs/spec.md` of the repository, below "Compression": the number and the bit.
+//! 4. `cli/src/args.rs`: the help of `--compress`.
 
 use std::fmt;
 use std::ops::BitAnd;

@@ -56,8 +56,8 @@ pub const AGREEMENTS: &[Mutant] = &[
     mutant(
         "layers: a stale frame is made again",
         "src/link/pipeline.rs",
-        "core.release_loan(&mut frame);\n                    written = false;",
-        "core.release_loan(&mut frame);",
+        "core.release_loan(&mut frame.body);\n                    written = false;",
+        "core.release_loan(&mut frame.body);",
         "-p hqq --lib pipeline",
     ),
     mutant(

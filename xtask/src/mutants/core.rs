@@ -155,14 +155,14 @@ pub const CORE: &[Mutant] = &[
     ),
     mutant(
         "link: the death of the peer starts a recovery",
-        "src/link/core.rs",
+        "src/link/peer_end.rs",
         "self.recover(self.peer_seat());",
         "",
         "-p hqq-tests --test death",
     ),
     mutant(
         "link: a closed socket alone does not count as a death",
-        "src/link/core.rs",
+        "src/link/peer_end.rs",
         "if peer::is_dead(pidfd) {\n            self.peer_died();",
         "if true {\n            self.peer_died();",
         "-p hqq-tests --test death",
