@@ -1,5 +1,5 @@
 //! HQQ lets two processes on one machine exchange messages through shared memory: without copying them, and without
-//! a system call while both are awake. It has the manners of sockets, so there is little to learn:
+//! a system call while both are awake. It is used like sockets:
 //!
 //! ```
 //! use std::thread;
@@ -9,7 +9,7 @@
 //! # let other = name.clone();
 //! let listener = Listener::bind(&name)?;
 //! # let peer =
-//! thread::spawn(move || { // another process, mostly
+//! thread::spawn(move || { // usually another process
 //! #   let name = other;
 //!     let link = StandardLink::connect(&name)?;
 //!     let mut frame = link.loan(640 * 480)?; // shared memory, lent
@@ -23,7 +23,8 @@
 //! # Ok::<(), hqq::Error>(())
 //! ```
 //!
-//! It is zero-copy and lock-free: a message lies in shared memory where the sender wrote it until the receiver drops it. A
+//! It is zero-copy: a message lies in shared memory where the sender wrote it until the receiver drops it. Sending and receiving
+//! are lock-free between processes: a process that is stopped or dies holds no lock that others need. A
 //! full ring is backpressure, and a link has a descriptor for epoll.
 //!
 //! A peer may die at any instruction. The survivor learns of it by proof from the kernel, not by a timeout: it receives the
@@ -42,7 +43,7 @@
 //! | values instead of bytes | [`loan_as`](StandardLink::loan_as) and [`Message::cast`] |
 //! | a stream of bytes | links and connections are [`Read`](std::io::Read) and [`Write`](std::io::Write) |
 //! | many logical connections on one link | [`Connection`]: messages of any length, or a stream |
-//! | many threads | a link is shared by reference, or [split](StandardLink::split) into two halves. [`RingMode`] says how many threads a ring must bear, [`WaitMode`] whether waiting calls may sleep; both are [`Options`] |
+//! | many threads | a link is shared by reference, or [split](StandardLink::split) into two halves. [`RingMode`] says how many threads may send and receive at a time, [`WaitMode`] whether waiting calls may sleep; both are [`Options`] |
 //! | peers of other users | [`UntrustedLink`]: messages are copied out before they are looked at |
 //! | compression, encryption, reliable delivery, credit, traffic classes, statistics | [`AdvancedLink`], where both ends ask for them with [`advanced::AdvancedOptions`] |
 //! | to look at links from outside | [`observe`]; [`Stats`] of one's own link, [`observe::Metrics`], a trace of its packets ([`Options::trace`]) |
@@ -65,7 +66,7 @@
 //! +----------------------------------------------------------------------------------+  Primary
 //! ```
 //!
-//! Every section begins on a page. Every word says who holds what it stands for: a process can be stopped at any
+//! Every section begins on a page. Each control word names the process that holds the slot or buffer: a process can be stopped at any
 //! instruction, and the survivor can tell from shared memory alone what it was doing, and finish or undo it. A
 //! message costs one slot, which is one cache line; its payload lies in the sender's pool until the receiver drops
 //! it. `docs/spec.md` of the repository is the format byte by byte.

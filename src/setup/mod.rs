@@ -7,7 +7,10 @@
 //! | a listener accepts a socket and starts a handshake | `Listener::accept_pending` in `listener` |
 //! | a peer is refused for its user or group | `check_user` in `handshake`; before the handshake in `ServerHandshake::admits` |
 //! | a peer is refused for its version or format | `check_greeting` in `handshake` |
+//! | the connecting side refuses the listener | `connect` in `connect`, then `ClientHandshake::or_refuse` in `handshake` |
 //! | the peer is sent the reason of a refusal | `PacketSocket::refuse` in `handshake` |
+//! | this side learns that it was refused | `PacketSocket::receive` in `handshake` |
+//! | handshakes that failed are counted | `Listener::count_refused` in `listener` |
 //! | the Primary makes and sends the region | `NewRegion::new` in `memory`, `ServerHandshake::offer` in `handshake` |
 //! | memory that a peer passed is refused | `check_memfd` in `memory` |
 //! | the Secondary checks the region and takes a seat | `ClientHandshake::open` in `handshake` |
