@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::link::body::{Body, Decoded, Held, HeldMessage, MessageBody, Stored};
 use crate::link::core::LinkCore;
 use crate::link::deadline::Wait;
+use crate::link::methods::loan_methods;
 use crate::link::pipeline::HeldLoan;
 use hqq_features::reliable::Receipt;
 
@@ -99,32 +100,7 @@ impl<'a> Loan<'a> {
         sent
     }
 
-    /// Sends the message if there is room now.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send), or [`Error::RingFull`] and whatever else a send would have to wait for; with the loan,
-    /// to be tried again.
-    #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
-    pub fn try_send(self) -> Result<(), TrySendError<Self>> {
-        self.send_wait(Wait::No)
-    }
-
-    /// Sends the message, waiting for room no longer than `time`.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send), or [`Error::Timeout`]; with the loan.
-    #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
-    pub fn send_timeout(self, time: Duration) -> Result<(), TrySendError<Self>> {
-        self.send_wait(time.into())
-    }
-
-    #[expect(clippy::result_large_err, reason = "as above")]
-    fn send_wait(mut self, wait: Wait) -> Result<(), TrySendError<Self>> {
-        match self.core.send_body(&mut self.body, wait) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(TrySendError { error, loan: self }),
-        }
-    }
+    loan_methods!();
 }
 
 impl Deref for Loan<'_> {

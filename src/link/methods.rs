@@ -1,7 +1,8 @@
-//! The methods that links and halves have in common, written once: [`sending_methods`], [`receiving_methods`],
-//! [`link_methods`] and [`connecting_methods`]. They stay inherent, so that nobody has to import a trait to call them.
+//! The methods that links, halves and loans have in common, written once: [`sending_methods`], [`receiving_methods`],
+//! [`link_methods`], [`connecting_methods`] and [`loan_methods`]. They stay inherent, so that nobody has to import a trait
+//! to call them.
 //!
-//! A type that takes part has `core(&self) -> &Arc<LinkCore>`, `pipeline(&self) -> Option<&Pipeline>` for the layers that its
+//! A link or half has `core(&self) -> &Arc<LinkCore>`, `pipeline(&self) -> Option<&Pipeline>` for the layers that its
 //! messages pass through, and `before_send(&self)`, which is called before a message is sent.
 
 /// Messages that `recv_each` takes at a time.
@@ -511,4 +512,36 @@ macro_rules! connecting_methods {
     };
 }
 
-pub(crate) use {connecting_methods, link_methods, receiving_methods, sending_methods};
+/// Sending a loan without waiting, or not for ever. The type has `core` and `body`, and a `send` of its own.
+macro_rules! loan_methods {
+    () => {
+        /// Sends the message if there is room now.
+        ///
+        /// # Errors
+        /// As [`send`](Self::send), or [`Error::RingFull`](crate::Error::RingFull) and whatever else a send would have to wait for; with the loan,
+        /// to be tried again.
+        #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
+        pub fn try_send(self) -> Result<(), TrySendError<Self>> {
+            self.send_wait(Wait::No)
+        }
+
+        /// Sends the message, waiting for room no longer than `time`.
+        ///
+        /// # Errors
+        /// As [`send`](Self::send), or [`Error::Timeout`](crate::Error::Timeout); with the loan.
+        #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
+        pub fn send_timeout(self, time: Duration) -> Result<(), TrySendError<Self>> {
+            self.send_wait(time.into())
+        }
+
+        #[expect(clippy::result_large_err, reason = "as above")]
+        fn send_wait(mut self, wait: Wait) -> Result<(), TrySendError<Self>> {
+            match self.core.send_body(&mut self.body, wait) {
+                Ok(()) => Ok(()),
+                Err(error) => Err(TrySendError { error, loan: self }),
+            }
+        }
+    };
+}
+
+pub(crate) use {connecting_methods, link_methods, loan_methods, receiving_methods, sending_methods};

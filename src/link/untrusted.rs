@@ -15,7 +15,7 @@ use crate::link::body::{Body, Held, HeldMessage, Stored};
 use crate::link::core::{LinkCore, Peer};
 use crate::link::deadline::Wait;
 use crate::link::message::{RecvIntoError, TrySendError};
-use crate::link::methods::link_methods;
+use crate::link::methods::{link_methods, loan_methods};
 use crate::link::pipeline::{HeldLoan, Pipeline};
 use crate::link::standard::{ShutdownHandle, StandardLink, shut};
 use crate::observe::Stats;
@@ -279,31 +279,7 @@ impl UntrustedLoan<'_> {
         self.core.send_body(&mut self.body, Wait::Forever)
     }
 
-    /// Sends the message if there is room now.
-    ///
-    /// # Errors
-    /// As [`Loan::try_send`](crate::Loan::try_send), with the loan.
-    #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
-    pub fn try_send(self) -> Result<(), TrySendError<Self>> {
-        self.send_wait(Wait::No)
-    }
-
-    /// Sends the message, waiting for room no longer than `time`.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send), or [`Error::Timeout`](crate::Error::Timeout); with the loan.
-    #[expect(clippy::result_large_err, reason = "the loan comes back by value: nothing is allocated")]
-    pub fn send_timeout(self, time: Duration) -> Result<(), TrySendError<Self>> {
-        self.send_wait(time.into())
-    }
-
-    #[expect(clippy::result_large_err, reason = "as above")]
-    fn send_wait(mut self, wait: Wait) -> Result<(), TrySendError<Self>> {
-        match self.core.send_body(&mut self.body, wait) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(TrySendError { error, loan: self }),
-        }
-    }
+    loan_methods!();
 }
 
 impl Drop for UntrustedLoan<'_> {
