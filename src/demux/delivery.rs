@@ -109,13 +109,13 @@ impl Demux {
         }
     }
 
-    /// Sees to it that what was acknowledged is told: `at_once` for somebody who is about to sleep, else when it is time.
+    /// Schedules the acknowledgements that the peer has not had: `at_once` ahead of a sleep, else when they are due.
     #[inline]
-    pub(crate) fn tell(&mut self, at_once: bool, now: impl FnOnce() -> Duration) {
+    pub(crate) fn schedule_acks(&mut self, at_once: bool, now: impl FnOnce() -> Duration) {
         let Some(delivery) = &mut self.delivery else { return };
         let (true, true, Some(ends)) = (delivery.begun, delivery.ready, &mut delivery.ends) else { return };
-        if !delivery.telling && ends.inbox.has_pending_acks() {
-            delivery.telling = at_once || ends.inbox.due(now());
+        if !delivery.acks_due && ends.inbox.has_pending_acks() {
+            delivery.acks_due = at_once || ends.inbox.due(now());
         }
     }
 

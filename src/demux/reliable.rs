@@ -43,9 +43,9 @@ pub(crate) struct ReliableDelivery {
     /// The present peer has begun: what is acknowledged from here on is its own.
     pub(super) begun: bool,
     /// Acknowledgements go out now.
-    pub(super) telling: bool,
-    /// One that had no room.
-    pub(super) told: Option<Packet>,
+    pub(super) acks_due: bool,
+    /// An acknowledgement that found no room.
+    pub(super) unsent_ack: Option<Packet>,
 }
 
 #[derive(Debug)]
@@ -88,8 +88,8 @@ impl ReliableDelivery {
             ready: false,
             layers: Arc::default(),
             begun: false,
-            telling: false,
-            told: None,
+            acks_due: false,
+            unsent_ack: None,
         }
     }
 
@@ -114,7 +114,7 @@ impl ReliableDelivery {
             ends.inbox.detach();
         }
         (self.active, self.resumed, self.ready, self.begun) = (false, false, false, false);
-        (self.layers, self.telling, self.told) = (Arc::default(), false, None);
+        (self.layers, self.acks_due, self.unsent_ack) = (Arc::default(), false, None);
     }
 
     pub(super) fn judge(&mut self, payload: &Payload<'static>) -> Judged {
@@ -159,7 +159,7 @@ impl ReliableDelivery {
     /// Whether there is something to be sent, room or not.
     pub(super) fn has_outgoing(&self) -> bool {
         let Some(ends) = self.ends.as_ref().filter(|_| self.ready) else { return false };
-        self.telling || self.told.is_some() || self.resumed && !ends.store.is_caught_up()
+        self.acks_due || self.unsent_ack.is_some() || self.resumed && !ends.store.is_caught_up()
     }
 
     /// Sends what is due.
@@ -182,14 +182,14 @@ impl ReliableDelivery {
             Err(error) if !error.is_transient() => return Err(error),
             _ => {}
         }
-        while self.telling || self.told.is_some() {
+        while self.acks_due || self.unsent_ack.is_some() {
             let fresh = || Some(Packet { op: op::PROCESSED, operands: ends.inbox.take_ack()?.encode() });
-            let Some(packet) = self.told.take().or_else(fresh) else {
-                self.telling = false;
+            let Some(packet) = self.unsent_ack.take().or_else(fresh) else {
+                self.acks_due = false;
                 break;
             };
             if let Err(error) = cx.region.send_packet(&packet, show) {
-                self.told = Some(packet);
+                self.unsent_ack = Some(packet);
                 return if error.is_transient() { Ok(()) } else { Err(error) };
             }
             *sent += 1;

@@ -130,9 +130,7 @@ impl<P: AsRef<[u8]>> Held<P> {
             None => panic!("{HELD}"),
         }
     }
-}
 
-impl<P: AsRef<[u8]>> Held<P> {
     /// How many bytes the body has; 0 without one.
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {

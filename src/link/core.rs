@@ -36,6 +36,7 @@ pub struct Peer {
 
 /// How often an idle poll looks at the peer's process.
 pub(super) const LIVENESS_EVERY: u64 = 1024;
+
 /// What one end of a link consists of, before it is put together.
 #[derive(Debug)]
 pub(crate) struct Parts {
@@ -257,7 +258,7 @@ impl LinkCore {
         if send {
             said |= SeatWord::NO_SEND;
             let mut demux = self.lock();
-            demux.tell(true, || self.now());
+            demux.schedule_acks(true, || self.now());
             if demux.has_outgoing() {
                 self.flush(&mut demux);
             }

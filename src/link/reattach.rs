@@ -120,7 +120,7 @@ impl LinkCore {
         if self.state().is_demuxed() || !demux.is_idle() || region.has(|op| !Packet::is_plain(op))? {
             self.start_demux();
             let end = self.recv_end().unwrap_or(Error::PeerDead);
-            self.tell(&mut demux, &end);
+            self.announce_end(&mut demux, &end);
             // No connection's inbox is too full any more, so that a lap of the ring is all there can be.
             demux.pump(self.context(), Stop::Lap)?;
             if demux.has_connections() {

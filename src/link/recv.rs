@@ -59,14 +59,14 @@ impl LinkCore {
 
     pub(super) fn pump_locked(&self, demux: &mut Demux, stop: Stop) -> Result<Pumped> {
         if !self.state().can_recv() {
-            self.tell(demux, &self.recv_end().unwrap_or(Error::Closed));
+            self.announce_end(demux, &self.recv_end().unwrap_or(Error::Closed));
             return Ok(Pumped { empty: true, ..Pumped::default() });
         }
         let mut pumped = demux.pump(self.context(), stop)?;
         if pumped.empty || demux.is_stalled() {
             if let Some(end) = self.recv_end() {
                 // From here on no inbox is too full for what was committed.
-                self.tell(demux, &end);
+                self.announce_end(demux, &end);
                 // What was committed before the end is visible now.
                 let last = demux.pump(self.context(), stop)?;
                 pumped.freed |= last.freed;
@@ -80,7 +80,7 @@ impl LinkCore {
     }
 
     /// Tells the connections, once, that the link has ended.
-    pub(super) fn tell(&self, demux: &mut Demux, end: &Error) {
+    pub(super) fn announce_end(&self, demux: &mut Demux, end: &Error) {
         if self.state.announce_end() {
             demux.link_ended(self.context(), end);
         }
@@ -88,7 +88,7 @@ impl LinkCore {
 
     /// Sends what waits, lets the lock go, and wakes whoever waits for a change.
     pub(crate) fn unlock_and_flush(&self, mut demux: MutexGuard<'_, Demux>, own: u64) {
-        demux.tell(own == 1, || self.now());
+        demux.schedule_acks(own == 1, || self.now());
         if demux.has_outgoing() {
             self.state.set_outgoing();
             self.flush(&mut demux);
@@ -118,6 +118,7 @@ impl LinkCore {
         if self.take(0, into)? {
             return Ok(());
         }
+        // As in `await_message`, which would cost a poll 41 instructions more.
         if wait == Wait::No {
             self.count_idle_poll();
             return Err(Error::RingEmpty);

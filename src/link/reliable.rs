@@ -92,7 +92,7 @@ impl LinkCore {
         let acknowledged = demux.acknowledge(receipt);
         // One that sleeps does not see the time.
         let asleep = self.waiters.anyone_waits(0);
-        demux.tell(asleep, || self.now());
+        demux.schedule_acks(asleep, || self.now());
         self.unlock_and_flush(demux, 0);
         acknowledged
     }
@@ -100,7 +100,7 @@ impl LinkCore {
     /// Tells the peer what was acknowledged, as far as there is room now; the rest goes out as soon as there is.
     pub(crate) fn flush_acknowledgements(&self) {
         let mut demux = self.lock();
-        demux.tell(true, || self.now());
+        demux.schedule_acks(true, || self.now());
         self.unlock_and_flush(demux, 0);
     }
 
