@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::link::AdvancedLink;
 use super::reliability::Deliveries;
 use crate::agreement::{Agreement, Fallback};
+use crate::demux::Demux;
 use crate::error::{Error, Result};
 use crate::link::deadline::Wait;
 use crate::setup::listener::Listener;
@@ -81,7 +82,7 @@ impl AdvancedLink {
 
     /// What is kept and what is delivered; `None` without reliable delivery.
     pub fn deliveries(&self) -> Option<Deliveries> {
-        let (store, inbox, outstanding) = self.core().lock().delivery_counts()?;
+        let (store, inbox, outstanding) = self.core().peek(Demux::delivery_counts)?;
         Some(Deliveries { store, inbox, outstanding })
     }
 
@@ -89,7 +90,7 @@ impl AdvancedLink {
     /// may store it in place of the receipts that it covers. `None` without reliable delivery, and before the peer's
     /// first word has come.
     pub fn position(&self) -> Option<Position> {
-        self.core().lock().position()
+        self.core().peek(Demux::position)
     }
 
     /// Waits for a new Secondary to take the place of one that died or left, no longer than `time`; agrees with it on the same as

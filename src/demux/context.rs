@@ -1,12 +1,14 @@
 //! What demultiplexing works with: the link's region, its trace hook and its clock; and what it hands on.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, Result};
 use crate::options::{Clock, Trace, TraceEvent};
 use crate::shm::buffer::Buffer;
 use crate::shm::packet::Packet;
 use crate::shm::region::Region;
+use crate::shm::words::SideMetrics;
 use crate::sync::Ordering;
 
 /// No message waits longer to be received, as far as anybody wants to know.
@@ -87,6 +89,43 @@ impl LinkContext<'_> {
     pub(super) fn count_heard(&self, code: u64) {
         let known = if code < 8 { code as usize } else { 0 };
         self.region.counters(self.region.role()).heard[known].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What sending works with: the link's context, and the locks that the threads of one end share. Whoever has the demultiplexer's
+/// lock may take the gate, and then the gather's.
+#[derive(Clone, Copy)]
+pub(crate) struct SendContext<'l> {
+    pub(crate) link: LinkContext<'l>,
+    /// Held by who sends, where only one thread may.
+    pub(crate) gate: Option<&'l Mutex<()>>,
+    /// Held by who gathers a run of buffers, or must know that nobody does.
+    pub(crate) gather: &'l Mutex<()>,
+    /// Where stalls are counted, if this end measures.
+    pub(crate) metrics: Option<&'l SideMetrics>,
+}
+
+impl<'l> SendContext<'l> {
+    /// Takes the gate, where there is one.
+    pub(super) fn hold_gate(&self) -> Option<MutexGuard<'l, ()>> {
+        self.gate.map(|gate| gate.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// While this is held, no other thread gathers a run: a gather takes free buffers one by one and may give them back, so that
+    /// others find too few meanwhile.
+    pub(super) fn gather_alone(&self) -> MutexGuard<'l, ()> {
+        self.gather.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a buffer for `len` bytes. The gate is held.
+    pub(super) fn loan(&self, len: usize) -> Result<Buffer<'static>> {
+        match self.link.region.loan(len) {
+            Err(error) if error.is_transient() => {
+                let _alone = self.gather_alone();
+                self.link.region.loan(len)
+            }
+            taken => taken,
+        }
     }
 }
 

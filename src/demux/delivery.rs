@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Demux;
-use super::context::LinkContext;
+use super::context::{LinkContext, SendContext};
 use super::negotiation::Event;
-use super::reliable::{Ends, Judged, ReliableConfig, ReliableDelivery, full, place, unready};
+use super::reliable::{self, Ends, Inward, Judged, ReliableConfig, ReliableDelivery, full, place, unready};
 use crate::agreement::{Agreement, Capabilities};
 use crate::error::{Error, ErrorCode, Result};
 use crate::shm::endpoint::Payload;
@@ -28,7 +28,7 @@ impl Demux {
     }
 
     fn delivery(&mut self) -> Option<&mut ReliableDelivery> {
-        self.delivery.as_deref_mut().filter(|delivery| delivery.active)
+        self.delivery.as_deref_mut().filter(|delivery| delivery.outward.is_attached())
     }
 
     /// Whether messages of the link itself are kept until they are acknowledged.
@@ -38,7 +38,9 @@ impl Demux {
 
     /// Whether the peer is still to say how far it is.
     pub(crate) fn awaits_resume(&self) -> bool {
-        self.delivery.as_ref().is_some_and(|delivery| delivery.active && !delivery.resumed)
+        self.delivery.as_ref().is_some_and(|delivery| {
+            delivery.outward.is_attached() && !delivery.outward.is_resumed()
+        })
     }
 
     /// Both ends have begun to follow an agreement.
@@ -55,7 +57,8 @@ impl Demux {
     /// Frames can be made from here on: by `layers`, or as they are.
     pub(crate) fn deliver_by(&mut self, layers: Arc<LayerStack>) {
         if let Some(delivery) = self.delivery() {
-            (delivery.layers, delivery.ready) = (layers, true);
+            delivery.layers = layers;
+            delivery.on(reliable::Event::Layers);
         }
     }
 
@@ -101,19 +104,12 @@ impl Demux {
         self.delivery.as_ref().is_some_and(|delivery| delivery.has_outgoing())
     }
 
-    pub(super) fn flush_deliveries(&mut self, cx: LinkContext<'_>, sent: &mut usize) -> Result<()> {
-        match &mut self.delivery {
-            None => Ok(()),
-            // Others may wait for the buffers.
-            Some(delivery) => delivery.flush(cx, sent, &mut self.woke),
-        }
-    }
-
     /// Schedules the acknowledgements that the peer has not had: `at_once` ahead of a sleep, else when they are due.
     #[inline]
     pub(crate) fn schedule_acks(&mut self, at_once: bool, now: impl FnOnce() -> Duration) {
         let Some(delivery) = &mut self.delivery else { return };
-        let (true, true, Some(ends)) = (delivery.begun, delivery.ready, &mut delivery.ends) else { return };
+        let begun = delivery.inward == Inward::Begun && delivery.outward.has_layers();
+        let Some(ends) = delivery.ends.as_mut().filter(|_| begun) else { return };
         if !delivery.acks_due && ends.inbox.has_pending_acks() {
             delivery.acks_due = at_once || ends.inbox.due(now());
         }
@@ -132,16 +128,27 @@ impl Demux {
     ///
     /// # Errors
     /// As [`check_store`](Self::check_store); what is in the way of a message.
-    pub(crate) fn deliver(&mut self, cx: LinkContext<'_>, message: &[u8]) -> Result<()> {
-        let Some(delivery) = self.delivery().filter(|delivery| delivery.ready) else { return Err(unready()) };
+    pub(crate) fn deliver(&mut self, tx: &SendContext<'_>, message: &[u8]) -> Result<()> {
+        if self.has_outgoing() {
+            self.flush_first(tx)?;
+        }
+        let _gate = tx.hold_gate();
+        let Some(delivery) = self.delivery().filter(|delivery| delivery.outward.has_layers()) else {
+            return Err(unready());
+        };
         let Some(Ends { store, .. }) = &mut delivery.ends else { return Err(unready()) };
         let sequence = store.push(message).map_err(full)?;
         let mut lent = false;
-        let placed = place(cx, &delivery.layers, sequence, message, &mut lent);
+        let mut placed = place(tx.link, &delivery.layers, sequence, message, &mut lent);
+        if let Err(Error::PoolExhausted { .. } | Error::PoolFragmented { .. }) = placed {
+            let _alone = tx.gather_alone();
+            placed = place(tx.link, &delivery.layers, sequence, message, &mut lent);
+        }
         if placed.is_err() {
             let taken_back = store.withdraw(sequence);
             debug_assert!(taken_back, "nobody has seen message {sequence}");
         }
+        self.sent |= placed.is_ok();
         self.woke |= lent;
         placed
     }

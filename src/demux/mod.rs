@@ -15,6 +15,7 @@ mod context;
 mod delivery;
 pub(crate) mod frame;
 pub(crate) mod negotiation;
+mod outgoing;
 mod reliable;
 mod scheduler;
 pub(crate) mod table;
@@ -33,7 +34,7 @@ use crate::shm::words::Role;
 use hqq_features::reliable::Receipt;
 
 pub use self::context::WireError;
-pub(crate) use self::context::{ChunkData, LinkContext, home};
+pub(crate) use self::context::{ChunkData, LinkContext, SendContext, home};
 pub(crate) use self::reliable::ReliableConfig;
 use self::reliable::ReliableDelivery;
 pub(crate) use self::scheduler::EgressScheduler;
@@ -79,6 +80,8 @@ pub(crate) struct Demux {
     stalled: bool,
     /// Something changed that other threads of this process may wait for.
     pub(crate) woke: bool,
+    /// Something was sent that the peer may wait for.
+    sent: bool,
     pub(crate) heard: Option<WireError>,
     pub(crate) negotiation: Negotiation,
     pub(crate) keys: Option<Box<dyn Keying>>,
@@ -109,6 +112,7 @@ impl Demux {
             held: None,
             stalled: false,
             woke: false,
+            sent: false,
             heard: None,
             negotiation: Negotiation::plain(region.role()),
             keys: None,
@@ -160,16 +164,20 @@ impl Demux {
     /// Sorts what the ring holds, at most a lap of it, or until there is what the caller wants.
     pub(crate) fn pump(&mut self, cx: LinkContext<'_>, stop: Stop) -> Result<Pumped> {
         let mut done = Pumped::default();
+        if let Some(egress) = &mut self.egress {
+            // Time has passed, and there may be room.
+            egress.dispatch_later();
+        }
         if let Some((header, data)) = self.held.take() {
             self.place(cx, header, data);
             done.freed = self.held.is_none();
         }
+        let mut found = match stop {
+            Stop::Lap => false,
+            Stop::Message => self.has_messages(),
+            Stop::Chunk(conn) => self.table.unread(conn) > 0,
+        };
         for _ in 0..cx.region.layout().geometry.slots() {
-            let found = match stop {
-                Stop::Lap => false,
-                Stop::Message => self.has_messages(),
-                Stop::Chunk(conn) => self.table.unread(conn) > 0,
-            };
             if self.held.is_some() || found {
                 break;
             }
@@ -177,7 +185,10 @@ impl Demux {
             let room = self.inbox.len() < self.inbox_limit || self.is_reliable();
             let wanted = |op| room || !Packet::is_plain(op);
             match cx.region.receive(wanted, |packet| cx.show(false, packet))? {
-                Incoming::Message(payload, position) => self.sort_message(cx, position, payload),
+                Incoming::Message(payload, position) => {
+                    self.sort_message(cx, position, payload);
+                    found = matches!(stop, Stop::Message) && self.has_messages();
+                }
                 Incoming::ConnData(copy, data) => {
                     let header = CopyHeader {
                         conn: copy.conn,
@@ -186,7 +197,8 @@ impl Demux {
                         transfer_size: copy.transfer_size,
                         transfer_offset: copy.transfer_offset,
                     };
-                    self.place(cx, header, data.map_or(ChunkData::Nothing, ChunkData::Pool));
+                    let placed = self.place(cx, header, data.map_or(ChunkData::Nothing, ChunkData::Pool));
+                    found = placed && matches!(stop, Stop::Chunk(conn) if conn == copy.conn);
                 }
                 Incoming::Control(operation) => self.control(cx, operation),
                 Incoming::Refused(fault) => self.answer(cx, fault.code, fault.context, fault.op),
@@ -205,17 +217,20 @@ impl Demux {
         Ok(done)
     }
 
-    fn place(&mut self, cx: LinkContext<'_>, header: CopyHeader, data: ChunkData) {
+    /// Puts a chunk into its connection's inbox, or refuses it, or holds it until the inbox has room. Whether the inbox has it.
+    fn place(&mut self, cx: LinkContext<'_>, header: CopyHeader, data: ChunkData) -> bool {
         let conn = header.conn;
         let buffers = if let ChunkData::Pool(buffer) = &data { buffer.run().count } else { 0 };
         if self.egress.as_ref().is_some_and(|egress| !egress.has_room(conn, buffers)) {
             home(cx.region, data);
-            return self.answer(cx, ErrorCode::Overrun, conn, op::CONN_COPY);
+            self.answer(cx, ErrorCode::Overrun, conn, op::CONN_COPY);
+            return false;
         }
         match self.table.on_copy(header, data) {
             CopyOutcome::Wake(_) => {
                 self.woke = true;
                 self.make_own(cx, conn);
+                return true;
             }
             CopyOutcome::Swallow(data) => home(cx.region, data),
             CopyOutcome::Refuse(code, data) => {
@@ -227,6 +242,7 @@ impl Demux {
                 self.stalled = true;
             }
         }
+        false
     }
 
     /// A chunk has arrived: it leaves its buffer if others may need that.
@@ -442,42 +458,6 @@ impl Demux {
     /// Whether so much waits to go out that nothing new should be begun.
     pub(crate) fn is_backed_up(&self) -> bool {
         self.outbox.len() >= OUTBOX
-    }
-
-    /// Whether packets wait to go out.
-    pub(crate) fn has_outgoing(&self) -> bool {
-        let has_news = self.egress.as_ref().is_some_and(|egress| egress.has_news());
-        !self.outbox.is_empty() || has_news || self.has_deliveries()
-    }
-
-    /// Sends what waits, as far as the ring has room; how many went.
-    pub(crate) fn flush(&mut self, cx: LinkContext<'_>) -> Result<usize> {
-        let mut sent = 0;
-        while let Some(packet) = self.outbox.front() {
-            match cx.region.send_packet(packet, |packet| cx.show(true, packet)) {
-                Ok(()) => {}
-                Err(error) if error.is_transient() => break,
-                Err(error) => return Err(error),
-            }
-            self.outbox.pop_front();
-            sent += 1;
-        }
-        if !self.outbox.is_empty() {
-            return Ok(sent);
-        }
-        while let Some(packet) = self.egress.as_ref().and_then(|egress| egress.news()) {
-            match cx.region.send_packet(&packet, |packet| cx.show(true, packet)) {
-                Ok(()) => {}
-                Err(error) if error.is_transient() => break,
-                Err(error) => return Err(error),
-            }
-            if let Some(egress) = &mut self.egress {
-                egress.told();
-            }
-            sent += 1;
-        }
-        self.flush_deliveries(cx, &mut sent)?;
-        Ok(sent)
     }
 
     /// The link has ended: tells every connection.

@@ -1,5 +1,24 @@
 //! Reliable delivery between the ring and the link's own inbox: a frame gets its sequence here, and is judged by it when
 //! it comes; what is kept is sent again to whoever comes next. All of it under the lock, in the order of the ring.
+//!
+//! # Attaching to a peer
+//!
+//! Each direction begins anew with each peer that agrees to reliable delivery, and goes on as this table says. *Layers* means that
+//! this end can make frames: after an agreement on encryption, that it has the key.
+//!
+//! | to the peer | agreed | its Resume | layers | the peer is gone |
+//! |---|---|---|---|---|
+//! | detached | agreed | refused | - | - |
+//! | agreed | - | resumed | layered | detached |
+//! | resumed | - | refused | open | detached |
+//! | layered | - | open | - | detached |
+//! | open: what is kept is sent | - | refused | - | detached |
+//!
+//! | from the peer | agreed | its Start | the peer is gone |
+//! |---|---|---|---|
+//! | detached | agreed | refused | - |
+//! | agreed: acknowledgements are of former peers | - | begun, unless it came before its Resume was answered | detached |
+//! | begun: acknowledgements are the peer's own | - | begun, or refused if it is of another session | detached |
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -33,19 +52,87 @@ pub(crate) struct ReliableDelivery {
     pub(super) plan: ReliableConfig,
     /// From the first agreement on.
     pub(super) ends: Option<Ends>,
-    /// Agreed on with the present peer.
-    pub(super) active: bool,
-    /// The present peer has resumed.
-    pub(super) resumed: bool,
-    /// Frames can be made.
-    pub(super) ready: bool,
+    pub(super) outward: Outward,
+    pub(super) inward: Inward,
     pub(super) layers: Arc<LayerStack>,
-    /// The present peer has begun: what is acknowledged from here on is its own.
-    pub(super) begun: bool,
     /// Acknowledgements go out now.
     pub(super) acks_due: bool,
     /// An acknowledgement that found no room.
     pub(super) unsent_ack: Option<Packet>,
+}
+
+/// What happens to the attachment to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Both ends have begun to follow the agreement.
+    Agreed,
+    /// The peer's Resume.
+    Resume,
+    /// The peer's Start, that it sent after it had this end's Resume.
+    Start,
+    /// This end can make frames.
+    Layers,
+    /// The peer is gone.
+    Detach,
+}
+
+/// How far the direction to the peer is; see the [module](self)'s table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outward {
+    Detached,
+    Agreed,
+    Resumed,
+    Layered,
+    Open,
+}
+
+impl Outward {
+    #[must_use]
+    pub(super) const fn after(self, event: Event) -> Self {
+        match (self, event) {
+            (_, Event::Detach) => Self::Detached,
+            (Self::Detached, Event::Agreed) => Self::Agreed,
+            (Self::Agreed, Event::Resume) => Self::Resumed,
+            (Self::Agreed, Event::Layers) => Self::Layered,
+            (Self::Resumed, Event::Layers) | (Self::Layered, Event::Resume) => Self::Open,
+            (same, _) => same,
+        }
+    }
+
+    /// Whether the present peer has agreed.
+    pub(super) const fn is_attached(self) -> bool {
+        !matches!(self, Self::Detached)
+    }
+
+    /// Whether the peer has said how far it is.
+    pub(super) const fn is_resumed(self) -> bool {
+        matches!(self, Self::Resumed | Self::Open)
+    }
+
+    /// Whether frames can be made.
+    pub(super) const fn has_layers(self) -> bool {
+        matches!(self, Self::Layered | Self::Open)
+    }
+}
+
+/// How far the direction from the peer is; see the [module](self)'s table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inward {
+    Detached,
+    Agreed,
+    Begun,
+}
+
+impl Inward {
+    #[must_use]
+    pub(super) const fn after(self, event: Event) -> Self {
+        match (self, event) {
+            (_, Event::Detach) => Self::Detached,
+            (Self::Detached, Event::Agreed) => Self::Agreed,
+            (Self::Agreed, Event::Start) => Self::Begun,
+            (same, _) => same,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -83,14 +170,16 @@ impl ReliableDelivery {
         Self {
             plan,
             ends: None,
-            active: false,
-            resumed: false,
-            ready: false,
+            outward: Outward::Detached,
+            inward: Inward::Detached,
             layers: Arc::default(),
-            begun: false,
             acks_due: false,
             unsent_ack: None,
         }
+    }
+
+    pub(super) fn on(&mut self, event: Event) {
+        (self.outward, self.inward) = (self.outward.after(event), self.inward.after(event));
     }
 
     /// It is agreed on, with so many messages at a time.
@@ -103,8 +192,9 @@ impl ReliableDelivery {
                 Some((position, beyond)) => Inbox::resume(kept, *ack_policy, position, beyond),
             },
         });
-        self.active = true;
-        ends.inbox.position()
+        let resume = ends.inbox.position();
+        self.on(Event::Agreed);
+        resume
     }
 
     /// The peer is gone.
@@ -113,13 +203,13 @@ impl ReliableDelivery {
             ends.store.detach();
             ends.inbox.detach();
         }
-        (self.active, self.resumed, self.ready, self.begun) = (false, false, false, false);
+        self.on(Event::Detach);
         (self.layers, self.acks_due, self.unsent_ack) = (Arc::default(), false, None);
     }
 
     pub(super) fn judge(&mut self, payload: &Payload<'static>) -> Judged {
         let Some(ends) = &mut self.ends else { return Judged::Stray };
-        if !self.active {
+        if !self.outward.is_attached() {
             return Judged::Stray;
         }
         let verdict = split_frame(bytes(payload)).and_then(|(sequence, _)| ends.inbox.arrived(sequence));
@@ -136,18 +226,20 @@ impl ReliableDelivery {
         match op {
             op::RESUME => {
                 ends.store.resumed(Resume::decode(operands)?)?;
-                self.resumed = true;
+                self.on(Event::Resume);
             }
             op::START => {
                 let start = Start::decode(operands)?;
                 let current = ends.inbox.position().known.map(|position| position.session);
-                if let Some(current) = current.filter(|current| self.begun && *current != start.session) {
+                let begun = self.inward == Inward::Begun;
+                if let Some(current) = current.filter(|current| begun && *current != start.session) {
                     // A sender's life does not end while it is attached.
                     let (found, current) = (start.session.get(), current.get());
                     return Err(ReliableError::OtherSession { found, current });
                 }
-                let started = ends.inbox.started(start)?;
-                self.begun |= started != Started::Early;
+                if ends.inbox.started(start)? != Started::Early {
+                    self.on(Event::Start);
+                }
             }
             _ => {
                 ends.store.acknowledged(Ack::decode(operands)?)?;
@@ -158,13 +250,14 @@ impl ReliableDelivery {
 
     /// Whether there is something to be sent, room or not.
     pub(super) fn has_outgoing(&self) -> bool {
-        let Some(ends) = self.ends.as_ref().filter(|_| self.ready) else { return false };
-        self.acks_due || self.unsent_ack.is_some() || self.resumed && !ends.store.is_caught_up()
+        let Some(ends) = self.ends.as_ref().filter(|_| self.outward.has_layers()) else { return false };
+        let resends = self.outward == Outward::Open && !ends.store.is_caught_up();
+        self.acks_due || self.unsent_ack.is_some() || resends
     }
 
     /// Sends what is due.
-    pub(super) fn flush(&mut self, cx: LinkContext<'_>, sent: &mut usize, lent: &mut bool) -> Result<()> {
-        let Some(ends) = self.ends.as_mut().filter(|_| self.ready) else { return Ok(()) };
+    pub(super) fn flush(&mut self, cx: LinkContext<'_>, sent: &mut bool, lent: &mut bool) -> Result<()> {
+        let Some(ends) = self.ends.as_mut().filter(|_| self.outward.has_layers()) else { return Ok(()) };
         let show = |packet: &_| cx.show(true, packet);
         let layers = &*self.layers;
         let resent = ends.store.resend(|item| {
@@ -175,7 +268,7 @@ impl ReliableDelivery {
                 }
                 Resend::Message { sequence, message } => place(cx, layers, sequence, message, lent),
             }
-            .inspect(|()| *sent += 1)
+            .inspect(|()| *sent = true)
         });
         // An Ack needs no buffer, so that it may go where a message has to wait for one.
         match resent {
@@ -192,7 +285,7 @@ impl ReliableDelivery {
                 self.unsent_ack = Some(packet);
                 return if error.is_transient() { Ok(()) } else { Err(error) };
             }
-            *sent += 1;
+            *sent = true;
         }
         Ok(())
     }
@@ -244,5 +337,37 @@ pub(super) fn place(
 pub(super) fn unready() -> Error {
     Error::Unsupported {
         what: "the link has no peer that agreed to reliable delivery: call AdvancedLink::reattach first",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENTS: [Event; 5] = [Event::Agreed, Event::Resume, Event::Start, Event::Layers, Event::Detach];
+
+    #[test]
+    fn each_state_goes_on_as_the_table_says() {
+        use Outward::*;
+        // In the order of the events.
+        let outward = [
+            (Detached, [Agreed, Detached, Detached, Detached, Detached]),
+            (Agreed, [Agreed, Resumed, Agreed, Layered, Detached]),
+            (Resumed, [Resumed, Resumed, Resumed, Open, Detached]),
+            (Layered, [Layered, Open, Layered, Layered, Detached]),
+            (Open, [Open, Open, Open, Open, Detached]),
+        ];
+        for (state, after) in outward {
+            assert_eq!(EVENTS.map(|event| state.after(event)), after, "{state:?}");
+        }
+        use Inward as In;
+        let inward = [
+            (In::Detached, [In::Agreed, In::Detached, In::Detached, In::Detached, In::Detached]),
+            (In::Agreed, [In::Agreed, In::Agreed, In::Begun, In::Agreed, In::Detached]),
+            (In::Begun, [In::Begun, In::Begun, In::Begun, In::Begun, In::Detached]),
+        ];
+        for (state, after) in inward {
+            assert_eq!(EVENTS.map(|event| state.after(event)), after, "{state:?}");
+        }
     }
 }

@@ -89,10 +89,12 @@ pub(crate) struct EgressScheduler {
     turn: Option<u64>,
     /// When the first rate allows something again.
     alarm: Option<Duration>,
-    /// What the peer is to be told of each connection, by opcode: of several grants or shares the last.
-    news: BTreeMap<(u64, u8), Packet>,
-    /// What it was told last: the next comes behind it, so that all have their turn.
-    told: (u64, u8),
+    /// Grants and shares that the peer has not had, by connection and opcode: of several the last.
+    updates: BTreeMap<(u64, u8), Packet>,
+    /// The key of the one that was sent last: the next comes behind it, so that all have their turn.
+    last_update: (u64, u8),
+    /// Something has changed since the last dispatch: chunks may be due.
+    changed: bool,
 }
 
 impl EgressScheduler {
@@ -127,8 +129,9 @@ impl EgressScheduler {
             waiting: 0,
             turn: None,
             alarm: None,
-            news: BTreeMap::new(),
-            told: (0, 0),
+            updates: BTreeMap::new(),
+            last_update: (0, 0),
+            changed: false,
         })
     }
 
@@ -155,7 +158,8 @@ impl EgressScheduler {
     /// The handle is gone, or nobody knows the connection any more.
     pub(crate) fn closed(&mut self, id: u64, now: Duration) {
         let _ = self.withdraw(id, now);
-        self.news.retain(|(other, _), _| *other != id);
+        self.changed = true;
+        self.updates.retain(|(other, _), _| *other != id);
         self.queues.remove(&id);
         if let Order::Fair(fair) = &mut self.order {
             fair.scheduler.remove(id);
@@ -192,7 +196,7 @@ impl EgressScheduler {
         self.change(id, share, now).map_err(|error| refused(error.to_string()))?;
         self.queue(id, now).settled = true;
         let operands = [id, u64::from(share.class.number()), u64::from(share.weight)];
-        self.news.insert((id, op::SHARE), Packet::new(op::SHARE, operands));
+        self.updates.insert((id, op::SHARE), Packet::new(op::SHARE, operands));
         Ok(())
     }
 
@@ -201,6 +205,7 @@ impl EgressScheduler {
         if let Order::Fair(fair) = &mut self.order {
             fair.scheduler.change(id, share, now)?;
         }
+        self.changed = true;
         self.queue(id, now).share = share;
         Ok(())
     }
@@ -256,35 +261,35 @@ impl EgressScheduler {
     }
 
     fn announce(&mut self, id: u64, grant: Grant) {
-        self.news.insert((id, op::CREDIT), Packet::new(op::CREDIT, [id, grant.total()]));
+        self.updates.insert((id, op::CREDIT), Packet::new(op::CREDIT, [id, grant.total()]));
     }
 
-    /// Whether the peer is to be told something.
-    pub(crate) fn has_news(&self) -> bool {
-        !self.news.is_empty()
+    /// Whether grants or shares wait to be sent.
+    pub(crate) fn has_updates(&self) -> bool {
+        !self.updates.is_empty()
     }
 
-    fn next_news(&self) -> Option<(&(u64, u8), &Packet)> {
-        let behind = (Bound::Excluded(self.told), Bound::Unbounded);
-        self.news.range(behind).next().or_else(|| self.news.first_key_value())
+    fn first_update(&self) -> Option<(&(u64, u8), &Packet)> {
+        let behind = (Bound::Excluded(self.last_update), Bound::Unbounded);
+        self.updates.range(behind).next().or_else(|| self.updates.first_key_value())
     }
 
-    /// What the peer is to be told next.
-    pub(crate) fn news(&self) -> Option<Packet> {
-        self.next_news().map(|(_, packet)| *packet)
+    /// The grant or share to be sent next.
+    pub(crate) fn next_update(&self) -> Option<Packet> {
+        self.first_update().map(|(_, packet)| *packet)
     }
 
-    /// It was told that.
-    pub(crate) fn told(&mut self) {
-        if let Some((&key, _)) = self.next_news() {
-            self.news.remove(&key);
-            self.told = key;
+    /// It was sent.
+    pub(crate) fn update_sent(&mut self) {
+        if let Some((&key, _)) = self.first_update() {
+            self.updates.remove(&key);
+            self.last_update = key;
         }
     }
 
-    /// Nothing is told any more: the link has ended.
+    /// No update is sent any more: the link has ended.
     pub(crate) fn ended(&mut self) {
-        self.news.clear();
+        self.updates.clear();
     }
 
     // ---- sending ----
@@ -327,6 +332,7 @@ impl EgressScheduler {
         }
         pending.state = State::Waiting;
         self.waiting += 1;
+        self.changed = true;
         match &mut self.order {
             Order::Fifo(line) => line.push_back(id),
             Order::Fair(fair) => {
@@ -417,6 +423,8 @@ impl EgressScheduler {
         if let State::Sent { copy_id } = pending.state {
             return Some(copy_id);
         }
+        // What it gave up, others can use.
+        self.changed = true;
         let waited = pending.state == State::Waiting;
         if let Some((sender, _)) = &mut queue.credit {
             if waited {
@@ -440,8 +448,19 @@ impl EgressScheduler {
         self.alarm
     }
 
-    /// The same, to be found anew.
-    pub(crate) fn take_alarm(&mut self) -> Option<Duration> {
+    /// Whether chunks may be due since the last dispatch.
+    pub(crate) fn wants_dispatch(&self) -> bool {
+        self.changed
+    }
+
+    /// Chunks may be due: the next chance to dispatch them is to be used.
+    pub(crate) fn dispatch_later(&mut self) {
+        self.changed = true;
+    }
+
+    /// What is due is about to be sent. The alarm that there was; it is found anew.
+    pub(crate) fn begin_dispatch(&mut self) -> Option<Duration> {
+        self.changed = false;
         self.alarm.take()
     }
 

@@ -98,7 +98,9 @@ fn start_demux(core: &LinkCore) -> Result<()> {
 /// Opens a connection, and waits for the peer to accept it.
 pub(crate) fn open(core: &Arc<LinkCore>, pipeline: Option<&Pipeline>, wait: Wait) -> Result<Connection> {
     start_demux(core)?;
-    let request = |demux: &mut crate::demux::Demux| {
+    let request = |own| {
+        let mut demux = core.demux(own);
+        demux.pump(Stop::Lap)?;
         if demux.is_backed_up() {
             return Ok(None);
         }
@@ -116,16 +118,18 @@ pub(crate) fn open(core: &Arc<LinkCore>, pipeline: Option<&Pipeline>, wait: Wait
     if let Some(end) = core.send_end() {
         return Err(end);
     }
-    let id = core.wait(WaitReason::OPEN, wait, |own| core.pump(own, |demux, _| request(demux)))?;
+    let id = core.wait(WaitReason::OPEN, wait, request)?;
     // From here on, dropping it takes the request back.
     let connection = Connection::new(core, id, pipeline);
     core.wait(WaitReason::ANSWER, wait, |own| {
-        core.pump(own, |demux, _| match demux.table.ready(id) {
+        let mut demux = core.demux(own);
+        demux.pump(Stop::Lap)?;
+        match demux.table.ready(id) {
             Ok(true) => Ok(Some(())),
             // Without a way to send, the request will never reach the peer.
             Ok(false) => core.send_end().map_or(Ok(None), Err),
             Err(end) => Err(connection.error(end)),
-        })
+        }
     })?;
     Ok(connection)
 }
@@ -144,20 +148,20 @@ pub(crate) fn accept(core: &Arc<LinkCore>, pipeline: Option<&Pipeline>, wait: Wa
 }
 
 fn try_accept(core: &LinkCore, own: u64) -> Result<Option<u64>> {
-    core.pump(own, |demux, empty| {
-        if demux.is_backed_up() {
-            return Ok(None);
-        }
-        let Some(id) = demux.table.accept() else {
-            return match core.recv_end() {
-                Some(end) if empty => Err(end),
-                _ => Ok(None),
-            };
+    let mut demux = core.demux(own);
+    let empty = demux.pump(Stop::Lap)?;
+    if demux.is_backed_up() {
+        return Ok(None);
+    }
+    let Some(id) = demux.table.accept() else {
+        return match core.recv_end() {
+            Some(end) if empty => Err(end),
+            _ => Ok(None),
         };
-        demux.queue(Packet::new(op::CONN_ACCEPT, [id]));
-        demux.opened(core.context(), id);
-        Ok(Some(id))
-    })
+    };
+    demux.queue(Packet::new(op::CONN_ACCEPT, [id]));
+    demux.opened(core.context(), id);
+    Ok(Some(id))
 }
 
 fn link_error(core: &LinkCore, end: LinkEnd) -> Error {
@@ -331,7 +335,7 @@ impl Connection {
             Err(error) if error.is_transient() => {
                 self.core.wait(WaitReason::CONN_ROOM, wait, |own| {
                     // Whoever waits sorts for all: the peer may wait for us to make room.
-                    self.core.pump(own, |_, _| Ok(()))?;
+                    self.core.demux(own).pump(Stop::Lap)?;
                     unless_transient(self.try_chunk(&chunk, part, &mut buffer))
                 })
             }
@@ -347,18 +351,17 @@ impl Connection {
         if kept.is_none() && !part.is_empty() {
             let mut buffer = self.core.take_buffer(part.len()).or_else(|failure| {
                 // Nobody waits for a buffer to send it where nobody listens.
-                self.core.lock().table.can_send(self.id).map_err(|end| self.error(end))?;
+                self.core.peek(|demux| demux.table.can_send(self.id)).map_err(|end| self.error(end))?;
                 Err(failure)
             })?;
             buffer.bytes_mut().copy_from_slice(part);
             *kept = Some(buffer);
         }
-        let mut demux = self.core.lock();
+        self.core.tick();
+        let mut demux = self.core.demux(0);
         // From here on nobody can close it before the chunk is in the ring.
-        let open = demux.table.can_send(self.id).map_err(|end| self.error(end));
-        let sent = open.and_then(|()| self.core.post_chunk(&mut demux, chunk, kept));
-        drop(demux);
-        sent.inspect_err(|error| self.core.poison(error))
+        demux.table.can_send(self.id).map_err(|end| self.error(end))?;
+        demux.send_chunk(chunk, kept)
     }
 
     // ---- receiving ----
@@ -375,7 +378,9 @@ impl Connection {
     ) -> Result<&'r mut (Chunk<ChunkData>, usize)> {
         if reading.chunk.is_none() {
             let pop = |own| {
-                self.core.pump_for(own, Stop::Chunk(self.id), |demux, _| match demux.table.pop(self.id) {
+                let mut demux = self.core.demux(own);
+                demux.pump(Stop::Chunk(self.id))?;
+                match demux.table.pop(self.id) {
                     Pop::Chunk(chunk) => {
                         demux.made_room();
                         demux.consumed(self.id, &chunk.data);
@@ -383,7 +388,7 @@ impl Connection {
                     }
                     Pop::Empty => Ok(None),
                     Pop::End(end) => Err(self.error(end)),
-                })
+                }
             };
             let chunk = match pop(0)? {
                 Some(chunk) => chunk,
@@ -583,12 +588,11 @@ impl Connection {
     }
 
     fn close(&self, how: CloseHow) {
-        let mut demux = self.core.lock();
+        let mut demux = self.core.demux(0);
         if let Some(how) = demux.table.close(self.id, how) {
             demux.queue(Packet::new(op::CONN_CLOSE, [self.id, how.number()]));
         }
         demux.woke = true;
-        self.core.unlock_and_flush(demux, 0);
     }
 }
 
@@ -621,7 +625,7 @@ impl Drop for Connection {
         if let Ok(mut reading) = self.reading(Wait::No) {
             self.done(&mut reading);
         }
-        let mut demux = self.core.lock();
+        let mut demux = self.core.demux(0);
         let forgotten = demux.table.forget(self.id);
         if let Some(how) = forgotten.close {
             demux.queue(Packet::new(op::CONN_CLOSE, [self.id, how.number()]));
@@ -632,9 +636,8 @@ impl Drop for Connection {
         }
         demux.made_room();
         demux.closed(self.core.context(), self.id);
-        self.core.dispatch(&mut demux, None);
+        drop(demux);
         self.core.notify_peer(self.core.region().wake_senders());
-        self.core.unlock_and_flush(demux, 0);
         self.core.close_handle();
     }
 }

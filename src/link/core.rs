@@ -202,13 +202,14 @@ impl LinkCore {
     /// # Errors
     /// [`Error::Unsupported`] if connections have been used.
     pub(crate) fn split(&self) -> Result<()> {
-        let demux = self.lock();
-        if self.state().is_demuxed() {
-            let what = "a link that has carried connections or control packets cannot be split: share it between threads";
-            return Err(Error::Unsupported { what });
-        }
-        self.state.split(!demux.is_idle());
-        Ok(())
+        self.peek(|demux| {
+            if self.state().is_demuxed() {
+                let what = "a link that has carried connections or control packets cannot be split: share it between threads";
+                return Err(Error::Unsupported { what });
+            }
+            self.state.split(!demux.is_idle());
+            Ok(())
+        })
     }
 
     /// Rings the peer if it is among the seats to wake.
@@ -257,13 +258,12 @@ impl LinkCore {
         let mut said = 0;
         if send {
             said |= SeatWord::NO_SEND;
-            let mut demux = self.lock();
+            let mut demux = self.demux(0);
             demux.schedule_acks(true, || self.now());
-            if demux.has_outgoing() {
-                self.flush(&mut demux);
-            }
-            drop(demux);
+            demux.flush();
+            // Still under the lock: who sends under it has found the link open, and has published, or finds it shut.
             self.state.shut_send();
+            drop(demux);
             // After this, a sender of ours that found the link open has published; any other sees it shut.
             if !barrier::process_barrier() {
                 // Where the kernel refuses, this side's fence pairs with the one that adaptive senders pay.
@@ -289,7 +289,7 @@ impl LinkCore {
     pub(crate) fn close_handle(&self) {
         if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.shutdown(true, true);
-            self.lock().clear(self.region());
+            self.demux(0).clear(self.region());
             self.end_stream();
             // The peer may have left something in the socket that would keep us at its closing.
             sock::purge(self.parts.socket.as_fd());

@@ -9,6 +9,7 @@
 //! | a call waits: it spins, announces its sleep, and sleeps on the doorbell | `wait.rs`, `waiters.rs`, `pace.rs`; for how long, `deadline.rs` |
 //! | the peer closes, goes or dies, and is noticed | `peer_end.rs` |
 //! | the state of this end, as a word with named transitions | `state.rs` |
+//! | the demultiplexer is locked, and what its lock's release calls for | `guard.rs` |
 //! | chunks of connections go by credit, class and rate | `egress.rs`, over the scheduler in `demux` |
 //! | two ends negotiate | `negotiate.rs`, over the state machine in `demux` |
 //! | a message is kept until it is acknowledged | `reliable.rs`, over the machine in `demux` |
@@ -21,6 +22,7 @@ pub(crate) mod connection;
 pub(crate) mod core;
 pub(crate) mod deadline;
 mod egress;
+mod guard;
 mod measure;
 pub(crate) mod message;
 mod meter;

@@ -26,7 +26,7 @@ impl LinkCore {
         start: bool,
         wait: Wait,
     ) -> Result<Agreement> {
-        let mut demux = self.lock();
+        let mut demux = self.demux(0);
         // No window is larger than the inbox that it promises.
         let inbox = u32::try_from(demux.table.inbox_limit()).unwrap_or(u32::MAX);
         offer.terms.window = offer.terms.window.min(inbox);
@@ -47,13 +47,13 @@ impl LinkCore {
         if start {
             demux.negotiate(self.context(), Event::Start, 0);
         }
-        self.unlock_and_flush(demux, 0);
+        drop(demux);
         let agreed = match self.wait(WaitReason::AGREEMENT, wait, |own| self.look_for_agreement(own)) {
             Err(late @ Error::Timeout { .. }) => self.agree_no_longer(late),
             agreed => agreed,
         };
         // Whatever came of it, the key has done its part here.
-        let mut demux = self.lock();
+        let mut demux = self.demux(0);
         demux.keys = None;
         demux.drop_plan();
         drop(demux);
@@ -73,30 +73,26 @@ impl LinkCore {
     }
 
     fn agree_no_longer(&self, late: Error) -> Result<Agreement> {
-        let mut demux = self.lock();
+        let mut demux = self.demux(0);
         demux.negotiate(self.context(), Event::Timeout, 0);
-        let (progress, waits) = (demux.negotiation.progress(), demux.awaits_resume());
-        self.unlock_and_flush(demux, 0);
-        match progress {
-            Progress::Done(agreement) if !waits => Ok(agreement),
+        match demux.negotiation.progress() {
+            Progress::Done(agreement) if !demux.awaits_resume() => Ok(agreement),
             _ => Err(late),
         }
     }
 
     /// Takes packets of the negotiation until it is decided or there are none.
     fn look_for_agreement(&self, own: u64) -> Result<Option<Agreement>> {
-        let mut demux = self.lock();
+        let mut demux = self.demux(own);
         let mut looked = self.look_once(&mut demux);
         let ended = if looked.is_ok() && is_under_way(&demux) { self.recv_end() } else { None };
         if ended.is_some() {
             // What was committed before the end is visible now.
             looked = self.look_once(&mut demux);
         }
-        let (progress, waits) = (demux.negotiation.progress(), demux.awaits_resume());
-        self.unlock_and_flush(demux, own);
         looked.inspect_err(|error| self.poison(error))?;
-        match (progress, ended) {
-            (Progress::Done(agreement), _) if !waits => Ok(Some(agreement)),
+        match (demux.negotiation.progress(), ended) {
+            (Progress::Done(agreement), _) if !demux.awaits_resume() => Ok(Some(agreement)),
             (Progress::Failed, _) => Err(Error::Handshake {
                 what: "the peer went back on what was agreed: make a new link",
                 found: None,

@@ -81,13 +81,15 @@ impl LinkCore {
     /// The peer's process is dead, by proof: what it left is cleared.
     #[cold]
     pub(super) fn peer_died(&self) {
-        let demux = self.lock();
-        if matches!(self.state().peer_end(), PeerEnd::Dead { .. }) {
-            return;
-        }
-        let word = self.peer_now();
-        self.recover(self.peer_seat());
-        drop(demux);
+        let word = self.peek(|_| {
+            if matches!(self.state().peer_end(), PeerEnd::Dead { .. }) {
+                return None;
+            }
+            let word = self.peer_now();
+            self.recover(self.peer_seat());
+            Some(word)
+        });
+        let Some(word) = word else { return };
         self.peer_ended(PeerEnd::Dead { no_send: word.no_send(), no_recv: word.no_recv() });
     }
 

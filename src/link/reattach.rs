@@ -110,7 +110,7 @@ impl LinkCore {
 
     /// Sees to it that no packet of a connection is left in either ring.
     fn drop_connections(&self) -> Result<()> {
-        let mut demux = self.lock();
+        let mut demux = self.demux(0);
         let region = self.region();
         let reliable = demux.is_reliable();
         if region.facts().modes.protected && (demux.has_messages() || region.has(|_| true)?) {
@@ -120,9 +120,9 @@ impl LinkCore {
         if self.state().is_demuxed() || !demux.is_idle() || region.has(|op| !Packet::is_plain(op))? {
             self.start_demux();
             let end = self.recv_end().unwrap_or(Error::PeerDead);
-            self.announce_end(&mut demux, &end);
+            demux.announce_end(&end);
             // No connection's inbox is too full any more, so that a lap of the ring is all there can be.
-            demux.pump(self.context(), Stop::Lap)?;
+            demux.pump(Stop::Lap)?;
             if demux.has_connections() {
                 let what = "connections with the former peer are still open: drop them first";
                 return Err(Error::Unsupported { what });
@@ -167,7 +167,7 @@ impl LinkCore {
         sock::replace(self.parts.socket.as_fd(), socket).map_err(failed)?;
         *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = peer;
         self.peer_seat.store(seat.bits(), Ordering::Relaxed);
-        self.lock().renew(self.region());
+        self.demux(0).renew(self.region());
         self.measure(false);
         self.state.attach_successor();
         // What came free meanwhile was told to nobody: the newcomer may sleep for it already.

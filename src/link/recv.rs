@@ -1,7 +1,7 @@
 //! Receiving: straight from the ring while the link carries nothing but messages of its own, else sorted under the
 //! lock.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use super::body::{Body, Decoded, HeldMessage, MessageBody, PrivateMessage, Stored};
 use super::core::LinkCore;
@@ -9,8 +9,8 @@ use super::deadline::Wait;
 use super::pipeline::HeldLoan;
 use super::stream::{Hole, StreamReader, copy};
 use super::wait::WaitReason;
-use crate::demux::{Demux, Pumped, Stop};
-use crate::error::{Error, Result};
+use crate::demux::Stop;
+use crate::error::{Error, ErrorCode, Result};
 use crate::shm::buffer::Buffer;
 use crate::shm::endpoint::{Incoming, Payload};
 use crate::shm::packet::{Fault, Operation, Packet, op};
@@ -28,79 +28,12 @@ enum Look {
 pub(crate) type Receipted = (Payload<'static>, Option<Receipt>);
 
 impl LinkCore {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Demux> {
-        self.demux.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// From now on packets are sorted under the lock.
     pub(crate) fn start_demux(&self) {
         self.state.demux();
     }
 
-    /// Pumps with the lock held, then lets it go and wakes whoever must know. `own` is 1 if the caller is counted
-    /// among the waiting.
-    pub(crate) fn pump<T>(&self, own: u64, then: impl FnOnce(&mut Demux, bool) -> Result<T>) -> Result<T> {
-        self.pump_for(own, Stop::Lap, then)
-    }
-
-    pub(crate) fn pump_for<T>(
-        &self,
-        own: u64,
-        stop: Stop,
-        then: impl FnOnce(&mut Demux, bool) -> Result<T>,
-    ) -> Result<T> {
-        let mut demux = self.lock();
-        let pumped = self.pump_locked(&mut demux, stop);
-        self.dispatch(&mut demux, None);
-        let result = pumped.and_then(|pumped| then(&mut demux, pumped.empty));
-        self.unlock_and_flush(demux, own);
-        result.inspect_err(|error| self.poison(error))
-    }
-
-    pub(super) fn pump_locked(&self, demux: &mut Demux, stop: Stop) -> Result<Pumped> {
-        if !self.state().can_recv() {
-            self.announce_end(demux, &self.recv_end().unwrap_or(Error::Closed));
-            return Ok(Pumped { empty: true, ..Pumped::default() });
-        }
-        let mut pumped = demux.pump(self.context(), stop)?;
-        if pumped.empty || demux.is_stalled() {
-            if let Some(end) = self.recv_end() {
-                // From here on no inbox is too full for what was committed.
-                self.announce_end(demux, &end);
-                // What was committed before the end is visible now.
-                let last = demux.pump(self.context(), stop)?;
-                pumped.freed |= last.freed;
-                pumped.empty = last.empty;
-            }
-        }
-        if pumped.freed {
-            self.notify_peer(self.region().wake_senders());
-        }
-        Ok(pumped)
-    }
-
-    /// Tells the connections, once, that the link has ended.
-    pub(super) fn announce_end(&self, demux: &mut Demux, end: &Error) {
-        if self.state.announce_end() {
-            demux.link_ended(self.context(), end);
-        }
-    }
-
-    /// Sends what waits, lets the lock go, and wakes whoever waits for a change.
-    pub(crate) fn unlock_and_flush(&self, mut demux: MutexGuard<'_, Demux>, own: u64) {
-        demux.schedule_acks(own == 1, || self.now());
-        if demux.has_outgoing() {
-            self.state.set_outgoing();
-            self.flush(&mut demux);
-        }
-        let woke = std::mem::take(&mut demux.woke);
-        drop(demux);
-        if woke && self.waiters.anyone_waits(own) {
-            self.waiters.wake();
-        }
-    }
-
-    /// Puts the next message into `into`, if there is one. `own` as in [`pump`](Self::pump).
+    /// Puts the next message into `into`, if there is one. `own` as in [`demux`](Self::demux).
     #[inline(always)]
     pub(crate) fn take(&self, own: u64, into: &mut HeldMessage) -> Result<bool> {
         if self.state().takes_directly() {
@@ -227,17 +160,13 @@ impl LinkCore {
     #[cold]
     pub(super) fn refuse(&self, fault: Fault, own: u64) {
         self.notify_peer(self.region().wake_senders());
-        let mut demux = self.lock();
-        demux.answer(self.context(), fault.code, fault.context, fault.op);
-        self.unlock_and_flush(demux, own);
+        self.demux(own).answer(self.context(), fault.code, fault.context, fault.op);
     }
 
     /// Counts a message that breaks the rules of what was agreed, and tells the peer.
     #[cold]
     pub(crate) fn refuse_frame(&self, op: u8) {
-        let mut demux = self.lock();
-        demux.answer(self.context(), crate::error::ErrorCode::BadFrame, 0, op);
-        self.unlock_and_flush(demux, 0);
+        self.demux(0).answer(self.context(), ErrorCode::BadFrame, 0, op);
     }
 
     /// A message came straight from the ring: its slot is free, and it is the next one unless others have begun to
@@ -253,11 +182,10 @@ impl LinkCore {
     /// Puts the oldest message that is there in the place of one that came straight.
     #[cold]
     fn reorder(&self, position: u64, message: &mut HeldMessage) {
-        let mut demux = self.lock();
+        let mut demux = self.demux(0);
         if let Some(payload) = message.take().and_then(Body::into_payload) {
             *message = demux.reorder(position, payload).into();
         }
-        self.unlock_and_flush(demux, 0);
     }
 
     fn poll_demuxed(&self, own: u64) -> Result<Look> {
@@ -268,12 +196,12 @@ impl LinkCore {
         if state.is_recv_shut() {
             return Err(Error::Closed);
         }
-        self.pump_for(own, Stop::Message, |demux, empty| {
-            Ok(match demux.pop_message() {
-                Some((payload, receipt)) => Look::Got(payload, receipt),
-                None if empty => Look::Empty,
-                None => Look::Busy,
-            })
+        let mut demux = self.demux(own);
+        let empty = demux.pump(Stop::Message)?;
+        Ok(match demux.pop_message() {
+            Some((payload, receipt)) => Look::Got(payload, receipt),
+            None if empty => Look::Empty,
+            None => Look::Busy,
         })
     }
 

@@ -8,38 +8,12 @@ use super::core::LinkCore;
 use super::deadline::Wait;
 use super::pipeline::{HeldLoan, Pipeline};
 use super::wait::WaitReason;
-use crate::demux::{Demux, LinkContext};
+use crate::demux::{LinkContext, Stop};
 use crate::error::{Error, Result};
 use crate::shm::buffer::Buffer;
 use crate::shm::endpoint::SlotBytes;
-use crate::shm::packet::ConnCopy;
 
 impl LinkCore {
-    /// Sends what waits in the outbox, as far as there is room.
-    pub(super) fn flush(&self, demux: &mut Demux) {
-        let state = self.state();
-        let single = self.region().facts().modes.ring.single_producer();
-        if !state.can_send() || state.is_split() && single {
-            return;
-        }
-        let gate = self.gate();
-        let mut sent = demux.flush(self.context());
-        if demux.is_reliable() && demux.has_outgoing() {
-            // As in `take_alone`: what is sent again may need buffers.
-            let _alone = self.gather.lock().unwrap_or_else(PoisonError::into_inner);
-            sent = sent.and_then(|first| Ok(first + demux.flush(self.context())?));
-        }
-        drop(gate);
-        match sent {
-            Ok(0) => {}
-            Ok(_) => self.notify_peer(self.region().wake_receivers()),
-            Err(error) => self.poison(&error),
-        }
-        if !demux.has_outgoing() {
-            self.state.clear_outgoing();
-        }
-    }
-
     /// The lock that senders share where only one may send at a time.
     #[inline(always)]
     pub(super) fn gate(&self) -> Option<MutexGuard<'_, ()>> {
@@ -67,19 +41,10 @@ impl LinkCore {
     /// What waits in the outbox goes first.
     #[cold]
     pub(super) fn send_waiting(&self) -> Result<()> {
-        let mut demux = self.lock();
-        self.flush(&mut demux);
+        let mut demux = self.demux(0);
+        demux.flush_as_sender()?;
         if demux.has_outgoing() && !self.is_split() {
             return Err(Error::RingFull { slots: self.region().layout().geometry.slots().into() });
-        }
-        if self.is_split() {
-            // The sending half is here, so it may do what `flush` leaves to it.
-            if demux.flush(self.context())? > 0 {
-                self.notify_peer(self.region().wake_receivers());
-            }
-            if !demux.has_outgoing() {
-                self.state.clear_outgoing();
-            }
         }
         Ok(())
     }
@@ -296,46 +261,11 @@ impl LinkCore {
         })
     }
 
-    /// Posts a chunk of a connection's copy with the table locked, so that nobody closes the connection in between.
-    /// Rings the peer; on failure the buffer is still there.
-    pub(crate) fn post_chunk(
-        &self,
-        demux: &mut Demux,
-        chunk: &ConnCopy,
-        kept: &mut Option<Buffer<'static>>,
-    ) -> Result<u64> {
-        let slots = self.region().layout().geometry.slots().into();
-        if let Some(end) = self.send_end() {
-            return Err(end);
-        }
-        if demux.has_outgoing() {
-            self.flush(demux);
-            if demux.has_outgoing() {
-                return Err(Error::RingFull { slots });
-            }
-        }
-        self.tick();
-        let cx = self.context();
-        let gate = self.gate();
-        let sent = cx.region.send_chunk(chunk, kept.take(), |packet| cx.show(true, packet));
-        drop(gate);
-        match sent {
-            Ok(copy_id) => {
-                self.notify_peer(self.region().wake_receivers());
-                Ok(copy_id)
-            }
-            Err((error, buffer)) => {
-                *kept = buffer;
-                Err(error)
-            }
-        }
-    }
-
     /// While a call waits to send on a link with connections, it sorts what comes in: the peer may wait for that.
     pub(super) fn keep_demuxing(&self, own: u64) -> Result<()> {
         let state = self.state();
         if state.is_demuxed() && !state.is_split() {
-            self.pump(own, |_, _| Ok(()))?;
+            self.demux(own).pump(Stop::Lap)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use hqq_sys::{cpu, poll, sock};
 use super::core::{LIVENESS_EVERY, LinkCore};
 use super::deadline::Wait;
 use crate::agreement::Capabilities;
+use crate::demux::Stop;
 use crate::error::{Error, Result};
 use crate::options::spin_for;
 use crate::shm::layout::WaitMode;
@@ -293,7 +294,9 @@ impl LinkCore {
         if self.takes_straight() {
             return Ok(self.region().has_packet());
         }
-        self.pump(0, |demux, _| Ok(demux.woke || demux.has_messages()))
+        let mut demux = self.demux(0);
+        demux.pump(Stop::Lap)?;
+        Ok(demux.woke || demux.has_messages())
     }
 
     /// Sleeps in the kernel until the doorbell rings, the peer dies, this process has news, or the time is up.

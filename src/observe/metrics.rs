@@ -261,7 +261,7 @@ mod tests {
         for _ in 0..3 {
             side.note_latency(even);
         }
-        assert_eq!(load(word), FULL.into());
+        assert_eq!(load(word), u64::from(FULL));
         word.store(u64::MAX, Ordering::Relaxed);
         side.note_latency(even);
         side.note_latency(odd);

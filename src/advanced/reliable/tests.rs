@@ -8,6 +8,7 @@ use super::*;
 use crate::advanced::options::AdvancedOptions;
 use crate::advanced::reliability::Reliability;
 use crate::agreement::Capabilities;
+use crate::demux::Stop;
 use crate::error::ErrorCode;
 use crate::link::standard::StandardLink;
 use crate::options::{Clock, Options};
@@ -158,7 +159,7 @@ fn acknowledgements_are_told_when_it_is_time() {
         one.send(b"x").unwrap();
     }
     let told = || {
-        one.link.core().pump(0, |_, _| Ok(())).unwrap();
+        one.link.core().demux(0).pump(Stop::Lap).unwrap();
         10 - kept(&one)
     };
     let process = || other.try_recv().unwrap().acknowledge().unwrap();
@@ -295,7 +296,7 @@ fn bad_packets_are_refused_one_by_one() {
     assert_eq!(&*other.recv().unwrap(), b"still");
     other.acknowledge(receipt).unwrap();
     other.flush_acknowledgements();
-    one.link.core().pump(0, |_, _| Ok(())).unwrap();
+    one.link.core().demux(0).pump(Stop::Lap).unwrap();
     assert_eq!(kept(&one), 1);
 }
 
@@ -523,7 +524,7 @@ fn another_session_is_refused_until_another_peer_comes() {
     let (one, other) = agree(StandardLink::pair_with(options()).unwrap(), &wants(keeps(8)), &wants(keeps(8)));
     one.send(b"first").unwrap();
     assert_eq!(&*other.recv().unwrap(), b"first");
-    let mut demux = other.link.core().lock();
+    let mut demux = other.link.core().demux(0);
     for session in 1..20u64 {
         let operands = [session, 1, session % 2, 0, 0, 0, 0];
         demux.control(other.link.core().context(), Operation::Delivery { op: op::START, operands });

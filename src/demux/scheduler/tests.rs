@@ -149,17 +149,17 @@ fn grants_are_told_once_and_of_several_the_last() {
     assert!(!egress.has_room(1, 1));
     for read in 1..=4 {
         egress.consumed(1, false);
-        assert_eq!(egress.has_news(), read >= 2);
+        assert_eq!(egress.has_updates(), read >= 2);
     }
-    assert_eq!(egress.news(), Some(Packet::new(op::CREDIT, [1, 8])));
-    egress.told();
-    assert!(!egress.has_news());
+    assert_eq!(egress.next_update(), Some(Packet::new(op::CREDIT, [1, 8])));
+    egress.update_sent();
+    assert!(!egress.has_updates());
     egress.arrived(1, 0, false);
     egress.arrived(1, 0, false);
     egress.consumed(1, false);
     egress.consumed(1, false);
     egress.closed(1, at(0));
-    assert!(!egress.has_news(), "nobody is told of what is gone");
+    assert!(!egress.has_updates(), "nobody is told of what is gone");
     assert!(egress.has_room(1, 1));
     assert_eq!(egress.credit(1, 99, at(0)), Ok(false));
 }
@@ -177,9 +177,9 @@ fn all_have_their_turn_to_be_told() {
     }
     let mut told = Vec::new();
     for _ in 0..6 {
-        let id = egress.news().unwrap().operands[0];
+        let id = egress.next_update().unwrap().operands[0];
         told.push(id);
-        egress.told();
+        egress.update_sent();
         read(&mut egress, id);
     }
     assert_eq!(told, [1, 3, 5, 1, 3, 5]);
