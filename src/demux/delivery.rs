@@ -38,9 +38,9 @@ impl Demux {
 
     /// Whether the peer is still to say how far it is.
     pub(crate) fn awaits_resume(&self) -> bool {
-        self.delivery.as_ref().is_some_and(|delivery| {
-            delivery.outward.is_attached() && !delivery.outward.is_resumed()
-        })
+        self.delivery
+            .as_ref()
+            .is_some_and(|delivery| delivery.outward.is_attached() && !delivery.outward.is_resumed())
     }
 
     /// Both ends have begun to follow an agreement.

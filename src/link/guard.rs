@@ -35,10 +35,7 @@ impl LinkCore {
     /// Locks the demultiplexer for a change. `own` is 1 if the caller is counted among the waiting.
     #[inline]
     pub(crate) fn demux(&self, own: u64) -> DemuxGuard<'_> {
-        DemuxGuard {
-            demux: self.lock(),
-            wake: WakeOnDrop { core: self, own, peer: false, threads: false },
-        }
+        DemuxGuard { demux: self.lock(), wake: WakeOnDrop { core: self, own, peer: false, threads: false } }
     }
 
     /// Locks the demultiplexer for a look at it, or for what must not happen beside a change.

@@ -104,6 +104,7 @@ impl LinkCore {
     }
 
     /// The next message, if there is one, and its receipt if it is to be acknowledged.
+    #[inline(always)]
     pub(super) fn take_receipted(&self, own: u64) -> Result<Option<Receipted>> {
         let found = match self.look(own) {
             Ok(Look::Empty) => match self.recv_end() {

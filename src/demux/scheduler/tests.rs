@@ -296,3 +296,32 @@ fn the_peer_is_heard_until_the_owner_has_spoken() {
     let mut plain = self::egress(Features::FLOW_CONTROL, 2);
     assert_eq!(plain.asked(2, 1, 1, at(0)), Err(ErrorCode::InvalidOp));
 }
+
+/// What may let chunks go asks for a look at them, and each look answers it.
+#[test]
+fn each_change_asks_for_a_dispatch() {
+    let mut egress = egress(Features::FLOW_CONTROL | Features::QOS, 2);
+    let mut asks = |change: &dyn Fn(&mut EgressScheduler)| {
+        let _ = egress.begin_dispatch();
+        assert!(!egress.wants_dispatch());
+        change(&mut egress);
+        egress.wants_dispatch()
+    };
+    assert!(!asks(&|egress| egress.opened(1, at(0))));
+    assert!(asks(&|egress| egress.submit(chunk(1, 10), at(0))), "a chunk");
+    assert!(asks(&|egress| assert_eq!(egress.withdraw(1, at(0)), None)), "room that was given up");
+    for copy_id in 1..=2 {
+        assert!(asks(&|egress| egress.submit(chunk(1, 10), at(0))));
+        assert!(!asks(&|egress| {
+            assert_eq!(egress.next(at(0), |_| true), Some(1));
+            egress.sent(1, copy_id, copy_id, at(0));
+            assert_eq!(egress.outcome(1), Some(copy_id));
+        }));
+    }
+    assert!(!asks(&|egress| egress.submit(chunk(1, 10), at(1))), "it has no credit");
+    assert!(asks(&|egress| assert_eq!(egress.credit(1, 3, at(2)), Ok(true))), "credit");
+    let urgent = TrafficClass { class: Class::URGENT, ..TrafficClass::default() };
+    assert!(asks(&|egress| egress.set_traffic_class(1, urgent, at(2)).unwrap()), "a class");
+    assert!(asks(&|egress| egress.closed(1, at(3))), "a connection that is gone");
+    assert!(asks(&|egress| egress.dispatch_later()));
+}

@@ -254,7 +254,7 @@ pub const CORE: &[Mutant] = &[
     mutant(
         "successors: the connection table is reset",
         "src/link/reattach.rs",
-        "self.lock().renew(self.region());",
+        "self.demux(0).renew(self.region());",
         "",
         "-p hqq-tests --test reattach",
     ),
