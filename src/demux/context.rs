@@ -97,6 +97,8 @@ impl LinkContext<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct SendContext<'l> {
     pub(crate) link: LinkContext<'l>,
+    /// Whether the peer still receives, and this end may send.
+    pub(crate) open: bool,
     /// Held by who sends, where only one thread may.
     pub(crate) gate: Option<&'l Mutex<()>>,
     /// Held by who gathers a run of buffers, or must know that nobody does.

@@ -81,7 +81,9 @@ pub(crate) struct Demux {
     /// Something changed that other threads of this process may wait for.
     pub(crate) woke: bool,
     /// Something was sent that the peer may wait for.
-    sent: bool,
+    pub(crate) sent: bool,
+    /// The last dispatch has left chunks that can go.
+    has_more: bool,
     pub(crate) heard: Option<WireError>,
     pub(crate) negotiation: Negotiation,
     pub(crate) keys: Option<Box<dyn Keying>>,
@@ -113,6 +115,7 @@ impl Demux {
             stalled: false,
             woke: false,
             sent: false,
+            has_more: false,
             heard: None,
             negotiation: Negotiation::plain(region.role()),
             keys: None,

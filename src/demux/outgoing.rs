@@ -24,10 +24,21 @@ impl Demux {
         self.outbox.is_empty() && self.egress.is_none() && self.delivery.is_none()
     }
 
-    /// Whether something was sent since this was last asked, so that the peer may have to be woken.
-    #[inline]
-    pub(crate) fn take_sent(&mut self) -> bool {
-        std::mem::take(&mut self.sent)
+    /// Sends what may go now, ahead of the lock's release; true if there is more that can go as soon as the peer is woken. `at_once`
+    /// says that the thread is going to sleep, so that acknowledgements do not wait for others.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub(crate) fn settle(&mut self, tx: &SendContext<'_>, at_once: bool) -> Result<bool> {
+        self.has_more = false;
+        self.schedule_acks(at_once, || tx.link.now());
+        if self.egress.as_ref().is_some_and(|egress| egress.wants_dispatch()) {
+            self.dispatch(tx, None)?;
+        }
+        if self.has_outgoing() {
+            self.flush(tx)?;
+        }
+        Ok(self.has_more)
     }
 
     /// Sends what waits, as far as the ring has room.
@@ -132,12 +143,6 @@ impl Demux {
         Ok(sent)
     }
 
-    /// Whether chunks of connections may be due.
-    #[inline]
-    pub(crate) fn wants_dispatch(&self) -> bool {
-        self.egress.as_ref().is_some_and(|egress| egress.wants_dispatch())
-    }
-
     /// Sends the chunks of connections that are due, as far as there is room. `own` is the caller's connection and the bytes of
     /// its chunk, which are not kept yet.
     ///
@@ -165,11 +170,12 @@ impl Demux {
         let mut bytes = 0;
         for _ in 0..region.layout().geometry.slots() {
             let Some(egress) = self.egress.as_mut().filter(|egress| egress.is_waiting()) else { break };
-            if !region.has_room() {
+            if !tx.open || !region.has_room() {
                 break;
             }
             if bytes >= BURST {
                 egress.dispatch_later();
+                self.has_more = true;
                 break;
             }
             let now = tx.link.now();

@@ -260,7 +260,7 @@ impl LinkCore {
             said |= SeatWord::NO_SEND;
             let mut demux = self.demux(0);
             demux.schedule_acks(true, || self.now());
-            demux.flush();
+            demux.settle();
             // Still under the lock: who sends under it has found the link open, and has published, or finds it shut.
             self.state.shut_send();
             drop(demux);

@@ -70,6 +70,7 @@ impl LinkCore {
             let looked = self.wait(WaitReason::TURN, soonest, |own| {
                 let mut demux = self.demux(own);
                 demux.pump(Stop::Lap)?;
+                demux.dispatch()?;
                 let Some(egress) = &mut demux.egress else { return Err(Error::Closed) };
                 if let Some(copy_id) = egress.outcome(id) {
                     return Ok(Some(Some(copy_id)));

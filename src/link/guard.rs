@@ -48,10 +48,21 @@ impl LinkCore {
         self.demux.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the thread that unlocks sends with; `None` if it may not send.
+    fn settle_context(&self) -> Option<SendContext<'_>> {
+        let state = self.state();
+        let single = self.region().facts().modes.ring.single_producer();
+        let is_other_half = state.is_split() && single;
+        // If it was a trace hook that has panicked, to call it now would end the process. The next call on the link sends.
+        let after_hook = self.trace.is_some() && thread::panicking();
+        (state.can_send() && !is_other_half && !after_hook).then(|| self.send_context())
+    }
+
     #[inline]
     fn send_context(&self) -> SendContext<'_> {
         SendContext {
             link: self.context(),
+            open: self.send_end().is_none(),
             gate: self.state().is_send_serial().then_some(&self.gate),
             gather: &self.gather,
             metrics: self.measures().then(|| self.region().metrics(self.role())),
@@ -60,14 +71,13 @@ impl LinkCore {
 }
 
 impl DemuxGuard<'_> {
-    /// Demultiplexes what the ring holds, and sends what may go now. Whether the ring has nothing more.
+    /// Demultiplexes what the ring holds. Whether the ring has nothing more.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
     pub(crate) fn pump(&mut self, stop: Stop) -> Result<bool> {
         let pumped = self.pump_ring(stop);
-        self.dispatch();
-        pumped.map(|pumped| pumped.empty).inspect_err(|error| self.wake.core.poison(error))
+        self.poisoned(pumped).map(|pumped| pumped.empty)
     }
 
     fn pump_ring(&mut self, stop: Stop) -> Result<Pumped> {
@@ -162,75 +172,41 @@ impl DemuxGuard<'_> {
     }
 
     /// Sends the chunks of connections that are due.
-    #[inline]
-    fn dispatch(&mut self) {
-        if self.demux.wants_dispatch() {
-            self.dispatch_now();
-        }
-    }
-
-    fn dispatch_now(&mut self) {
-        while self.demux.wants_dispatch() && self.check_open().is_ok() {
-            if let Err(error) = self.demux.dispatch(&self.wake.core.send_context(), None) {
-                return self.wake.core.poison(&error);
-            }
-            if !self.demux.wants_dispatch() {
-                return;
-            }
-            // There is more to be sent: the peer begins with this meanwhile.
-            self.wake_receivers();
-        }
-    }
-
-    fn wake_receivers(&mut self) {
-        if self.demux.take_sent() {
-            self.wake.core.notify_peer(self.wake.core.region().wake_receivers());
-        }
-    }
-
-    /// Sends what waits in the outbox, as far as there is room and this thread may.
-    pub(super) fn flush(&mut self) {
-        let state = self.wake.core.state();
-        let single = self.wake.core.region().facts().modes.ring.single_producer();
-        if state.can_send() && !(state.is_split() && single) {
-            let _ = self.flush_as_sender();
-        }
-    }
-
-    /// The same, for a thread that has the sending direction.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
-    pub(super) fn flush_as_sender(&mut self) -> Result<()> {
+    pub(super) fn dispatch(&mut self) -> Result<()> {
+        let sent = self.demux.dispatch(&self.wake.core.send_context(), None);
+        self.poisoned(sent)
+    }
+
+    /// Sends what waits in the outbox, as far as there is room. For a thread that has the sending direction.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub(super) fn flush(&mut self) -> Result<()> {
         let flushed = self.demux.flush(&self.wake.core.send_context());
         self.poisoned(flushed)
     }
 
-    /// Sends what may go now, and notes whether something still waits.
-    #[inline]
-    fn settle(&mut self) {
-        if !self.demux.is_plain() || self.wake.core.state().has_outgoing() {
-            self.settle_slowly();
-        }
-    }
-
-    fn settle_slowly(&mut self) {
+    /// Sends what may go now, as far as there is room, and notes in the link's state whether something still waits.
+    pub(super) fn settle(&mut self) {
         let core = self.wake.core;
-        let own = self.wake.own;
-        // If it was a trace hook that has panicked, to call it now would end the process. The next call on the link sends.
-        let hooks = core.trace.is_none() || !thread::panicking();
-        if hooks {
-            self.demux.schedule_acks(own == 1, || core.now());
-            self.dispatch();
-        }
-        if self.demux.has_outgoing() {
-            core.state.set_outgoing();
-            if hooks {
-                self.flush();
+        while let Some(tx) = core.settle_context() {
+            match self.demux.settle(&tx, self.wake.own == 1) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    core.poison(&error);
+                    break;
+                }
             }
+            // There is more: the peer begins with what it has meanwhile.
+            core.notify_peer(core.region().wake_receivers());
         }
-        if core.state().has_outgoing() && !self.demux.has_outgoing() {
-            core.state.clear_outgoing();
+        let waits = self.demux.has_outgoing();
+        if core.state().has_outgoing() != waits {
+            core.state.set_outgoing(waits);
         }
     }
 }
@@ -252,9 +228,12 @@ impl DerefMut for DemuxGuard<'_> {
 impl Drop for DemuxGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.settle();
-        self.wake.peer = self.demux.take_sent();
-        self.wake.threads = std::mem::take(&mut self.demux.woke);
+        if !self.demux.is_plain() || self.wake.core.state().has_outgoing() {
+            self.settle();
+        }
+        self.wake.peer = self.demux.sent;
+        self.wake.threads = self.demux.woke;
+        (self.demux.sent, self.demux.woke) = (false, false);
     }
 }
 

@@ -42,7 +42,7 @@ impl LinkCore {
     #[cold]
     pub(super) fn send_waiting(&self) -> Result<()> {
         let mut demux = self.demux(0);
-        demux.flush_as_sender()?;
+        demux.flush()?;
         if demux.has_outgoing() && !self.is_split() {
             return Err(Error::RingFull { slots: self.region().layout().geometry.slots().into() });
         }

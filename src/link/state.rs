@@ -255,14 +255,13 @@ impl LinkState {
         self.clear(SERIAL_SEND | SERIAL_RECV);
     }
 
-    /// Packets wait in the outbox.
-    pub(super) fn set_outgoing(&self) {
-        self.set(OUTGOING);
-    }
-
-    /// No packet waits in the outbox any more.
-    pub(super) fn clear_outgoing(&self) {
-        self.clear(OUTGOING);
+    /// Whether packets wait in the outbox, from now on.
+    pub(super) fn set_outgoing(&self, waits: bool) {
+        if waits {
+            self.set(OUTGOING);
+        } else {
+            self.clear(OUTGOING);
+        }
     }
 
     /// This end sends no more.
@@ -361,7 +360,7 @@ mod tests {
             (LinkState::demux, true, false),
             (|state| state.split(false), true, true),
             (|state| state.split(true), true, false),
-            (LinkState::set_outgoing, false, true),
+            (|state: &LinkState| state.set_outgoing(true), false, true),
             (LinkState::shut_send, false, true),
             (LinkState::shut_recv, true, false),
             (LinkState::corrupt, false, false),
