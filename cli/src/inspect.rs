@@ -190,7 +190,7 @@ fn all_facts(link: &LinkSeen, seen: &Observer) -> Value {
                 "tombstones": side.tombstones,
                 "refused": side.refused_total(),
                 "refused_by_code": by_code(side),
-                "errors_heard": side.heard_total(),
+                "errors_received": side.errors_received_total(),
                 "agreed": side.agreed.map(agreed),
             })
         })
@@ -259,7 +259,7 @@ fn show_stat(link: &LinkSeen, seen: &Observer) -> Result<()> {
         row("woke the peer", |side| side.rings),
         row("tombstones skipped", |side| side.tombstones),
         row("packets refused", |side| side.refused_total()),
-        row("errors reported by the peer", |side| side.heard_total()),
+        row("errors reported by the peer", |side| side.errors_received_total()),
     ];
     out::line("")?;
     out::line(out::table(["side", SIDES[0], SIDES[1]], 1, rows))?;

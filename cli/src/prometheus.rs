@@ -138,7 +138,12 @@ fn counters(all: &mut Exposition, link: Labels<'_>, stats: &Stats) {
         all.counter("hqq_rings_total", "Times this side woke the peer.", &labels, side.rings);
         all.counter("hqq_tombstones_total", "Abandoned slots that were skipped.", &labels, side.tombstones);
         all.counter("hqq_refused_total", "Packets that were refused.", &labels, side.refused_total());
-        all.counter("hqq_errors_heard_total", "Errors that the peer reported.", &labels, side.heard_total());
+        all.counter(
+            "hqq_errors_received_total",
+            "Errors that the peer reported.",
+            &labels,
+            side.errors_received_total(),
+        );
     }
 }
 

@@ -50,7 +50,7 @@ fn either_end_may_start_and_both_may() {
                     (agreed.features, agreed.capabilities),
                     (Features::COMPRESSION, Capabilities::HIGH_THROUGHPUT)
                 );
-                assert_eq!((side.refused_total(), side.heard_total()), (0, 0));
+                assert_eq!((side.refused_total(), side.errors_received_total()), (0, 0));
             }
             for (kind, len) in [("text", 0), ("text", 20), ("text", 5000), ("noise", 5000), ("text", 200_000)]
             {

@@ -19,7 +19,7 @@ fn refused(link: &StandardLink, peer: &mut Peer, Case(push, code, context): &Cas
     let counted = |link: &StandardLink| {
         let stats = link.stats();
         let side = stats.side(link.role());
-        let heard = stats.side(link.role().other()).heard;
+        let heard = stats.side(link.role().other()).errors_received;
         (side.refused[*code as usize & 7], side.refused_total(), heard[*code as usize & 7])
     };
     let before = counted(link);
@@ -185,7 +185,7 @@ fn an_answer_for_which_there_is_no_room() {
         link.send(b"after").unwrap();
         assert_eq!(peer.expect_ok(), digest(b"after"));
         assert_eq!(peer.ask("wire-error"), "7e 6 5");
-        let heard = link.stats().side(role.other()).heard_total();
+        let heard = link.stats().side(role.other()).errors_received_total();
         assert!((1..200).contains(&heard), "{heard}");
     }
 }
@@ -211,7 +211,7 @@ fn an_error_is_never_answered() {
             assert_eq!((heard.code, heard.op), (code, op));
         }
         let stats = link.stats();
-        assert_eq!(stats.side(role).heard_total(), 5);
+        assert_eq!(stats.side(role).errors_received_total(), 5);
         assert_eq!(stats.side(role).refused_total(), 0);
         assert_eq!(stats.sent_by(role).packets_sent, 0, "nothing was said to any of them");
         assert_eq!(peer.ask_error("try-recv"), "RingEmpty");

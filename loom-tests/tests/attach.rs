@@ -367,7 +367,7 @@ fn superblock() -> Superblock {
         agreed: quiet(),
         refused: many(),
         refused_own: many(),
-        heard: many(),
+        errors_received: many(),
     };
     Superblock {
         magic: word(),

@@ -63,7 +63,7 @@ fn probes_of_no_possible_time_are_refused() {
         // The link goes on, and tells the one who sent them.
         secondary.send(b"after all").unwrap();
         assert_eq!(&*primary.recv().unwrap(), b"after all");
-        assert_eq!(primary.stats().side(Role::Primary).heard[6], 4);
+        assert_eq!(primary.stats().side(Role::Primary).errors_received[6], 4);
     }
 }
 

@@ -86,9 +86,9 @@ impl LinkContext<'_> {
         word.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn count_heard(&self, code: u64) {
+    pub(super) fn count_received_error(&self, code: u64) {
         let known = if code < 8 { code as usize } else { 0 };
-        self.region.counters(self.region.role()).heard[known].fetch_add(1, Ordering::Relaxed);
+        self.region.counters(self.region.role()).errors_received[known].fetch_add(1, Ordering::Relaxed);
     }
 }
 

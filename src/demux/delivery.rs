@@ -87,10 +87,10 @@ impl Demux {
     }
 
     /// One of the packets of reliable delivery.
-    pub(super) fn hear_delivery(&mut self, cx: LinkContext<'_>, op: u8, operands: &[u64; 7]) {
+    pub(super) fn on_delivery(&mut self, cx: LinkContext<'_>, op: u8, operands: &[u64; 7]) {
         let code = match self.delivery() {
             None => ErrorCode::InvalidOp,
-            Some(delivery) => match delivery.hear(op, operands) {
+            Some(delivery) => match delivery.on_packet(op, operands) {
                 // Senders may wait for what is free now.
                 Ok(()) => return self.woke = true,
                 Err(_) => ErrorCode::BadFrame,

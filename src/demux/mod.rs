@@ -84,7 +84,7 @@ pub(crate) struct Demux {
     pub(crate) sent: bool,
     /// The last dispatch has left chunks that can go.
     has_more: bool,
-    pub(crate) heard: Option<WireError>,
+    pub(crate) last_error: Option<WireError>,
     pub(crate) negotiation: Negotiation,
     pub(crate) keys: Option<Box<dyn Keying>>,
     keys_begun: bool,
@@ -116,7 +116,7 @@ impl Demux {
             woke: false,
             sent: false,
             has_more: false,
-            heard: None,
+            last_error: None,
             negotiation: Negotiation::plain(region.role()),
             keys: None,
             keys_begun: false,
@@ -273,8 +273,8 @@ impl Demux {
                 (self.table.on_close(conn, how.number()), conn, op::CONN_CLOSE)
             }
             Operation::Error { context, code, failed } => {
-                cx.count_heard(code);
-                self.heard = Some(WireError { context, code, op: failed });
+                cx.count_received_error(code);
+                self.last_error = Some(WireError { context, code, op: failed });
                 if Negotiation::is_about(failed) {
                     return self.negotiate(cx, Event::Error { code }, op::ERROR);
                 }
@@ -303,7 +303,7 @@ impl Demux {
             }
             Operation::Credit { conn, total } => return self.credit(cx, conn, total),
             Operation::Share { conn, class, weight } => return self.share(cx, conn, class, weight),
-            Operation::Delivery { op, operands } => return self.hear_delivery(cx, op, &operands),
+            Operation::Delivery { op, operands } => return self.on_delivery(cx, op, &operands),
             Operation::Probe { at } => {
                 if !self.negotiation.has(Features::STATISTICS) || !cx.note_probe(at) {
                     self.answer(cx, ErrorCode::InvalidOp, 0, op::PROBE);
@@ -495,7 +495,7 @@ impl Demux {
         self.inbox_limit = self.full_inbox;
         self.stalled = false;
         self.outbox.clear();
-        self.heard = None;
+        self.last_error = None;
         self.negotiation = Negotiation::plain(region.role());
         (self.keys, self.keys_begun) = (None, false);
         self.egress = None;

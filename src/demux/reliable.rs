@@ -221,7 +221,7 @@ impl ReliableDelivery {
     }
 
     /// A Resume, a Start or an Ack.
-    pub(super) fn hear(&mut self, op: u8, operands: &[u64; 7]) -> Result<(), ReliableError> {
+    pub(super) fn on_packet(&mut self, op: u8, operands: &[u64; 7]) -> Result<(), ReliableError> {
         let Some(ends) = &mut self.ends else { return Ok(()) };
         match op {
             op::RESUME => {

@@ -21,8 +21,8 @@
 //! # Halves
 //!
 //! Orthogonal to the stage, each side announces two things exactly once in a connection's life: *I write no
-//! more* and *I read no more* (Close 1, Close 2, or both as Close 0). `said` is what we announced, `heard` what the
-//! peer did. Dropping the handle says whatever is still unsaid.
+//! more* and *I read no more* (Close 1, Close 2, or both as Close 0). `ours` is what this end has announced, `theirs`
+//! what the peer has. Dropping the handle announces the rest.
 //!
 //! | | incoming direction | outgoing direction |
 //! |---|---|---|
@@ -34,8 +34,8 @@
 //! | the link ends | inbox is delivered, then the link's end | ends at once |
 //!
 //! The first reason that ends a direction is the one reported, and it stays.
-//! An id whose handle is gone lingers until the peer has said both, since chunks may be under way that were sent
-//! before the peer heard of the close. At most `max_connections` ids linger; beyond that the oldest is forgotten,
+//! An id whose handle is gone lingers until the peer has announced both, since chunks may be under way that were sent
+//! before the peer received the close. At most `max_connections` ids linger; beyond that the oldest is forgotten,
 //! and what still comes for it is answered with `ConnNotFound`, which harms nobody.
 //!
 //! # A full inbox
@@ -199,7 +199,7 @@ pub enum Pop<C> {
 #[must_use]
 #[derive(Debug)]
 pub struct Forgotten<C> {
-    /// The Close to send, if anything is still unsaid.
+    /// The Close to send, if anything is still to be announced.
     pub close: Option<CloseHow>,
     /// What nobody read; their buffers go home.
     pub chunks: VecDeque<Chunk<C>>,
@@ -252,8 +252,8 @@ struct Partial {
 #[derive(Debug)]
 struct Conn<C> {
     stage: Stage,
-    said: Halves,
-    heard: Halves,
+    ours: Halves,
+    theirs: Halves,
     /// Why nothing more comes in, and why nothing more goes out: the first reason each.
     in_end: Option<ConnEnd>,
     out_end: Option<ConnEnd>,
@@ -267,8 +267,8 @@ impl<C> Conn<C> {
     fn new(stage: Stage) -> Self {
         Self {
             stage,
-            said: Halves::default(),
-            heard: Halves::default(),
+            ours: Halves::default(),
+            theirs: Halves::default(),
             in_end: None,
             out_end: None,
             lingers: None,
@@ -297,8 +297,8 @@ impl<C> Conn<C> {
 
     /// The peer knows this id no more: nothing is left to say or to hear.
     fn unknown_to_peer(&mut self) {
-        self.said = Halves::WHOLE;
-        self.heard = Halves::WHOLE;
+        self.ours = Halves::WHOLE;
+        self.theirs = Halves::WHOLE;
     }
 
     /// Checks a chunk against the message that is under way.
@@ -440,7 +440,7 @@ impl<C> ConnectionTable<C> {
         }
     }
 
-    /// Ends our half or halves. The answer is the Close to send: what of `how` had not been said before.
+    /// Ends our half or halves. The answer is the Close to send: what of `how` had not been announced before.
     ///
     /// Chunks that wait in the inbox can still be popped after the reading half is closed.
     #[must_use]
@@ -450,11 +450,11 @@ impl<C> ConnectionTable<C> {
         if conn.stage == Stage::Offered {
             return None;
         }
-        let fresh = conn.said.add(how);
-        if conn.said.write {
+        let fresh = conn.ours.add(how);
+        if conn.ours.write {
             conn.out_end.get_or_insert(ConnEnd::Closed);
         }
-        if conn.said.read {
+        if conn.ours.read {
             conn.in_end.get_or_insert(ConnEnd::Closed);
         }
         fresh.filter(|_| !ended)
@@ -500,7 +500,7 @@ impl<C> ConnectionTable<C> {
         match self.conns.get_mut(&id) {
             Some(conn) if conn.stage != Stage::Offered && conn.lingers.is_none() => {
                 chunks = std::mem::take(&mut conn.inbox);
-                if conn.heard.whole() {
+                if conn.theirs.whole() {
                     self.conns.remove(&id);
                 } else {
                     conn.lingers = Some(self.lingered);
@@ -545,7 +545,7 @@ impl<C> ConnectionTable<C> {
         let Some(conn) = self.conns.get_mut(&id) else {
             return Outcome::Refuse(ErrorCode::ConnNotFound);
         };
-        if conn.stage != Stage::Opening || conn.heard.whole() {
+        if conn.stage != Stage::Opening || conn.theirs.whole() {
             return Outcome::Refuse(ErrorCode::InvalidOp);
         }
         conn.stage = Stage::Open;
@@ -560,17 +560,17 @@ impl<C> ConnectionTable<C> {
         let Some(how) = CloseHow::from_number(how) else {
             return Outcome::Refuse(ErrorCode::InvalidOp);
         };
-        if conn.heard.add(how).is_none() {
+        if conn.theirs.add(how).is_none() {
             return Outcome::Done;
         }
-        if conn.heard.write {
+        if conn.theirs.write {
             let end = conn.clean_end(ConnEnd::Closed);
             conn.in_end.get_or_insert(end);
         }
-        if conn.heard.read {
+        if conn.theirs.read {
             conn.out_end.get_or_insert(ConnEnd::Closed);
         }
-        match (conn.stage, conn.heard.whole()) {
+        match (conn.stage, conn.theirs.whole()) {
             (Stage::Offered, true) => {
                 self.refuse(id);
                 Outcome::AnswerClose(id)
@@ -592,7 +592,7 @@ impl<C> ConnectionTable<C> {
         let Some(conn) = self.conns.get_mut(&header.conn) else {
             return CopyOutcome::Refuse(ErrorCode::ConnNotFound, data);
         };
-        if conn.stage != Stage::Open || conn.heard.write {
+        if conn.stage != Stage::Open || conn.theirs.write {
             return CopyOutcome::Refuse(ErrorCode::InvalidOp, data);
         }
         if header.copy_size > self.limits.max_message {

@@ -400,7 +400,7 @@ macro_rules! link_methods {
 
             /// The last error that the peer reported, if any: it refused something this end sent.
             pub fn wire_error(&self) -> Option<WireError> {
-                self.core().peek(|demux| demux.heard)
+                self.core().peek(|demux| demux.last_error)
             }
 
             /// Ends one or both directions for good, and with either of them the connections on the link; callable from any

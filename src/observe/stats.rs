@@ -69,7 +69,7 @@ pub struct SideStats {
     /// Packets that this side refused with an error code of HQQ's own, by code - 0x40.
     pub refused_own: [u64; 8],
     /// OpError packets that this side received, by the specification's error codes. Index 0 counts all other codes.
-    pub heard: [u64; 8],
+    pub errors_received: [u64; 8],
 }
 
 impl Stats {
@@ -142,7 +142,7 @@ impl SideStats {
             agreed: Agreed::from_word(load(&counters.agreed)),
             refused: all(&counters.refused),
             refused_own: all(&counters.refused_own),
-            heard: all(&counters.heard),
+            errors_received: all(&counters.errors_received),
         }
     }
 
@@ -159,8 +159,8 @@ impl SideStats {
     }
 
     /// OpError packets that this side received, with any code.
-    pub fn heard_total(&self) -> u64 {
-        self.heard.iter().fold(0, |sum, n| sum.wrapping_add(*n))
+    pub fn errors_received_total(&self) -> u64 {
+        self.errors_received.iter().fold(0, |sum, n| sum.wrapping_add(*n))
     }
 }
 

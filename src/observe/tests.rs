@@ -174,10 +174,10 @@ fn superblock_words(superblock: &Superblock) -> Vec<(&AtomicU64, usize, bool)> {
             agreed,
             refused,
             refused_own,
-            heard,
+            errors_received,
         } = side;
         let single = [full_waits, pool_waits, empty_waits, sleeps, wakes, rings, tombstones, agreed];
-        for word in single.into_iter().chain(refused).chain(refused_own).chain(heard) {
+        for word in single.into_iter().chain(refused).chain(refused_own).chain(errors_received) {
             let at = words.len() * 8 - start;
             let checked = at == offset_of!(SideCounters, refused);
             words.push((word, words.len() * 8, !checked));

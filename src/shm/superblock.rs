@@ -91,10 +91,10 @@ pub fn write(superblock: &Superblock, setup: &Setup<'_>, layout: &Layout, creato
             agreed,
             refused,
             refused_own,
-            heard,
+            errors_received,
         } = counters;
         let single = [full_waits, pool_waits, empty_waits, sleeps, wakes, rings, tombstones, agreed];
-        let many = refused.iter().chain(refused_own).chain(heard);
+        let many = refused.iter().chain(refused_own).chain(errors_received);
         single.into_iter().chain(many).for_each(|word| store(word, 0));
     }
     for metrics in &superblock.metrics {

@@ -615,7 +615,7 @@ pub struct SideCounters {
     /// Packets that this side refused with an error code of HQQ's own, by code - 0x40.
     pub refused_own: [AtomicU64; 8],
     /// OpError packets that this side received, by the specification's error codes. Index 0 counts all other codes.
-    pub heard: [AtomicU64; 8],
+    pub errors_received: [AtomicU64; 8],
 }
 
 /// Announcements of one side, on a cache line of their own: the other side only reads it while no thread sleeps.

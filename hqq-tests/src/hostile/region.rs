@@ -668,7 +668,7 @@ impl Desk {
             let text: String = report.findings.iter().map(ToString::to_string).collect();
             assert_eq!(text.is_empty(), report.findings.is_empty());
             let stats = observer.stats();
-            let _ = stats.sides[0].refused_total().wrapping_add(stats.sides[1].heard_total());
+            let _ = stats.sides[0].refused_total().wrapping_add(stats.sides[1].errors_received_total());
             let _ = observer.metrics().map(|figures| figures.directions.map(|way| way.latency.quantile(0.5)));
             assert_eq!(observer.seats().len(), 8);
             drop(observer.name());
