@@ -146,9 +146,9 @@ pub use observe::Stats;
 #[cfg(feature = "std")]
 pub use options::{Clock, Options, TraceEvent};
 #[cfg(feature = "std")]
-pub use setup::listener::Listener;
+pub use setup::child::Offer;
 #[cfg(feature = "std")]
-pub use setup::offer::Offer;
+pub use setup::listener::Listener;
 #[cfg(feature = "named")]
 pub use setup::segment;
 pub use shm::layout::{Geometry, RingMode, WaitMode};

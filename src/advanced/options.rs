@@ -183,7 +183,7 @@ impl AdvancedOptions {
         let kept = self.reliable.as_ref().map_or(0, |reliable| reliable.messages);
         let terms = Terms { window: self.window, kept, ..Terms::NONE };
         #[cfg(feature = "compress")]
-        let terms = Terms { codecs: Codecs::of(&self.codecs).bits() as u8, ..terms };
+        let terms = Terms { codecs: Codecs::of(&self.codecs).bits(), ..terms };
         #[cfg(feature = "encrypt")]
         let terms = match &self.key {
             None => terms,
@@ -225,7 +225,7 @@ impl AdvancedOptions {
         }
         #[cfg(feature = "compress")]
         if agreement.features.contains(Features::COMPRESSION) {
-            let agreed = Codecs::from_bits(agreement.terms.codecs.into());
+            let agreed = Codecs::from_bits(agreement.terms.codecs);
             again.codecs = vec![agreed.preferred(&self.codecs)];
         }
         again
@@ -234,7 +234,7 @@ impl AdvancedOptions {
     /// The layer that compresses, if that was agreed on.
     #[cfg(feature = "compress")]
     pub(super) fn compression_layer(&self, agreement: &Agreement) -> Option<Arc<dyn Layer>> {
-        let agreed = Codecs::from_bits(agreement.terms.codecs.into());
+        let agreed = Codecs::from_bits(agreement.terms.codecs);
         let has = agreement.features.contains(Features::COMPRESSION);
         has.then(|| Arc::new(CompressionLayer::new(&self.codecs, self.compress, agreed)) as Arc<dyn Layer>)
     }

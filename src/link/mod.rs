@@ -3,7 +3,7 @@
 //! | what | where |
 //! |---|---|
 //! | the methods of links and halves, written once | `methods.rs` |
-//! | a message is sent, as it is | `send.rs`; the slot is claimed in `shm/endpoint.rs`, by `Region::post` |
+//! | a message is sent, as it is | `send.rs`; the slot is claimed by `Producer::claim` in `shm/ring.rs`, for `Region::post` in `shm/endpoint.rs` |
 //! | a message is received, as it is | `recv.rs` |
 //! | messages pass through layers such as compression | `pipeline.rs`; a layer itself is in the crate `hqq-features` |
 //! | a call waits: it spins, announces its sleep, and sleeps on the doorbell | `wait.rs`, `waiters.rs`, `pace.rs`; for how long, `deadline.rs` |

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | a call that spins or polls | every so many empty polls: [`LinkCore::count_idle_poll`], [`LinkCore::check_liveness`] |
 //! | a call that sleeps, an event loop | whenever the socket or the pidfd is ready: `LinkCore::woken` in `wait.rs` |
+//! | a listener that is to attach a successor | `LinkCore::make_vacant` in `reattach.rs` |
 //!
 //! [`LinkCore::hung_up`] and [`LinkCore::peer_died`] decide, the outcome is a [`PeerEnd`] of the link's state, and
 //! [`LinkCore::recv_end`] and [`LinkCore::send_end`] make the errors of it.
@@ -16,6 +17,7 @@ use hqq_sys::{peer, poll};
 use super::core::{LIVENESS_EVERY, LinkCore};
 use super::state::{PeerEnd, Snapshot};
 use crate::error::Error;
+use crate::shm::words::Holder;
 use crate::sync::Ordering;
 
 /// How long a peer that hung up without a word may take to be seen dead.
@@ -91,6 +93,18 @@ impl LinkCore {
         });
         let Some(word) = word else { return };
         self.peer_ended(PeerEnd::Dead { no_send: word.no_send(), no_recv: word.no_recv() });
+    }
+
+    /// Clears the region of what the dead occupant of a seat left. Poisons the link if that is not possible.
+    pub(super) fn recover(&self, dead: Holder) -> bool {
+        let mut named = vec![0; self.region().layout().geometry.buffers() as usize];
+        match self.region().recover_dead(dead, &mut named) {
+            Ok(_) => true,
+            Err(error) => {
+                self.poison(&error);
+                false
+            }
+        }
     }
 
     /// Whether the peer said that it sends no more, and that it receives no more.

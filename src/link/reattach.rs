@@ -28,18 +28,6 @@ pub(crate) struct Successor {
 }
 
 impl LinkCore {
-    /// Clears the region of what the dead occupant of a seat left. Poisons the link if that is not possible.
-    pub(super) fn recover(&self, dead: Holder) -> bool {
-        let mut named = vec![0; self.region().layout().geometry.buffers() as usize];
-        match self.region().recover_dead(dead, &mut named) {
-            Ok(_) => true,
-            Err(error) => {
-                self.poison(&error);
-                false
-            }
-        }
-    }
-
     /// Makes sure that the place at the other end is vacant, and that nothing of its former occupant is left but what it
     /// had sent.
     ///

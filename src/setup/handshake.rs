@@ -79,7 +79,7 @@ impl PacketSocket<'_> {
 
     /// Sends OpError with the code of `error`, if it has one. `failed` is the opcode that is refused, `need` the size of
     /// a region that is too large, in bytes, or 0.
-    fn refuse(&self, socket: BorrowedFd<'_>, error: &Error, failed: u8, need: u64) {
+    fn send_refusal(&self, socket: BorrowedFd<'_>, error: &Error, failed: u8, need: u64) {
         if let Some(code) = error.code() {
             let mut packet = Packet::error(0, code, failed);
             packet.operands[3] = need;
@@ -279,12 +279,13 @@ impl ServerHandshake {
         Ok(Self { socket: Some(socket), stage: Stage::Greeted, deadline })
     }
 
-    /// Whether the process that connected `socket` is admitted; if not, it is sent the reason.
+    /// Whether the process that connected `socket` is admitted; if not, it is sent the reason, unless the kernel does not say
+    /// who it is.
     pub(crate) fn admits(socket: &OwnedFd, options: &Options, any_user: bool) -> bool {
         let Ok(creds) = sock::peer_creds(socket.as_fd()) else { return false };
         let admitted = check_user(options, any_user, creds.uid, creds.gid);
         if let Err(error) = &admitted {
-            PacketSocket { role: Role::Primary, options }.refuse(socket.as_fd(), error, op::HELLO, 0);
+            PacketSocket { role: Role::Primary, options }.send_refusal(socket.as_fd(), error, op::HELLO, 0);
         }
         admitted.is_ok()
     }
@@ -315,7 +316,7 @@ impl ServerHandshake {
             let is_known = matches!(error, Error::RegionTooLarge { .. } | Error::Refused { .. });
             // The socket is gone if making the link failed after it had been moved there.
             if let Some(socket) = self.socket.as_ref().filter(|_| !is_known) {
-                packets.refuse(socket.as_fd(), error, wanted, 0);
+                packets.send_refusal(socket.as_fd(), error, wanted, 0);
             }
         }
         advanced
@@ -392,7 +393,7 @@ impl ServerHandshake {
         };
         if need > limit {
             let error = Error::RegionTooLarge { need, limit };
-            packets.refuse(self.socket(), &error, op::JOIN, need);
+            packets.send_refusal(self.socket(), &error, op::JOIN, need);
             return Err(error);
         }
         let new_region = match policy.into {
@@ -521,7 +522,7 @@ impl<'o> ClientHandshake<'o> {
 
     /// Sends the Primary the error, if `result` is one.
     fn or_refuse<T>(&self, result: Result<T>, failed: u8) -> Result<T> {
-        result.inspect_err(|error| self.packets.refuse(self.socket(), error, failed, 0))
+        result.inspect_err(|error| self.packets.send_refusal(self.socket(), error, failed, 0))
     }
 
     /// Receives OFFER, attaches to the region, sends READY and receives WELCOME.

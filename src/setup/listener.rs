@@ -230,7 +230,7 @@ impl Listener {
     fn reattach_as(&self, link: &mut StandardLink, any_user: bool, wait: Wait) -> Result<()> {
         let core = link.core();
         core.make_vacant()?;
-        match self.drive(Some(core), any_user, wait)? {
+        match self.await_handshake(Some(core), any_user, wait)? {
             Accepted::Successor(successor) => core.replace_peer(successor),
             Accepted::Link(_) => Err(Error::Handshake {
                 what: "a new link was made where a successor was expected: reattach again",
@@ -248,7 +248,7 @@ impl Listener {
 
     /// Accepts a new link.
     fn accept_wait(&self, any_user: bool, wait: Wait) -> Result<LinkCore> {
-        match self.drive(None, any_user, wait)? {
+        match self.await_handshake(None, any_user, wait)? {
             Accepted::Link(core) => Ok(*core),
             Accepted::Successor(_) => Err(Error::Handshake {
                 what: "a successor came where a new link was expected: accept again",
@@ -258,7 +258,7 @@ impl Listener {
     }
 
     /// Drives handshakes until one is complete: for a new link, or for the vacant place of `into`.
-    fn drive(&self, into: Option<&LinkCore>, any_user: bool, wait: Wait) -> Result<Accepted> {
+    fn await_handshake(&self, into: Option<&LinkCore>, any_user: bool, wait: Wait) -> Result<Accepted> {
         let began = Instant::now();
         let timeout = || Error::Timeout {
             what: "a peer to connect: start it, or allow more time",
@@ -267,8 +267,9 @@ impl Listener {
         let mut pending = self.pending.lock(wait).ok_or_else(timeout)?;
         let policy = AcceptPolicy { options: &self.options, name: &self.name, any_user, into };
         loop {
-            let step =
-                self.accept_pending(&mut pending, any_user).and_then(|()| self.advance(&mut pending, policy));
+            let step = self
+                .accept_pending(&mut pending, any_user)
+                .and_then(|()| self.drive_all(&mut pending, policy));
             match step {
                 Ok(Some(accepted)) => return Ok(accepted),
                 Err(error) => return Err(error),
@@ -326,7 +327,7 @@ impl Listener {
     }
 
     /// Advances every handshake that is due, and returns the first that is complete.
-    fn advance(
+    fn drive_all(
         &self,
         pending: &mut Vec<ServerHandshake>,
         policy: AcceptPolicy<'_>,

@@ -2,11 +2,15 @@
 //!
 //! # To add a codec
 //!
-//! 1. Here: a variant of [`Codec`], its number on the wire and its bit in [`Codecs`] (LZ4 has number 1 and bit 0), its name, how much
-//!    room its output needs, `Codec::ALL` and `Codecs::ALL`. Both are checked by tests that go through all codecs.
-//! 2. `compressor.rs` and `decompressor.rs`: what encodes and decodes. The compiler names the places.
-//! 3. `docs/spec.md` of the repository, below "Compression": the number and the bit.
-//! 4. `cli/src/args.rs`: the help of `--compress`.
+//! 1. `Cargo.toml` of this crate: the crate that has it.
+//! 2. Here: a variant of [`Codec`] at the end of `Codec::ALL`, with its number, its name, the room that it needs, and its expansion;
+//!    a constant of [`Codecs`], whose bit follows from the number (LZ4 has number 1 and bit 0); the text of [`UnknownCodec`]. A
+//!    variant that is not in `Codec::ALL` has no number that decodes, and no test passes that uses it.
+//! 3. `compressor.rs`: `CodecState`, `encode`, and whether `is_promising` finds what this codec profits from. `decompressor.rs`:
+//!    `decode`. But for `is_promising`, the compiler names the places.
+//! 4. `tests.rs`: the lists of codecs there.
+//! 5. In the repository: `docs/spec.md`, the bit in the row Terms, the number and the expansion in "Compression"; `cli/src/args.rs`,
+//!    the two helps of `--compress`; the README; `CHANGELOG.md`.
 
 use std::fmt;
 use std::ops::BitAnd;
@@ -47,11 +51,15 @@ impl Codec {
 
     /// The codec with the number `number`; `None` if that is reserved.
     pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::Raw),
-            1 => Some(Self::Lz4),
-            2 => Some(Self::Zstd),
-            _ => None,
+        let index = number as usize;
+        if index < Self::ALL.len() { Some(Self::ALL[index]) } else { None }
+    }
+
+    /// The bit of the codec in [`Codecs`]: none for raw bodies.
+    const fn bit(self) -> u64 {
+        match self.number() {
+            0 => 0,
+            number => 1 << (number - 1),
         }
     }
 
@@ -69,7 +77,7 @@ impl Codec {
     pub(super) const fn room(self, len: usize) -> usize {
         match self {
             Self::Lz4 if len <= LZ4_MAX_LEN => HEADER + get_maximum_output_size(len),
-            _ => HEADER + len,
+            Self::Raw | Self::Lz4 | Self::Zstd => HEADER + len,
         }
     }
 
@@ -129,20 +137,15 @@ impl Codecs {
     /// The empty set: raw bodies only.
     pub const NONE: Self = Self(0);
     /// LZ4, bit 0.
-    pub const LZ4: Self = Self(1);
+    pub const LZ4: Self = Self(Codec::Lz4.bit());
     /// Zstandard, bit 1.
-    pub const ZSTD: Self = Self(2);
+    pub const ZSTD: Self = Self(Codec::Zstd.bit());
     /// All codecs.
-    pub const ALL: Self = Self(3);
+    pub const ALL: Self = Self((1 << (Codec::ALL.len() - 1)) - 1);
 
     /// The set of `codecs`.
     pub fn of(codecs: &[Codec]) -> Self {
-        let bit = |codec: &Codec| match codec {
-            Codec::Raw => Self::NONE.0,
-            Codec::Lz4 => Self::LZ4.0,
-            Codec::Zstd => Self::ZSTD.0,
-        };
-        Self(codecs.iter().map(bit).fold(0, |all, bit| all | bit))
+        Self(codecs.iter().fold(0, |all, codec| all | codec.bit()))
     }
 
     /// The set with the bits `bits`. Unknown bits are dropped: this build could not decode their codecs.
@@ -162,11 +165,7 @@ impl Codecs {
 
     /// Whether bodies of `codec` may be sent; always true for [`Codec::Raw`].
     pub const fn contains(self, codec: Codec) -> bool {
-        match codec {
-            Codec::Raw => true,
-            Codec::Lz4 => self.0 & Self::LZ4.0 != 0,
-            Codec::Zstd => self.0 & Self::ZSTD.0 != 0,
-        }
+        self.0 & codec.bit() == codec.bit()
     }
 
     /// The first codec of `order` that is in the set; [`Codec::Raw`] if none is.
@@ -180,5 +179,21 @@ impl BitAnd for Codecs {
 
     fn bitand(self, other: Self) -> Self {
         self.intersection(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_bits_are_those_of_the_specification() {
+        let numbers = [(Codec::Raw, 0), (Codec::Lz4, 1), (Codec::Zstd, 2)];
+        assert_eq!(numbers.map(|(codec, _)| codec), Codec::ALL);
+        for (codec, number) in numbers {
+            assert_eq!((codec.number(), Codec::from_number(number)), (number, Some(codec)));
+        }
+        assert_eq!(Codec::from_number(3), None);
+        assert_eq!([Codecs::LZ4, Codecs::ZSTD, Codecs::ALL].map(Codecs::bits), [1, 2, 3]);
     }
 }

@@ -1,4 +1,4 @@
-//! Compression of messages, one at a time, by LZ4 or Zstandard.
+//! Compression of messages, one at a time, by LZ4 or Zstandard. How to add a codec is at the top of `codec.rs`.
 //!
 //! A frame is a header of [`HEADER`] bytes and a body. The header is one little-endian word:
 //!
