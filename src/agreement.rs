@@ -106,7 +106,7 @@ impl fmt::Display for Capabilities {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
     /// Codecs that the end decompresses, a bit for each.
-    pub codecs: u64,
+    pub codecs: u16,
     /// Ciphers that the end supports: bit `n` for cipher number `n`.
     pub ciphers: u8,
     /// Number of the cipher that the end prefers; of a link, of the cipher in use.
@@ -125,7 +125,7 @@ impl Terms {
     pub(crate) const fn from_operands(operands: [u64; 7]) -> Self {
         let [codecs, ciphers, window, kept, ..] = operands;
         Self {
-            codecs,
+            codecs: codecs as u16,
             ciphers: ciphers as u8,
             cipher: (ciphers >> 8) as u8,
             window: window as u32,
@@ -135,7 +135,7 @@ impl Terms {
 
     pub(crate) const fn operands(self) -> [u64; 7] {
         let ciphers = self.ciphers as u64 | (self.cipher as u64) << 8;
-        [self.codecs, ciphers, self.window as u64, self.kept as u64, 0, 0, 0]
+        [self.codecs as u64, ciphers, self.window as u64, self.kept as u64, 0, 0, 0]
     }
 
     /// The parameters that both ends support. The cipher is the one that the Primary prefers, if the Secondary

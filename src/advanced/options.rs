@@ -13,6 +13,10 @@ use hqq_features::compress::{Codec, Codecs, CompressionLayer, Settings};
 #[cfg(feature = "encrypt")]
 use hqq_features::encrypt::{Cipher, Ciphers, Key};
 
+/// Each codec has its bit in the Terms.
+#[cfg(feature = "compress")]
+const _: () = assert!(Codecs::ALL.bits() <= u16::MAX as u64);
+
 /// What this end would like to agree on, and what it cannot do without.
 #[derive(Clone, Debug)]
 pub struct AdvancedOptions {
@@ -183,7 +187,7 @@ impl AdvancedOptions {
         let kept = self.reliable.as_ref().map_or(0, |reliable| reliable.messages);
         let terms = Terms { window: self.window, kept, ..Terms::NONE };
         #[cfg(feature = "compress")]
-        let terms = Terms { codecs: Codecs::of(&self.codecs).bits(), ..terms };
+        let terms = Terms { codecs: Codecs::of(&self.codecs).bits() as u16, ..terms };
         #[cfg(feature = "encrypt")]
         let terms = match &self.key {
             None => terms,
@@ -225,7 +229,7 @@ impl AdvancedOptions {
         }
         #[cfg(feature = "compress")]
         if agreement.features.contains(Features::COMPRESSION) {
-            let agreed = Codecs::from_bits(agreement.terms.codecs);
+            let agreed = Codecs::from_bits(agreement.terms.codecs.into());
             again.codecs = vec![agreed.preferred(&self.codecs)];
         }
         again
@@ -234,7 +238,7 @@ impl AdvancedOptions {
     /// The layer that compresses, if that was agreed on.
     #[cfg(feature = "compress")]
     pub(super) fn compression_layer(&self, agreement: &Agreement) -> Option<Arc<dyn Layer>> {
-        let agreed = Codecs::from_bits(agreement.terms.codecs);
+        let agreed = Codecs::from_bits(agreement.terms.codecs.into());
         let has = agreement.features.contains(Features::COMPRESSION);
         has.then(|| Arc::new(CompressionLayer::new(&self.codecs, self.compress, agreed)) as Arc<dyn Layer>)
     }
