@@ -83,8 +83,39 @@ const LOW_LATENCY_SPIN: Duration = Duration::from_millis(20);
 /// Spin time of [`Capabilities::HIGH_THROUGHPUT`]: longer than a busy sender is delayed between two messages.
 const THROUGHPUT_SPIN: Duration = Duration::from_millis(1);
 
-/// The hook of a packet trace.
-pub(crate) type Trace = Arc<dyn Fn(&TraceEvent) + Send + Sync>;
+/// The hook of [`Options::trace`].
+#[derive(Clone)]
+pub(crate) struct Trace(Arc<Hook<dyn Fn(&TraceEvent) + Send + Sync>>);
+
+struct Hook<F: ?Sized> {
+    /// It has panicked.
+    unwound: AtomicU64,
+    call: F,
+}
+
+impl Trace {
+    fn new(call: impl Fn(&TraceEvent) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Hook { unwound: AtomicU64::new(0), call }))
+    }
+
+    /// Shows the hook a packet.
+    pub(crate) fn show(&self, event: &TraceEvent) {
+        struct Unwinding<'h>(&'h AtomicU64);
+        impl Drop for Unwinding<'_> {
+            fn drop(&mut self) {
+                self.0.store(1, Ordering::Relaxed);
+            }
+        }
+        let unwinding = Unwinding(&self.0.unwound);
+        (self.0.call)(event);
+        std::mem::forget(unwinding);
+    }
+
+    /// Whether a call of the hook has panicked.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.0.unwound.load(Ordering::Relaxed) != 0
+    }
+}
 
 /// How a link is made, and which messages and peers this end accepts.
 ///
@@ -338,7 +369,7 @@ impl Options {
     ///
     /// The hook must not use the link. It must not panic, as the message would be lost.
     pub fn trace(mut self, hook: impl Fn(&TraceEvent) + Send + Sync + 'static) -> Self {
-        self.trace = Some(Arc::new(hook));
+        self.trace = Some(Trace::new(hook));
         self
     }
 

@@ -1,14 +1,14 @@
 //! What cannot be seen from outside the crate, or not with clocks that stand.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::error::{Error, ErrorCode};
 use crate::link::standard::StandardLink;
 use crate::options::{Clock, Options};
 use crate::shm::layout::RingMode;
-use crate::shm::packet::{Packet, op};
+use crate::shm::packet::{ConnCopy, Packet, op};
 use crate::shm::words::Role;
 use crate::sync::Ordering;
 
@@ -99,4 +99,71 @@ fn whoever_wakes_the_other_measures_soon() {
         secondary.recv().unwrap();
     }
     assert!(primary.metrics().unwrap().directions[0].probes_sent > before);
+}
+
+/// Another thread's long chunk goes first, in the look of the sender that sleeps: its own goes in that look too, and it knows.
+#[test]
+fn a_sender_that_sleeps_learns_that_its_chunk_has_gone() {
+    const LEN: u64 = 1 << 20;
+    let soon = Duration::from_secs(60);
+    let wanted = || AdvancedOptions::new().flow_control(4);
+    let options = Options::new().slots(64).buffers(16).buffer_size(LEN);
+    let (primary, secondary) = StandardLink::pair_with(options).unwrap();
+    let peer = thread::spawn(move || {
+        let link = AdvancedLink::wait_for_negotiation(secondary, &wanted(), soon).unwrap();
+        let connections = [(); 2].map(|()| link.accept_connection().unwrap());
+        (link, connections)
+    });
+    let link = AdvancedLink::negotiate(primary, &wanted(), soon).unwrap();
+    let [first, second] = [(); 2].map(|()| link.open_connection().unwrap());
+    let peer = peer.join().unwrap();
+    let core = link.core();
+    let mut taken: Vec<_> = std::iter::from_fn(|| core.take_buffer(LEN as usize).ok()).collect();
+    let long = vec![7; LEN as usize];
+    let chunk = ConnCopy {
+        conn: first.id(),
+        copy_id: 0,
+        copy_size: LEN,
+        transfer_size: LEN,
+        transfer_offset: 0,
+        run: None,
+    };
+    // As by a thread that is about to wait for its turn.
+    assert_eq!(core.demux(0).submit_chunk(chunk, &long, |_| Error::Closed).unwrap(), None);
+    let sleeps = || link.stats().side(link.role()).sleeps;
+    let before = sleeps();
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let began = Instant::now();
+            second.send_timeout(&long, soon).map(|()| began.elapsed())
+        });
+        while sleeps() == before {
+            thread::yield_now();
+        }
+        let guard = core.demux(0);
+        taken.drain(..2).for_each(|buffer| core.give_buffer(buffer));
+        drop(guard);
+        let took = sender.join().unwrap().unwrap();
+        assert!(took < soon / 2, "{took:?}");
+    });
+    taken.into_iter().for_each(|buffer| core.give_buffer(buffer));
+    drop(peer);
+}
+
+/// A hook that has panicked is not called once more, but any other panic leaves the close to be sent.
+#[test]
+fn a_connection_that_a_panic_drops_is_closed() {
+    for options in [Options::new(), Options::new().trace(|_| {})] {
+        let (primary, secondary) = StandardLink::pair_with(options).unwrap();
+        let peer = thread::spawn(move || (secondary.accept_connection().unwrap(), secondary));
+        let connection = primary.open_connection().unwrap();
+        let (theirs, secondary) = peer.join().unwrap();
+        let panicked = thread::spawn(move || {
+            let _dropped = connection;
+            panic!("for the test");
+        });
+        assert!(panicked.join().is_err());
+        assert!(matches!(theirs.recv_timeout(Duration::from_secs(60)), Err(Error::Closed)));
+        drop((primary, secondary));
+    }
 }

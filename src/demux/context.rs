@@ -64,7 +64,7 @@ impl LinkContext<'_> {
     #[inline(always)]
     pub(crate) fn show(&self, sent: bool, packet: &Packet) {
         if let Some(trace) = self.trace {
-            trace(&TraceEvent { role: self.region.role(), sent, packet: *packet });
+            trace.show(&TraceEvent { role: self.region.role(), sent, packet: *packet });
         }
     }
 
@@ -97,8 +97,6 @@ impl LinkContext<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct SendContext<'l> {
     pub(crate) link: LinkContext<'l>,
-    /// Whether the peer still receives, and this end may send.
-    pub(crate) open: bool,
     /// Held by who sends, where only one thread may.
     pub(crate) gate: Option<&'l Mutex<()>>,
     /// Held by who gathers a run of buffers, or must know that nobody does.

@@ -82,8 +82,6 @@ pub(crate) struct Demux {
     pub(crate) woke: bool,
     /// Something was sent that the peer may wait for.
     pub(crate) sent: bool,
-    /// The last dispatch has left chunks that can go.
-    has_more: bool,
     pub(crate) last_error: Option<WireError>,
     pub(crate) negotiation: Negotiation,
     pub(crate) keys: Option<Box<dyn Keying>>,
@@ -115,7 +113,6 @@ impl Demux {
             stalled: false,
             woke: false,
             sent: false,
-            has_more: false,
             last_error: None,
             negotiation: Negotiation::plain(region.role()),
             keys: None,

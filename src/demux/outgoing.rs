@@ -30,15 +30,15 @@ impl Demux {
     /// # Errors
     /// [`Error::Corrupt`].
     pub(crate) fn settle(&mut self, tx: &SendContext<'_>, at_once: bool) -> Result<bool> {
-        self.has_more = false;
         self.schedule_acks(at_once, || tx.link.now());
+        let mut more = false;
         if self.egress.as_ref().is_some_and(|egress| egress.wants_dispatch()) {
-            self.dispatch(tx, None)?;
+            more = self.dispatch(tx, None)?;
         }
         if self.has_outgoing() {
             self.flush(tx)?;
         }
-        Ok(self.has_more)
+        Ok(more)
     }
 
     /// Sends what waits, as far as the ring has room.
@@ -144,12 +144,12 @@ impl Demux {
     }
 
     /// Sends the chunks of connections that are due, as far as there is room. `own` is the caller's connection and the bytes of
-    /// its chunk, which are not kept yet.
+    /// its chunk, which are not kept yet. True if there is more that can go as soon as the peer is woken.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
-    pub(crate) fn dispatch(&mut self, tx: &SendContext<'_>, own: Option<(u64, &[u8])>) -> Result<()> {
-        let Some(egress) = &mut self.egress else { return Ok(()) };
+    pub(crate) fn dispatch(&mut self, tx: &SendContext<'_>, own: Option<(u64, &[u8])>) -> Result<bool> {
+        let Some(egress) = &mut self.egress else { return Ok(false) };
         // Only what this look finds counts: room and buffers that come free ring by themselves.
         let before = egress.begin_dispatch();
         let dispatched = self.dispatch_due(tx, own);
@@ -165,18 +165,17 @@ impl Demux {
         dispatched
     }
 
-    fn dispatch_due(&mut self, tx: &SendContext<'_>, own: Option<(u64, &[u8])>) -> Result<()> {
+    fn dispatch_due(&mut self, tx: &SendContext<'_>, own: Option<(u64, &[u8])>) -> Result<bool> {
         let region = tx.link.region;
         let mut bytes = 0;
         for _ in 0..region.layout().geometry.slots() {
             let Some(egress) = self.egress.as_mut().filter(|egress| egress.is_waiting()) else { break };
-            if !tx.open || !region.has_room() {
+            if !region.has_room() {
                 break;
             }
             if bytes >= BURST {
                 egress.dispatch_later();
-                self.has_more = true;
-                break;
+                return Ok(true);
             }
             let now = tx.link.now();
             let Some(id) = egress.next(now, |position| region.is_taken(position)) else { break };
@@ -203,11 +202,11 @@ impl Demux {
                     egress.put_back(id, kept);
                     // The buffer that it had may be another's.
                     self.woke = true;
-                    return if error.is_transient() { Ok(()) } else { Err(error) };
+                    return if error.is_transient() { Ok(false) } else { Err(error) };
                 }
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn post_part(&mut self, tx: &SendContext<'_>, chunk: &ConnCopy, part: &[u8]) -> Result<u64> {

@@ -10,6 +10,7 @@ use super::core::LinkCore;
 use crate::demux::table::ConnEnd;
 use crate::demux::{Demux, Pumped, SendContext, Stop};
 use crate::error::{Error, Result};
+use crate::options::Trace;
 use crate::shm::buffer::Buffer;
 use crate::shm::packet::ConnCopy;
 
@@ -48,21 +49,10 @@ impl LinkCore {
         self.demux.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the thread that unlocks sends with; `None` if it may not send.
-    fn settle_context(&self) -> Option<SendContext<'_>> {
-        let state = self.state();
-        let single = self.region().facts().modes.ring.single_producer();
-        let is_other_half = state.is_split() && single;
-        // If it was a trace hook that has panicked, to call it now would end the process. The next call on the link sends.
-        let after_hook = self.trace.is_some() && thread::panicking();
-        (state.can_send() && !is_other_half && !after_hook).then(|| self.send_context())
-    }
-
     #[inline]
     fn send_context(&self) -> SendContext<'_> {
         SendContext {
             link: self.context(),
-            open: self.send_end().is_none(),
             gate: self.state().is_send_serial().then_some(&self.gate),
             gather: &self.gather,
             metrics: self.measures().then(|| self.region().metrics(self.role())),
@@ -146,13 +136,15 @@ impl DemuxGuard<'_> {
     ///
     /// # Errors
     /// The link's end; the connection's, as `ended` makes it.
-    pub(super) fn submit_chunk(
+    pub(crate) fn submit_chunk(
         &mut self,
         chunk: ConnCopy,
         part: &[u8],
         ended: impl FnOnce(ConnEnd) -> Error,
     ) -> Result<Option<u64>> {
-        self.check_open()?;
+        if let Err(end) = self.check_open() {
+            return Err(self.demux.table.can_send(chunk.conn).err().map_or(end, ended));
+        }
         let sent = self.demux.submit_chunk(&self.wake.core.send_context(), chunk, part, ended);
         self.poisoned(sent)
     }
@@ -176,30 +168,45 @@ impl DemuxGuard<'_> {
     /// # Errors
     /// [`Error::Corrupt`].
     pub(super) fn dispatch(&mut self) -> Result<()> {
-        let sent = self.demux.dispatch(&self.wake.core.send_context(), None);
-        self.poisoned(sent)
+        let core = self.wake.core;
+        while self.check_open().is_ok() {
+            let sent = self.demux.dispatch(&core.send_context(), None);
+            if !self.poisoned(sent)? {
+                break;
+            }
+            // There is more: the peer begins with what it has meanwhile.
+            core.notify_peer(core.region().wake_receivers());
+        }
+        Ok(())
     }
 
     /// Sends what waits in the outbox, as far as there is room. For a thread that has the sending direction.
     ///
     /// # Errors
-    /// [`Error::Corrupt`].
+    /// The link's end; [`Error::Corrupt`].
     pub(super) fn flush(&mut self) -> Result<()> {
+        self.check_open()?;
         let flushed = self.demux.flush(&self.wake.core.send_context());
         self.poisoned(flushed)
+    }
+
+    /// Whether this thread may send what waits.
+    fn may_settle(&self) -> bool {
+        let core = self.wake.core;
+        let single = core.region().facts().modes.ring.single_producer();
+        let is_other_half = core.state().is_split() && single;
+        // If it is the trace hook that panics, to call it now would end the process. The next call on the link sends.
+        let after_hook = core.trace.as_ref().is_some_and(Trace::has_panicked) && thread::panicking();
+        !is_other_half && !after_hook && self.check_open().is_ok()
     }
 
     /// Sends what may go now, as far as there is room, and notes in the link's state whether something still waits.
     pub(super) fn settle(&mut self) {
         let core = self.wake.core;
-        while let Some(tx) = core.settle_context() {
-            match self.demux.settle(&tx, self.wake.own == 1) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    core.poison(&error);
-                    break;
-                }
+        while self.may_settle() {
+            let settled = self.demux.settle(&core.send_context(), self.wake.own == 1);
+            if !self.poisoned(settled).unwrap_or(false) {
+                break;
             }
             // There is more: the peer begins with what it has meanwhile.
             core.notify_peer(core.region().wake_receivers());

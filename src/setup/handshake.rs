@@ -60,7 +60,7 @@ struct PacketSocket<'o> {
 impl PacketSocket<'_> {
     fn trace(&self, sent: bool, packet: &Packet) {
         if let Some(trace) = &self.options.trace {
-            trace(&TraceEvent { role: self.role, sent, packet: *packet });
+            trace.show(&TraceEvent { role: self.role, sent, packet: *packet });
         }
     }
 

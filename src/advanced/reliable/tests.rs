@@ -572,3 +572,21 @@ fn what_was_passed_on_is_acknowledged() {
     assert_eq!(other.read(&mut bytes).unwrap(), 0);
     assert_eq!(count(&other), 6);
 }
+
+/// What is due when the rings are emptied for a successor is not for the successor.
+#[test]
+fn nothing_is_sent_into_a_ring_that_is_made_ready_for_a_successor() {
+    let clock = Clock::new();
+    let wanted = wants(keeps(100).acknowledge_every(30).acknowledge_within(Duration::from_millis(5)));
+    let ends = StandardLink::pair_with(options().clock(&clock).reattachable(true)).unwrap();
+    let (one, other) = agree(ends, &wanted, &wanted);
+    other.send(b"acknowledged, and the peer is not told yet").unwrap();
+    one.try_recv().unwrap().acknowledge().unwrap();
+    let core = one.link.core();
+    // The peer has left its seat; its socket is still open.
+    assert!(core.region().vacate_dead(core.parts().peer_seat).unwrap());
+    clock.advance(Duration::from_millis(6));
+    let before = core.region().sent_so_far();
+    core.make_vacant().unwrap();
+    assert_eq!(core.region().sent_so_far(), before);
+}
