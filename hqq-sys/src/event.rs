@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, read, retry_on_intr, write};
 
+use crate::fd::clear_of_streams;
+
 /// A flag that a sleeping thread can wait for: a non-blocking `eventfd`.
 ///
 /// It is set, and its descriptor readable, from [`Event::signal`] to [`Event::clear`]. Several signals have the
@@ -29,7 +31,7 @@ impl Event {
     /// # Errors
     /// The kernel's, when descriptors or memory have run out.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        Ok(Self(clear_of_streams(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?))
     }
 
     /// Sets the event and wakes the threads that poll it. Does nothing if it is set already.

@@ -20,7 +20,8 @@
 //! them [`sock`] returns [`std::io::ErrorKind::Unsupported`].
 //!
 //! Functions that can fail return [`std::io::Result`], with the kernel's error number where there is one. Calls that a
-//! signal interrupts are repeated. Every descriptor that this crate creates is close-on-exec.
+//! signal interrupts are repeated. Every descriptor that this crate creates is close-on-exec, and its number is at least 3: it
+//! never takes the place of a standard stream that the process has closed.
 
 #[cfg(not(all(
     target_os = "linux",
@@ -38,6 +39,8 @@ pub mod barrier;
 pub mod cpu;
 #[cfg(target_os = "linux")]
 pub mod event;
+#[cfg(target_os = "linux")]
+mod fd;
 #[cfg(target_os = "linux")]
 pub mod lock;
 #[cfg(target_os = "linux")]

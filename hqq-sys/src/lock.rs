@@ -23,9 +23,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags};
 
+use crate::fd::open;
 use crate::mem::Mapping;
 
 /// One locked byte. It is unlocked when this value is dropped, or when this process ends.
@@ -42,7 +44,8 @@ pub struct SeatLock {
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] if `byte` exceeds `i64::MAX - 1` or the file is empty;
 /// [`io::ErrorKind::NotFound`] where `/proc` is not mounted; [`io::ErrorKind::PermissionDenied`] if
-/// this user may not write to the file; the kernel's, when descriptors or memory have run out.
+/// this user may not write to the file; [`io::ErrorKind::WouldBlock`] if another process holds a lease on it; the
+/// kernel's, when descriptors or memory have run out.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -60,7 +63,8 @@ pub fn lock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<Option<SeatLock>> {
     let mut want = write_lock(byte)?;
     // Not `/proc/self`: a thread may have its own table of descriptors.
     let path = format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
-    let own = open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    // Without waiting: any process that has the file may hold a lease on it, and the kernel would let it keep that for 45 s.
+    let own = open(Path::new(&path), OFlags::RDWR, Mode::empty())?;
     // Before the lock, so that no child forked in between inherits the mapping of a locked description.
     let keeps = Mapping::map_read_only(own.as_fd(), 1)?;
     // SAFETY: the descriptor is open, and the kernel only reads the live `flock`.
@@ -321,6 +325,24 @@ mod tests {
         assert!(is_locked(fd.as_fd(), BYTE).unwrap());
         drop(held);
         assert!(!is_locked(fd.as_fd(), BYTE).unwrap());
+    }
+
+    #[test]
+    fn a_lease_on_the_memory_delays_nobody() {
+        let fd = memory();
+        // SAFETY: sets a flag of an open file of this process.
+        if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) } != 0 {
+            eprintln!("WARNING: A LEASE WAS NOT TRIED: {}", io::Error::last_os_error());
+            return;
+        }
+        // Nobody is to get the signal that asks for the lease, which would end this process.
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETOWN, 0) }, 0);
+        let began = Instant::now();
+        let refused = lock(fd.as_fd(), BYTE).unwrap_err();
+        // The kernel takes a lease away after 45 s.
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

@@ -11,6 +11,9 @@ use rustix::fs::{
     fstatfs, ftruncate, memfd_create,
 };
 use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Resource, getrlimit};
+
+use crate::fd::clear_of_streams;
 
 /// Type of the file system of memfds with ordinary pages.
 const TMPFS: rustix::fs::FsWord = 0x0102_1994;
@@ -25,7 +28,8 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 /// executable, if the kernel supports that.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] if `len` is 0, or `name` is too long or contains a zero byte; the kernel's
+/// [`io::ErrorKind::InvalidInput`] if `len` is 0, or `name` is too long or contains a zero byte;
+/// [`io::ErrorKind::FileTooLarge`] if `len` exceeds the limit on file sizes, see [`check_file_size`]; the kernel's
 /// (`ENOSPC`, `ENOMEM`, `EFBIG`) if there is not enough memory.
 ///
 /// ```
@@ -50,17 +54,34 @@ pub fn create_sparse(name: &str, len: u64, reserve: &[Range<u64>]) -> io::Result
     if len == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "shared memory needs at least 1 byte"));
     }
+    check_file_size(len)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let fd = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
         // Kernels before 6.3 do not support that flag.
         Err(Errno::INVAL) => memfd_create(name, flags)?,
         other => other?,
     };
+    let fd = clear_of_streams(fd)?;
     retry_on_intr(|| ftruncate(&fd, len))?;
     for part in reserve {
         retry_on_intr(|| fallocate(&fd, FallocateFlags::empty(), part.start, part.end - part.start))?;
     }
     Ok(fd)
+}
+
+/// Checks that this process may make a file of `len` bytes. Call it before a file grows: beyond the limit the kernel sends
+/// the signal `SIGXFSZ`, which ends the process, beside the error.
+///
+/// # Errors
+/// [`io::ErrorKind::FileTooLarge`] if `len` exceeds the limit on file sizes (`RLIMIT_FSIZE`); the message has both.
+pub fn check_file_size(len: u64) -> io::Result<()> {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if len > limit => Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("{len} bytes exceed the limit on file sizes of {limit} bytes"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Seals a memfd: its length and its set of seals cannot be changed any more.
@@ -141,11 +162,11 @@ impl Mapping {
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] if `len` is 0 or exceeds the file's length;
-    /// [`io::ErrorKind::PermissionDenied`] if the descriptor or its seals forbid writing; the
-    /// kernel's if address space has run out.
+    /// [`io::ErrorKind::PermissionDenied`] if the descriptor or its seals forbid writing;
+    /// [`io::ErrorKind::OutOfMemory`] if address space has run out, with its limit (`RLIMIT_AS`) if there is one.
     pub fn map(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         check_length(fd, len)?;
-        Self::new(MmapOptions::new().len(len).map_raw(fd.as_raw_fd())?)
+        Self::new(MmapOptions::new().len(len).map_raw(fd.as_raw_fd()).map_err(|error| no_space(error, len))?)
     }
 
     /// Maps the first `len` bytes of `fd` read-only. A write through [`Mapping::base`] kills the process (`SIGSEGV`).
@@ -154,7 +175,12 @@ impl Mapping {
     /// As [`Mapping::map`], but neither the descriptor nor its seals need to allow writing.
     pub fn map_read_only(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         check_length(fd, len)?;
-        Self::new(MmapOptions::new().len(len).map_raw_read_only(fd.as_raw_fd())?)
+        Self::new(
+            MmapOptions::new()
+                .len(len)
+                .map_raw_read_only(fd.as_raw_fd())
+                .map_err(|error| no_space(error, len))?,
+        )
     }
 
     fn new(map: MmapRaw) -> io::Result<Self> {
@@ -174,6 +200,19 @@ impl Mapping {
     #[expect(clippy::len_without_is_empty, reason = "a mapping is never empty")]
     pub fn len(&self) -> usize {
         self.map.len()
+    }
+}
+
+/// The error of a mapping of `len` bytes that failed, with the limit on address space if that may be the reason.
+fn no_space(error: io::Error, len: usize) -> io::Error {
+    match getrlimit(Resource::As).current {
+        Some(limit) if error.raw_os_error() == Some(libc::ENOMEM) => io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            format!(
+                "there is no room for {len} bytes, and the limit on address space is {limit} bytes (ulimit -v)"
+            ),
+        ),
+        _ => error,
     }
 }
 

@@ -10,6 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags};
 
+use crate::fd::clear_of_streams;
+
 /// Poll flags of a pidfd whose process has ended: `IN`, and `HUP` after its parent has waited for it.
 pub(crate) const DEAD: PollFlags = PollFlags::IN.union(PollFlags::HUP);
 
@@ -33,7 +35,7 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     let pid = if pid > 0 { Pid::from_raw(pid) } else { None };
     let pid =
         pid.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a process number must be positive"))?;
-    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+    clear_of_streams(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
 /// Opens a pidfd for the calling process.

@@ -11,10 +11,9 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, fstat};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
+// `Command` replaces the standard streams in the child.
+use crate::fd::FIRST;
 use crate::sock::{identify_senders, set_cloexec};
-
-/// First descriptor that is not a standard stream. `Command` replaces the standard streams in the child.
-const FIRST: RawFd = 3;
 
 /// Lets the children that `cmd` starts inherit `fd`, and sets the environment variable `env` to its number. The child
 /// calls [`inherited`].

@@ -62,6 +62,8 @@ pub fn create(name: &str, options: &Options) -> Result<SegmentLink> {
     let geometry = options.geometry()?;
     let page = hqq_sys::mem::page_size() as u64;
     let need = required_bytes(&geometry, page)?;
+    let allowed = hqq_sys::mem::check_file_size(need);
+    allowed.map_err(|source| Error::Os { doing: "making a named segment", source })?;
     let memory = ShmemConf::new().os_id(name).size(need as usize).create();
     let memory = memory.map_err(|error| segment_error(name, error))?;
     // The crate reserves no memory: on a full tmpfs the first access would raise SIGBUS.
@@ -269,6 +271,28 @@ mod tests {
             Ok(output) if !matches!(output.status.code(), Some(1 | 77)) => panic!("{output:?}"),
             failed => eprintln!("WARNING: A FULL TMPFS WAS NOT TRIED: none can be mounted here: {failed:?}"),
         }
+    }
+
+    /// Set for the copy of this program that may make small files only.
+    const LIMITED: &str = "HQQ_TEST_FILE_SIZE_LIMIT";
+
+    #[test]
+    fn a_limit_on_file_sizes_is_an_error_and_no_signal() {
+        if std::env::var_os(LIMITED).is_some() {
+            let error = create(&name("limited"), &Options::new()).unwrap_err();
+            let large = std::io::ErrorKind::FileTooLarge;
+            assert!(matches!(&error, Error::Os { source, .. } if source.kind() == large), "{error:?}");
+            assert!(error.to_string().contains("limit on file sizes of 1024000 bytes"), "{error}");
+            assert!(matches!(open(&name("limited")), Err(Error::NoSuchName { .. })), "nothing was made");
+            return;
+        }
+        let script = "ulimit -f 2000; exec \"$0\" --exact \
+                      setup::segment::tests::a_limit_on_file_sizes_is_an_error_and_no_signal";
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script]).arg(std::env::current_exe().unwrap()).env(LIMITED, "1");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd, retry_on_intr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::address::Address;
+use crate::fd::clear_of_streams;
 
 // Numbers that `libc` lacks; the same on x86-64 and aarch64.
 pub(super) const SO_PASSPIDFD: libc::c_int = 76;
@@ -22,6 +23,7 @@ pub fn accept(fd: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     match retry_on_intr(|| rustix::net::accept_with(fd, flags)) {
         Ok(peer) => {
+            let peer = clear_of_streams(peer)?;
             identify_senders(&peer)?;
             Ok(Some(peer))
         }
@@ -54,6 +56,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
         SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
         None,
     )?;
+    let (a, b) = (clear_of_streams(a)?, clear_of_streams(b)?);
     identify_senders(&a)?;
     identify_senders(&b)?;
     Ok((a, b))
@@ -105,7 +108,7 @@ pub fn peer_pidfd(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     unsafe { get_option(fd, SO_PEERPIDFD, &mut raw)? };
     // SAFETY: the kernel has just created this descriptor for the caller (close-on-exec); it is not -1, since the call
     // succeeded.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+    clear_of_streams(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 /// Shuts a connection down in both directions, for all processes that have the socket. The other end hangs up.
@@ -145,6 +148,7 @@ pub(super) fn socket() -> io::Result<OwnedFd> {
         SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
         None,
     )?;
+    let fd = clear_of_streams(fd)?;
     // Before connecting, so that the sender of the first message is reported too.
     identify_senders(&fd)?;
     Ok(fd)

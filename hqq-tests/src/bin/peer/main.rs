@@ -11,6 +11,7 @@ mod link;
 mod namespaces;
 mod process;
 mod raw;
+mod scarce;
 mod state;
 
 use std::env;
@@ -62,6 +63,9 @@ fn run(state: &Arc<State>, command: &str) -> Answer {
         return answer;
     }
     if let Some(answer) = process::run(state, verb, &mut words) {
+        return answer;
+    }
+    if let Some(answer) = scarce::run(state, verb, &mut words) {
         return answer;
     }
     raw::run(state, verb, &mut words).unwrap_or_else(|| Err(format!("{verb}: no such command").into()))
