@@ -33,7 +33,9 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::link::core::{LinkCore, Parts, Peer};
 use crate::link::reattach::Successor;
 use crate::options::{Options, TraceEvent};
-use crate::setup::memory::{NewRegion, check_memfd, create_payload, map_peer_payload, os};
+use crate::setup::memory::{
+    LOCKING, NewRegion, check_memfd, create_payload, lacks_descriptors, map_peer_payload, os,
+};
 use crate::shm::packet::{Packet, op};
 use crate::shm::region::Region;
 use crate::shm::region::owned::OwnedRegion;
@@ -44,6 +46,9 @@ use crate::sync::Ordering;
 /// a failure ends the handshake and not the call of the listener.
 pub(crate) const SENDING: &str = "sending a handshake message";
 pub(crate) const READING: &str = "reading a handshake message";
+/// Names of operations that fail because this process has no descriptor left, or no memory. That is a failure of this end.
+const TAKING: &str = "receiving the descriptors of a handshake message";
+const IDENTIFYING: &str = "receiving a descriptor of the peer's process";
 
 /// The peer closed its socket or died. A receive returns it, or already a send.
 const HUNG_UP: Error = Error::Handshake {
@@ -91,14 +96,14 @@ impl PacketSocket<'_> {
     /// Receives the next message without waiting, and checks that its opcode is `wanted`.
     fn receive(&self, socket: BorrowedFd<'_>, wanted: u8) -> Result<Option<(Packet, Received)>> {
         let mut bytes = [0; 65];
-        let Some(received) = sock::recv(socket, &mut bytes).map_err(os(READING))? else {
+        let Some(mut received) = sock::recv(socket, &mut bytes).map_err(os(READING))? else {
             return Ok(None);
         };
         let wrong = |what, found| Err(Error::Handshake { what, found: Some(found) });
         if received.len == 0 {
             return Err(HUNG_UP);
         }
-        if received.len != 64 || received.truncated {
+        if received.len != 64 {
             return wrong(
                 "a message from the peer is not 64 bytes long: run the same version of hqq at both ends",
                 received.len as u64,
@@ -131,8 +136,14 @@ impl PacketSocket<'_> {
             op::READY => 0..=1,
             _ => 0..=0,
         };
-        if !fds.contains(&received.fds.len()) {
-            return Err(wrong_descriptor_count(received.fds.len()));
+        let found = received.fds.len();
+        match received.cut.take() {
+            // More may have been sent than are due. Where none is due, the peer is at fault, however few there was room for.
+            Some(source) if *fds.end() > 0 && found <= *fds.end() => {
+                return Err(Error::Os { doing: TAKING, source });
+            }
+            None if fds.contains(&found) => {}
+            _ => return Err(wrong_descriptor_count(found)),
         }
         Ok(Some((packet, received)))
     }
@@ -165,9 +176,12 @@ fn identify(received: Received) -> Result<(Peer, OwnedFd)> {
         });
     };
     let Some(pidfd) = received.pidfd else {
-        return Err(Error::Handshake {
-            what: "the kernel passed no descriptor of the peer's process: it has ended, or this process has too many open files",
-            found: None,
+        return Err(match received.pidfd_error {
+            Some(source) => Error::Os { doing: IDENTIFYING, source },
+            None => Error::Handshake {
+                what: "the kernel passed no descriptor of the peer's process: the process that sent a message has ended",
+                found: None,
+            },
         });
     };
     let pid = (creds.pid > 0).then_some(creds.pid);
@@ -176,8 +190,7 @@ fn identify(received: Received) -> Result<(Peer, OwnedFd)> {
 
 fn wrong_descriptor_count(found: usize) -> Error {
     Error::Handshake {
-        what: "the peer passed a wrong number of descriptors: run the same version of hqq at both ends, and check the limit on \
-               open files",
+        what: "the peer passed a wrong number of descriptors: run the same version of hqq at both ends",
         found: Some(found as u64),
     }
 }
@@ -573,7 +586,7 @@ impl<'o> ClientHandshake<'o> {
         }
         let mapping =
             Mapping::map(memory.as_fd(), facts.len as usize).map_err(os("mapping the offered region"))?;
-        let mut held = None;
+        let (mut held, mut failed) = (None, None);
         let prepare = |seat: usize| {
             if seat == 0 {
                 // Seat 0 is the Primary's, whatever its word says: with it, this end would be its own peer.
@@ -585,11 +598,19 @@ impl<'o> ClientHandshake<'o> {
                     held = lock;
                     held.is_some().then_some(true)
                 }
+                Err(error) if lacks_descriptors(&error) => {
+                    failed = Some(error);
+                    None
+                }
                 // Without the lock, only the peer can tell when this process is dead.
                 Err(_) => Some(false),
             }
         };
-        let mut region = OwnedRegion::attach(mapping, mem::page_size() as u64, Role::Secondary, prepare)?;
+        let attached = OwnedRegion::attach(mapping, mem::page_size() as u64, Role::Secondary, prepare);
+        let mut region = match failed {
+            Some(source) if attached.is_err() => return Err(Error::Os { doing: LOCKING, source }),
+            _ => attached?,
+        };
         region.limit_messages(self.packets.options.max_message);
         let layout = *region.region().layout();
         let payload = match (region.region().facts().modes.protected, peer_payload) {

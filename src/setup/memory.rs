@@ -19,6 +19,15 @@ use crate::sync::Ordering;
 pub(crate) const INSPECTING: &str = "inspecting the peer's payload";
 pub(crate) const MAPPING: &str = "mapping the peer's payload";
 
+/// Name of the operation that takes the lock of a seat.
+pub(super) const LOCKING: &str = "locking a seat of the region";
+
+/// Whether a call failed because this process, or the machine, has no descriptor left. Linux's numbers of `EMFILE` and
+/// `ENFILE`, which have no kind.
+pub(super) fn lacks_descriptors(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
 /// Converts an error of the operating system; `doing` says what the call was for.
 pub(crate) fn os(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |source| Error::Os { doing, source }
@@ -80,8 +89,11 @@ impl NewRegion {
         let memory = memory.map_err(os("reserving memory for the region"))?;
         mem::seal(memory.as_fd()).map_err(os("sealing the region's memory"))?;
         let mapping = Mapping::map(memory.as_fd(), layout.len as usize).map_err(os("mapping the region"))?;
-        // Without the lock, only the peer can tell when this process is dead.
-        let lock = lock::lock(memory.as_fd(), 0).unwrap_or(None);
+        let lock = match lock::lock(memory.as_fd(), 0) {
+            Err(error) if lacks_descriptors(&error) => return Err(os(LOCKING)(error)),
+            // Without the lock, only the peer can tell when this process is dead.
+            other => other.unwrap_or(None),
+        };
         let epoch = random::number().map_err(os("reading a random number"))?;
         let setup = Setup { geometry, modes: options.modes, page, epoch, first_lap: 0, name };
         let mut region = OwnedRegion::create(mapping, &setup, lock.is_some())?;

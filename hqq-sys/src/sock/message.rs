@@ -8,6 +8,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::socket::Creds;
+use crate::fd::{FIRST, clear_of_streams};
 
 // Missing from `libc`; the same number on every architecture.
 const SCM_PIDFD: libc::c_int = 4;
@@ -61,13 +62,19 @@ pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Res
 pub struct Received {
     /// Number of bytes that were stored in the buffer; 0 if the peer has hung up.
     pub len: usize,
-    /// Whether bytes, descriptors or the sender's identity did not fit and are lost.
+    /// Whether the message was larger than the buffer or carried more than [`MAX_FDS`] descriptors; the rest is lost.
     pub truncated: bool,
+    /// Why the message was cut: descriptors that the peer sent are lost, since this process has no descriptor left for them
+    /// (`EMFILE`, `ENFILE`), or a security module forbids them.
+    pub cut: Option<io::Error>,
     /// Descriptors of the message, at most [`MAX_FDS`], close-on-exec.
     pub fds: Vec<OwnedFd>,
     /// The process that sent the message. Some kernels leave it out if that process had ended before the message was
     /// read. Only a privileged sender can name another process.
     pub pidfd: Option<OwnedFd>,
+    /// Why this process could not get the pidfd, if that is not due to the sender: it has no descriptor or no memory left
+    /// (`EMFILE`, `ENFILE`, `ENOMEM`).
+    pub pidfd_error: Option<io::Error>,
     /// Identity of the sender when it sent the message.
     pub creds: Option<Creds>,
 }
@@ -130,18 +137,35 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<Received>> 
     };
     let mut received = Received {
         len,
-        truncated: message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
+        truncated: message.msg_flags & libc::MSG_TRUNC != 0,
+        cut: None,
         fds: Vec::new(),
         pidfd: None,
+        pidfd_error: None,
         creds: None,
     };
     // SAFETY: the kernel has filled `message`, and the control data that it points to is live and unchanged.
     unsafe { parse(&message, &mut received) };
+    // The control buffer has room for everything, so only descriptors can be missing.
+    if message.msg_flags & libc::MSG_CTRUNC != 0 {
+        received.cut.get_or_insert_with(|| why_cut(fd));
+    }
     if received.fds.len() > MAX_FDS {
         received.fds.truncate(MAX_FDS);
         received.truncated = true;
     }
     Ok(Some(received))
+}
+
+/// Why the kernel installed fewer descriptors than were sent, while those that it did install are still open.
+fn why_cut(fd: BorrowedFd<'_>) -> io::Error {
+    match rustix::io::fcntl_dupfd_cloexec(fd, FIRST) {
+        Err(e) => e.into(),
+        Ok(_) => io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the kernel passed none of the peer's descriptors: a security module forbids it",
+        ),
+    }
 }
 
 /// Reads the control data of a message into `into`, which then owns every descriptor in it.
@@ -169,17 +193,25 @@ unsafe fn parse(message: &libc::msghdr, into: &mut Received) {
                     // A hostile sender may have set a linger time, for which closing the socket would block. Fails for
                     // other kinds of files.
                     let _ = rustix::net::sockopt::set_socket_linger(&fd, None);
-                    into.fds.push(fd);
+                    match clear_of_streams(fd) {
+                        Ok(fd) => into.fds.push(fd),
+                        Err(e) => into.cut = Some(e),
+                    }
                 }
             }
             (libc::SOL_SOCKET, SCM_PIDFD) if len >= size_of::<RawFd>() => {
                 // SAFETY: within the data; they may lie unaligned.
                 let raw = unsafe { data.cast::<RawFd>().read_unaligned() };
-                // Negative if the sender has ended and its parent has waited for it.
                 if raw >= 0 {
                     // SAFETY: the kernel has just installed this descriptor for us alone.
-                    into.pidfd = Some(unsafe { OwnedFd::from_raw_fd(raw) });
+                    match clear_of_streams(unsafe { OwnedFd::from_raw_fd(raw) }) {
+                        Ok(fd) => into.pidfd = Some(fd),
+                        Err(e) => into.pidfd_error = Some(e),
+                    }
+                } else if matches!(-raw, libc::EMFILE | libc::ENFILE | libc::ENOMEM) {
+                    into.pidfd_error = Some(io::Error::from_raw_os_error(-raw));
                 }
+                // Any other negative number: the sender has ended and its parent has waited for it.
             }
             (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if len >= size_of::<libc::ucred>() => {
                 // SAFETY: within the data; they may lie unaligned.
