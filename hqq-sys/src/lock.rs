@@ -330,14 +330,17 @@ mod tests {
     #[test]
     fn a_lease_on_the_memory_delays_nobody() {
         let fd = memory();
+        // The kernel does not count what `memfd_create` returns as opened for writing, which a lease needs.
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let leased = File::options().read(true).write(true).open(path).unwrap();
         // SAFETY: sets a flag of an open file of this process.
-        if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) } != 0 {
+        if unsafe { libc::fcntl(leased.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) } != 0 {
             eprintln!("WARNING: A LEASE WAS NOT TRIED: {}", io::Error::last_os_error());
             return;
         }
         // Nobody is to get the signal that asks for the lease, which would end this process.
         // SAFETY: as above.
-        assert_eq!(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETOWN, 0) }, 0);
+        assert_eq!(unsafe { libc::fcntl(leased.as_raw_fd(), libc::F_SETOWN, 0) }, 0);
         let began = Instant::now();
         let refused = lock(fd.as_fd(), BYTE).unwrap_err();
         // The kernel takes a lease away after 45 s.

@@ -12,7 +12,7 @@ mod socket;
 mod tests;
 
 pub use address::Address;
-pub use listener::{FileId, file_id, listen, take_over, unlink_if_ours};
+pub use listener::{SocketFile, listen, obstacle, take_over};
 pub use message::{Drained, MAX_FDS, Received, drain, purge, recv, ring, send};
 pub(crate) use socket::identify_senders;
 pub use socket::{

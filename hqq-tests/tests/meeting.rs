@@ -199,8 +199,69 @@ fn a_socket_file_of_the_dead_is_taken_over() {
     assert!(!path.exists());
     // What is no socket is never removed.
     std::fs::write(&path, "a letter").unwrap();
-    assert!(matches!(Listener::bind(name), Err(Error::NameInUse { .. })));
+    lies_there(Listener::bind(name), "a file");
+    lies_there(StandardLink::connect(name), "a file");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "a letter");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    lies_there(Listener::bind(name), "a directory");
+    lies_there(StandardLink::connect_timeout(name, Duration::from_millis(20)), "a directory");
+    std::fs::remove_dir(&path).unwrap();
+    std::os::unix::fs::symlink("nowhere", &path).unwrap();
+    lies_there(Listener::bind(name), "a symbolic link");
+    lies_there(StandardLink::connect(name), "a symbolic link that leads nowhere");
+}
+
+/// The error says what lies at a path in place of a socket, and what to do.
+#[track_caller]
+fn lies_there<T: std::fmt::Debug>(result: hqq::Result<T>, what: &str) {
+    let error = result.unwrap_err();
+    let said = error.to_string();
+    assert!(matches!(error, Error::Os { .. }), "{error:?}");
+    assert!(said.contains(&format!("failed: {what} lies at ")) && said.contains("remove it"), "{said}");
+}
+
+#[test]
+fn a_forked_child_removes_no_socket_file() {
+    let mut test = test!(untraced);
+    let path = test.folder().join("link");
+    let name = path.to_str().unwrap();
+    let mut peer = test.peer();
+    peer.ask(format!("listen {name}"));
+    peer.ask("fork-unlisten");
+    assert!(path.exists());
+    peer.send_command("accept");
+    StandardLink::connect_with_timeout(name, test.options(), SOON).unwrap();
+    peer.expect_ok();
+    peer.ask("unlisten");
+    assert!(!path.exists(), "the process that bound it removes it");
+}
+
+#[test]
+fn a_socket_file_is_removed_after_a_change_of_the_working_directory() {
+    let mut test = test!(untraced);
+    let folder = test.folder().to_owned();
+    let mut peer = test.peer_with(|command| {
+        command.current_dir(&folder);
+    });
+    peer.ask("listen ./link");
+    assert!(folder.join("link").exists());
+    peer.ask("chdir /");
+    peer.ask("unlisten");
+    assert!(!folder.join("link").exists());
+}
+
+#[test]
+fn a_locked_folder_keeps_nobody_from_listening() {
+    let mut test = test!(untraced);
+    let folder = test.folder().to_owned();
+    let locked = std::fs::File::open(&folder).unwrap();
+    rustix::fs::flock(&locked, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    let path = folder.join("link");
+    let listener = Listener::bind(path.to_str().unwrap()).unwrap();
+    assert!(path.exists());
+    drop(listener);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "nothing is left");
 }
 
 #[test]

@@ -49,6 +49,20 @@ pub(super) fn address(name: &str) -> Result<Address> {
     Ok(Address::Abstract(format!("hqq.{}.{name}", peer::uid()).into_bytes()))
 }
 
+/// The error for a name without a listener: nobody has it, or something other than a socket lies at the path.
+fn no_listener(name: &str, address: &Address) -> Error {
+    let Address::Path(path) = address else { return Error::NoSuchName { name: name.into() } };
+    match sock::obstacle(path) {
+        None => Error::NoSuchName { name: name.into() },
+        Some(what) => os("connecting to a listener")(std::io::Error::new(
+            ErrorKind::InvalidInput,
+            format!(
+                "{what} lies at {name}, and no socket: check the name, or remove it and bind a listener there"
+            ),
+        )),
+    }
+}
+
 /// Connects to the listener at `name`. With `wait`, waits at most that long for the listener to appear and to accept.
 fn connect(name: &str, options: &Options, wait: Option<Duration>, any_user: bool) -> Result<StandardLink> {
     let address = address(name)?;
@@ -73,7 +87,7 @@ fn connect(name: &str, options: &Options, wait: Option<Duration>, any_user: bool
                             after: began.elapsed(),
                         });
                     }
-                    _ if is_absent => return Err(Error::NoSuchName { name: name.into() }),
+                    _ if is_absent => return Err(no_listener(name, &address)),
                     _ => return Err(os("connecting to a listener")(error)),
                 }
             }

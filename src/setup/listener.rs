@@ -3,11 +3,10 @@
 use std::fmt;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hqq_sys::sock::{self, Address, FileId};
+use hqq_sys::sock::{self, Address, SocketFile};
 use hqq_sys::{peer, poll};
 
 use crate::error::{Error, Result};
@@ -31,8 +30,9 @@ const PRECEDENCE: Duration = Duration::from_millis(100);
 /// Accepts links at a name. Each accepted peer gets a region of its own; this end is the Primary.
 ///
 /// A name without a slash is visible to the same user in the same network namespace, and is gone with the process. A name
-/// with a slash is the path of a socket file, for containers that share a mount. Dropping the listener removes the file; a
-/// file that a dead process left is replaced by the next [`bind`](Self::bind). Links outlive their listener.
+/// with a slash is the path of a socket file, for containers that share a mount. Dropping the listener removes the file, in
+/// the process that bound it and not in a forked child: bind after the fork of a daemon. A file that a dead process left is
+/// replaced by the next [`bind`](Self::bind). Links outlive their listener.
 ///
 /// The accepting calls drive all pending handshakes together, so a peer that stops in the middle of its handshake does not
 /// delay others.
@@ -47,7 +47,7 @@ const PRECEDENCE: Duration = Duration::from_millis(100);
 pub struct Listener {
     socket: OwnedFd,
     name: String,
-    file: Option<(PathBuf, FileId)>,
+    file: Option<SocketFile>,
     options: Options,
     pending: TimedMutex<Vec<ServerHandshake>>,
     refused: AtomicU64,
@@ -64,7 +64,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`Error::BadName`]; [`Error::NameInUse`] if a running process of this user has the name, [`Error::OtherUser`] if one
-    /// of another user has; [`Error::Os`].
+    /// of another user has; [`Error::Os`], also if something other than a socket lies at the path.
     pub fn bind(name: &str) -> Result<Self> {
         Self::bind_with(name, Options::new())
     }
@@ -82,10 +82,7 @@ impl Listener {
         })?;
         let file = match address {
             Address::Abstract(_) => None,
-            Address::Path(path) => {
-                let id = sock::file_id(&path).map_err(os("inspecting the socket file"))?;
-                Some((path, id))
-            }
+            Address::Path(path) => Some(SocketFile::at(&path).map_err(os("inspecting the socket file"))?),
         };
         let (pending, refused) = (TimedMutex::new(Vec::new()), AtomicU64::new(0));
         Ok(Self { socket, name: name.into(), file, options, pending, refused })
@@ -402,9 +399,9 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some((path, id)) = &self.file {
-            // Another process may have removed or replaced the file: then it stays.
-            let _ = sock::unlink_if_ours(path, *id);
+        if let Some(file) = &self.file {
+            // Another process may have removed or replaced the file, or this is a forked child: then it stays.
+            let _ = file.remove();
         }
     }
 }

@@ -1,19 +1,22 @@
 //! Listening at an address. Replaces the socket file of a dead listener, and removes an own one.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs::{self, File, FileType, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use super::address::Address;
 use super::socket::{connect, socket};
+use crate::fd::open;
+use crate::peer;
 
-/// Maximum time to wait for another process that holds the directory's lock.
+/// Maximum time to wait for another process of this user that binds the same path.
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
@@ -23,8 +26,8 @@ const LOCK_RETRY: Duration = Duration::from_millis(5);
 /// listener, see [`take_over`].
 ///
 /// # Errors
-/// [`io::ErrorKind::AddrInUse`] if another socket listens there, or the path is a file of another kind;
-/// [`io::ErrorKind::InvalidInput`] for a name that is empty or too long; [`io::ErrorKind::Unsupported`] before Linux
+/// [`io::ErrorKind::AddrInUse`] if another socket listens there; [`io::ErrorKind::AlreadyExists`] if something else lies at
+/// the path, which the message names; [`io::ErrorKind::InvalidInput`] for a name that is empty or too long; [`io::ErrorKind::Unsupported`] before Linux
 /// 6.5; the kernel's for the path.
 pub fn listen(address: &Address, backlog: i32) -> io::Result<OwnedFd> {
     match address {
@@ -42,23 +45,28 @@ pub fn listen(address: &Address, backlog: i32) -> io::Result<OwnedFd> {
 ///
 /// A listener is dead if the kernel refuses connections. It does so when the last descriptor of the listening socket
 /// has been closed, by its owner or by the owner's death. A living listener sees one connection that hangs up at
-/// once. If several processes call this at the same time, one succeeds: each holds the lock (`flock`) of the
-/// directory while it checks, removes and listens. No lock file is left. A file that is no socket is not changed.
+/// once. A file that is no socket is not changed.
+///
+/// If several processes of a user call this at the same time, one succeeds: each holds the lock (`flock`) of the file
+/// `.NAME.hqq-lock` beside the path while it checks, removes and listens, and removes that file. The lock is on a file of
+/// our own, because others may rightfully lock what is not ours: systemd-tmpfiles asks programs to lock directories. For the
+/// same reason a lock file of another user, and a file system without locks, do not keep this from working. Then two
+/// processes that replace the file of a dead listener in the same moment may both succeed, and the later one has the path.
 ///
 /// # Errors
-/// [`io::ErrorKind::AddrInUse`] if another socket listens at `path`, or `path` is a file of another kind;
-/// [`io::ErrorKind::TimedOut`] if another process holds the lock for 2 seconds; [`io::ErrorKind::PermissionDenied`]
-/// if this process may not read or change the directory.
+/// [`io::ErrorKind::AddrInUse`] if another socket listens at `path`; [`io::ErrorKind::AlreadyExists`] if something else lies
+/// there, which the message names; [`io::ErrorKind::TimedOut`] if another process of this user holds the lock for 2 seconds;
+/// [`io::ErrorKind::PermissionDenied`] if this process may not change the directory.
 pub fn take_over(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     let address = Address::Path(path.to_owned());
     let to = address.to_unix()?;
     let fd = socket()?;
     // Held until after `listen`: a socket that is bound but does not listen yet would count as dead.
-    let _lock = lock_parent(path)?;
+    let _lock = lock_beside(path)?;
     match rustix::net::bind(&fd, &to) {
         Err(Errno::ADDRINUSE) => {
             if !is_left_over(path, &address) {
-                return Err(Errno::ADDRINUSE.into());
+                return Err(in_use(path, &address));
             }
             match fs::remove_file(path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -69,6 +77,19 @@ pub fn take_over(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     }
     rustix::net::listen(&fd, backlog)?;
     Ok(fd)
+}
+
+/// The error for a path that cannot be bound: a socket has it, or something else lies there.
+fn in_use(path: &Path, address: &Address) -> io::Error {
+    let found = fs::symlink_metadata(path).ok().and_then(|found| kind(found.file_type()));
+    match found {
+        // A link to the socket of a living listener is as good as that.
+        Some(what) if connect(address).is_err() => io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("{what} lies at {}: remove it, or choose another path", path.display()),
+        ),
+        _ => Errno::ADDRINUSE.into(),
+    }
 }
 
 /// Whether `path` is the socket file of a dead listener. False in case of doubt.
@@ -86,74 +107,168 @@ fn is_left_over(path: &Path, address: &Address) -> bool {
     }
 }
 
-/// Identity of a file: device and inode number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileId {
-    /// Device that contains the file.
-    pub dev: u64,
-    /// Inode number of the file on that device.
-    pub ino: u64,
-}
-
-/// Identity of the file at `path`, without following a link. Call it directly after [`listen`], for [`unlink_if_ours`].
-///
-/// # Errors
-/// The kernel's for the path.
-pub fn file_id(path: &Path) -> io::Result<FileId> {
-    let m = fs::symlink_metadata(path)?;
-    Ok(FileId { dev: m.dev(), ino: m.ino() })
-}
-
-/// Removes the socket file at `path` if its identity is still `ours`. Returns whether it did.
-///
-/// Call it while the listening socket is open: no process replaces the file of a living listener, so the file cannot
-/// change between check and removal.
-///
-/// # Errors
-/// The kernel's for the path. It is no error if the file is gone or another's, or if another process keeps the
-/// directory locked. In the last case the file stays, and the next listener replaces it.
-pub fn unlink_if_ours(path: &Path, ours: FileId) -> io::Result<bool> {
-    let _lock = match lock_parent(path) {
-        Ok(lock) => lock,
-        Err(e) if e.kind() == io::ErrorKind::TimedOut => return Ok(false),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(e),
-    };
-    match file_id(path) {
-        Ok(found) if found == ours => fs::remove_file(path).map(|()| true),
-        Ok(_) => Ok(false),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
+/// What `path` leads to, if that is no socket, in words: for errors. `None` if it is a socket, or nothing.
+pub fn obstacle(path: &Path) -> Option<&'static str> {
+    match fs::metadata(path) {
+        Ok(found) => kind(found.file_type()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() => {
+            Some("a symbolic link that leads nowhere")
+        }
+        Err(_) => None,
     }
 }
 
-/// Locks the directory of `path` until the returned file is closed.
-fn lock_parent(path: &Path) -> io::Result<File> {
-    let parent = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    let dir = File::open(parent)?;
-    // Limited, because any user who may read a shared directory can lock it without end.
-    let limit = Instant::now() + LOCK_LIMIT;
+/// The kind of a file that is no socket, in words.
+fn kind(found: FileType) -> Option<&'static str> {
+    Some(match found {
+        found if found.is_socket() => return None,
+        found if found.is_dir() => "a directory",
+        found if found.is_symlink() => "a symbolic link",
+        found if found.is_fifo() => "a named pipe",
+        found if found.is_file() => "a file",
+        _ => "a device",
+    })
+}
+
+/// Identity of a file: device and inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    dev: u64,
+    ino: u64,
+}
+
+impl From<&Metadata> for FileId {
+    fn from(m: &Metadata) -> Self {
+        Self { dev: m.dev(), ino: m.ino() }
+    }
+}
+
+/// The socket file that this process made with [`listen`].
+#[derive(Debug)]
+pub struct SocketFile {
+    /// Absolute, so that it can be removed after the working directory has changed.
+    path: PathBuf,
+    id: FileId,
+    /// The process that made it. A forked child has a copy of this value, and not the file.
+    owner: i32,
+}
+
+impl SocketFile {
+    /// The socket file at `path`, which [`listen`] has just made in this process.
+    ///
+    /// # Errors
+    /// The kernel's for the path.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let id = FileId::from(&fs::symlink_metadata(path)?);
+        // A working directory that has been removed has no name, and then nothing can be bound in it.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Ok(Self { path, id, owner: peer::pid() })
+    }
+
+    /// Removes the file, if this process made it and it is still the same. Returns whether it did. Does not wait.
+    ///
+    /// Call it while the listening socket is open: no process replaces the file of a living listener, so the file cannot
+    /// change between check and removal, and no lock is needed.
+    ///
+    /// # Errors
+    /// The kernel's for the path. It is no error if the file is gone or another's.
+    pub fn remove(&self) -> io::Result<bool> {
+        if self.owner != peer::pid() {
+            return Ok(false);
+        }
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if FileId::from(&found) == self.id => fs::remove_file(&self.path).map(|()| true),
+            Ok(_) => Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// A locked file beside a path that is being bound. It is removed before it is unlocked.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    /// Never read: it holds the lock.
+    _file: OwnedFd,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A lock file that is left does no harm: the next one locks it, and removes it.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Locks `.NAME.hqq-lock` beside `path`. `None` if that is not possible: this process may not make files there, the file is
+/// another user's, or the file system has no locks.
+fn lock_beside(path: &Path) -> io::Result<Option<Lock>> {
+    let Some(name) = path.file_name() else { return Ok(None) };
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    hidden.push(".hqq-lock");
+    let at = path.with_file_name(hidden);
+    let began = Instant::now();
     loop {
-        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(dir),
-            Err(Errno::AGAIN) if Instant::now() >= limit => {
+        let (file, is_new) = match open_lock(&at) {
+            Ok(opened) => opened,
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => return Err(e),
+            // Another process has just removed it.
+            Err(e)
+                if e.kind() == io::ErrorKind::NotFound
+                    && began.elapsed() < LOCK_LIMIT
+                    && fs::metadata(parent(path)).is_ok() =>
+            {
+                continue;
+            }
+            Err(_) => return Ok(None),
+        };
+        let file = File::from(file);
+        let found = file.metadata()?;
+        if !is_new && !(found.is_file() && found.nlink() <= 1 && found.uid() == peer::uid()) {
+            return Ok(None);
+        }
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                let id = FileId::from(&found);
+                // Else the process that had it has removed it, and somebody may have a new one.
+                if fs::symlink_metadata(&at).is_ok_and(|there| FileId::from(&there) == id) {
+                    return Ok(Some(Lock { path: at, _file: file.into() }));
+                }
+            }
+            Err(Errno::AGAIN) if began.elapsed() >= LOCK_LIMIT => {
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     format!(
-                        "another process has locked the directory {} for {} s",
-                        parent.display(),
+                        "another process of this user has locked {} for {} s: end the process that binds there",
+                        at.display(),
                         LOCK_LIMIT.as_secs()
                     ),
                 ));
             }
             Err(Errno::AGAIN) => std::thread::sleep(LOCK_RETRY),
             Err(Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
+            Err(_) => {
+                if is_new {
+                    fs::remove_file(&at)?;
+                }
+                return Ok(None);
+            }
         }
     }
+}
+
+/// Opens a lock file; says whether it was made for this.
+fn open_lock(at: &Path) -> io::Result<(OwnedFd, bool)> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW;
+    match open(at, flags | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok((open(at, flags, Mode::empty())?, false)),
+        other => Ok((other?, true)),
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -184,13 +299,17 @@ mod tests {
         }
     }
 
+    fn id_of(path: &Path) -> FileId {
+        FileId::from(&fs::symlink_metadata(path).unwrap())
+    }
+
     /// Makes what a listener leaves that died without tidying up. It is only bound, and never
     /// listened, so that a child which another test forks cannot keep it alive.
     fn leave_over(path: &Path) -> FileId {
         let fd = socket().unwrap();
         let at = Address::Path(path.to_owned());
         rustix::net::bind(&fd, &at.to_unix().unwrap()).unwrap();
-        file_id(path).unwrap()
+        id_of(path)
     }
 
     #[test]
@@ -243,13 +362,32 @@ mod tests {
         leave_over(&dead);
         let link = dir.0.join("link");
         std::os::unix::fs::symlink(&dead, &link).unwrap();
-        for path in [&file, &link, &dir.0] {
+        let astray = dir.0.join("astray");
+        std::os::unix::fs::symlink("nowhere", &astray).unwrap();
+        for (path, what, leads_to) in [
+            (&file, "a file", Some("a file")),
+            (&link, "a symbolic link", None),
+            (&astray, "a symbolic link", Some("a symbolic link that leads nowhere")),
+            (&dir.0, "a directory", Some("a directory")),
+        ] {
             let e = take_over(path, 4).unwrap_err();
-            assert_eq!(e.kind(), io::ErrorKind::AddrInUse, "{}", path.display());
+            assert_eq!(e.kind(), io::ErrorKind::AlreadyExists, "{}", path.display());
+            assert_eq!(
+                e.to_string(),
+                format!("{what} lies at {}: remove it, or choose another path", path.display())
+            );
+            assert_eq!(obstacle(path), leads_to);
         }
+        assert_eq!(obstacle(&dir.0.join("nothing")), None);
+        // What a link leads to may listen.
+        let alive = dir.0.join("alive");
+        let _listener = take_over(&alive, 4).unwrap();
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&alive, &link).unwrap();
+        assert_eq!(take_over(&link, 4).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert_eq!(fs::read(&file).unwrap(), b"precious");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        file_id(&dead).unwrap();
+        id_of(&dead);
     }
 
     #[test]
@@ -272,33 +410,83 @@ mod tests {
     fn only_our_own_file_is_removed() {
         let dir = Dir::new();
         let path = dir.0.join("s");
-        let at = Address::Path(path.clone());
-        let fd = listen(&at, 4).unwrap();
-        let ours = file_id(&path).unwrap();
+        let fd = listen(&Address::Path(path.clone()), 4).unwrap();
+        let ours = SocketFile::at(&path).unwrap();
         fs::rename(&path, dir.0.join("kept")).unwrap();
-        assert!(!unlink_if_ours(&path, ours).unwrap(), "gone");
+        assert!(!ours.remove().unwrap(), "gone");
         let theirs = leave_over(&path);
-        assert_ne!(ours, theirs);
-        assert!(!unlink_if_ours(&path, ours).unwrap(), "another's");
-        assert_eq!(file_id(&path).unwrap(), theirs);
+        assert_ne!(ours.id, theirs);
+        assert!(!ours.remove().unwrap(), "another's");
+        assert_eq!(id_of(&path), theirs);
         fs::rename(dir.0.join("kept"), &path).unwrap();
-        assert!(unlink_if_ours(&path, ours).unwrap());
+        let copied = SocketFile { path: path.clone(), id: ours.id, owner: 1 };
+        assert!(!copied.remove().unwrap(), "this is a forked child");
+        assert!(ours.remove().unwrap());
         assert!(!path.exists());
         drop(fd);
-        let nowhere = dir.0.join("no such directory/s");
-        assert!(!unlink_if_ours(&nowhere, ours).unwrap());
+        let nowhere = SocketFile { path: dir.0.join("no such directory/s"), ..ours };
+        assert!(!nowhere.remove().unwrap());
+    }
+
+    fn names_in(dir: &Dir) -> Vec<OsString> {
+        fs::read_dir(&dir.0).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     }
 
     #[test]
-    fn a_lock_that_is_not_given_back_is_reported() {
+    fn a_lock_on_the_directory_concerns_nobody() {
         let dir = Dir::new();
         let path = dir.0.join("s");
-        let held = lock_parent(&path).unwrap();
+        for lock in [FlockOperation::NonBlockingLockExclusive, FlockOperation::NonBlockingLockShared] {
+            let locked = File::open(&dir.0).unwrap();
+            flock(&locked, lock).unwrap();
+            leave_over(&path);
+            let began = Instant::now();
+            let _listener = take_over(&path, 4).unwrap();
+            assert_eq!(names_in(&dir), ["s"], "no lock file is left");
+            assert!(SocketFile::at(&path).unwrap().remove().unwrap());
+            assert!(began.elapsed() < LOCK_LIMIT, "{:?}", began.elapsed());
+        }
+    }
+
+    #[test]
+    fn a_lock_of_ours_that_is_not_given_back_is_reported() {
+        let dir = Dir::new();
+        let path = dir.0.join("s");
+        let held = lock_beside(&path).unwrap().unwrap();
         let e = take_over(&path, 4).unwrap_err();
         assert_eq!(e.kind(), io::ErrorKind::TimedOut);
+        assert!(e.to_string().contains(".s.hqq-lock"), "{e}");
         assert!(!path.exists());
         drop(held);
-        // Another test's child may hold the lock until its exec, but never for 2 s.
+        // What another test forks may hold the lock until its exec, but not the file.
+        let listener = take_over(&path, 4).unwrap();
+        drop(listener);
+        // A process that dies leaves the file, without a lock.
+        fs::write(dir.0.join(".s.hqq-lock"), "").unwrap();
         take_over(&path, 4).unwrap();
+        assert_eq!(names_in(&dir), ["s"]);
+    }
+
+    #[test]
+    fn what_cannot_be_locked_is_bound_all_the_same() {
+        let dir = Dir::new();
+        let (path, lock) = (dir.0.join("s"), dir.0.join(".s.hqq-lock"));
+        fs::create_dir(&lock).unwrap();
+        let first = take_over(&path, 4).unwrap();
+        assert_eq!(take_over(&path, 4).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        fs::remove_dir(&lock).unwrap();
+        // Neither followed nor written to.
+        fs::write(dir.0.join("precious"), "x").unwrap();
+        std::os::unix::fs::symlink(dir.0.join("precious"), &lock).unwrap();
+        assert!(lock_beside(&path).unwrap().is_none());
+        drop(first);
+        // A pipe for which nobody waits, and a file in place of the directory.
+        fs::remove_file(&lock).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .unwrap();
+        assert!(lock_beside(&path).unwrap().is_none());
+        let beneath = lock.join("s");
+        assert_eq!(take_over(&beneath, 4).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(take_over(&dir.0.join("no/s"), 4).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }
