@@ -542,6 +542,12 @@ impl fmt::Display for Error {
                 write!(f, "\"{name}\" cannot be the name of a link: it must be {rule}")
             }
             #[cfg(feature = "std")]
+            Self::OtherUser { uid, expected } if uid == expected => write!(
+                f,
+                "the process at the other end has user id {uid}, and so has everybody whom this user namespace does not map: \
+                 run both as a user who is mapped, or use UntrustedLink"
+            ),
+            #[cfg(feature = "std")]
             Self::OtherUser { uid, expected } => write!(
                 f,
                 "the process at the other end belongs to user {uid} and user {expected} was expected: run both as the same \

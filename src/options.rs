@@ -334,6 +334,9 @@ impl Options {
     /// Such peers are trusted as those of this user are. For peers that are not, use
     /// [`Listener::accept_untrusted`](crate::Listener::accept_untrusted). The list applies to accepting and to connecting.
     ///
+    /// In a user namespace that does not map all ids, every user who is not mapped there has the same id, the overflow id
+    /// (65534). So it admits nobody there, be it on the list or this process's own.
+    ///
     /// ```
     /// use hqq::{Listener, Options};
     ///
@@ -359,9 +362,14 @@ impl Options {
         !self.uids.is_empty() || !self.gids.is_empty()
     }
 
-    /// Whether a peer with these ids is admitted by a process of user `own`.
-    pub(crate) fn admits(&self, own: u32, uid: u32, gid: u32) -> bool {
-        uid == own || self.uids.contains(&uid) || self.gids.contains(&gid)
+    /// Whether a peer with the user id `uid` is admitted by a process of user `own`, if that id is proof of who it is.
+    pub(crate) fn admits_user(&self, own: u32, uid: u32) -> bool {
+        uid == own || self.uids.contains(&uid)
+    }
+
+    /// As [`admits_user`](Self::admits_user), for a group id.
+    pub(crate) fn admits_group(&self, gid: u32) -> bool {
+        self.gids.contains(&gid)
     }
 
     /// Sets a hook that is called with every packet that this end sends or receives, on the thread that does so. Default:

@@ -1,6 +1,6 @@
-//! Numbers of descriptors, and opening files.
+//! Numbers of descriptors, opening files, and reading small ones.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -25,4 +25,12 @@ pub(crate) fn clear_of_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
 pub(crate) fn open(path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     clear_of_streams(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, mode))?)
+}
+
+/// Reads a small file of `/proc`, at most 64 KiB.
+pub(crate) fn read_proc(path: &str) -> io::Result<String> {
+    let file = std::fs::File::from(open(Path::new(path), OFlags::RDONLY, Mode::empty())?);
+    let mut text = String::new();
+    file.take(1 << 16).read_to_string(&mut text)?;
+    Ok(text)
 }

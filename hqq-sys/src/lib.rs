@@ -8,6 +8,7 @@
 //! | [`sock`] | Unix sockets that preserve message boundaries: addresses, credentials, descriptors, doorbell |
 //! | [`poll`] | sleeping until a socket, a peer's death or a local event |
 //! | [`peer`] | process identity and proof of death (`pidfd`) |
+//! | [`ids`] | whether an equal user or group id proves anything |
 //! | [`lock`] | a locked byte of shared memory, which proves that its holder's memory still exists |
 //! | [`event`] | waking a thread of this process (`eventfd`) |
 //! | [`barrier`] | a memory barrier on every thread of this process (`membarrier`) |
@@ -41,6 +42,8 @@ pub mod cpu;
 pub mod event;
 #[cfg(target_os = "linux")]
 mod fd;
+#[cfg(target_os = "linux")]
+pub mod ids;
 #[cfg(target_os = "linux")]
 pub mod lock;
 #[cfg(target_os = "linux")]

@@ -337,6 +337,35 @@ fn root_of_a_user_namespace_is_the_user_that_it_was() {
     assert_eq!(caller.expect_error(), "Refused { what: \"the handshake\", code: NotAdmitted }");
 }
 
+#[test]
+fn in_a_namespace_without_a_map_nobody_is_taken_for_the_same_user() {
+    let mut test = test!(untraced);
+    let path = test.folder().join("link").to_str().unwrap().to_owned();
+    let Some(mut peer) = apart(&test, "new=user uid=none") else { return };
+    assert_eq!(peer.ask("sock-uid"), NOBODY.to_string(), "it has the overflow id, and so have we for it");
+    let refuses_itself = format!("OtherUser {{ uid: {NOBODY}, expected: {NOBODY} }}");
+    // It accepts, with and without a list; what it binds is the same user's for us.
+    for list in ["", "uid=65534", "gid=65534"] {
+        peer.ask(format!("listen {path} {list}"));
+        peer.send_command("bg accept");
+        peer.expect_ok();
+        let refused = StandardLink::connect(&path).unwrap_err();
+        assert!(matches!(refused, Error::Refused { code: hqq::ErrorCode::NotAdmitted, .. }), "{refused:?}");
+        std::fs::remove_file(&path).unwrap();
+        peer = apart(&test, "new=user uid=none").unwrap();
+    }
+    // It connects.
+    let listener = Listener::bind(&path).unwrap();
+    for list in ["", "uid=65534", "gid=65534"] {
+        assert_eq!(peer.ask_error(format!("connect {path} {list}")), refuses_itself);
+    }
+    // Within itself, and with those whom it does not trust, it has links.
+    peer.ask("pair");
+    peer.send_command(format!("untrusted {path}"));
+    eventually("it is accepted", || listener.accept_timeout(std::time::Duration::from_millis(10)).is_ok());
+    peer.expect_ok();
+}
+
 // ---- pauses -------------------------------------------------------------------------------------
 
 /// Lets the threads that wait on a link end, so that a test that fails can say so.

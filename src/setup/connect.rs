@@ -22,7 +22,8 @@ use crate::error::{Error, Result};
 use crate::link::standard::StandardLink;
 use crate::link::untrusted::UntrustedLink;
 use crate::options::Options;
-use crate::setup::handshake::{AcceptPolicy, Accepted, ClientHandshake, ServerHandshake, check_user};
+use crate::setup::admission::check_user;
+use crate::setup::handshake::{AcceptPolicy, Accepted, ClientHandshake, ServerHandshake};
 use crate::setup::memory::os;
 
 /// How long `connect` sleeps between two attempts to connect.
@@ -94,7 +95,7 @@ fn connect(name: &str, options: &Options, wait: Option<Duration>, any_user: bool
         }
     };
     let creds = sock::peer_creds(socket.as_fd()).map_err(os("reading the listener's credentials"))?;
-    check_user(options, any_user, creds.uid, creds.gid)?;
+    check_user(options, any_user, creds)?;
     let timeout = deadline.map_or(options.handshake_timeout, left);
     let mut client = ClientHandshake::new(socket, options, timeout);
     client.request_region(any_user)?;

@@ -23,16 +23,18 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use hqq_sys::ids::Kind;
 use hqq_sys::lock::{self, SeatLock};
 use hqq_sys::mem::{self, Mapping};
 use hqq_sys::sock::{self, Received};
-use hqq_sys::{peer, poll};
+use hqq_sys::{ids, peer, poll};
 
 use crate::agreement::Version;
 use crate::error::{Error, ErrorCode, Result};
 use crate::link::core::{LinkCore, Parts, Peer};
 use crate::link::reattach::Successor;
 use crate::options::{Options, TraceEvent};
+use crate::setup::admission::{MAPPED, check_user, creds};
 use crate::setup::memory::{
     LOCKING, NewRegion, check_memfd, create_payload, lacks_descriptors, map_peer_payload, os,
 };
@@ -195,21 +197,6 @@ fn wrong_descriptor_count(found: usize) -> Error {
     }
 }
 
-/// Checks that a peer with these ids is admitted. With `any_user` and without a list of users or groups in the options,
-/// every peer is.
-///
-/// # Errors
-/// [`Error::OtherUser`].
-pub(crate) fn check_user(options: &Options, any_user: bool, uid: u32, gid: u32) -> Result<()> {
-    let expected = peer::uid();
-    let anybody = any_user && !options.admits_others();
-    if anybody || options.admits(expected, uid, gid) {
-        Ok(())
-    } else {
-        Err(Error::OtherUser { uid, expected })
-    }
-}
-
 /// What the Primary offers to a connecting process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -267,11 +254,17 @@ pub(crate) struct AcceptPolicy<'t> {
 impl AcceptPolicy<'_> {
     /// Checks that `peer` may have what is offered.
     fn check_peer(&self, peer: &Peer) -> Result<()> {
-        check_user(self.options, self.any_user, peer.uid, peer.gid)?;
+        check_user(self.options, self.any_user, creds(peer))?;
         match self.into {
             // A former peer that is not trusted may still have the region mapped. It must not be able to harm another user.
-            Some(link) if self.any_user && link.peer().uid != peer.uid => {
-                Err(Error::OtherUser { uid: peer.uid, expected: link.peer().uid })
+            Some(link) if self.any_user => {
+                let expected = link.peer().uid;
+                let proves = || ids::proves(Kind::User, expected).map_err(os(MAPPED));
+                if expected == peer.uid && proves()? {
+                    Ok(())
+                } else {
+                    Err(Error::OtherUser { uid: peer.uid, expected })
+                }
             }
             _ => Ok(()),
         }
@@ -296,7 +289,7 @@ impl ServerHandshake {
     /// who it is.
     pub(crate) fn admits(socket: &OwnedFd, options: &Options, any_user: bool) -> bool {
         let Ok(creds) = sock::peer_creds(socket.as_fd()) else { return false };
-        let admitted = check_user(options, any_user, creds.uid, creds.gid);
+        let admitted = check_user(options, any_user, creds);
         if let Err(error) = &admitted {
             PacketSocket { role: Role::Primary, options }.send_refusal(socket.as_fd(), error, op::HELLO, 0);
         }
@@ -523,7 +516,7 @@ impl<'o> ClientHandshake<'o> {
     pub(crate) fn request_region(&mut self, any_user: bool) -> Result<()> {
         let (packet, received) = self.receive(op::HELLO)?;
         let checked = identify(received).and_then(|(server, pidfd)| {
-            check_user(self.packets.options, any_user, server.uid, server.gid)?;
+            check_user(self.packets.options, any_user, creds(&server))?;
             check_greeting(&packet)?;
             Ok((server, pidfd))
         });

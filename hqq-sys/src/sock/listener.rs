@@ -225,7 +225,8 @@ fn lock_beside(path: &Path) -> io::Result<Option<Lock>> {
         };
         let file = File::from(file);
         let found = file.metadata()?;
-        if !is_new && !(found.is_file() && found.nlink() <= 1 && found.uid() == peer::uid()) {
+        let is_ours = found.is_file() && found.nlink() <= 1 && found.uid() == peer::uid();
+        if !(is_new || is_ours) {
             return Ok(None);
         }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -617,14 +617,14 @@ pub const CORE: &[Mutant] = &[
     ),
     mutant(
         "handshake: who may attach",
-        "src/setup/handshake.rs",
-        "if anybody || options.admits(expected, uid, gid) {",
-        "if true || anybody || options.admits(expected, uid, gid) {",
+        "src/setup/admission.rs",
+        "let anybody = any_user && !options.admits_others();\n",
+        "let anybody = true || any_user && !options.admits_others();\n",
         "-p hqq-tests --test meeting",
     ),
     mutant(
         "handshake: a list of allowed users excludes others",
-        "src/setup/handshake.rs",
+        "src/setup/admission.rs",
         "let anybody = any_user && !options.admits_others();",
         "let anybody = any_user;",
         "-p hqq-tests --test meeting",

@@ -1,7 +1,7 @@
 // unsafe: clone has no safe form
 //! Clones the peer with a chosen process id, or into new namespaces.
 //!
-//! `hqq-test-peer as=NUMBER new=user,pid,mnt,ipc uid=INSIDE` clones a child, prints its process id as the first
+//! `hqq-test-peer as=NUMBER new=user,pid,mnt,ipc uid=INSIDE|none` clones a child, prints its process id as the first
 //! answer, and waits until it ends. The child is the peer; it dies with the process that waits.
 
 use std::fs;
@@ -17,6 +17,8 @@ struct Isolation {
     number: Option<i32>,
     flags: i32,
     uid_inside: u32,
+    /// Whether the user ids of a new namespace stay unmapped.
+    unmapped: bool,
 }
 
 fn isolation(words: &[String]) -> Result<Isolation, String> {
@@ -25,6 +27,7 @@ fn isolation(words: &[String]) -> Result<Isolation, String> {
         let bad = || format!("{word}: not valid");
         match word.split_once('=').ok_or_else(bad)? {
             ("as", number) => isolation.number = Some(number.parse().map_err(|_| bad())?),
+            ("uid", "none") => isolation.unmapped = true,
             ("uid", number) => isolation.uid_inside = number.parse().map_err(|_| bad())?,
             ("new", kinds) => {
                 for kind in kinds.split(',') {
@@ -79,7 +82,7 @@ fn child(isolation: &Isolation) -> io::Result<()> {
         }
         pid => {
             drop(there);
-            if isolation.flags & libc::CLONE_NEWUSER != 0 {
+            if isolation.flags & libc::CLONE_NEWUSER != 0 && !isolation.unmapped {
                 let map = |file: &str, text: String| fs::write(format!("/proc/{pid}/{file}"), text);
                 map("setgroups", "deny".into())?;
                 map("uid_map", format!("{} {} 1", isolation.uid_inside, geteuid().as_raw()))?;
