@@ -289,11 +289,19 @@ impl ServerHandshake {
     /// who it is.
     pub(crate) fn admits(socket: &OwnedFd, options: &Options, any_user: bool) -> bool {
         let Ok(creds) = sock::peer_creds(socket.as_fd()) else { return false };
-        let admitted = check_user(options, any_user, creds);
-        if let Err(error) = &admitted {
-            PacketSocket { role: Role::Primary, options }.send_refusal(socket.as_fd(), error, op::HELLO, 0);
+        match check_user(options, any_user, creds) {
+            // What this process cannot find out now, it has to when the peer joins; then it is an error of this end.
+            Ok(()) | Err(Error::Os { .. }) => true,
+            Err(error) => {
+                PacketSocket { role: Role::Primary, options }.send_refusal(
+                    socket.as_fd(),
+                    &error,
+                    op::HELLO,
+                    0,
+                );
+                false
+            }
         }
-        admitted.is_ok()
     }
 
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
