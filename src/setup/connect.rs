@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::link::standard::StandardLink;
 use crate::link::untrusted::UntrustedLink;
 use crate::options::Options;
-use crate::setup::admission::check_user;
+use crate::setup::identity::check_user;
 use crate::setup::handshake::{AcceptPolicy, Accepted, ClientHandshake, ServerHandshake};
 use crate::setup::memory::os;
 

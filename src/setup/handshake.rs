@@ -34,7 +34,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::link::core::{LinkCore, Parts, Peer};
 use crate::link::reattach::Successor;
 use crate::options::{Options, TraceEvent};
-use crate::setup::admission::{MAPPED, check_user, creds};
+use crate::setup::identity::{MAPPED, check_user, creds};
 use crate::setup::memory::{
     LOCKING, NewRegion, check_memfd, create_payload, lacks_descriptors, map_peer_payload, os,
 };

@@ -5,7 +5,7 @@
 //! | a name becomes the address of a socket | `address` in `connect` |
 //! | a process connects to a listener | `connect` in `connect` |
 //! | a listener accepts a socket and starts a handshake | `Listener::accept_pending` in `listener` |
-//! | a peer is refused for its user or group | `check_user` in `admission`; before the handshake in `ServerHandshake::admits` |
+//! | a peer is refused for its user or group | `check_user` in `identity`; before the handshake in `ServerHandshake::admits` |
 //! | a successor is refused for its user | `AcceptPolicy::check_peer` in `handshake` |
 //! | a peer is refused for its version or format | `check_greeting` in `handshake` |
 //! | the connecting side refuses the listener | `connect` in `connect`, then `ClientHandshake::or_refuse` in `handshake` |
@@ -22,7 +22,7 @@
 //! | a parent offers a link and its child takes it | `Offer` and `StandardLink::inherited` in `child` |
 //! | a link without a socket, feature `named` | `create` and `open` in `segment` |
 
-mod admission;
+mod identity;
 pub(crate) mod child;
 mod connect;
 pub(crate) mod handshake;
