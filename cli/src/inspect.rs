@@ -46,10 +46,10 @@ pub fn ls(args: &Ls) -> Result<ExitCode> {
         out::line(out::table(["name", "processes", "slots", "buffers", "packets", "sent"], 2, rows))?;
     }
     if found.unreadable > 0 {
-        anstream::eprintln!(
+        out::note(format_args!(
             "hqq: note: {} processes of other users could not be inspected; run as root to see all links",
             found.unreadable
-        );
+        ));
     }
     out::done()
 }

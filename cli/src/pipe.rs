@@ -15,12 +15,13 @@ use hqq::agreement::{Fallback, Features};
 use hqq::features::compress::Codec;
 use hqq::features::encrypt::Key;
 use hqq::{AdvancedLink, Error, Listener, Options, StandardLink};
+use hqq_sys::streams::{self, Stream};
 use hqq_sys::{peer, poll};
 use zeroize::Zeroizing;
 
 use crate::args::{Quality, Recv, Secret, Send};
 use crate::exit::{Exit, Failure, Result};
-use crate::out::{self, Progress};
+use crate::out::{self, Progress, Stdout};
 
 /// The interval at which a sender without access to the receiver's process checks the link.
 const LOOK: Duration = Duration::from_millis(200);
@@ -30,7 +31,8 @@ const AGREE: Duration = Duration::from_secs(5);
 
 /// `hqq send NAME`.
 pub fn send(args: &Send) -> Result<ExitCode> {
-    // Errors of the key are reported before anything waits.
+    // Errors of the input and of the key are reported before anything waits.
+    let file = input()?;
     let wanted = wanted(&args.compress, &args.secret, &args.quality, args.statistics)?;
     // A rate is a requirement: without it, nothing is sent.
     let limited = |wanted: AdvancedOptions| {
@@ -64,7 +66,7 @@ pub fn send(args: &Send) -> Result<ExitCode> {
     };
     report_missing(&link, &args.compress, &args.quality, args.statistics, "receiver");
     let began = Instant::now();
-    let mut input = Input::new(&link)?;
+    let mut input = Input::new(file, &link)?;
     let progress = Progress::bytes(input.length, !args.quiet);
     let sent = if link.agreement().features.contains(Features::QOS) {
         send_on_connection(&link, &mut input, &args.quality, &progress)?
@@ -164,7 +166,7 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
         None
     };
     let began = Instant::now();
-    let mut output = file(io::stdout())?;
+    let mut output = Stdout::open().map_err(|failure| failure.during("nothing was received"))?;
     let progress = Progress::bytes(None, !args.quiet && !io::stdout().is_terminal());
     let mut written = 0;
     loop {
@@ -253,17 +255,17 @@ fn report_missing(link: &AdvancedLink, codecs: &[Codec], quality: &Quality, stat
     let why =
         agreement.fallback.map_or_else(|| "the other side did not request it".into(), |why| why.to_string());
     if !codecs.is_empty() && !agreement.features.contains(Features::COMPRESSION) {
-        anstream::eprintln!(
+        out::note(format_args!(
             "hqq: note: not compressed: {why}; the {who} needs --compress with one of the same codecs"
-        );
+        ));
     }
     if quality.is_wanted() && !agreement.features.contains(Features::QOS) {
-        anstream::eprintln!(
+        out::note(format_args!(
             "hqq: note: no priority or rate: {why}; the {who} needs --priority or --rate, too"
-        );
+        ));
     }
     if statistics && !agreement.features.contains(Features::STATISTICS) {
-        anstream::eprintln!("hqq: note: not measured: {why}; the {who} needs --statistics, too");
+        out::note(format_args!("hqq: note: not measured: {why}; the {who} needs --statistics, too"));
     }
 }
 
@@ -277,10 +279,13 @@ fn smaller(link: &AdvancedLink, sent: u64) -> String {
     }
 }
 
-/// Opens a standard stream without a buffer.
-fn file(stream: impl AsFd) -> Result<File> {
-    let copied = stream.as_fd().try_clone_to_owned();
-    copied.map(File::from).map_err(|error| Failure::system("opening a standard stream", &error))
+/// Opens standard input without a buffer.
+fn input() -> Result<File> {
+    let opened = streams::open(Stream::Input).map(File::from);
+    opened.map_err(|error| {
+        Failure::system("standard input is closed or not open for reading", &error)
+            .hint("redirect it from a file or a pipe, or from /dev/null to send nothing")
+    })
 }
 
 /// Standard input, and the process of the receiver, whose death ends a wait for input.
@@ -292,8 +297,7 @@ struct Input {
 }
 
 impl Input {
-    fn new(link: &AdvancedLink) -> Result<Self> {
-        let mut file = file(io::stdin())?;
+    fn new(mut file: File, link: &AdvancedLink) -> Result<Self> {
         let facts = file.metadata().map_err(|error| Failure::system("inspecting standard input", &error))?;
         let length = facts.is_file().then(|| facts.len().saturating_sub(file.stream_position().unwrap_or(0)));
         let receiver = link.peer().pid.and_then(|pid| peer::pidfd_open(pid).ok());
