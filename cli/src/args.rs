@@ -154,14 +154,18 @@ round trips, and messages of 8 bytes and of 64 KiB one way. docs/benchmarks.md d
 
 const LS_HELP: &str = "\
 Finds the links of all processes of this user, and as root those of all users. The processes are not \
-involved.
+involved. A region that cannot be read has a row without figures, and the reason is on standard error; in \
+the JSON it has the key `error`. Unprintable characters in names are escaped, as \\u{1b}.
 
 Examples:
   hqq ls
   hqq ls --json | jq '.links[].name'";
 
 const STAT_HELP: &str = "\
-Only reads the link; the processes that use it are not affected.
+Only reads the link; the processes that use it are not affected. If several links have the name, all are \
+shown. Those that end meanwhile are left out. Of a region that cannot be read, the reason is shown after the \
+others (in the JSON as `error`, with --prometheus on standard error). Exit code 0: at least one was read. \
+`hqq --help` lists all codes.
 
 Examples:
   hqq stat photos
@@ -177,7 +181,11 @@ of a second or longer; `measured ago` is their age. \
 and `direction` or `side`.";
 
 const CHECK_HELP: &str = "\
-Only reads the link, which may be in use. Exit code 1 means that a control word is invalid.
+Only reads the link, which may be in use. If several links have the name, all are checked. Those that end \
+meanwhile are left out, and of a region that cannot be read, the reason is shown after the others (in the JSON \
+as `error`).
+
+Exit code 0: every link that was read is valid. 1: a control word is invalid. `hqq --help` lists all codes.
 
 Examples:
   hqq check photos

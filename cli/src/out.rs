@@ -62,7 +62,12 @@ pub fn check() -> Result<()> {
 
 /// Prints text and a newline on standard output. A closed pipe, as after `head`, is not an error.
 pub fn line(text: impl Display) -> Result<()> {
-    let text = coloured(format!("{text}\n"), AutoStream::choice(&io::stdout()));
+    exactly(&coloured(format!("{text}\n"), AutoStream::choice(&io::stdout())))
+}
+
+/// Prints text for programs on standard output, without a change. Colours are not removed, as they are none, and the names
+/// of others may look like them.
+pub fn exactly(text: &str) -> Result<()> {
     match Stdout::open()?.write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::system("writing to standard output", &error))
@@ -93,16 +98,11 @@ pub fn plain(text: impl AsRef<str>) -> String {
     escaped.collect()
 }
 
-/// Prints lines on standard output.
-pub fn text(lines: impl AsRef<str>) -> Result<()> {
-    line(lines.as_ref().trim_end_matches('\n'))
-}
-
 /// Prints a value as JSON on standard output.
 pub fn json(facts: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(facts)
         .map_err(|error| Failure::new(Exit::System, format!("writing JSON: {error}")))?;
-    line(printable(&text))
+    exactly(&(printable(&text) + "\n"))
 }
 
 /// Escapes what a terminal would obey in JSON: serde_json leaves it alone from U+007F on. Such characters are in strings
