@@ -123,6 +123,15 @@ impl Drop for Second {
     }
 }
 
+/// The failure of a second process that has no link. Both are the same program, so a handshake that failed means that the
+/// first one stopped, and says why itself.
+pub fn unlinked(error: Error) -> Failure {
+    match error {
+        Error::Handshake { .. } => Error::PeerGone.into(),
+        error => error.into(),
+    }
+}
+
 /// Adds to a failure that it happened in the second process.
 pub fn here(failure: Failure) -> Failure {
     let failure = match failure.exit {
