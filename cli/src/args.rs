@@ -106,7 +106,8 @@ Examples:
                        hqq send photos --encrypt --key-file key < photos.tar
 
 One sender is accepted; then the name is free again. Exit code 0 means that every byte of the sender's \
-input was written. If the sender dies, everything that it had sent is written and the exit code is 4. \
+input was written. If standard output is closed or cannot be written to, the exit code is 6, and that of the \
+sender is 4. If the sender dies, everything that it had sent is written and the exit code is 4. \
 `hqq --help` lists all codes.";
 
 const BENCH_HELP: &str = "\
@@ -259,7 +260,8 @@ pub struct Secret {
     /// Encrypt with the key in --key-file; the other side needs the same key
     #[arg(long, requires = "key_file")]
     pub encrypt: bool,
-    /// File with the key: 64 hexadecimal digits, as from `openssl rand -hex 32`
+    /// File with the key: 64 hexadecimal digits, as from `openssl rand -hex 32`. A warning says so if others
+    /// can read it. A key of zeros is refused
     #[arg(long, value_name = "FILE", requires = "encrypt")]
     pub key_file: Option<PathBuf>,
 }

@@ -7,6 +7,8 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -216,20 +218,40 @@ fn wanted(
         wanted = wanted.compression(codecs);
     }
     if let Some(path) = &secret.key_file {
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| {
-            Failure::system(format_args!("reading the key in {}", path.display()), &error)
-        })?);
-        let key = Key::parse(&text).map_err(|error| {
-            Failure::new(Exit::Usage, format!("{} does not contain a key: {error}", path.display()))
-                .hint("make one with `openssl rand -hex 32` and use it on both sides")
-        })?;
-        wanted = wanted.encryption(key);
+        wanted = wanted.encryption(key(path)?);
     }
     if statistics {
         wanted = wanted.statistics();
     }
     let any = !codecs.is_empty() || secret.encrypt || quality.is_wanted() || statistics;
     Ok(any.then_some(wanted))
+}
+
+/// Reads a key from a file. Warns if others can read it, and refuses a key of zeros.
+fn key(path: &Path) -> Result<Key> {
+    /// More than the longest text of a key.
+    const MOST: u64 = 4096;
+    const ANOTHER: &str = "make one with `(umask 077; openssl rand -hex 32 > FILE)` and use it on both sides";
+    let shown = out::plain(path.to_string_lossy());
+    let cannot = |error| Failure::system(format_args!("reading the key in {shown}"), &error);
+    let file = File::open(path).map_err(cannot)?;
+    let facts = file.metadata().map_err(cannot)?;
+    let mode = facts.mode() & 0o777;
+    if facts.is_file() && mode & 0o077 != 0 {
+        out::note(format_args!(
+            "hqq: warning: others may use the key in {shown}, whose mode is {mode:03o}: run `chmod 600` on it, and replace \
+             the key if it was read"
+        ));
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(MOST).read_to_string(&mut text).map_err(cannot)?;
+    let refused = |why: String| Failure::new(Exit::Usage, format!("{shown} {why}")).hint(ANOTHER);
+    let key = Key::parse(&text).map_err(|error| refused(format!("does not contain a key: {error}")))?;
+    let zeros = |part: &str| !part.is_empty() && part.bytes().all(|digit| digit == b'0');
+    if text.trim().split(':').any(zeros) {
+        return Err(refused("contains a key of zeros, which anybody can guess".into()));
+    }
+    Ok(key)
 }
 
 /// The failure for an unsuccessful negotiation with `who`.
