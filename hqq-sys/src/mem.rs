@@ -322,6 +322,7 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::os::fd::AsFd;
+    use std::slice::from_ref;
 
     fn sealed(len: u64) -> OwnedFd {
         let fd = create("hqq-sys test", len).unwrap();
@@ -487,10 +488,13 @@ mod tests {
         let fd = create_sparse("hqq-sys test", 64 * page, &[0..page, 10 * page..12 * page]).unwrap();
         let blocks = || fstat(&fd).unwrap().st_blocks as u64 * 512;
         let holes = |ranges: &[Range<u64>]| has_holes(fd.as_fd(), ranges).unwrap();
-        for whole in [&[][..], &[0..1], &[0..page, 10 * page + 1..12 * page - 1], &[5..5]] {
+        for whole in [&[][..], from_ref(&(0..1)), &[0..page, 10 * page + 1..12 * page - 1], from_ref(&(5..5))]
+        {
             assert!(!holes(whole), "{whole:?}");
         }
-        for torn in [&[0..page + 1][..], &[0..page, 9 * page..11 * page], &[11 * page..13 * page]] {
+        for torn in
+            [from_ref(&(0..page + 1)), &[0..page, 9 * page..11 * page], from_ref(&(11 * page..13 * page))]
+        {
             assert!(holes(torn), "{torn:?}");
         }
         assert_eq!(blocks(), 3 * page);

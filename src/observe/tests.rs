@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::slice::from_ref;
 use std::sync::atomic::AtomicBool;
 
 use hqq_sys::mem::{self, Mapping};
@@ -530,7 +531,7 @@ fn holes_are_refused_and_not_filled() {
         mem::seal(memfd.as_fd()).unwrap();
         std::fs::File::from(memfd)
     };
-    let whole = make(std::slice::from_ref(&(0..len)));
+    let whole = make(from_ref(&(0..len)));
     let setup = Setup { geometry, modes: Modes::default(), page, epoch: 1, first_lap: 0, name: "holes" };
     let map = Mapping::map(whole.as_fd(), len as usize).unwrap();
     let region = OwnedRegion::create(map, &setup, false).unwrap();
@@ -541,11 +542,11 @@ fn holes_are_refused_and_not_filled() {
     let second = control[1].start..control[1].end;
     for (parts, sound) in [
         (&control[..], true),
-        (&[0..page], false),
-        (&[control[0].start..control[0].end], false),
+        (from_ref(&(0..page)), false),
+        (from_ref(&control[0]), false),
         (&[0..control[0].end - page, second.clone()], false),
         (&[0..page, page * 2..len], false),
-        (&[second], false),
+        (from_ref(&second), false),
     ] {
         let memfd = make(parts);
         memfd.write_all_at(&superblock, 0).unwrap();
@@ -578,7 +579,7 @@ fn what_a_stranger_has_put_in_a_links_place_is_not_waited_for() {
     std::thread::spawn(move || {
         let next = link.open();
         link.processes = vec![placed];
-        tell.send((next, link.open()))
+        let _ = tell.send((next, link.open()));
     });
     let (next, gone) = told.recv_timeout(std::time::Duration::from_secs(30)).expect("it returns");
     assert!(next.is_ok(), "the next process has it");
