@@ -85,7 +85,9 @@ const THROUGHPUT_SPIN: Duration = Duration::from_millis(1);
 
 /// The hook of [`Options::trace`].
 #[derive(Clone)]
-pub(crate) struct Trace(Arc<Hook<dyn Fn(&TraceEvent) + Send + Sync>>);
+pub(crate) struct Trace(Arc<Hook<HookFn>>);
+
+type HookFn = dyn Fn(&TraceEvent) + Send + Sync;
 
 struct Hook<F: ?Sized> {
     /// It has panicked.

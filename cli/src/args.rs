@@ -106,7 +106,8 @@ Examples:
                        hqq send photos --encrypt --key-file key < photos.tar
 
 One sender is accepted; then the name is free again. Exit code 0 means that every byte of the sender's \
-input was written. If the sender dies, everything that it had sent is written and the exit code is 4. \
+input was written. If standard output is closed or cannot be written to, the exit code is 6, and that of the \
+sender is 4. If the sender dies, everything that it had sent is written and the exit code is 4. \
 `hqq --help` lists all codes.";
 
 const BENCH_HELP: &str = "\
@@ -154,14 +155,18 @@ round trips, and messages of 8 bytes and of 64 KiB one way. docs/benchmarks.md d
 
 const LS_HELP: &str = "\
 Finds the links of all processes of this user, and as root those of all users. The processes are not \
-involved.
+involved. A region that cannot be read has a row without figures, and the reason is on standard error; in \
+the JSON it has the key `error`. Unprintable characters in names are escaped, as \\u{1b}.
 
 Examples:
   hqq ls
   hqq ls --json | jq '.links[].name'";
 
 const STAT_HELP: &str = "\
-Only reads the link; the processes that use it are not affected.
+Only reads the link; the processes that use it are not affected. If several links have the name, all are \
+shown. Those that end meanwhile are left out. Of a region that cannot be read, the reason is shown after the \
+others (in the JSON as `error`, with --prometheus on standard error). Exit code 0: at least one was read. \
+`hqq --help` lists all codes.
 
 Examples:
   hqq stat photos
@@ -177,7 +182,11 @@ of a second or longer; `measured ago` is their age. \
 and `direction` or `side`.";
 
 const CHECK_HELP: &str = "\
-Only reads the link, which may be in use. Exit code 1 means that a control word is invalid.
+Only reads the link, which may be in use. If several links have the name, all are checked. Those that end \
+meanwhile are left out, and of a region that cannot be read, the reason is shown after the others (in the JSON \
+as `error`).
+
+Exit code 0: every link that was read is valid. 1: a control word is invalid. `hqq --help` lists all codes.
 
 Examples:
   hqq check photos
@@ -251,7 +260,8 @@ pub struct Secret {
     /// Encrypt with the key in --key-file; the other side needs the same key
     #[arg(long, requires = "key_file")]
     pub encrypt: bool,
-    /// File with the key: 64 hexadecimal digits, as from `openssl rand -hex 32`
+    /// File with the key: 64 hexadecimal digits, as from `openssl rand -hex 32`. A warning says so if others
+    /// can read it. A key of zeros is refused
     #[arg(long, value_name = "FILE", requires = "encrypt")]
     pub key_file: Option<PathBuf>,
 }

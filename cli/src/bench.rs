@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use hqq_bench::{AGREED_CASES, Case, Facts, PRESET_CASES, Plan, SecondEnded, picture, report};
 
@@ -36,9 +36,7 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
         let message = "no system has these cases with these payloads";
         return Err(Failure::new(Exit::Usage, message).hint("`hqq bench --help` lists systems and cases"));
     }
-    let program =
-        std::env::current_exe().map_err(|error| Failure::system("finding this program's file", &error))?;
-    let mut command = Command::new(program);
+    let mut command = second::program();
     command.arg("bench-second");
     let mut progress = None;
     let facts = hqq_bench::lead(&plan, command, |done, all| {
@@ -52,9 +50,7 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
     drop(progress);
     let facts = facts.map_err(failure)?;
     if facts.pinned.is_none() {
-        anstream::eprintln!(
-            "hqq: note: the processes could not be pinned to two processors; results will vary more"
-        );
+        out::note("hqq: note: the processes could not be pinned to two processors; results will vary more");
     }
     if let Some((path, mut file)) = svg {
         let cannot = |error| Failure::system(format!("writing {}", path.display()), &error);
@@ -82,7 +78,7 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
         return out::done();
     }
     if let Some(compared) = compared {
-        anstream::eprintln!("{compared}");
+        out::note(compared);
     }
     out::done()
 }

@@ -5,7 +5,7 @@ mod file;
 mod remains;
 mod round_trips;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use hqq::{Options, StandardLink};
@@ -47,13 +47,9 @@ fn options(size: Option<u64>) -> Options {
 
 /// `hqq demo`.
 pub fn run(args: &Demo) -> Result<ExitCode> {
-    let path = match &args.file {
-        Some(path) => path.clone(),
-        None => std::env::current_exe().map_err(|error| {
-            Failure::system("finding this program's file", &error).hint("name one with --file")
-        })?,
-    };
-    let file = file::Source::open(&path)?;
+    // The kernel finds this program's file, whatever has become of its name.
+    let path = args.file.as_deref().unwrap_or(Path::new(second::PROGRAM));
+    let file = file::Source::open(path)?;
     let remains = remains::Remains::before();
     let start = Start::now();
     let options = trace::to_file(options(args.size), args.trace.as_deref(), start, true)?;
@@ -81,7 +77,7 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
 
     let streamed =
         file.stream(&link).map_err(|failure| second.explain(failure, "during the file transfer"))?;
-    show.file(&path, &streamed)?;
+    show.file(&file.name(), &streamed)?;
 
     let size = args.size.unwrap_or(64);
     let rounds = if args.trace.is_some() { round_trips::TRACED } else { round_trips::ROUNDS };
@@ -125,7 +121,7 @@ pub fn second(args: &DemoSecond) -> Result<ExitCode> {
 
 fn run_second(args: &DemoSecond) -> Result<()> {
     let options = trace::to_file(Options::new(), args.trace.as_deref(), Start::at(args.began), false)?;
-    let link = StandardLink::inherited_with(options)?;
+    let link = StandardLink::inherited_with(options).map_err(second::unlinked)?;
     let halves = Halves::of(args.messages);
     let [other, own] = SEEDS.map(|seed| Pattern::new(seed, args.size));
     exchange::run(&link, (&own, halves.back), (&other, halves.there), &Progress::none())?;
@@ -190,9 +186,9 @@ impl Show {
         self.fact("", format_args!("{rate} messages, {}", out::bytes_rate(found.bytes_per_second)))
     }
 
-    fn file(&mut self, path: &Path, found: &file::Streamed) -> Result<()> {
-        let path: PathBuf = path.file_name().map_or(path.into(), PathBuf::from);
-        self.fact("file", format_args!("{}, {}, sent twice", path.display(), out::bytes(found.bytes)))?;
+    fn file(&mut self, name: &str, found: &file::Streamed) -> Result<()> {
+        let name = out::plain(name);
+        self.fact("file", format_args!("{name}, {}, sent twice", out::bytes(found.bytes)))?;
         for (way, pass) in [("zero copy ", &found.zero_copy), ("Read, Write", &found.stream)] {
             self.fact(
                 "",
@@ -217,9 +213,9 @@ impl Show {
 
     fn left_behind(&mut self, found: &[String]) -> Result<()> {
         if found.is_empty() {
-            return self.fact("left behind", "nothing: no process, descriptor, mapping, socket name or file");
+            return self.fact("left behind", "nothing: no process, descriptor, mapping or socket name");
         }
-        found.iter().try_for_each(|what| self.fact("left behind", out::red(what)))
+        found.iter().try_for_each(|what| self.fact("left behind", out::red(out::plain(what))))
     }
 
     fn end(&mut self) -> Result<ExitCode> {

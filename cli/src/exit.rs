@@ -3,6 +3,8 @@
 use std::io;
 use std::process::ExitCode;
 
+use crate::out;
+
 /// The exit codes, as `--help` documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -74,9 +76,10 @@ impl Failure {
         use anstyle::{AnsiColor, Style};
         let (red, blue) = (AnsiColor::Red.on_default().bold(), AnsiColor::Cyan.on_default());
         let reset = Style::new();
-        anstream::eprintln!("{red}hqq: error:{reset:#}{red:#} {}", self.message);
+        // Names of others may be part of both.
+        out::note(format_args!("{red}hqq: error:{reset:#}{red:#} {}", out::plain(&self.message)));
         if let Some(hint) = &self.hint {
-            anstream::eprintln!("{blue}hint:{blue:#} {hint}");
+            out::note(format_args!("{blue}hint:{blue:#} {}", out::plain(hint)));
         }
         ExitCode::from(self.exit as u8)
     }

@@ -1,5 +1,6 @@
 //! `hqq ls`, `hqq stat`, `hqq check`: inspect the links of this machine from outside.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use hqq::Stats;
@@ -17,69 +18,118 @@ use crate::{metrics, out, prometheus};
 /// `hqq ls`.
 pub fn ls(args: &Ls) -> Result<ExitCode> {
     let found = observe::links()?;
-    // A link may end between being found and being opened.
-    let links: Vec<_> = found.links.iter().map(|link| (link, link.open().ok())).collect();
+    let unreadable = found.unreadable;
+    let Opened { links, refused } = Opened::from(found.links);
     if args.json {
-        let links: Vec<_> = links.iter().map(|(link, seen)| summary(link, seen.as_ref())).collect();
-        out::json(&json!({"links": links, "unreadable_processes": found.unreadable}))?;
+        let good = links.iter().map(|(link, seen)| summary(link, seen));
+        let links: Vec<_> = good.chain(refused.iter().map(why_not)).collect();
+        out::json(&json!({"links": links, "unreadable_processes": unreadable}))?;
         return out::done();
     }
-    if links.is_empty() {
+    if links.is_empty() && refused.is_empty() {
         out::line("no links")?;
     } else {
-        let rows = links.iter().map(|(link, seen)| {
-            let [slots, buffers, packets, bytes] = match seen {
-                Some(seen) => {
-                    let (geometry, stats) = (seen.facts().geometry, seen.stats());
-                    let [there, back] = &stats.directions;
-                    [
-                        out::count(geometry.slots().into()),
-                        format!("{} x {}", geometry.buffers(), out::size(geometry.buffer_size())),
-                        out::count(there.packets_sent.wrapping_add(back.packets_sent)),
-                        out::bytes(there.bytes_sent.wrapping_add(back.bytes_sent)),
-                    ]
-                }
-                None => ["-"; 4].map(str::to_owned),
-            };
-            [link.name.clone(), processes(link), slots, buffers, packets, bytes]
+        let good = links.iter().map(|(link, seen)| {
+            let (geometry, stats) = (seen.facts().geometry, seen.stats());
+            let [there, back] = &stats.directions;
+            [
+                out::plain(&link.name),
+                processes(link),
+                out::count(geometry.slots().into()),
+                format!("{} x {}", geometry.buffers(), out::size(geometry.buffer_size())),
+                out::count(there.packets_sent.wrapping_add(back.packets_sent)),
+                out::bytes(there.bytes_sent.wrapping_add(back.bytes_sent)),
+            ]
         });
+        let bad = refused.iter().map(|(link, _)| {
+            let none = || "-".to_owned();
+            [out::plain(&link.name), processes(link), none(), none(), none(), none()]
+        });
+        let rows = good.chain(bad);
         out::line(out::table(["name", "processes", "slots", "buffers", "packets", "sent"], 2, rows))?;
     }
-    if found.unreadable > 0 {
-        anstream::eprintln!(
+    note(&refused);
+    if unreadable > 0 {
+        out::note(format_args!(
             "hqq: note: {} processes of other users could not be inspected; run as root to see all links",
-            found.unreadable
-        );
+            unreadable
+        ));
     }
     out::done()
 }
 
+/// Links that were found, opened for reading. Those that ended meanwhile are left out.
+struct Opened {
+    links: Vec<(LinkSeen, Observer)>,
+    /// Regions that cannot be read, and why. Anybody can make one of any name, so they must not hide the others.
+    refused: Vec<Refused>,
+}
+
+/// A region that cannot be read, and why.
+type Refused = (LinkSeen, hqq::Error);
+
+impl From<Vec<LinkSeen>> for Opened {
+    fn from(found: Vec<LinkSeen>) -> Self {
+        let (mut links, mut refused) = (Vec::new(), Vec::new());
+        for link in found {
+            match link.open() {
+                Ok(seen) => links.push((link, seen)),
+                Err(hqq::Error::Os { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                Err(error) => refused.push((link, error)),
+            }
+        }
+        Self { links, refused }
+    }
+}
+
+/// A region that cannot be read, as JSON.
+fn why_not((link, error): &Refused) -> Value {
+    let mut value = identity(link);
+    merge(&mut value, json!({"error": error.to_string()}));
+    value
+}
+
+/// A region that cannot be read, as a sentence.
+fn said((link, error): &Refused) -> String {
+    let (name, error) = (out::plain(&link.name), out::plain(error.to_string()));
+    format!("{name}, open in {}, cannot be read: {error}", processes(link))
+}
+
+/// Tells of regions that cannot be read on standard error.
+fn note(refused: &[Refused]) {
+    refused.iter().for_each(|refused| out::note(format_args!("hqq: note: {}", said(refused))));
+}
+
 /// The processes that have a link open, as text.
 fn processes(link: &LinkSeen) -> String {
-    let each = link.processes.iter().map(|process| format!("{} ({})", process.pid, process.comm));
+    let each =
+        link.processes.iter().map(|process| format!("{} ({})", process.pid, out::plain(&process.comm)));
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// The identity and the options of a link, as JSON.
-fn summary(link: &LinkSeen, seen: Option<&Observer>) -> Value {
+/// The identity of a link, as JSON.
+fn identity(link: &LinkSeen) -> Value {
     let processes: Vec<_> =
         link.processes.iter().map(|p| json!({"pid": p.pid, "fd": p.fd, "command": p.comm})).collect();
-    let mut value = json!({"name": link.name, "inode": link.inode, "processes": processes});
-    if let Some(seen) = seen {
-        let facts = seen.facts();
-        let geometry = facts.geometry;
-        let more = json!({
-            "slots": geometry.slots(),
-            "buffers": geometry.buffers(),
-            "buffer_size": geometry.buffer_size(),
-            "ring_mode": lower(facts.modes.ring),
-            "wait_mode": lower(facts.modes.wait),
-            "protected": facts.modes.protected,
-            "packets": seen.stats().directions.map(|way| way.packets_sent),
-            "bytes": seen.stats().directions.map(|way| way.bytes_sent),
-        });
-        merge(&mut value, more);
-    }
+    json!({"name": link.name, "inode": link.inode, "processes": processes})
+}
+
+/// The identity and the options of a link, as JSON.
+fn summary(link: &LinkSeen, seen: &Observer) -> Value {
+    let mut value = identity(link);
+    let facts = seen.facts();
+    let geometry = facts.geometry;
+    let more = json!({
+        "slots": geometry.slots(),
+        "buffers": geometry.buffers(),
+        "buffer_size": geometry.buffer_size(),
+        "ring_mode": lower(facts.modes.ring),
+        "wait_mode": lower(facts.modes.wait),
+        "protected": facts.modes.protected,
+        "packets": seen.stats().directions.map(|way| way.packets_sent),
+        "bytes": seen.stats().directions.map(|way| way.bytes_sent),
+    });
+    merge(&mut value, more);
     value
 }
 
@@ -95,36 +145,45 @@ fn merge(into: &mut Value, more: Value) {
     }
 }
 
-/// Finds the links that `which` names, and opens them.
-fn find(which: &str) -> Result<Vec<(LinkSeen, Observer)>> {
-    let links = observe::find(which)?;
-    if links.is_empty() {
-        let message = match which.parse::<i32>() {
-            Ok(pid) => format!(
-                "no link is named \"{which}\", and process {pid} has no link that this user may inspect"
-            ),
-            Err(_) => format!("no link is named \"{which}\""),
-        };
-        return Err(Failure::new(Exit::Name, message).hint("`hqq ls` lists all links"));
+/// Finds the links that `which` names, and opens them. Fails if none of them can be read.
+fn find(which: &str) -> Result<Opened> {
+    /// Looks, while all links that were found have ended when they are opened.
+    const TRIES: usize = 3;
+    for _ in 0..TRIES {
+        let found = observe::find(which)?;
+        if found.is_empty() {
+            break;
+        }
+        let mut opened = Opened::from(found);
+        if !opened.links.is_empty() {
+            return Ok(opened);
+        }
+        if !opened.refused.is_empty() {
+            let (link, error) = opened.refused.remove(0);
+            note(&opened.refused);
+            return Err(Failure::from(error).during(&format!("inspecting \"{}\"", link.name)));
+        }
     }
-    links
-        .into_iter()
-        .map(|link| match link.open() {
-            Ok(seen) => Ok((link, seen)),
-            Err(error) => Err(Failure::from(error).during(&format!("inspecting \"{}\"", link.name))),
-        })
-        .collect()
+    let message = match which.parse::<i32>() {
+        Ok(pid) => {
+            format!("no link is named \"{which}\", and process {pid} has no link that this user may inspect")
+        }
+        Err(_) => format!("no link is named \"{which}\""),
+    };
+    Err(Failure::new(Exit::Name, message).hint("`hqq ls` lists all links"))
 }
 
 /// `hqq stat`.
 pub fn stat(args: &Stat) -> Result<ExitCode> {
-    let links = find(&args.which)?;
+    let Opened { links, refused } = find(&args.which)?;
     if args.prometheus {
-        out::text(prometheus::text(&links))?;
+        out::exactly(&prometheus::text(&links))?;
+        note(&refused);
         return out::done();
     }
     if args.json {
-        let links: Vec<_> = links.iter().map(|(link, seen)| all_facts(link, seen)).collect();
+        let good = links.iter().map(|(link, seen)| all_facts(link, seen));
+        let links: Vec<_> = good.chain(refused.iter().map(why_not)).collect();
         out::json(&json!({ "links": links }))?;
         return out::done();
     }
@@ -134,7 +193,13 @@ pub fn stat(args: &Stat) -> Result<ExitCode> {
         }
         show_stat(link, seen)?;
     }
+    show_refused(&refused)?;
     out::done()
+}
+
+/// Prints the regions that cannot be read, after the others.
+fn show_refused(refused: &[Refused]) -> Result<()> {
+    refused.iter().try_for_each(|refused| out::line(format_args!("\n{}", said(refused))))
 }
 
 /// All values of a link, as JSON.
@@ -195,7 +260,7 @@ fn all_facts(link: &LinkSeen, seen: &Observer) -> Value {
             })
         })
         .collect();
-    let mut value = summary(link, Some(seen));
+    let mut value = summary(link, seen);
     let more = json!({
         "page": facts.page,
         "epoch": format!("{:016x}", facts.epoch),
@@ -282,7 +347,7 @@ fn show_stat(link: &LinkSeen, seen: &Observer) -> Result<()> {
 fn heading(link: &LinkSeen, seen: &Observer) -> Result<()> {
     let facts = seen.facts();
     let geometry = facts.geometry;
-    out::line(format_args!("{}, open in {}", out::bold(&link.name), processes(link)))?;
+    out::line(format_args!("{}, open in {}", out::bold(out::plain(&link.name)), processes(link)))?;
     out::line(format_args!(
         "{} slots and {} buffers of {} in each direction; {} rings, {} waiting{}",
         geometry.slots(),
@@ -358,7 +423,7 @@ fn held(seen: &Observer, report: &Report) -> (Vec<Held>, Vec<Held>) {
 
 /// `hqq check`.
 pub fn check(args: &Which) -> Result<ExitCode> {
-    let links = find(&args.which)?;
+    let Opened { links, refused } = find(&args.which)?;
     let mut findings = 0;
     let mut values = Vec::new();
     for (link, seen) in &links {
@@ -371,7 +436,10 @@ pub fn check(args: &Which) -> Result<ExitCode> {
         }
     }
     if args.json {
+        values.extend(refused.iter().map(why_not));
         out::json(&json!({"links": values, "ok": findings == 0}))?;
+    } else {
+        show_refused(&refused)?;
     }
     match findings {
         0 => out::done(),
@@ -394,7 +462,7 @@ fn check_json(link: &LinkSeen, seen: &Observer, report: &Report) -> Value {
         })
         .collect();
     let (slots, buffers) = held(seen, report);
-    let mut value = summary(link, Some(seen));
+    let mut value = summary(link, seen);
     merge(&mut value, json!({"findings": findings, "held_slots": slots, "held_buffers": buffers}));
     value
 }

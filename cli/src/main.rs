@@ -20,9 +20,26 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Args, Command};
+use exit::Result;
 
 fn main() -> ExitCode {
-    let done = match Args::parse().command {
+    let done = match Args::try_parse() {
+        Ok(args) => run(args.command),
+        Err(said) => out::clap(&said),
+    };
+    done.unwrap_or_else(|failure| failure.report())
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match &command {
+        Command::Demo(_) | Command::Bench(_) | Command::Ls(_) | Command::Stat(_) | Command::Check(_) => {
+            out::check()?;
+        }
+        Command::DemoSecond(_) | Command::BenchSecond => second::name(),
+        // The one writes nothing there; the other tells its sender.
+        Command::Send(_) | Command::Recv(_) => {}
+    }
+    match command {
         Command::Demo(args) => demo::run(&args),
         Command::Send(args) => pipe::send(&args),
         Command::Recv(args) => pipe::recv(&args),
@@ -32,9 +49,5 @@ fn main() -> ExitCode {
         Command::Check(args) => inspect::check(&args),
         Command::DemoSecond(args) => demo::second(&args),
         Command::BenchSecond => bench::second(),
-    };
-    match done {
-        Ok(code) => code,
-        Err(failure) => failure.report(),
     }
 }

@@ -1,9 +1,16 @@
 //! Output of the command: lines, JSON, tables, formatted numbers, progress on a terminal.
 
+use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
 use hdrhistogram::Histogram;
+use hqq_sys::poll;
+use hqq_sys::streams::{self, Stream};
 use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -12,9 +19,56 @@ pub use hqq_bench::text::{bytes_rate, nanos, per_second, rate, size, table};
 
 use crate::exit::{Exit, Failure, Result};
 
+/// Standard output without a buffer.
+///
+/// What is written is written: the standard library's own type takes a descriptor that cannot be written to for a success,
+/// and a stream that was closed at the start for the null device.
+#[derive(Debug)]
+pub struct Stdout(File);
+
+impl Stdout {
+    /// Opens standard output.
+    pub fn open() -> Result<Self> {
+        let opened = streams::open(Stream::Output).map(|fd| Self(fd.into()));
+        opened.map_err(|error| {
+            Failure::system("standard output is closed or not open for writing", &error)
+                .hint("redirect it to a file or a pipe, or to /dev/null if it is not wanted")
+        })
+    }
+}
+
+impl Write for Stdout {
+    /// Waits for room if another program has made the stream non-blocking.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.0.write(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    poll::writable(self.0.as_fd(), None)?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Fails if nothing can be written to standard output, so that a command says so ahead of its work.
+pub fn check() -> Result<()> {
+    Stdout::open().map(drop)
+}
+
 /// Prints text and a newline on standard output. A closed pipe, as after `head`, is not an error.
-pub fn line(text: impl std::fmt::Display) -> Result<()> {
-    match writeln!(anstream::stdout(), "{text}") {
+pub fn line(text: impl Display) -> Result<()> {
+    exactly(&coloured(format!("{text}\n"), AutoStream::choice(&io::stdout())))
+}
+
+/// Prints text for programs on standard output, without a change. Colours are not removed, as they are none, and the names
+/// of others may look like them.
+pub fn exactly(text: &str) -> Result<()> {
+    match Stdout::open()?.write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::system("writing to standard output", &error))
         }
@@ -22,32 +76,63 @@ pub fn line(text: impl std::fmt::Display) -> Result<()> {
     }
 }
 
-/// Prints lines on standard output.
-pub fn text(lines: impl AsRef<str>) -> Result<()> {
-    line(lines.as_ref().trim_end_matches('\n'))
+/// Prints text and a newline on standard error. If that fails, the text is lost, and nothing else: a message must not
+/// replace the result that it is about.
+pub fn note(text: impl Display) {
+    let text = coloured(format!("{text}\n"), AutoStream::choice(&io::stderr()));
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Removes the colours from a text if they are not wanted.
+fn coloured(text: String, choice: ColorChoice) -> String {
+    if choice == ColorChoice::Never { strip_str(&text).to_string() } else { text }
+}
+
+/// Text of others in printable characters: names of links and processes, paths. Each other character is replaced by its
+/// escape sequence, so the text keeps to its line and gives a terminal no orders.
+pub fn plain(text: impl AsRef<str>) -> String {
+    let escaped = text.as_ref().chars().map(|c| match c {
+        '\\' | '"' | '\'' => c.to_string(),
+        c => c.escape_debug().to_string(),
+    });
+    escaped.collect()
 }
 
 /// Prints a value as JSON on standard output.
 pub fn json(facts: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(facts)
         .map_err(|error| Failure::new(Exit::System, format!("writing JSON: {error}")))?;
-    line(text)
+    exactly(&(printable(&text) + "\n"))
+}
+
+/// Escapes what a terminal would obey in JSON: serde_json leaves it alone from U+007F on. Such characters are in strings
+/// only.
+fn printable(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() && c != '\u{7f}' || c.escape_debug().len() == 1 {
+            text.push(c);
+        } else {
+            text.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    text
 }
 
 /// Formats text in bold.
-pub fn bold(text: impl std::fmt::Display) -> String {
+pub fn bold(text: impl Display) -> String {
     let style = anstyle::Style::new().bold();
     format!("{style}{text}{style:#}")
 }
 
 /// Formats text in green, for success.
-pub fn green(text: impl std::fmt::Display) -> String {
+pub fn green(text: impl Display) -> String {
     let style = anstyle::AnsiColor::Green.on_default().bold();
     format!("{style}{text}{style:#}")
 }
 
 /// Formats text in red, for errors.
-pub fn red(text: impl std::fmt::Display) -> String {
+pub fn red(text: impl Display) -> String {
     let style = anstyle::AnsiColor::Red.on_default().bold();
     format!("{style}{text}{style:#}")
 }
@@ -69,7 +154,7 @@ pub fn histogram() -> Histogram<u64> {
 
 /// Records a time of any length.
 #[inline]
-pub fn note(times: &mut Histogram<u64>, ns: u64) {
+pub fn record(times: &mut Histogram<u64>, ns: u64) {
     // Cannot fail: the histogram grows.
     let _ = times.record(ns);
 }
@@ -150,11 +235,11 @@ impl Progress {
     }
 
     /// Replaces the progress by a last line, if it was shown.
-    pub fn end(&self, text: impl std::fmt::Display) {
+    pub fn end(&self, text: impl Display) {
         let seen = !self.0.is_hidden();
         self.clear();
         if seen {
-            anstream::eprintln!("{text}");
+            note(text);
         }
     }
 }
@@ -167,6 +252,18 @@ impl Drop for Progress {
     }
 }
 
+/// Prints what clap says: help and version on standard output, errors on standard error.
+pub fn clap(said: &clap::Error) -> Result<ExitCode> {
+    let text = said.render().ansi().to_string();
+    let text = text.trim_end_matches('\n');
+    if said.use_stderr() {
+        note(text);
+        return Ok(ExitCode::from(Exit::Usage as u8));
+    }
+    line(text)?;
+    done()
+}
+
 /// Exit code 0.
 pub fn done() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
@@ -177,10 +274,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn text_of_others_gives_no_orders() {
+        let name = "a\u{1b}[2J\nb\r\u{9b}1m\u{7f}\u{202e}\t\0 'c' \"d\" \\ \u{e4}\u{1f600}";
+        let shown = r#"a\u{1b}[2J\nb\r\u{9b}1m\u{7f}\u{202e}\t\0 'c' "d" \ ä😀"#;
+        assert_eq!(plain(name), shown);
+        assert_eq!(plain(shown), shown);
+        let json = printable(&serde_json::to_string_pretty(&[name]).unwrap());
+        assert!(json.chars().all(|c| c == '\n' || plain(c.to_string()) == c.to_string()), "{json}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [name]);
+    }
+
+    #[test]
     fn every_value_is_drawn() {
         let mut times = histogram();
         for value in 1..=10_000 {
-            note(&mut times, value);
+            record(&mut times, value);
         }
         let rows = draw(&times);
         let drawn: u64 =

@@ -7,6 +7,8 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -15,12 +17,13 @@ use hqq::agreement::{Fallback, Features};
 use hqq::features::compress::Codec;
 use hqq::features::encrypt::Key;
 use hqq::{AdvancedLink, Error, Listener, Options, StandardLink};
+use hqq_sys::streams::{self, Stream};
 use hqq_sys::{peer, poll};
 use zeroize::Zeroizing;
 
 use crate::args::{Quality, Recv, Secret, Send};
 use crate::exit::{Exit, Failure, Result};
-use crate::out::{self, Progress};
+use crate::out::{self, Progress, Stdout};
 
 /// The interval at which a sender without access to the receiver's process checks the link.
 const LOOK: Duration = Duration::from_millis(200);
@@ -30,7 +33,8 @@ const AGREE: Duration = Duration::from_secs(5);
 
 /// `hqq send NAME`.
 pub fn send(args: &Send) -> Result<ExitCode> {
-    // Errors of the key are reported before anything waits.
+    // Errors of the input and of the key are reported before anything waits.
+    let file = input()?;
     let wanted = wanted(&args.compress, &args.secret, &args.quality, args.statistics)?;
     // A rate is a requirement: without it, nothing is sent.
     let limited = |wanted: AdvancedOptions| {
@@ -64,7 +68,7 @@ pub fn send(args: &Send) -> Result<ExitCode> {
     };
     report_missing(&link, &args.compress, &args.quality, args.statistics, "receiver");
     let began = Instant::now();
-    let mut input = Input::new(&link)?;
+    let mut input = Input::new(file, &link)?;
     let progress = Progress::bytes(input.length, !args.quiet);
     let sent = if link.agreement().features.contains(Features::QOS) {
         send_on_connection(&link, &mut input, &args.quality, &progress)?
@@ -164,7 +168,7 @@ pub fn recv(args: &Recv) -> Result<ExitCode> {
         None
     };
     let began = Instant::now();
-    let mut output = file(io::stdout())?;
+    let mut output = Stdout::open().map_err(|failure| failure.during("nothing was received"))?;
     let progress = Progress::bytes(None, !args.quiet && !io::stdout().is_terminal());
     let mut written = 0;
     loop {
@@ -214,20 +218,40 @@ fn wanted(
         wanted = wanted.compression(codecs);
     }
     if let Some(path) = &secret.key_file {
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| {
-            Failure::system(format_args!("reading the key in {}", path.display()), &error)
-        })?);
-        let key = Key::parse(&text).map_err(|error| {
-            Failure::new(Exit::Usage, format!("{} does not contain a key: {error}", path.display()))
-                .hint("make one with `openssl rand -hex 32` and use it on both sides")
-        })?;
-        wanted = wanted.encryption(key);
+        wanted = wanted.encryption(key(path)?);
     }
     if statistics {
         wanted = wanted.statistics();
     }
     let any = !codecs.is_empty() || secret.encrypt || quality.is_wanted() || statistics;
     Ok(any.then_some(wanted))
+}
+
+/// Reads a key from a file. Warns if others can read it, and refuses a key of zeros.
+fn key(path: &Path) -> Result<Key> {
+    /// More than the longest text of a key.
+    const MOST: u64 = 4096;
+    const ANOTHER: &str = "make one with `(umask 077; openssl rand -hex 32 > FILE)` and use it on both sides";
+    let shown = out::plain(path.to_string_lossy());
+    let cannot = |error| Failure::system(format_args!("reading the key in {shown}"), &error);
+    let file = File::open(path).map_err(cannot)?;
+    let facts = file.metadata().map_err(cannot)?;
+    let mode = facts.mode() & 0o777;
+    if facts.is_file() && mode & 0o077 != 0 {
+        out::note(format_args!(
+            "hqq: warning: others may use the key in {shown}, whose mode is {mode:03o}: run `chmod 600` on it, and replace \
+             the key if it was read"
+        ));
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(MOST).read_to_string(&mut text).map_err(cannot)?;
+    let refused = |why: String| Failure::new(Exit::Usage, format!("{shown} {why}")).hint(ANOTHER);
+    let key = Key::parse(&text).map_err(|error| refused(format!("does not contain a key: {error}")))?;
+    let zeros = |part: &str| !part.is_empty() && part.bytes().all(|digit| digit == b'0');
+    if text.trim().split(':').any(zeros) {
+        return Err(refused("contains a key of zeros, which anybody can guess".into()));
+    }
+    Ok(key)
 }
 
 /// The failure for an unsuccessful negotiation with `who`.
@@ -253,17 +277,17 @@ fn report_missing(link: &AdvancedLink, codecs: &[Codec], quality: &Quality, stat
     let why =
         agreement.fallback.map_or_else(|| "the other side did not request it".into(), |why| why.to_string());
     if !codecs.is_empty() && !agreement.features.contains(Features::COMPRESSION) {
-        anstream::eprintln!(
+        out::note(format_args!(
             "hqq: note: not compressed: {why}; the {who} needs --compress with one of the same codecs"
-        );
+        ));
     }
     if quality.is_wanted() && !agreement.features.contains(Features::QOS) {
-        anstream::eprintln!(
+        out::note(format_args!(
             "hqq: note: no priority or rate: {why}; the {who} needs --priority or --rate, too"
-        );
+        ));
     }
     if statistics && !agreement.features.contains(Features::STATISTICS) {
-        anstream::eprintln!("hqq: note: not measured: {why}; the {who} needs --statistics, too");
+        out::note(format_args!("hqq: note: not measured: {why}; the {who} needs --statistics, too"));
     }
 }
 
@@ -277,10 +301,13 @@ fn smaller(link: &AdvancedLink, sent: u64) -> String {
     }
 }
 
-/// Opens a standard stream without a buffer.
-fn file(stream: impl AsFd) -> Result<File> {
-    let copied = stream.as_fd().try_clone_to_owned();
-    copied.map(File::from).map_err(|error| Failure::system("opening a standard stream", &error))
+/// Opens standard input without a buffer.
+fn input() -> Result<File> {
+    let opened = streams::open(Stream::Input).map(File::from);
+    opened.map_err(|error| {
+        Failure::system("standard input is closed or not open for reading", &error)
+            .hint("redirect it from a file or a pipe, or from /dev/null to send nothing")
+    })
 }
 
 /// Standard input, and the process of the receiver, whose death ends a wait for input.
@@ -292,8 +319,7 @@ struct Input {
 }
 
 impl Input {
-    fn new(link: &AdvancedLink) -> Result<Self> {
-        let mut file = file(io::stdin())?;
+    fn new(mut file: File, link: &AdvancedLink) -> Result<Self> {
         let facts = file.metadata().map_err(|error| Failure::system("inspecting standard input", &error))?;
         let length = facts.is_file().then(|| facts.len().saturating_sub(file.stream_position().unwrap_or(0)));
         let receiver = link.peer().pid.and_then(|pid| peer::pidfd_open(pid).ok());

@@ -1,9 +1,9 @@
 //! The second process of a demonstration or a measurement: this program again, at the other end of a link.
 
-use std::env;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use hqq::{Error, Offer, Options, StandardLink};
 
@@ -11,6 +11,22 @@ use crate::exit::{Exit, Failure, Result};
 
 /// The time limit for its start and for its end.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// This program's file. The kernel finds it, even after another one took its place or it was removed.
+pub const PROGRAM: &str = "/proc/self/exe";
+
+/// A command that starts this program again.
+pub fn program() -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.arg0(env::args_os().next().unwrap_or_else(|| "hqq".into()));
+    command
+}
+
+/// Gives a second process the command name of the first: the kernel names it after [`PROGRAM`].
+pub fn name() {
+    // The name is for display only.
+    let _ = fs::write("/proc/self/comm", "hqq");
+}
 
 /// A process that this one started. Dropping it kills and reaps the process.
 #[derive(Debug)]
@@ -25,10 +41,8 @@ impl Second {
         options: Options,
         arrange: impl FnOnce(&mut Command),
     ) -> Result<(Self, StandardLink)> {
-        let program =
-            env::current_exe().map_err(|error| Failure::system("finding this program's file", &error))?;
         let offer = Offer::new(options)?;
-        let mut command = Command::new(program);
+        let mut command = program();
         command.arg(subcommand).stdin(Stdio::null()).stdout(Stdio::null());
         arrange(&mut command);
         offer.pass_to(&mut command)?;
@@ -36,10 +50,17 @@ impl Second {
         let mut second = Self { child };
         match offer.accept_timeout(PATIENCE) {
             Ok(link) => Ok((second, link)),
-            Err(error) => Err(match second.wait(Duration::from_millis(500)) {
-                Some(status) => ended(status, "at the start"),
-                None => error.into(),
-            }),
+            Err(error) => {
+                let failure = Failure::from(error);
+                // If this process could not make the link, the other one fails because of that.
+                if matches!(failure.exit, Exit::System | Exit::Usage) {
+                    return Err(failure);
+                }
+                Err(match second.wait(Duration::from_millis(500)) {
+                    Some(status) => ended(status, "at the start"),
+                    None => failure,
+                })
+            }
         }
     }
 
@@ -99,6 +120,15 @@ impl Drop for Second {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The failure of a second process that has no link. Both are the same program, so a handshake that failed means that the
+/// first one stopped, and says why itself.
+pub fn unlinked(error: Error) -> Failure {
+    match error {
+        Error::Handshake { .. } => Error::PeerGone.into(),
+        error => error.into(),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hqq::Options;
 
 use crate::exit::{Failure, Result};
+use crate::out;
 
 /// The start time, from which both processes count.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +59,7 @@ pub fn to_file(options: Options, path: Option<&Path>, start: Start, first: bool)
         if let Err(error) = (&file).write_all(line.as_bytes())
             && !failed.swap(true, Ordering::Relaxed)
         {
-            anstream::eprintln!("hqq: warning: the packet trace is incomplete: {error}");
+            out::note(format_args!("hqq: warning: the packet trace is incomplete: {error}"));
         }
     }))
 }

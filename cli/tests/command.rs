@@ -86,6 +86,53 @@ fn a_killed_second_process_fails_the_demonstration() {
     assert!(errors.contains("the second process was killed") && errors.contains("by signal 9"), "{errors}");
 }
 
+#[test]
+fn the_first_process_says_itself_why_there_is_no_link() {
+    // The region has 64 MiB, which are more than the address space that is left.
+    let script = "ulimit -v 65536 && exec \"$0\" demo --messages 10 --size 1048576";
+    let demo = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_hqq")])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let errors = text(&demo.stderr);
+    assert_eq!(demo.status.code(), Some(6), "{errors}");
+    assert!(errors.contains("hqq: error: mapping the region failed: Cannot allocate memory"), "{errors}");
+    assert!(!errors.contains("handshake") && !errors.contains("exit code"), "{errors}");
+}
+
+#[test]
+fn a_program_that_was_replaced_starts_its_second_process() {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_hqq"));
+    let gone = program.with_file_name(name());
+    std::fs::hard_link(program, &gone).unwrap();
+    let file = std::fs::File::open(&gone).unwrap();
+    std::fs::remove_file(&gone).unwrap();
+    let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&file));
+    for args in [
+        &["demo", "--messages", "10"][..],
+        &["bench", "--rounds", "1", "--case", "slot", "--payload", "8", "--system", "raw"],
+    ] {
+        let done = std::process::Command::new(&path).args(args).stdin(Stdio::null()).output().unwrap();
+        assert_eq!(done.status.code(), Some(0), "{args:?}: {}", text(&done.stderr));
+    }
+}
+
+#[test]
+fn a_demonstration_does_not_take_things_of_others_for_its_own() {
+    let file = small_file();
+    let args = ["demo", "--messages", "100000", "--file", file.to_str().unwrap()];
+    let mut demo = Running::start(&mut hqq(&args));
+    // Others bind names that end as its process id does, and share files.
+    let _listener = hqq::Listener::bind(&format!("{}.{}", name(), pid(&demo))).unwrap();
+    let shared = std::path::PathBuf::from(format!("/dev/shm/hqq-{}", name()));
+    let shared = std::fs::File::create_new(&shared).map(|_| shared);
+    let ended = demo.code_and_errors();
+    std::fs::remove_file(file).unwrap();
+    let _ = shared.map(std::fs::remove_file);
+    assert_eq!(ended, (Some(0), String::new()));
+}
+
 /// The process that `process` has started, once it runs that command.
 fn child(process: &Running, command: &[u8]) -> String {
     let children = format!("/proc/{0}/task/{0}/children", pid(process));

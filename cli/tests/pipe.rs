@@ -2,8 +2,9 @@
 
 mod common;
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -354,4 +355,52 @@ fn without_the_same_key_nothing_is_sent() {
     for path in keys.iter().chain([&nonsense]) {
         std::fs::remove_file(path).unwrap();
     }
+}
+
+#[test]
+fn a_key_that_others_can_read_draws_a_warning() {
+    let path = temporary("open-key", "ab".repeat(32).as_bytes());
+    let file = path.to_str().unwrap();
+    let said = |mode| {
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let nobody = run(&["send", "nobody", "--encrypt", "--key-file", file]);
+        assert_eq!(nobody.status.code(), Some(3));
+        text(&nobody.stderr)
+    };
+    for mode in [0o644, 0o640, 0o602, 0o610] {
+        let said = said(mode);
+        assert!(said.contains(&format!("hqq: warning: others may use the key in {file}")), "{said}");
+        assert!(said.contains(&format!("{mode:o}")) && said.contains("chmod 600"), "{said}");
+    }
+    for mode in [0o600, 0o400] {
+        assert!(!said(mode).contains("warning"), "{mode:o}");
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_key_of_zeros_is_refused() {
+    let (zeros, one) = ("00".repeat(32), format!("{}1", "0".repeat(63)));
+    for key in [
+        zeros.clone(),
+        format!("psk:{zeros}\n"),
+        format!("pinned:{zeros}:{}", "ab".repeat(32)),
+        format!("pinned:{one}:{zeros}"),
+    ] {
+        let path = temporary("zeros", key.as_bytes());
+        for command in ["send", "recv"] {
+            let refused = run(&[command, "nobody", "--encrypt", "--key-file", path.to_str().unwrap()]);
+            let said = text(&refused.stderr);
+            assert_eq!(refused.status.code(), Some(2), "{key}: {said}");
+            assert!(said.contains("openssl rand -hex 32"), "{key}: {said}");
+            assert!(said.contains("key of zeros") || key.starts_with("pinned:"), "{key}: {said}");
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+    let path = temporary("one", one.as_bytes());
+    assert_eq!(
+        run(&["send", "nobody", "--encrypt", "--key-file", path.to_str().unwrap()]).status.code(),
+        Some(3)
+    );
+    std::fs::remove_file(path).unwrap();
 }

@@ -15,6 +15,7 @@
 //! | [`cpu`] | processor affinity, processor time and the monotonic clock |
 //! | [`random`] | random bytes of the kernel |
 //! | [`spawn`] | passing a socket to a child process |
+//! | `streams` | the standard streams, and which of them were closed at the start; with the feature `streams` |
 //! | [`raw`] | minimal exchanges through shared memory, as references for benchmarks |
 //!
 //! Linux 6.5 or newer is needed, because older kernels do not report which process sent a message (`SO_PASSPIDFD`). On
@@ -60,3 +61,5 @@ pub mod raw;
 pub mod sock;
 #[cfg(target_os = "linux")]
 pub mod spawn;
+#[cfg(all(target_os = "linux", feature = "streams"))]
+pub mod streams;

@@ -4,11 +4,12 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{
-    FallocateFlags, FileType, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
-    fstatfs, ftruncate, memfd_create,
+    AtFlags, FallocateFlags, FileType, MemfdFlags, Mode, OFlags, SealFlags, StatxFlags, fallocate,
+    fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate, makedev, memfd_create, open, statx,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
@@ -140,6 +141,105 @@ pub fn facts(fd: BorrowedFd<'_>) -> io::Result<Facts> {
     })
 }
 
+/// A memfd that some process has open, found and not opened yet.
+#[derive(Debug)]
+pub struct Found {
+    /// Opened with `O_PATH`: for its identity only.
+    place: OwnedFd,
+    /// Device (file system) of the inode. All memfds of ordinary pages have the same.
+    pub device: u64,
+    /// Inode. It identifies the memfd as long as it exists.
+    pub inode: u64,
+}
+
+impl Found {
+    /// Finds the memfd of ordinary pages that `path`, usually `/proc/PID/fd/FD`, leads to. `None` if it leads to another
+    /// kind of file. No driver, no other process and no server of a file system is asked, so the call does not block,
+    /// whatever lies there.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if the process or its descriptor has gone; [`io::ErrorKind::PermissionDenied`] if the
+    /// process may not be inspected; the kernel's.
+    pub fn at(path: &str) -> io::Result<Option<Self>> {
+        let place = retry_on_intr(|| open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()))?;
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let facts = statx(&place, c"", flags, StatxFlags::TYPE | StatxFlags::INO)?;
+        let device = makedev(facts.stx_dev_major, facts.stx_dev_minor);
+        let is_file = FileType::from_raw_mode(facts.stx_mode.into()) == FileType::RegularFile;
+        Ok((is_file && device == memfd_device()?).then_some(Self { place, device, inode: facts.stx_ino }))
+    }
+
+    /// Opens it for reading. Does not wait.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::PermissionDenied`] if its owner does not let this user read it;
+    /// [`io::ErrorKind::WouldBlock`] while a process holds a lease on it; the kernel's.
+    pub fn open(&self) -> io::Result<OwnedFd> {
+        let path = format!("/proc/thread-self/fd/{}", self.place.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        match retry_on_intr(|| open(path.as_str(), flags, Mode::empty())) {
+            Err(Errno::AGAIN) => Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "a process holds a lease on this memory: try again in a minute",
+            )),
+            opened => Ok(opened?),
+        }
+    }
+}
+
+/// The device that all memfds of ordinary pages are on.
+fn memfd_device() -> io::Result<u64> {
+    static DEVICE: OnceLock<u64> = OnceLock::new();
+    if let Some(&device) = DEVICE.get() {
+        return Ok(device);
+    }
+    let own = memfd_create("hqq device", MemfdFlags::CLOEXEC)?;
+    let device = fstat(&own)?.st_dev;
+    Ok(*DEVICE.get_or_init(|| device))
+}
+
+/// Whether some page of these byte ranges of a memfd is missing: reading it through a mapping would allocate it, at the
+/// reader's cost. A page that was reserved and never touched is not missing, nor is one that was swapped out.
+///
+/// Where the kernel does not count the pages of a range (Linux before 6.5, or no permission to write to the memfd), the
+/// whole memfd counts as free of holes if it has as many pages as the ranges. So reading can at most double its memory.
+///
+/// # Errors
+/// The kernel's.
+pub fn has_holes(fd: BorrowedFd<'_>, ranges: &[Range<u64>]) -> io::Result<bool> {
+    let page = page_size() as u64;
+    let mut wanted = 0;
+    let mut known = true;
+    for range in ranges.iter().filter(|range| !range.is_empty()) {
+        let start = range.start / page * page;
+        let pages = (range.end - start).div_ceil(page);
+        wanted += pages;
+        match pages_present(fd, start, pages * page) {
+            Ok(present) if present < pages => return Ok(true),
+            Ok(_) => {}
+            Err(_) => known = false,
+        }
+    }
+    let has = u64::try_from(fstat(fd)?.st_blocks).unwrap_or(0) * 512;
+    Ok(!known && has < wanted * page)
+}
+
+/// The number of pages of a range that are in memory or in swap.
+fn pages_present(fd: BorrowedFd<'_>, start: u64, len: u64) -> io::Result<u64> {
+    /// `cachestat`, which has the same number on all architectures since Linux 6.5.
+    const CACHESTAT: libc::c_long = 451;
+    let range = [start, len];
+    // In cache, dirty, being written back, evicted (for memfds: swapped out), recently evicted.
+    let mut counts = [0_u64; 5];
+    let number = fd.as_raw_fd();
+    // SAFETY: the descriptor is open; the kernel reads two words and writes five, which live.
+    let done = unsafe { libc::syscall(CACHESTAT, number, range.as_ptr(), counts.as_mut_ptr(), 0) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(counts[0] + counts[3])
+}
+
 /// Shared memory that is mapped into this process. Dropping it unmaps the memory.
 ///
 /// A child made by `fork` does not inherit the mapping (`MADV_DONTFORK`). The descriptor may be closed before the
@@ -261,6 +361,7 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::os::fd::AsFd;
+    use std::slice::from_ref;
 
     fn sealed(len: u64) -> OwnedFd {
         let fd = create("hqq-sys test", len).unwrap();
@@ -367,6 +468,78 @@ mod tests {
             std::fs::remove_file(&path).unwrap();
             assert!(!named.unwrap().is_memfd);
         }
+    }
+
+    fn path_of(fd: BorrowedFd<'_>) -> String {
+        format!("/proc/self/fd/{}", fd.as_raw_fd())
+    }
+
+    #[test]
+    fn memfds_are_found_and_opened_through_proc() {
+        let fd = sealed(4096);
+        let found = Found::at(&path_of(fd.as_fd())).unwrap().unwrap();
+        let stat = fstat(&fd).unwrap();
+        assert_eq!((found.device, found.inode), (stat.st_dev, stat.st_ino));
+        let opened = found.open().unwrap();
+        assert_eq!(fstat(&opened).unwrap().st_ino, stat.st_ino);
+        assert_eq!(Mapping::map(opened.as_fd(), 4096).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        let path = path_of(fd.as_fd());
+        drop(fd);
+        assert!(
+            Found::at(&path).is_err() || Found::at(&path).unwrap().is_none_or(|f| f.inode != stat.st_ino)
+        );
+    }
+
+    #[test]
+    fn nothing_else_is_taken_for_a_memfd() {
+        let fifo = std::env::temp_dir().join(format!("hqq-sys-fifo-{}", std::process::id()));
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        // Opening a FIFO to read it would wait for a writer.
+        assert!(Found::at(fifo.to_str().unwrap()).unwrap().is_none());
+        std::fs::remove_file(fifo).unwrap();
+        let (socket, _) = crate::sock::pair().unwrap();
+        for path in ["/proc/self/exe", "/dev/null", "/dev/shm", "/", &path_of(socket.as_fd())] {
+            assert!(Found::at(path).unwrap().is_none(), "{path}");
+        }
+        assert_eq!(Found::at("/no/such/file").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_lease_does_not_keep_anybody_waiting() {
+        // SAFETY: ignores the signal that tells this process of the attempt to open the file.
+        unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+        let memfd = sealed(4096);
+        // The kernel grants a lease for a description that was opened by its path only.
+        let fd = File::options().read(true).write(true).open(path_of(memfd.as_fd())).unwrap();
+        // SAFETY: the descriptor is open.
+        let leased = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+        assert_eq!(leased, 0, "{}", io::Error::last_os_error());
+        let found = Found::at(&path_of(fd.as_fd())).unwrap().unwrap();
+        let began = std::time::Instant::now();
+        assert_eq!(found.open().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // The kernel takes a lease away after 45 s.
+        assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn holes_are_found_without_filling_them() {
+        let page = page_size() as u64;
+        let fd = create_sparse("hqq-sys test", 64 * page, &[0..page, 10 * page..12 * page]).unwrap();
+        let blocks = || fstat(&fd).unwrap().st_blocks as u64 * 512;
+        let holes = |ranges: &[Range<u64>]| has_holes(fd.as_fd(), ranges).unwrap();
+        for whole in [&[][..], from_ref(&(0..1)), &[0..page, 10 * page + 1..12 * page - 1], from_ref(&(5..5))]
+        {
+            assert!(!holes(whole), "{whole:?}");
+        }
+        for torn in
+            [from_ref(&(0..page + 1)), &[0..page, 9 * page..11 * page], from_ref(&(11 * page..13 * page))]
+        {
+            assert!(holes(torn), "{torn:?}");
+        }
+        assert_eq!(blocks(), 3 * page);
+        // Touched pages count as the others do.
+        rustix::io::pwrite(&fd, b"x", 10 * page).unwrap();
+        assert!(!holes(&[10 * page..12 * page, 0..page]));
     }
 
     #[test]

@@ -65,6 +65,16 @@ pub fn many(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Vec
     Ok(polled.iter().map(|p| !p.revents().is_empty()).collect())
 }
 
+/// Sleeps until `fd` can be written to, or has failed, or `timeout` has passed. Returns whether it can be tried again.
+///
+/// # Errors
+/// As [`wait`].
+pub fn writable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+    poll_for(&mut polled, timeout)?;
+    Ok(!polled[0].revents().is_empty())
+}
+
 fn poll_for(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
     // A deadline beyond the clock's range counts as none.
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));

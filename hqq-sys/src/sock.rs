@@ -16,5 +16,5 @@ pub use listener::{SocketFile, listen, obstacle, take_over};
 pub use message::{Drained, MAX_FDS, Received, drain, purge, recv, ring, send};
 pub(crate) use socket::identify_senders;
 pub use socket::{
-    Creds, accept, connect, hang_up, pair, peer_creds, peer_pidfd, quiet, replace, set_cloexec,
+    Creds, accept, connect, hang_up, is_exhaustion, pair, peer_creds, peer_pidfd, quiet, replace, set_cloexec,
 };

@@ -132,7 +132,7 @@ fn listeners_that_greet_wrongly() {
     let hello =
         |magic: &str, format: u64, version: &str| format!("sock-send 0x20 {magic} {format} {version}");
     let handshake: Meant = &|error| matches!(error, Error::Handshake { .. });
-    let cases: [(String, Meant, &str); 9] = [
+    let cases: [(String, Meant, &str); 8] = [
         (hello("1", 1, "0x101"), &|e| matches!(e, Error::ForeignMagic { found: 1 }), "00 0 4 20"),
         (
             hello(MAGIC, 7, "0x101"),
@@ -149,7 +149,6 @@ fn listeners_that_greet_wrongly() {
         ("sock-bytes 64 32".into(), handshake, ""),
         ("sock-send 0x22 1".into(), handshake, ""),
         (format!("sock-extra 0x20 {MAGIC} 1 0x101"), handshake, ""),
-        ("sock-drop".into(), handshake, ""),
     ];
     for (order, is_it, answer) in &cases {
         let orders: &[&str] = if answer.is_empty() { &[order] } else { &[order, "sock-recv"] };
@@ -173,6 +172,29 @@ fn listeners_that_greet_wrongly() {
     let options = test.options().handshake_timeout(Duration::from_millis(50));
     let silent = StandardLink::connect_with(&path, options);
     assert!(matches!(silent, Err(Error::Timeout { .. })), "{silent:?}");
+}
+
+/// It is called again, since it may have had too many callers; and if nothing comes of that, the caller learns that it hung up.
+#[test]
+fn listeners_that_hang_up() {
+    for orders in [&["sock-drop"][..], &["sock-hello", "sock-drop"], &["sock-offer good", "sock-drop"]] {
+        let mut test = test!();
+        let path = test.folder().join("link").to_str().unwrap().to_owned();
+        let mut peer = test.peer();
+        peer.ask(format!("sock-listen {path}"));
+        let time = Duration::from_millis(300);
+        let options = test.options().max_region(1 << 20).handshake_timeout(time);
+        let calling = thread::spawn(move || {
+            let began = std::time::Instant::now();
+            (StandardLink::connect_with(&path, options).unwrap_err(), began.elapsed())
+        });
+        for order in ["sock-accept"].iter().chain(orders) {
+            peer.ask(order);
+        }
+        // The second call waits for a listener that says no more.
+        let (error, took) = calling.join().unwrap();
+        assert!(error.to_string().contains("hung up") && took >= time, "{orders:?}: {error} after {took:?}");
+    }
 }
 
 #[test]
@@ -222,9 +244,7 @@ fn listeners_that_offer_wrong_memory() {
         assert!(matches!(error, Error::Handshake { .. }), "{order}: {error:?}");
     }
     // It sits, and is given up.
-    for (order, part) in
-        [("sock-drop", "hung up"), ("sock-send 0x22 0", "out of turn"), ("sock-bytes 1 0", "64 bytes")]
-    {
+    for (order, part) in [("sock-send 0x22 0", "out of turn"), ("sock-bytes 1 0", "64 bytes")] {
         let (error, _) = calls(&test, &mut peer, &path, &["sock-offer good", order]);
         assert!(
             matches!(error, Error::Handshake { .. }) && error.to_string().contains(part),
@@ -331,11 +351,34 @@ fn a_listener_that_dies_in_the_handshake() {
     let mut peer = test.peer();
     peer.ask(format!("sock-listen {path}"));
     thread::scope(|scope| {
-        let calling = scope.spawn(|| StandardLink::connect_timeout(&path, SOON));
+        let calling = scope.spawn(|| StandardLink::connect_with(&path, test.options()));
         peer.ask("sock-accept");
         peer.ask("sock-hello");
         peer.kill();
         let error = calling.join().unwrap().unwrap_err();
         assert!(matches!(error, Error::Handshake { .. }), "{error:?}");
     });
+}
+
+/// Who waits for a listener is served by the next one, whichever step of the handshake the first has left.
+#[test]
+fn another_listener_takes_over_in_the_handshake() {
+    for orders in [&[][..], &["sock-hello"], &["sock-offer good"]] {
+        let mut test = test!();
+        let path = test.folder().join("link").to_str().unwrap().to_owned();
+        let mut peer = test.peer();
+        peer.ask(format!("sock-listen {path}"));
+        thread::scope(|scope| {
+            let calling = scope.spawn(|| StandardLink::connect_timeout(&path, SOON));
+            for order in ["sock-accept"].iter().chain(orders) {
+                peer.ask(order);
+            }
+            peer.kill();
+            let listener = Listener::bind_with(&path, test.options()).unwrap();
+            let served = listener.accept_timeout(SOON).unwrap();
+            let link = calling.join().unwrap().unwrap();
+            link.send(b"served").unwrap();
+            assert_eq!(&*served.recv().unwrap(), b"served");
+        });
+    }
 }

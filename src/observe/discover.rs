@@ -1,12 +1,15 @@
 //! Finds the links of this machine: every region is a memfd whose name begins with `hqq:`, and `/proc` lists the
 //! processes that have it open.
+//!
+//! Strangers decide what their descriptors lead to. So nothing is opened before it is known to be a memfd, and nothing
+//! is waited for.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+
+use hqq_sys::mem::Found;
 
 use crate::error::{Error, Result};
 use crate::observe::observer::Observer;
@@ -46,17 +49,22 @@ pub struct Discovered {
 }
 
 impl LinkSeen {
-    /// Opens the region through the first of its processes that still has it open.
+    /// Opens the region through the first of its processes that still has it open. Does not wait, whatever these
+    /// processes have done with the region or its descriptor.
     ///
     /// # Errors
-    /// As [`Observer::open`]; [`Error::Os`] of kind `NotFound` if no process has the region open any more.
+    /// As [`Observer::open`]; [`Error::Os`] of kind `NotFound` if no process has the region open any more, and of kind
+    /// `WouldBlock` while a process holds a lease on it.
     pub fn open(&self) -> Result<Observer> {
         let mut reason = io::Error::new(ErrorKind::NotFound, "the link has gone");
         for ProcessSeen { pid, fd, .. } in &self.processes {
-            match File::open(format!("/proc/{pid}/fd/{fd}")).and_then(|file| Ok((file.metadata()?, file))) {
+            match Found::at(&path(*pid, *fd)) {
                 // The number may be in use for another file by now.
-                Ok((found, file)) if (found.dev(), found.ino()) == (self.device, self.inode) => {
-                    return Observer::open(file.as_fd());
+                Ok(Some(found)) if (found.device, found.inode) == (self.device, self.inode) => {
+                    match found.open() {
+                        Ok(memfd) => return Observer::open(memfd.as_fd()),
+                        Err(error) => reason = error,
+                    }
                 }
                 Ok(_) => {}
                 Err(error) if has_gone(&error) => {}
@@ -121,16 +129,12 @@ fn scan(pid: i32, found: &mut BTreeMap<(u64, u64), LinkSeen>) -> io::Result<()> 
     }
     fds.sort_unstable();
     for fd in fds {
-        let path = PathBuf::from(format!("/proc/{pid}/fd/{fd}"));
-        let (name, facts) = match fs::read_link(&path).map(|target| link_name(&target.to_string_lossy())) {
-            Ok(Some(name)) => match fs::metadata(&path) {
-                Ok(facts) => (name, facts),
-                Err(_) => continue,
-            },
-            // Closed meanwhile, or no region.
-            _ => continue,
-        };
-        let (device, inode) = (facts.dev(), facts.ino());
+        let path = path(pid, fd);
+        // Closed meanwhile, or no region. The kernel gives the path of other files too, so the name proves nothing.
+        let Ok(target) = fs::read_link(&path) else { continue };
+        let Some(name) = link_name(&target.to_string_lossy()) else { continue };
+        let Ok(Some(memfd)) = Found::at(&path) else { continue };
+        let (device, inode) = (memfd.device, memfd.inode);
         let link = found.entry((device, inode));
         let link = link.or_insert_with(|| LinkSeen { name, inode, device, processes: Vec::new() });
         if link.processes.last().is_none_or(|last| last.pid != pid) {
@@ -140,6 +144,11 @@ fn scan(pid: i32, found: &mut BTreeMap<(u64, u64), LinkSeen>) -> io::Result<()> 
         }
     }
     Ok(())
+}
+
+/// A descriptor of a process.
+fn path(pid: i32, fd: i32) -> String {
+    format!("/proc/{pid}/fd/{fd}")
 }
 
 /// Name of the link, if `target` (the target of a descriptor's `/proc` entry) is a region.

@@ -1,5 +1,6 @@
 //! A region that is mapped read-only.
 
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use hqq_sys::mem::{self, Mapping};
@@ -12,6 +13,10 @@ use crate::observe::stats::Stats;
 use crate::shm::region::owned::OwnedViews;
 use crate::shm::region::{Facts, Views};
 use crate::shm::words::{NAME_WORDS, Role, SeatWord};
+
+/// Why memory with holes is not read.
+const HOLES: &str = "memory whose control words have holes cannot be observed, as reading would fill them: pass a region whose \
+                     creator reserved them, as HQQ does";
 
 /// A region that is mapped read-only.
 #[derive(Debug)]
@@ -43,7 +48,8 @@ impl Observer {
     ///
     /// # Errors
     /// [`Error::Unsupported`] unless `memfd` is a sealed memfd: reading memory whose length can change may kill the
-    /// process. [`Error::ForeignMagic`], [`Error::NotReady`], [`Error::FormatVersion`], [`Error::PageSize`],
+    /// process. It is returned too if a page of the control words is missing, as reading would allocate it: the creator
+    /// of a region reserves them. [`Error::ForeignMagic`], [`Error::NotReady`], [`Error::FormatVersion`], [`Error::PageSize`],
     /// [`Error::Geometry`], [`Error::TooSmallMemory`] or [`Error::Corrupt`] if it contains no region that this build
     /// supports; [`Error::Os`].
     pub fn open(memfd: BorrowedFd<'_>) -> Result<Self> {
@@ -54,8 +60,17 @@ impl Observer {
             return Err(Error::Unsupported { what });
         }
         let len = usize::try_from(facts.len).unwrap_or(usize::MAX);
+        let whole = |ranges: &[Range<u64>]| match mem::has_holes(memfd, ranges) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(Error::Unsupported { what: HOLES }),
+            Err(source) => Err(Error::Os { doing: "inspecting a region's memory", source }),
+        };
+        // The page of the superblock says where the other control words are.
+        whole(std::slice::from_ref(&(0..facts.len.min(mem::page_size() as u64))))?;
         let mapping = Mapping::map_read_only(memfd, len).map_err(os("mapping a region for reading"))?;
-        Ok(Self { views: OwnedViews::new(mapping)? })
+        let views = OwnedViews::new(mapping)?;
+        whole(&views.views().layout().control())?;
+        Ok(Self { views })
     }
 
     /// Words of the region.

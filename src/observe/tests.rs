@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::mem::{offset_of, size_of};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::slice::from_ref;
 use std::sync::atomic::AtomicBool;
 
 use hqq_sys::mem::{self, Mapping};
@@ -516,4 +518,70 @@ fn what_is_no_region_is_refused() {
     assert!(matches!(Observer::open(memfd.as_fd()), Err(Error::ForeignMagic { found: 0 })));
     let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
     assert!(matches!(Observer::open(socket.as_fd()), Err(Error::Unsupported { .. })));
+}
+
+/// A stranger can reserve nothing, and let the reader pay for the pages.
+#[test]
+fn holes_are_refused_and_not_filled() {
+    let geometry = Geometry::new(1 << 16, 1 << 16, 64).unwrap();
+    let page = mem::page_size() as u64;
+    let len = required_bytes(&geometry, page).unwrap();
+    let make = |parts: &[std::ops::Range<u64>]| {
+        let memfd = mem::create_sparse("hqq:holes", len, parts).unwrap();
+        mem::seal(memfd.as_fd()).unwrap();
+        std::fs::File::from(memfd)
+    };
+    let whole = make(from_ref(&(0..len)));
+    let setup = Setup { geometry, modes: Modes::default(), page, epoch: 1, first_lap: 0, name: "holes" };
+    let map = Mapping::map(whole.as_fd(), len as usize).unwrap();
+    let region = OwnedRegion::create(map, &setup, false).unwrap();
+    let control = region.region().layout().control();
+    let mut superblock = vec![0; page as usize];
+    whole.read_exact_at(&mut superblock, 0).unwrap();
+    assert!(Observer::open(whole.as_fd()).is_ok());
+    let second = control[1].start..control[1].end;
+    for (parts, sound) in [
+        (&control[..], true),
+        (from_ref(&(0..page)), false),
+        (from_ref(&control[0]), false),
+        (&[0..control[0].end - page, second.clone()], false),
+        (&[0..page, page * 2..len], false),
+        (from_ref(&second), false),
+    ] {
+        let memfd = make(parts);
+        memfd.write_all_at(&superblock, 0).unwrap();
+        let blocks = || memfd.metadata().unwrap().blocks();
+        let before = blocks();
+        let observer = Observer::open(memfd.as_fd());
+        match &observer {
+            Ok(observer) => drop((observer.stats(), observer.check())),
+            Err(error) => assert!(error.to_string().contains("have holes"), "{error}"),
+        }
+        assert_eq!((observer.is_ok(), blocks()), (sound, before), "{parts:?}");
+    }
+}
+
+#[test]
+fn what_a_stranger_has_put_in_a_links_place_is_not_waited_for() {
+    let bench = Bench::named(&format!("placed-{}", std::process::id()), RingMode::Mpmc, 0);
+    let own = |fd: i32| ProcessSeen { pid: std::process::id() as i32, fd, comm: String::new() };
+    let memfd = own(bench.memfd.as_raw_fd());
+    let found = mem::Found::at(&format!("/proc/self/fd/{}", memfd.fd)).unwrap().unwrap();
+    let (device, inode) = (found.device, found.inode);
+    let path = std::env::temp_dir().join(format!("hqq-placed-{}", std::process::id()));
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    // With O_NONBLOCK the FIFO opens at once. Without, it waits for a writer, and there is none.
+    let fifo = std::fs::File::options().read(true).custom_flags(0o4000).open(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    let placed = own(fifo.as_raw_fd());
+    let mut link = LinkSeen { name: "x".into(), inode, device, processes: vec![placed.clone(), memfd] };
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let next = link.open();
+        link.processes = vec![placed];
+        let _ = tell.send((next, link.open()));
+    });
+    let (next, gone) = told.recv_timeout(std::time::Duration::from_secs(30)).expect("it returns");
+    assert!(next.is_ok(), "the next process has it");
+    assert!(matches!(gone, Err(Error::Os { source, .. }) if source.kind() == std::io::ErrorKind::NotFound));
 }

@@ -102,7 +102,7 @@ impl Offer {
         let began = Instant::now();
         loop {
             let policy = AcceptPolicy { options: &options, name: "offer", any_user: false, into: None };
-            if let Some(Accepted::Link(core)) = handshake.drive(policy)? {
+            if let Some(Accepted::Link(core)) = handshake.drive_alone(policy)? {
                 return Ok(StandardLink::new(*core));
             }
             if wait.is_over() {

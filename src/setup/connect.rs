@@ -11,7 +11,7 @@
 //! the forms without a time.
 
 use std::io::ErrorKind;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -22,12 +22,13 @@ use crate::error::{Error, Result};
 use crate::link::standard::StandardLink;
 use crate::link::untrusted::UntrustedLink;
 use crate::options::Options;
+use crate::setup::handshake::{AcceptPolicy, Accepted, ClientHandshake, ServerHandshake, is_hang_up};
 use crate::setup::identity::check_user;
-use crate::setup::handshake::{AcceptPolicy, Accepted, ClientHandshake, ServerHandshake};
 use crate::setup::memory::os;
 
-/// How long `connect` sleeps between two attempts to connect.
+/// How long `connect` sleeps between its first two attempts; twice as long each time, up to the longest.
 const RETRY: Duration = Duration::from_millis(2);
+const LONGEST_RETRY: Duration = Duration::from_millis(16);
 /// A time that never passes in practice, within the clock's range.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -64,39 +65,72 @@ fn no_listener(name: &str, address: &Address) -> Error {
     }
 }
 
-/// Connects to the listener at `name`. With `wait`, waits at most that long for the listener to appear and to accept.
+/// Connects to the listener at `name`. With `wait`, waits at most that long for the listener to appear and to accept. A listener
+/// that has too many callers may hang up on one that has not been served yet, so that it calls again.
 fn connect(name: &str, options: &Options, wait: Option<Duration>, any_user: bool) -> Result<StandardLink> {
     let address = address(name)?;
     let began = Instant::now();
     let deadline = wait.map(|wait| began.checked_add(wait).unwrap_or(began + FOREVER));
-    // A listener whose queue is full exists: it gets as long as a handshake may take.
-    let queue_deadline = began.checked_add(options.handshake_timeout).unwrap_or(began + FOREVER);
-    let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
-    let socket = loop {
-        match sock::connect(&address) {
-            Ok(socket) => break socket,
-            Err(error) => {
-                let is_absent = matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound);
-                let is_queue_full = error.kind() == ErrorKind::WouldBlock;
-                match deadline.or(is_queue_full.then_some(queue_deadline)) {
-                    Some(deadline) if (is_absent || is_queue_full) && left(deadline) > Duration::ZERO => {
-                        std::thread::sleep(RETRY.min(left(deadline)));
+    // A listener that exists gets as long as a handshake may take.
+    let known_deadline = began.checked_add(options.handshake_timeout).unwrap_or(began + FOREVER);
+    let mut pause = RETRY;
+    let mut hung_up = None;
+    loop {
+        let error = match sock::connect(&address) {
+            Ok(socket) => {
+                let left = deadline.unwrap_or(known_deadline).saturating_duration_since(Instant::now());
+                match shake_hands(socket, options, left, any_user) {
+                    Err(error) if is_hang_up(&error) => hung_up = Some(error),
+                    // Why it was called again says more than that it took too long.
+                    Err(Error::Timeout { what, after }) => {
+                        return Err(hung_up.unwrap_or(Error::Timeout { what, after }));
                     }
-                    _ if is_queue_full => {
-                        return Err(Error::Timeout {
-                            what: "a place in the listener's queue: it must accept",
-                            after: began.elapsed(),
-                        });
-                    }
-                    _ if is_absent => return Err(no_listener(name, &address)),
-                    _ => return Err(os("connecting to a listener")(error)),
+                    done => return done,
                 }
+                None
+            }
+            Err(error) => Some(error),
+        };
+        let kind = error.as_ref().map(std::io::Error::kind);
+        let is_absent = matches!(kind, Some(ErrorKind::ConnectionRefused | ErrorKind::NotFound));
+        let is_queue_full = kind == Some(ErrorKind::WouldBlock);
+        let until = match deadline {
+            Some(deadline) if is_absent || is_queue_full || error.is_none() => Some(deadline),
+            None if is_queue_full || error.is_none() => Some(known_deadline),
+            _ => None,
+        };
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        match (left, error) {
+            (Some(left), _) if left > Duration::ZERO => std::thread::sleep(pause.min(left)),
+            (_, Some(error)) => {
+                return Err(match hung_up {
+                    // It was there a moment ago.
+                    Some(hung_up) if is_absent || is_queue_full => hung_up,
+                    _ if is_absent => no_listener(name, &address),
+                    _ if is_queue_full => Error::Timeout {
+                        what: "a place in the listener's queue: it must accept",
+                        after: began.elapsed(),
+                    },
+                    _ => os("connecting to a listener")(error),
+                });
+            }
+            (_, None) => {
+                return Err(hung_up.take().unwrap_or_else(|| Error::NoSuchName { name: name.into() }));
             }
         }
-    };
+        pause = (2 * pause).min(LONGEST_RETRY);
+    }
+}
+
+/// Makes a link of a socket that has just been connected, within `timeout`.
+fn shake_hands(
+    socket: OwnedFd,
+    options: &Options,
+    timeout: Duration,
+    any_user: bool,
+) -> Result<StandardLink> {
     let creds = sock::peer_creds(socket.as_fd()).map_err(os("reading the listener's credentials"))?;
     check_user(options, any_user, creds)?;
-    let timeout = deadline.map_or(options.handshake_timeout, left);
     let mut client = ClientHandshake::new(socket, options, timeout);
     client.request_region(any_user)?;
     client.finish().map(StandardLink::new)
@@ -160,9 +194,9 @@ impl StandardLink {
         let mut client = ClientHandshake::new(theirs, &options, timeout);
         // One thread plays both sides; each message waits in the socket.
         client.request_region(false)?;
-        handshake.drive(policy)?;
+        handshake.drive_alone(policy)?;
         let joined = client.join()?;
-        match handshake.drive(policy)? {
+        match handshake.drive_alone(policy)? {
             Some(Accepted::Link(primary)) => Ok((Self::new(*primary), Self::new(client.confirm(joined)?))),
             _ => Err(Error::Handshake {
                 what: "the two ends of a pair did not answer each other",

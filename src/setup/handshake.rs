@@ -58,6 +58,11 @@ const HUNG_UP: Error = Error::Handshake {
     found: None,
 };
 
+/// Whether a handshake has failed since the peer hung up without a reason.
+pub(crate) fn is_hang_up(error: &Error) -> bool {
+    matches!((error, HUNG_UP), (Error::Handshake { what, .. }, Error::Handshake { what: hung_up, .. }) if *what == hung_up)
+}
+
 /// Sends and receives packets on a socket, and shows them to the trace hook.
 struct PacketSocket<'o> {
     role: Role,
@@ -216,20 +221,41 @@ struct Offered {
     peer: Peer,
 }
 
-/// The Primary's side of one handshake. [`drive`](Self::drive) advances it whenever its socket is readable.
+/// The Primary's side of one handshake. [`drive`](Self::drive) advances it whenever its socket is readable, and
+/// [`offer`](Self::offer) when there is memory for a peer whose JOIN has come.
 pub(crate) struct ServerHandshake {
     socket: Option<OwnedFd>,
     stage: Stage,
     deadline: Option<Instant>,
 }
 
+/// A peer that asks for a link.
+struct JoinRequest {
+    pidfd: OwnedFd,
+    peer: Peer,
+    /// Size in bytes of the largest region that it takes.
+    limit: u64,
+}
+
 enum Stage {
     /// HELLO was sent; JOIN comes next.
     Greeted,
+    /// JOIN has come; memory is to be offered.
+    Joined(Box<JoinRequest>),
     /// OFFER was sent; READY comes next.
     Offered(Box<Offered>),
     /// The handshake has succeeded or failed.
     Over,
+}
+
+/// What a step of a handshake came to.
+pub(crate) enum Step {
+    /// The peer's next message has not come.
+    Waiting,
+    /// JOIN has come: an offer is due.
+    Joined,
+    /// The handshake is over.
+    Done(Accepted),
 }
 
 /// Result of a handshake at the Primary.
@@ -285,21 +311,17 @@ impl ServerHandshake {
         Ok(Self { socket: Some(socket), stage: Stage::Greeted, deadline })
     }
 
-    /// Whether the process that connected `socket` is admitted; if not, it is sent the reason, unless the kernel does not say
-    /// who it is.
-    pub(crate) fn admits(socket: &OwnedFd, options: &Options, any_user: bool) -> bool {
-        let Ok(creds) = sock::peer_creds(socket.as_fd()) else { return false };
+    /// The user of the process that connected `socket`, if it is admitted; if not, it is sent the reason, unless the kernel does
+    /// not say who it is.
+    pub(crate) fn admits(socket: &OwnedFd, options: &Options, any_user: bool) -> Option<u32> {
+        let creds = sock::peer_creds(socket.as_fd()).ok()?;
         match check_user(options, any_user, creds) {
             // What this process cannot find out now, it has to when the peer joins; then it is an error of this end.
-            Ok(()) | Err(Error::Os { .. }) => true,
+            Ok(()) | Err(Error::Os { .. }) => Some(creds.uid),
             Err(error) => {
-                PacketSocket { role: Role::Primary, options }.send_refusal(
-                    socket.as_fd(),
-                    &error,
-                    op::HELLO,
-                    0,
-                );
-                false
+                let packets = PacketSocket { role: Role::Primary, options };
+                packets.send_refusal(socket.as_fd(), &error, op::HELLO, 0);
+                None
             }
         }
     }
@@ -316,15 +338,40 @@ impl ServerHandshake {
     pub(crate) fn offered_place(&self) -> Option<(Place, Instant)> {
         match &self.stage {
             Stage::Offered(offered) => Some((offered.place, offered.at)),
-            Stage::Greeted | Stage::Over => None,
+            Stage::Greeted | Stage::Joined(_) | Stage::Over => None,
         }
     }
 
     /// Advances the handshake by the message that has arrived, if there is one. An error is sent to the peer.
-    pub(crate) fn drive(&mut self, policy: AcceptPolicy<'_>) -> Result<Option<Accepted>> {
+    pub(crate) fn drive(&mut self, policy: AcceptPolicy<'_>) -> Result<Step> {
         let packets = PacketSocket { role: Role::Primary, options: policy.options };
         let wanted = if matches!(self.stage, Stage::Greeted) { op::JOIN } else { op::READY };
         let advanced = self.advance(&packets, policy, wanted);
+        self.or_refuse(&packets, advanced, wanted)
+    }
+
+    /// As [`drive`](Self::drive), and makes the offer as soon as it is due.
+    pub(crate) fn drive_alone(&mut self, policy: AcceptPolicy<'_>) -> Result<Option<Accepted>> {
+        match self.drive(policy)? {
+            Step::Joined => self.offer(policy).map(|()| None),
+            Step::Waiting => Ok(None),
+            Step::Done(accepted) => Ok(Some(accepted)),
+        }
+    }
+
+    /// Reserves memory for a peer whose JOIN has come, or takes the policy's vacant place, and offers it. An error is sent to the
+    /// peer.
+    pub(crate) fn offer(&mut self, policy: AcceptPolicy<'_>) -> Result<()> {
+        let Stage::Joined(request) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            return Err(Error::Handshake { what: "an offer is due after JOIN only", found: None });
+        };
+        let packets = PacketSocket { role: Role::Primary, options: policy.options };
+        let offered = self.make_offer(&packets, policy, *request);
+        self.or_refuse(&packets, offered, op::JOIN)
+    }
+
+    /// Sends the peer the error, if `advanced` is one.
+    fn or_refuse<T>(&self, packets: &PacketSocket<'_>, advanced: Result<T>, wanted: u8) -> Result<T> {
         if let Err(error) = &advanced {
             // The peer sent the reason, or has been sent it.
             let is_known = matches!(error, Error::RegionTooLarge { .. } | Error::Refused { .. });
@@ -336,20 +383,18 @@ impl ServerHandshake {
         advanced
     }
 
-    fn advance(
-        &mut self,
-        packets: &PacketSocket<'_>,
-        policy: AcceptPolicy<'_>,
-        wanted: u8,
-    ) -> Result<Option<Accepted>> {
-        let Some((packet, mut received)) = packets.receive(self.socket(), wanted)? else { return Ok(None) };
+    fn advance(&mut self, packets: &PacketSocket<'_>, policy: AcceptPolicy<'_>, wanted: u8) -> Result<Step> {
+        let Some((packet, mut received)) = packets.receive(self.socket(), wanted)? else {
+            return Ok(Step::Waiting);
+        };
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Greeted => {
                 let (peer, pidfd) = identify(received)?;
                 policy.check_peer(&peer)?;
                 check_greeting(&packet)?;
-                self.offer(packets, policy, peer, pidfd, packet.operands[3])?;
-                Ok(None)
+                let request = JoinRequest { pidfd, peer, limit: packet.operands[3] };
+                self.stage = Stage::Joined(Box::new(request));
+                Ok(Step::Joined)
             }
             Stage::Offered(offered) => {
                 let Offered { new_region, pidfd, peer, .. } = *offered;
@@ -382,25 +427,24 @@ impl ServerHandshake {
                         });
                     }
                 };
-                Ok(Some(accepted))
+                Ok(Step::Done(accepted))
             }
-            Stage::Over => Err(Error::Handshake {
-                what: "the peer sent a message after the handshake had ended",
+            Stage::Joined(_) | Stage::Over => Err(Error::Handshake {
+                what: "the peer sent a message out of turn: run the same version of hqq at both ends",
                 found: Some(wanted.into()),
             }),
         }
     }
 
-    /// Sends OFFER: for the vacant place in the policy's link, or for a new region. `limit` is the size in bytes of the
-    /// largest region that the peer takes.
-    fn offer(
+    /// Sends OFFER: for the vacant place in the policy's link, or for a new region.
+    fn make_offer(
         &mut self,
         packets: &PacketSocket<'_>,
         policy: AcceptPolicy<'_>,
-        peer: Peer,
-        pidfd: OwnedFd,
-        limit: u64,
+        request: JoinRequest,
     ) -> Result<()> {
+        let JoinRequest { pidfd, peer, limit } = request;
+        policy.check_peer(&peer)?;
         let need = match policy.into {
             Some(link) => link.region().layout().len,
             None => crate::shm::layout::required_bytes(&policy.options.geometry()?, mem::page_size() as u64)?,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hqq_sys::sock::{self, Address, SocketFile};
-use hqq_sys::{peer, poll};
+use hqq_sys::{mem, peer, poll};
 
 use crate::error::{Error, Result};
 use crate::link::core::LinkCore;
@@ -16,14 +16,16 @@ use crate::link::standard::StandardLink;
 use crate::link::timed_mutex::TimedMutex;
 use crate::link::untrusted::UntrustedLink;
 use crate::options::Options;
+use crate::setup::admission::{Admission, MAX_CALLERS, NextOffer, Room};
 use crate::setup::connect::address;
-use crate::setup::handshake::{AcceptPolicy, Accepted, READING, SENDING, ServerHandshake};
+use crate::setup::handshake::{AcceptPolicy, Accepted, READING, SENDING, ServerHandshake, Step};
 use crate::setup::memory::{INSPECTING, MAPPING, os};
+use crate::shm::layout::required_bytes;
 
 /// Connecting processes that the kernel queues before the listener accepts their sockets.
-const BACKLOG: i32 = 128;
-/// Handshakes in progress at a time. When there is another, the one with the earliest deadline is dropped.
-const MAX_PENDING: usize = 128;
+const BACKLOG: i32 = 1024;
+/// How long the listener leaves callers in the kernel's queue after descriptors have run out.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(20);
 /// How long a process that was offered a vacant place has before the next one is offered it too.
 const PRECEDENCE: Duration = Duration::from_millis(100);
 
@@ -49,8 +51,10 @@ pub struct Listener {
     name: String,
     file: Option<SocketFile>,
     options: Options,
-    pending: TimedMutex<Vec<ServerHandshake>>,
+    pending: TimedMutex<Admission<ServerHandshake>>,
     refused: AtomicU64,
+    /// Descriptors have run out: processes that connect wait in the kernel's queue for a while.
+    resting: AtomicU64,
 }
 
 impl fmt::Debug for ServerHandshake {
@@ -84,8 +88,9 @@ impl Listener {
             Address::Abstract(_) => None,
             Address::Path(path) => Some(SocketFile::at(&path).map_err(os("inspecting the socket file"))?),
         };
-        let (pending, refused) = (TimedMutex::new(Vec::new()), AtomicU64::new(0));
-        Ok(Self { socket, name: name.into(), file, options, pending, refused })
+        let (pending, refused) = (TimedMutex::new(Admission::new()), AtomicU64::new(0));
+        let resting = AtomicU64::new(0);
+        Ok(Self { socket, name: name.into(), file, options, pending, refused, resting })
     }
 
     /// The name that the listener was bound to.
@@ -263,114 +268,233 @@ impl Listener {
         };
         let mut pending = self.pending.lock(wait).ok_or_else(timeout)?;
         let policy = AcceptPolicy { options: &self.options, name: &self.name, any_user, into };
+        let bytes = match into {
+            Some(_) => 0,
+            None => required_bytes(&self.options.geometry()?, mem::page_size() as u64)?,
+        };
+        // At first what is there already.
+        let mut left = Some(Duration::ZERO);
+        let mut began_offer = false;
         loop {
-            let step = self
-                .accept_pending(&mut pending, any_user)
-                .and_then(|()| self.drive_all(&mut pending, policy));
-            match step {
-                Ok(Some(accepted)) => return Ok(accepted),
-                Err(error) => return Err(error),
-                Ok(None) => {}
+            let arrived = self.arrived(&pending, policy, left)?;
+            if let Some(accepted) = self.drive_ready(&mut pending, policy, &arrived.callers)? {
+                return Ok(accepted);
             }
-            let now = Instant::now();
-            let deadlines = pending.iter().map(ServerHandshake::deadline).chain([wait.deadline()]);
-            let left = deadlines.flatten().min().map(|at| at.saturating_duration_since(now));
-            if wait.deadline().is_some_and(|at| at <= now) {
+            self.drop_expired(&mut pending);
+            let accepted = arrived.listener && self.accept_pending(&mut pending, any_user)?;
+            // One at a time: whoever is ready meanwhile comes first, and the time is looked at.
+            let offered = !(began_offer && wait.is_over()) && self.make_offer(&mut pending, policy, bytes)?;
+            began_offer |= offered;
+            if wait.is_over() {
                 return Err(timeout());
             }
-            let offered = is_offered(&pending, policy);
-            // When the precedence of a process that was offered the place is over, the next one is due.
-            let left =
-                if offered { Some(left.map_or(PRECEDENCE, |left| left.min(PRECEDENCE))) } else { left };
-            let sockets = pending
-                .iter()
-                .filter(|handshake| is_due(handshake, policy, offered))
-                .map(ServerHandshake::socket);
-            let fds: Vec<_> = sockets.chain([self.socket.as_fd()]).collect();
-            if let Err(source) = poll::many(&fds, left) {
-                return Err(os("waiting for connecting processes")(source));
-            }
+            left = match accepted || offered {
+                true => Some(Duration::ZERO),
+                false => {
+                    let next = [wait.deadline(), self.next_change(&pending, policy, bytes)];
+                    let now = Instant::now();
+                    next.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
+                }
+            };
         }
     }
 
-    /// Accepts the socket of each process that waits, and begins a handshake with those that are admitted.
-    fn accept_pending(&self, pending: &mut Vec<ServerHandshake>, any_user: bool) -> Result<()> {
-        for _ in 0..2 * MAX_PENDING {
-            let Some(socket) =
-                sock::accept(self.socket.as_fd()).map_err(os("accepting a connecting process"))?
-            else {
-                break;
+    /// What has arrived, waiting for it no longer than `left`.
+    fn arrived(
+        &self,
+        pending: &Admission<ServerHandshake>,
+        policy: AcceptPolicy<'_>,
+        left: Option<Duration>,
+    ) -> Result<Arrived> {
+        let has_room = !matches!(pending.room(MAX_CALLERS, Instant::now()), Room::Full { .. })
+            && self.resting.load(Ordering::Relaxed) == 0;
+        let listened = has_room.then(|| self.socket.as_fd());
+        let watched: Vec<_> =
+            (0..pending.len()).filter(|&index| is_for(pending.get(index), policy)).collect();
+        let sockets = watched.iter().map(|&index| pending.get(index).socket());
+        let fds: Vec<_> = sockets.chain(listened).collect();
+        let ready = poll::many(&fds, left).map_err(os("waiting for connecting processes"))?;
+        Ok(Arrived {
+            callers: watched
+                .iter()
+                .zip(&ready)
+                .filter(|(_, ready)| **ready)
+                .map(|(&index, _)| index)
+                .collect(),
+            listener: has_room && ready.last() == Some(&true),
+        })
+    }
+
+    /// When something may change that no socket tells.
+    fn next_change(
+        &self,
+        pending: &Admission<ServerHandshake>,
+        policy: AcceptPolicy<'_>,
+        bytes: u64,
+    ) -> Option<Instant> {
+        let now = Instant::now();
+        let room = match pending.room(MAX_CALLERS, now) {
+            Room::Full { until } => until,
+            Room::Free | Room::InPlaceOf(_) => None,
+        };
+        let offer = match pending.next_offer(bytes, now) {
+            NextOffer::Later(at) => Some(at),
+            // The vacant place was offered to another just now.
+            NextOffer::Caller(_) if is_offered(pending, policy) => Some(now + PRECEDENCE),
+            NextOffer::Caller(_) | NextOffer::InPlaceOf(..) | NextOffer::Nobody => None,
+        };
+        let rest = (self.resting.swap(0, Ordering::Relaxed) != 0).then(|| now + DESCRIPTOR_PAUSE);
+        [pending.deadline(), room, offer, rest].into_iter().flatten().min()
+    }
+
+    /// Accepts the socket of each process that waits, and begins a handshake with those that are admitted. Whether there was one.
+    fn accept_pending(&self, pending: &mut Admission<ServerHandshake>, any_user: bool) -> Result<bool> {
+        let mut accepted = false;
+        for _ in 0..MAX_CALLERS {
+            let now = Instant::now();
+            let gives_way = match pending.room(MAX_CALLERS, now) {
+                Room::Free => None,
+                Room::InPlaceOf(index) => Some(index),
+                Room::Full { .. } => break,
             };
-            if !ServerHandshake::admits(&socket, &self.options, any_user) {
+            let socket = match sock::accept(self.socket.as_fd()) {
+                Ok(Some(socket)) => socket,
+                Ok(None) => break,
+                Err(error) if sock::is_exhaustion(&error) && pending.len() > 0 => {
+                    // The slowest make room. Who has spoken goes on, and the rest wait in the kernel's queue for a while.
+                    if let Room::InPlaceOf(index) = pending.room(0, now) {
+                        self.refuse(pending, index);
+                    }
+                    self.resting.store(1, Ordering::Relaxed);
+                    break;
+                }
+                Err(error) => return Err(os("accepting a connecting process")(error)),
+            };
+            accepted = true;
+            let Some(uid) = ServerHandshake::admits(&socket, &self.options, any_user) else {
                 self.count_refused();
                 continue;
-            }
-            if pending.len() >= MAX_PENDING {
-                // Drop the one with the earliest deadline, so that silent peers do not keep others out.
-                let slowest = (0..pending.len()).min_by_key(|&index| pending[index].deadline());
-                pending.swap_remove(slowest.unwrap_or(0));
-                self.count_refused();
+            };
+            if let Some(index) = gives_way {
+                self.refuse(pending, index);
             }
             match ServerHandshake::new(socket, &self.options, self.options.handshake_timeout) {
-                Ok(handshake) => pending.push(handshake),
+                Ok(handshake) => {
+                    let deadline = handshake.deadline();
+                    pending.push(handshake, uid, now, deadline);
+                }
                 Err(_) => self.count_refused(),
             }
         }
-        Ok(())
+        Ok(accepted)
     }
 
     fn count_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Advances every handshake that is due, and returns the first that is complete.
-    fn drive_all(
+    /// Ends a handshake.
+    fn refuse(&self, pending: &mut Admission<ServerHandshake>, index: usize) {
+        drop(pending.remove(index));
+        self.count_refused();
+    }
+
+    fn drop_expired(&self, pending: &mut Admission<ServerHandshake>) {
+        while let Some(index) = pending.expired(Instant::now()) {
+            self.refuse(pending, index);
+        }
+    }
+
+    /// Makes the offer that is due, if one is. Whether one was.
+    fn make_offer(
         &self,
-        pending: &mut Vec<ServerHandshake>,
+        pending: &mut Admission<ServerHandshake>,
         policy: AcceptPolicy<'_>,
-    ) -> Result<Option<Accepted>> {
-        let now = Instant::now();
-        let mut index = 0;
-        while index < pending.len() {
-            let due = is_due(&pending[index], policy, is_offered(pending, policy));
-            let stepped = if due { pending[index].drive(policy) } else { Ok(None) };
-            match stepped {
-                Ok(Some(accepted)) => {
-                    pending.remove(index);
-                    return Ok(Some(accepted));
+        bytes: u64,
+    ) -> Result<bool> {
+        if is_offered(pending, policy) {
+            return Ok(false);
+        }
+        let index = match pending.next_offer(bytes, Instant::now()) {
+            NextOffer::Caller(index) => index,
+            NextOffer::InPlaceOf(gives_way, index) => {
+                self.refuse(pending, gives_way);
+                if index > gives_way { index - 1 } else { index }
+            }
+            NextOffer::Nobody | NextOffer::Later(_) => return Ok(false),
+        };
+        match pending.get_mut(index).offer(policy) {
+            Ok(()) => {
+                let now = Instant::now();
+                pending.offered(index, bytes, now, now.checked_add(self.options.handshake_timeout));
+            }
+            Err(error) => {
+                self.refuse(pending, index);
+                if is_local_failure(&error) {
+                    return Err(error);
                 }
-                Ok(None) if pending[index].deadline().is_none_or(|deadline| deadline > now) => index += 1,
-                Ok(None) => {
-                    pending.remove(index);
-                    self.count_refused();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Advances the handshakes whose next message has arrived: those first that can be completed. The first that is complete.
+    fn drive_ready(
+        &self,
+        pending: &mut Admission<ServerHandshake>,
+        policy: AcceptPolicy<'_>,
+        ready: &[usize],
+    ) -> Result<Option<Accepted>> {
+        let (offered, others): (Vec<_>, Vec<_>) =
+            ready.iter().copied().partition(|&index| pending.is_offered(index));
+        let mut gone = Vec::new();
+        let mut outcome = Ok(None);
+        for index in offered.into_iter().chain(others) {
+            match pending.get_mut(index).drive(policy) {
+                Ok(Step::Waiting) => {}
+                Ok(Step::Joined) => pending.spoke(index, Instant::now()),
+                Ok(Step::Done(accepted)) => {
+                    gone.push(index);
+                    outcome = Ok(Some(accepted));
+                    break;
                 }
                 Err(error) => {
-                    pending.remove(index);
+                    gone.push(index);
                     self.count_refused();
                     if is_local_failure(&error) {
-                        return Err(error);
+                        outcome = Err(error);
+                        break;
                     }
                 }
             }
         }
-        Ok(None)
+        gone.sort_unstable();
+        for index in gone.into_iter().rev() {
+            drop(pending.remove(index));
+        }
+        outcome
     }
 }
 
-/// Whether a process was offered the vacant place less than [`PRECEDENCE`] ago.
-fn is_offered(pending: &[ServerHandshake], policy: AcceptPolicy<'_>) -> bool {
+/// What a look at the sockets has found.
+struct Arrived {
+    /// Callers whose next message has come.
+    callers: Vec<usize>,
+    /// Processes wait to be accepted.
+    listener: bool,
+}
+
+/// Whether a process was offered the vacant place less than [`PRECEDENCE`] ago. It is offered to one after another.
+fn is_offered(pending: &Admission<ServerHandshake>, policy: AcceptPolicy<'_>) -> bool {
     let recent = |at: Instant| at.elapsed() < PRECEDENCE;
     let same = |(place, at)| policy.into.is_some() && place == policy.place() && recent(at);
     pending.iter().any(|handshake| handshake.offered_place().is_some_and(same))
 }
 
-/// Whether a handshake may advance now. A vacant place is offered to one process after another. A process that was offered
-/// another place waits until a call is for that one.
-fn is_due(handshake: &ServerHandshake, policy: AcceptPolicy<'_>, offered: bool) -> bool {
-    match handshake.offered_place() {
-        None => !offered,
-        Some((place, _)) => place == policy.place(),
-    }
+/// Whether a handshake may advance in a call with this policy: a process that was offered another place waits until a call is
+/// for that one.
+fn is_for(handshake: &ServerHandshake, policy: AcceptPolicy<'_>) -> bool {
+    handshake.offered_place().is_none_or(|(place, _)| place == policy.place())
 }
 
 /// Whether a handshake failed because of this process, and not because of the peer.

@@ -10,7 +10,8 @@
 //! | a peer is refused for its version or format | `check_greeting` in `handshake` |
 //! | the connecting side refuses the listener | `connect` in `connect`, then `ClientHandshake::or_refuse` in `handshake` |
 //! | a peer is refused since the region is too large for it | `ServerHandshake::offer` in `handshake` |
-//! | a handshake takes too long, or gives way to a newer one | `Listener::drive_all` and `Listener::accept_pending` in `listener` |
+//! | a handshake takes too long | `Listener::drop_expired` in `listener` |
+//! | a caller gives way to another, or gets memory next | the rules are in `admission` |
 //! | the peer is sent the reason of a refusal | `ServerHandshake::drive` in `handshake`, by `PacketSocket::send_refusal` |
 //! | this side learns that it was refused | `PacketSocket::receive` in `handshake` |
 //! | handshakes that failed are counted | `Listener::count_refused` in `listener` |
@@ -22,10 +23,11 @@
 //! | a parent offers a link and its child takes it | `Offer` and `StandardLink::inherited` in `child` |
 //! | a link without a socket, feature `named` | `create` and `open` in `segment` |
 
-mod identity;
+mod admission;
 pub(crate) mod child;
 mod connect;
 pub(crate) mod handshake;
+mod identity;
 pub(crate) mod listener;
 mod memory;
 #[cfg(feature = "named")]

@@ -1,5 +1,6 @@
 //! The two processes of a run, and the rounds.
 
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -137,7 +138,8 @@ fn watch(pulses: &mpsc::Receiver<String>, other: &Other) {
         }
         if dead > 6 || last.elapsed() > HANGS {
             let why = if dead > 0 { "the second process is dead" } else { "no progress for 30 s" };
-            eprintln!("error: {what}: {why}");
+            // The message may be lost; the exit code is not.
+            let _ = writeln!(io::stderr(), "error: {what}: {why}");
             let _ = other.child.lock().unwrap_or_else(PoisonError::into_inner).kill();
             process::exit(4);
         }

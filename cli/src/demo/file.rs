@@ -1,6 +1,6 @@
 //! The transfer of a file: once without a copy, once through `Read` and `Write`, hashed at both ends.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::exit::{Exit, Failure, Result};
 use crate::out;
-use crate::second::stream_error;
+use crate::second::{PROGRAM, stream_error};
 
 /// The longest message of the transfer.
 const CHUNK: u64 = 64 * 1024;
@@ -62,7 +62,18 @@ impl Source {
             let message = format!("{} is not a regular file", path.display());
             return Err(Failure::new(Exit::Usage, message).hint("choose one with --file"));
         }
-        Ok(Self { path: path.into(), file, len: facts.len() })
+        // What the kernel's own link to this program leads to says more than the link.
+        let path = match fs::read_link(path) {
+            Ok(program) if path == Path::new(PROGRAM) => program,
+            _ => path.into(),
+        };
+        Ok(Self { path, file, len: facts.len() })
+    }
+
+    /// The name of the file, without its folder.
+    pub fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        name.to_string_lossy().into_owned()
     }
 
     /// Sends the file to the other end in both ways.

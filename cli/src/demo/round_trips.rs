@@ -33,7 +33,7 @@ pub fn measure(link: &StandardLink, size: u64, rounds: u64) -> Result<Histogram<
         pattern.check(number, &back).map_err(|fault| Failure::new(Exit::Failed, fault))?;
         drop(back);
         if number >= warm_up {
-            out::note(&mut times, (answered - asked).as_nanos() as u64);
+            out::record(&mut times, (answered - asked).as_nanos() as u64);
         }
         if answered > end && !times.is_empty() {
             break;

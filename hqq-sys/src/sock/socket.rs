@@ -32,6 +32,11 @@ pub fn accept(fd: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// Whether an error of [`accept`] says that this process, or the machine, has no descriptor or memory left for another socket.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
 /// Connects to a listener. The connection can be written to before it is accepted.
 ///
 /// # Errors
