@@ -63,8 +63,8 @@ pub const AGREEMENTS: &[Mutant] = &[
     mutant(
         "the lock's guard: packets that wait are sent",
         "src/link/guard.rs",
-        "while let Some(tx) = core.settle_context() {",
-        "while let Some(tx) = core.settle_context().filter(|_| false) {",
+        "while self.may_settle() {",
+        "while false && self.may_settle() {",
         "-p hqq --lib reliable",
     ),
     mutant(

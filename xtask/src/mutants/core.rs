@@ -268,8 +268,8 @@ pub const CORE: &[Mutant] = &[
     mutant(
         "successors: messages are demultiplexed one at a time",
         "src/demux/mod.rs",
-        "Stop::Message => self.has_messages(),",
-        "Stop::Message => false,",
+        "found = matches!(stop, Stop::Message) && self.has_messages();",
+        "found = false;",
         "-p hqq-tests --test reattach",
     ),
     mutant(
@@ -617,14 +617,14 @@ pub const CORE: &[Mutant] = &[
     ),
     mutant(
         "handshake: who may attach",
-        "src/setup/admission.rs",
+        "src/setup/identity.rs",
         "let anybody = any_user && !options.admits_others();\n",
         "let anybody = true || any_user && !options.admits_others();\n",
         "-p hqq-tests --test meeting",
     ),
     mutant(
         "handshake: a list of allowed users excludes others",
-        "src/setup/admission.rs",
+        "src/setup/identity.rs",
         "let anybody = any_user && !options.admits_others();",
         "let anybody = any_user;",
         "-p hqq-tests --test meeting",
@@ -658,10 +658,31 @@ pub const CORE: &[Mutant] = &[
         "-p hqq-tests --test handshakes",
     ),
     mutant(
+        "handshake: the silent give way",
+        "src/setup/admission.rs",
+        "Some((index, since)) if since + SILENCE <= now =>",
+        "Some((index, since)) if false && since + SILENCE <= now =>",
+        "-p hqq --lib admission",
+    ),
+    mutant(
+        "handshake: memory is offered to a few at a time",
+        "src/setup/admission.rs",
+        "if count < MIN_OFFERS || reserved + bytes <= MAX_OFFERED {",
+        "if true {",
+        "-p hqq --lib admission",
+    ),
+    mutant(
+        "handshake: who waits for memory is not late",
+        "src/setup/admission.rs",
+        "self.deadline.filter(|_| self.stage != Stage::Waiting)",
+        "self.deadline",
+        "-p hqq --lib admission",
+    ),
+    mutant(
         "handshake: a deadline",
         "src/setup/listener.rs",
-        "Ok(None) if pending[index].deadline().is_none_or(|deadline| deadline > now) => index += 1,",
-        "Ok(None) => index += 1,\n                #[allow(unreachable_patterns)]",
+        "while let Some(index) = pending.expired(Instant::now()) {",
+        "while let Some(index) = pending.expired(Instant::now()).filter(|_| false) {",
         "-p hqq-tests --test meeting",
     ),
     mutant(
