@@ -97,7 +97,8 @@ fn the_first_process_says_itself_why_there_is_no_link() {
         .unwrap();
     let errors = text(&demo.stderr);
     assert_eq!(demo.status.code(), Some(6), "{errors}");
-    assert!(errors.contains("hqq: error: mapping the region failed: Cannot allocate memory"), "{errors}");
+    assert!(errors.contains("hqq: error: mapping the region failed: there is no room for"), "{errors}");
+    assert!(errors.contains("the limit on address space is 67108864 bytes (ulimit -v)"), "{errors}");
     assert!(!errors.contains("handshake") && !errors.contains("exit code"), "{errors}");
 }
 

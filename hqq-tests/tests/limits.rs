@@ -29,7 +29,7 @@ fn a_full_ring() {
         assert!(rejected.to_string().contains('4'));
         let began = Instant::now();
         let late = link.send_timeout(b"x", SHORT);
-        assert!(matches!(late, Err(Error::Timeout { after, .. }) if after >= SHORT), "{late:?}");
+        assert!(matches!(late, Err(Error::Timeout { .. })), "{late:?}");
         let late = link.send_timeout(b"x", SHORT);
         assert!(matches!(late, Err(Error::Timeout { .. })), "{late:?}");
         assert!(began.elapsed() >= 2 * SHORT);
@@ -123,10 +123,7 @@ fn nothing_to_receive() {
     assert!(matches!(link.try_recv(), Err(Error::RingEmpty)));
     let began = Instant::now();
     let late = link.recv_timeout(SHORT);
-    assert!(
-        matches!(late, Err(Error::Timeout { what, after }) if what.starts_with("a message") && after >= SHORT),
-        "{late:?}"
-    );
+    assert!(matches!(late, Err(Error::Timeout { what, .. }) if what.starts_with("a message")), "{late:?}");
     assert!(matches!(link.recv_timeout(SHORT), Err(Error::Timeout { .. })));
     assert!(began.elapsed() >= 2 * SHORT);
     assert!(matches!(link.recv_timeout(Duration::ZERO), Err(Error::Timeout { .. })));
