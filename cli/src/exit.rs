@@ -1,9 +1,6 @@
 //! Exit codes, and errors with hints.
 
 use std::io;
-use std::process::ExitCode;
-
-use crate::out;
 
 /// The exit codes, as `--help` documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,19 +66,6 @@ impl Failure {
     pub fn during(mut self, doing: &str) -> Self {
         self.message = format!("{doing}: {}", self.message);
         self
-    }
-
-    /// Prints the error on standard error; returns the exit code.
-    pub fn report(&self) -> ExitCode {
-        use anstyle::{AnsiColor, Style};
-        let (red, blue) = (AnsiColor::Red.on_default().bold(), AnsiColor::Cyan.on_default());
-        let reset = Style::new();
-        // Names of others may be part of both.
-        out::note(format_args!("{red}hqq: error:{reset:#}{red:#} {}", out::plain(&self.message)));
-        if let Some(hint) = &self.hint {
-            out::note(format_args!("{blue}hint:{blue:#} {}", out::plain(hint)));
-        }
-        ExitCode::from(self.exit as u8)
     }
 }
 

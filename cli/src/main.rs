@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Ok(args) => run(args.command),
         Err(said) => out::clap(&said),
     };
-    done.unwrap_or_else(|failure| failure.report())
+    done.unwrap_or_else(|failure| out::report(&failure))
 }
 
 fn run(command: Command) -> Result<ExitCode> {

@@ -76,6 +76,19 @@ pub fn exactly(text: &str) -> Result<()> {
     }
 }
 
+/// Prints an error on standard error; returns the exit code.
+pub fn report(failure: &Failure) -> ExitCode {
+    use anstyle::{AnsiColor, Style};
+    let (red, blue) = (AnsiColor::Red.on_default().bold(), AnsiColor::Cyan.on_default());
+    let reset = Style::new();
+    // Names of others may be part of both.
+    note(format_args!("{red}hqq: error:{reset:#}{red:#} {}", plain(&failure.message)));
+    if let Some(hint) = &failure.hint {
+        note(format_args!("{blue}hint:{blue:#} {}", plain(hint)));
+    }
+    ExitCode::from(failure.exit as u8)
+}
+
 /// Prints text and a newline on standard error. If that fails, the text is lost, and nothing else: a message must not
 /// replace the result that it is about.
 pub fn note(text: impl Display) {
