@@ -178,7 +178,7 @@ fn listeners_that_greet_wrongly() {
 #[test]
 fn listeners_that_hang_up() {
     for orders in [&["sock-drop"][..], &["sock-hello", "sock-drop"], &["sock-offer good", "sock-drop"]] {
-        let mut test = test!();
+        let mut test = test!(untraced);
         let path = test.folder().join("link").to_str().unwrap().to_owned();
         let mut peer = test.peer();
         peer.ask(format!("sock-listen {path}"));
@@ -364,7 +364,7 @@ fn a_listener_that_dies_in_the_handshake() {
 #[test]
 fn another_listener_takes_over_in_the_handshake() {
     for orders in [&[][..], &["sock-hello"], &["sock-offer good"]] {
-        let mut test = test!();
+        let mut test = test!(untraced);
         let path = test.folder().join("link").to_str().unwrap().to_owned();
         let mut peer = test.peer();
         peer.ask(format!("sock-listen {path}"));
