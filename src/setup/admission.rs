@@ -52,6 +52,8 @@ impl<H> Caller<H> {
 #[derive(Debug)]
 pub(super) struct Admission<H> {
     callers: Vec<Caller<H>>,
+    /// Nobody is taken in until then.
+    rests_until: Option<Instant>,
 }
 
 /// Whether another caller can be taken in.
@@ -80,7 +82,7 @@ pub(super) enum NextOffer {
 
 impl<H> Admission<H> {
     pub(super) fn new() -> Self {
-        Self { callers: Vec::new() }
+        Self { callers: Vec::new(), rests_until: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -160,17 +162,29 @@ impl<H> Admission<H> {
             .map(|(index, caller)| (index, caller.since))
     }
 
+    /// Nobody is taken in until `until`: descriptors have run out.
+    pub(super) fn rest(&mut self, until: Instant) {
+        self.rests_until = Some(until);
+    }
+
     /// Whether another caller can be taken in, of `most` at a time.
     pub(super) fn room(&self, most: usize, now: Instant) -> Room {
+        if let Some(until) = self.rests_until.filter(|until| now < *until) {
+            return Room::Full { until: Some(until) };
+        }
         if self.callers.len() < most {
             return Room::Free;
         }
-        let silent = |stage| stage == Stage::Silent;
-        match self.first_of_most(&self.counts(|_| true), silent) {
+        match self.longest_silent() {
             Some((index, since)) if since + SILENCE <= now => Room::InPlaceOf(index),
             Some((_, since)) => Room::Full { until: Some(since + SILENCE) },
             None => Room::Full { until: None },
         }
+    }
+
+    /// Who gives way first of those that are silent, and since when it is.
+    pub(super) fn longest_silent(&self) -> Option<(usize, Instant)> {
+        self.first_of_most(&self.counts(|_| true), |stage| stage == Stage::Silent)
     }
 
     /// Who gets memory next, if each link takes so many bytes.
@@ -250,6 +264,23 @@ mod tests {
         assert_eq!(admission.room(2, now + SILENCE), Room::InPlaceOf(0));
         admission.spoke(0, now);
         assert_eq!(admission.room(2, now + Duration::from_secs(1)), Room::Full { until: None });
+    }
+
+    #[test]
+    fn nobody_is_taken_in_while_descriptors_are_missing() {
+        let now = Instant::now();
+        let mut admission = admission(&[1], now);
+        let later = now + Duration::from_millis(20);
+        admission.rest(later);
+        for most in [1, 2] {
+            assert_eq!(
+                admission.room(most, now + Duration::from_millis(19)),
+                Room::Full { until: Some(later) }
+            );
+        }
+        assert_eq!(admission.room(2, later), Room::Free);
+        assert_eq!(admission.room(1, now + SILENCE), Room::InPlaceOf(0));
+        assert_eq!(admission.longest_silent(), Some((0, now)));
     }
 
     #[test]

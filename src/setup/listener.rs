@@ -53,8 +53,6 @@ pub struct Listener {
     options: Options,
     pending: TimedMutex<Admission<ServerHandshake>>,
     refused: AtomicU64,
-    /// Descriptors have run out: processes that connect wait in the kernel's queue for a while.
-    resting: AtomicU64,
 }
 
 impl fmt::Debug for ServerHandshake {
@@ -89,8 +87,7 @@ impl Listener {
             Address::Path(path) => Some(SocketFile::at(&path).map_err(os("inspecting the socket file"))?),
         };
         let (pending, refused) = (TimedMutex::new(Admission::new()), AtomicU64::new(0));
-        let resting = AtomicU64::new(0);
-        Ok(Self { socket, name: name.into(), file, options, pending, refused, resting })
+        Ok(Self { socket, name: name.into(), file, options, pending, refused })
     }
 
     /// The name that the listener was bound to.
@@ -306,8 +303,7 @@ impl Listener {
         policy: AcceptPolicy<'_>,
         left: Option<Duration>,
     ) -> Result<Arrived> {
-        let has_room = !matches!(pending.room(MAX_CALLERS, Instant::now()), Room::Full { .. })
-            && self.resting.load(Ordering::Relaxed) == 0;
+        let has_room = !matches!(pending.room(MAX_CALLERS, Instant::now()), Room::Full { .. });
         let listened = has_room.then(|| self.socket.as_fd());
         let watched: Vec<_> =
             (0..pending.len()).filter(|&index| is_for(pending.get(index), policy)).collect();
@@ -343,8 +339,7 @@ impl Listener {
             NextOffer::Caller(_) if is_offered(pending, policy) => Some(now + PRECEDENCE),
             NextOffer::Caller(_) | NextOffer::InPlaceOf(..) | NextOffer::Nobody => None,
         };
-        let rest = (self.resting.swap(0, Ordering::Relaxed) != 0).then(|| now + DESCRIPTOR_PAUSE);
-        [pending.deadline(), room, offer, rest].into_iter().flatten().min()
+        [pending.deadline(), room, offer].into_iter().flatten().min()
     }
 
     /// Accepts the socket of each process that waits, and begins a handshake with those that are admitted. Whether there was one.
@@ -362,10 +357,10 @@ impl Listener {
                 Ok(None) => break,
                 Err(error) if sock::is_exhaustion(&error) && pending.len() > 0 => {
                     // The slowest make room. Who has spoken goes on, and the rest wait in the kernel's queue for a while.
-                    if let Room::InPlaceOf(index) = pending.room(0, now) {
+                    if let Some((index, _)) = pending.longest_silent() {
                         self.refuse(pending, index);
                     }
-                    self.resting.store(1, Ordering::Relaxed);
+                    pending.rest(now + DESCRIPTOR_PAUSE);
                     break;
                 }
                 Err(error) => return Err(os("accepting a connecting process")(error)),

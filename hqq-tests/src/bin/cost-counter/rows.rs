@@ -411,6 +411,8 @@ fn connection(drive: Drive, options: Options) -> hqq::Result<()> {
 }
 
 fn untrusted(drive: Drive, len: usize) -> hqq::Result<()> {
+    // Ahead of the handshake: what it leaves of the heap depends on when each of its messages came.
+    let (message, mut into) = (message(len), message(len));
     let name = format!("costs-{}", std::process::id());
     let listener = Listener::bind_with(&name, adaptive())?;
     let (near, far) = thread::scope(|scope| {
@@ -419,7 +421,6 @@ fn untrusted(drive: Drive, len: usize) -> hqq::Result<()> {
         Ok::<_, hqq::Error>((near.join().expect("connecting does not panic")?, far))
     })?;
     drop(listener);
-    let (message, mut into) = (message(len), message(len));
     drive.go(
         || near.send(&message).expect(ROOM),
         || {
