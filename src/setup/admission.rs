@@ -175,16 +175,11 @@ impl<H> Admission<H> {
         if self.callers.len() < most {
             return Room::Free;
         }
-        match self.longest_silent() {
+        match self.first_of_most(&self.counts(|_| true), |stage| stage == Stage::Silent) {
             Some((index, since)) if since + SILENCE <= now => Room::InPlaceOf(index),
             Some((_, since)) => Room::Full { until: Some(since + SILENCE) },
             None => Room::Full { until: None },
         }
-    }
-
-    /// Who gives way first of those that are silent, and since when it is.
-    pub(super) fn longest_silent(&self) -> Option<(usize, Instant)> {
-        self.first_of_most(&self.counts(|_| true), |stage| stage == Stage::Silent)
     }
 
     /// Who gets memory next, if each link takes so many bytes.
@@ -280,7 +275,6 @@ mod tests {
         }
         assert_eq!(admission.room(2, later), Room::Free);
         assert_eq!(admission.room(1, now + SILENCE), Room::InPlaceOf(0));
-        assert_eq!(admission.longest_silent(), Some((0, now)));
     }
 
     #[test]

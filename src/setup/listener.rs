@@ -357,7 +357,8 @@ impl Listener {
                 Ok(None) => break,
                 Err(error) if sock::is_exhaustion(&error) && pending.len() > 0 => {
                     // The slowest make room. Who has spoken goes on, and the rest wait in the kernel's queue for a while.
-                    if let Some((index, _)) = pending.longest_silent() {
+                    // The kernel says so also when nobody waits.
+                    if let Room::InPlaceOf(index) = pending.room(0, now) {
                         self.refuse(pending, index);
                     }
                     pending.rest(now + DESCRIPTOR_PAUSE);
